@@ -1,1 +1,5 @@
-//! placeholder
+//! Baton's data plane: ESP in worker threads, fed by any [`io::PacketIo`].
+
+pub mod io;
+pub mod next_hop;
+pub mod prefix;
