@@ -2,4 +2,5 @@
 
 pub mod io;
 pub mod next_hop;
+pub mod packet;
 pub mod prefix;
