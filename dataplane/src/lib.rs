@@ -3,3 +3,5 @@
 pub mod io;
 pub mod next_hop;
 pub mod prefix;
+pub mod steering;
+pub mod xdp;
