@@ -11,7 +11,7 @@
  *   IP header that cannot be right                             DROP    malformed-ip
  *   not for one of our addresses                               PASS    not-ours
  *   for one of our addresses:
- *     more than six IPv6 extension headers                     DROP    extension-headers
+ *     more than six IPv6 extension headers, or 1,024 octets    DROP    extension-headers
  *     ESP: segment owned / foreign / too short                 SOCKET  esp-owned / DROP esp-foreign / DROP malformed-esp
  *     ESP, later fragment                                      SOCKET  esp-fragment
  *     UDP 4500, one octet 0xff                                 DROP    nat-keepalive

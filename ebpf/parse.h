@@ -169,6 +169,7 @@ static __always_inline int is_extension_header(__u32 protocol)
 /* Walks over IPv6 extension headers, up to a later fragment's own header: behind it nothing can be known. */
 static __always_inline enum parsed skip_extension_headers(const struct frame *frame, struct packet *packet)
 {
+	__u32 start = packet->offset;
 	int i;
 
 	for (i = 0; i < BATON_MAX_EXTENSION_HEADERS; i++) {
@@ -195,6 +196,8 @@ static __always_inline enum parsed skip_extension_headers(const struct frame *fr
 			return MALFORMED_IP;
 		packet->protocol = header->next;
 		packet->offset += length;
+		if (packet->offset - start > BATON_MAX_EXTENSION_OCTETS)
+			return TOO_MANY_HEADERS;
 	}
 	if (is_extension_header(packet->protocol) && packet->fragment != LATER_FRAGMENT)
 		return TOO_MANY_HEADERS;

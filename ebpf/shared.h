@@ -42,6 +42,7 @@
 #define BATON_MAX_OVERRIDES 65536
 #define BATON_MAX_PREFIXES 1048576
 #define BATON_MAX_EXTENSION_HEADERS 6
+#define BATON_MAX_EXTENSION_OCTETS 1024 /* all of them together */
 #define BATON_MAX_VLAN_TAGS 2
 
 /* In the trace map: the packet has no segment. */

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::xdp::shared::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS};
+use crate::xdp::shared::{MAX_EXTENSION_HEADERS, MAX_EXTENSION_OCTETS, MAX_VLAN_TAGS};
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -124,6 +124,7 @@ fn ipv6_address(octets: &[u8]) -> IpAddr {
 impl<'a> Packet<'a> {
     /// The packet behind its IPv6 extension headers, or up to a later fragment's own.
     pub(super) fn without_extension_headers(mut self) -> Parsed<'a> {
+        let mut octets = 0;
         for _ in 0..MAX_EXTENSION_HEADERS {
             if !self.has_extension_header() {
                 return Parsed::Ip(self);
@@ -136,6 +137,10 @@ impl<'a> Packet<'a> {
             }
             self.protocol = header[0];
             self.payload = payload;
+            octets += length;
+            if octets > MAX_EXTENSION_OCTETS as usize {
+                return Parsed::TooManyHeaders;
+            }
         }
         if self.has_extension_header() { Parsed::TooManyHeaders } else { Parsed::Ip(self) }
     }
