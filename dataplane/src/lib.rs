@@ -1,8 +1,13 @@
 //! Baton's data plane: ESP in worker threads, fed by any [`io::PacketIo`].
+//!
+//! The packet's way stands in [`pipeline`]; [`daemon`] is the process around it.
 
+pub mod control;
 pub mod crypto;
 pub mod io;
 pub mod next_hop;
 pub mod packet;
 pub mod prefix;
 pub mod replay;
+pub mod steering;
+pub mod xdp;
