@@ -1,6 +1,9 @@
 //! Baton's data plane: ESP in worker threads, fed by any [`io::PacketIo`].
 
+pub mod capture;
+pub mod counters;
 pub mod crypto;
+pub mod drop_reason;
 pub mod io;
 pub mod next_hop;
 pub mod packet;
