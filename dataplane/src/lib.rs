@@ -2,8 +2,11 @@
 //!
 //! The packet's way stands in [`pipeline`]; [`daemon`] is the process around it.
 
+pub mod capture;
 pub mod control;
+pub mod counters;
 pub mod crypto;
+pub mod drop_reason;
 pub mod io;
 pub mod next_hop;
 pub mod packet;

@@ -1,9 +1,9 @@
 //! Anti-replay (RFC 4303 section 3.4.3) with extended sequence numbers (appendix A2).
 //!
-//! The window is a ring of bits, as in RFC 6479: the bit of a sequence number never moves, and advancing clears
-//! what it passes. It lives in the SA table as atomic words, written by the SA's one owner only, so that it
-//! survives the process and a snapshot can read it at any time. Check before opening, commit after: only what is
-//! authentic moves the window.
+//! The window is the ring of RFC 6479: blocks of 64 numbers, one word each, that never move; advancing clears the
+//! words of the blocks that are entered. It lives in the SA table as atomic words, written by the SA's one owner
+//! only, so that it survives the process and a snapshot can read it at any time. Check before opening, commit
+//! after: only what is authentic moves the window.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,11 +18,13 @@ pub enum Refused {
     Wrapped,
 }
 
-/// The window of one SA: the highest authenticated number and one bit for each of the last `64 * words.len()`.
+/// The window of one SA: the highest authenticated number, and a ring of `N` words that holds at least one block
+/// more than the window has (RFC 6479 section 2).
 #[derive(Clone, Copy, Debug)]
-pub struct Window<'t> {
+pub struct Window<'t, const N: usize> {
     top: &'t AtomicU64,
-    words: &'t [AtomicU64],
+    ring: &'t [AtomicU64; N],
+    size: u64,
 }
 
 /// The full sequence number of a packet whose lower half is `low`, with the window's upper edge at `top`
@@ -43,17 +45,14 @@ pub fn infer(low: u32, top: u64, window: u64) -> Option<u64> {
     high.map(|high| high << 32 | u64::from(low))
 }
 
-impl<'t> Window<'t> {
-    /// A window over `words`, of which there is at least one.
-    #[inline]
-    pub fn new(top: &'t AtomicU64, words: &'t [AtomicU64]) -> Self {
-        Self { top, words }
-    }
+impl<'t, const N: usize> Window<'t, N> {
+    /// The most numbers that a ring of `N` words can tell apart.
+    pub const LARGEST: u64 = (N as u64 - 1) * 64;
 
-    /// How many numbers it covers.
+    /// A window of `size` numbers over `ring`; at most [`LARGEST`](Self::LARGEST) count.
     #[inline]
-    pub fn size(&self) -> u64 {
-        self.words.len() as u64 * 64
+    pub fn new(top: &'t AtomicU64, ring: &'t [AtomicU64; N], size: u16) -> Self {
+        Self { top, ring, size: u64::from(size).clamp(1, Self::LARGEST) }
     }
 
     /// The full number of a received packet, if it may be new. Changes nothing.
@@ -64,7 +63,7 @@ impl<'t> Window<'t> {
     pub fn check(&self, low: u32, extended: bool) -> Result<u64, Refused> {
         let top = self.top.load(Ordering::Relaxed);
         let sequence = if extended {
-            infer(low, top, self.size()).ok_or(if top >> 32 == 0 {
+            infer(low, top, self.size).ok_or(if top >> 32 == 0 {
                 Refused::TooOld
             } else {
                 Refused::Wrapped
@@ -78,11 +77,10 @@ impl<'t> Window<'t> {
         if sequence > top {
             return Ok(sequence);
         }
-        if top - sequence >= self.size() {
+        if top - sequence >= self.size {
             return Err(Refused::TooOld);
         }
-        let (word, bit) = self.place(sequence);
-        if self.words[word].load(Ordering::Relaxed) & bit == 0 {
+        if self.word(sequence / 64).load(Ordering::Relaxed) & bit(sequence) == 0 {
             Ok(sequence)
         } else {
             Err(Refused::Replayed)
@@ -91,50 +89,36 @@ impl<'t> Window<'t> {
 
     /// Records an authenticated number that [`check`](Self::check) let pass.
     ///
-    /// The edge moves first and the bits follow, each in one store: whoever dies in between leaves numbers that
-    /// count as seen, never seen ones that count as new (I3).
+    /// The edge moves first and the bits follow: whoever dies in between leaves numbers that count as seen, never
+    /// seen ones that count as new (I3).
     #[inline]
     pub fn commit(&self, sequence: u64) {
         let top = self.top.load(Ordering::Relaxed);
         if sequence > top {
             self.top.store(sequence, Ordering::Relaxed);
-            self.clear_between(top, sequence);
+            self.enter_blocks(top / 64, sequence / 64);
         }
-        let (word, bit) = self.place(sequence);
-        let word = &self.words[word];
-        word.store(word.load(Ordering::Relaxed) | bit, Ordering::Release);
+        let word = self.word(sequence / 64);
+        word.store(word.load(Ordering::Relaxed) | bit(sequence), Ordering::Release);
     }
 
-    /// Clears the bits of the numbers after `top` and before `sequence`.
+    /// Clears the words of the blocks after `from` up to `to`.
     #[inline]
-    fn clear_between(&self, top: u64, sequence: u64) {
-        if sequence - top > self.size() {
-            return self.words.iter().for_each(|word| word.store(0, Ordering::Release));
-        }
-        // At most a window: whole words in the middle, single bits at the ends.
-        let mut next = top + 1;
-        while next < sequence {
-            let (word, bit) = self.place(next);
-            let word = &self.words[word];
-            if next.is_multiple_of(64) && sequence - next >= 64 {
-                word.store(0, Ordering::Release);
-                next += 64;
-            } else {
-                word.store(word.load(Ordering::Relaxed) & !bit, Ordering::Release);
-                next += 1;
-            }
+    fn enter_blocks(&self, from: u64, to: u64) {
+        for block in (from + 1).max((to + 1).saturating_sub(N as u64))..=to {
+            self.word(block).store(0, Ordering::Release);
         }
     }
 
-    /// Word and bit of a number.
     #[inline]
-    fn place(&self, sequence: u64) -> (usize, u64) {
-        let block = (sequence / 64) as usize;
-        let count = self.words.len();
-        // Almost all windows are powers of two; a division costs as much as the rest of the check.
-        let word = if count.is_power_of_two() { block & (count - 1) } else { block % count };
-        (word, 1 << (sequence % 64))
+    fn word(&self, block: u64) -> &AtomicU64 {
+        &self.ring[(block % N as u64) as usize]
     }
+}
+
+#[inline]
+fn bit(sequence: u64) -> u64 {
+    1 << (sequence % 64)
 }
 
 #[cfg(test)]
@@ -165,14 +149,14 @@ mod tests {
         }
     }
 
-    fn accept(window: &Window<'_>, low: u32, extended: bool) -> Result<u64, Refused> {
+    fn accept<const N: usize>(window: &Window<'_, N>, low: u32, extended: bool) -> Result<u64, Refused> {
         let sequence = window.check(low, extended)?;
         window.commit(sequence);
         Ok(sequence)
     }
 
-    fn words(count: usize) -> Vec<AtomicU64> {
-        (0..count).map(|_| AtomicU64::new(0)).collect()
+    fn ring() -> [AtomicU64; 65] {
+        std::array::from_fn(|_| AtomicU64::new(0))
     }
 
     fn steps() -> impl Strategy<Value = Vec<i64>> {
@@ -182,14 +166,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_the_set_model(count in 1_usize..=64, start in 1_u64..5000, steps in steps()) {
-            let (top, words) = (AtomicU64::new(0), words(count));
-            let window = Window::new(&top, &words);
+        fn equals_the_set_model(blocks in 1_u16..=64, start in 1_u64..5000, steps in steps()) {
+            let (top, ring) = (AtomicU64::new(0), ring());
+            let window = Window::new(&top, &ring, blocks * 64);
             let mut model = Model::default();
             let mut at = start;
             for step in steps {
                 at = at.saturating_add_signed(step);
-                prop_assert_eq!(accept(&window, at as u32, false), model.accept(at, window.size()));
+                prop_assert_eq!(accept(&window, at as u32, false), model.accept(at, window.size));
                 prop_assert_eq!(top.load(Ordering::Relaxed), model.top);
             }
         }
@@ -197,9 +181,9 @@ mod tests {
         /// The sender's true number is inferred from its lower half across every wrap, as long as it lies less
         /// than 2^31 ahead and within the window behind.
         #[test]
-        fn equals_the_set_model_across_wraps(count in 1_usize..=64, near in 1_u64..4, off in 0_u64..6000, steps in steps()) {
-            let (top, words) = (AtomicU64::new(0), words(count));
-            let window = Window::new(&top, &words);
+        fn equals_the_set_model_across_wraps(blocks in 1_u16..=64, near in 1_u64..4, off in 0_u64..6000, steps in steps()) {
+            let (top, ring) = (AtomicU64::new(0), ring());
+            let window = Window::new(&top, &ring, blocks * 64);
             let mut model = Model::default();
             let mut at = (near << 32) - 3000 + off;
             top.store(at, Ordering::Relaxed);
@@ -207,11 +191,11 @@ mod tests {
             for step in steps {
                 let next = at.saturating_add_signed(step);
                 // Further behind than the window a number cannot be told from one of the next subspace.
-                if model.top >= next && model.top - next >= window.size() {
+                if model.top >= next && model.top - next >= window.size {
                     continue;
                 }
                 at = next;
-                prop_assert_eq!(accept(&window, at as u32, true), model.accept(at, window.size()));
+                prop_assert_eq!(accept(&window, at as u32, true), model.accept(at, window.size));
             }
         }
     }
@@ -237,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_window_restored_above_its_packets_refuses_them() {
-        let (top, words) = (AtomicU64::new(1 << 20), words(1));
-        let window = Window::new(&top, &words);
+        let (top, ring) = (AtomicU64::new(1 << 20), ring());
+        let window = Window::new(&top, &ring, 64);
         assert_eq!(accept(&window, 5, false), Err(Refused::TooOld));
         assert_eq!(accept(&window, (1 << 20) + 1, false), Ok((1 << 20) + 1));
     }

@@ -3,6 +3,10 @@
 //! The pipeline only knows [`PacketIo`]. AF_XDP sockets, a pool in memory (tests and benches) and pcap files
 //! stand behind it, so that what runs without privileges is the very code that runs on a network card.
 
+pub mod af_xdp;
+pub mod memory;
+pub mod pcap;
+
 use std::time::Duration;
 
 /// Octets of one frame buffer, head- and tailroom included.
