@@ -65,7 +65,7 @@ impl Pair {
             return expected;
         }
         let result = self.filter.run(side, frame).unwrap();
-        assert_eq!(result.decision, expected, "{side:?}, {}, {:?}", hex(frame), self.world);
+        assert_eq!(result.decision, expected, "{side:?}, {}, {:?}", text(frame), self.world);
         let action = match expected.verdict.action() {
             Action::Drop => 1,
             Action::Pass => 2,
@@ -76,12 +76,12 @@ impl Pair {
     }
 
     fn expect(&mut self, side: Side, frame: &[u8], verdict: Verdict, segment: Option<u8>) {
-        assert_eq!(self.verdict(side, frame), Decision { verdict, segment }, "{}", hex(frame));
+        assert_eq!(self.verdict(side, frame), Decision { verdict, segment }, "{}", text(frame));
     }
 }
 
-fn hex(frame: &[u8]) -> String {
-    frame.iter().map(|octet| format!("{octet:02x}")).collect()
+fn text(frame: &[u8]) -> String {
+    hex::encode(frame)
 }
 
 fn peer() -> IpAddr {
@@ -195,11 +195,11 @@ fn udp_4500_carries_esp_ike_and_keepalives() {
 
 #[test]
 fn ike_goes_by_our_half_of_the_spis() {
+    const MINE: u64 = 0x2a00_0000_0000_0001;
+    const THEIRS: u64 = 0x7700_0000_0000_0001;
     if !privileged("ike_goes_by_our_half_of_the_spis") {
         return;
     }
-    const MINE: u64 = 0x2a00_0000_0000_0001;
-    const THEIRS: u64 = 0x7700_0000_0000_0001;
     let mut pair = Pair::with_socket(World { owned: bits([0x2a]), ..World::default() });
     let message = |i, r, flags| frame(peer(), ours(), UDP, &udp(500, 500, &ike(i, r, 0x20, flags)));
     // We are the responder: requests and responses of the original initiator.
@@ -410,7 +410,7 @@ fn truncation_at_every_length_is_defined() {
                     assert!(
                         !cut_in_header || outer == Verdict::MalformedIp && inner == outer,
                         "{}",
-                        hex(&frame)
+                        text(&frame)
                     );
                 }
             }

@@ -122,9 +122,10 @@ impl Attachment {
         let targets = targets(options, indices, &pins)?;
         let known = take_stock(&pins, &targets)?;
         let new_maps = pins.guard_new_maps(&maps::PINNED);
+        // Declared before `loaded`, so that on failure they go when this process no longer holds the programs.
+        let mut new_links = Vec::new();
         let mut loaded = Loaded::pinned(&pins)?;
         fill(&mut loaded.maps, options, known)?;
-        let mut new_links = Vec::new();
         let mut modes = [AttachMode::Native; 2];
         for target in targets {
             let side = target.side;
