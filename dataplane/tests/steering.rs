@@ -348,6 +348,35 @@ fn plaintext_goes_by_the_longest_prefix() {
     pair.expect(Side::Inner, &to("fd00:9::1"), Verdict::PlaintextOwned, Some(5));
 }
 
+/// The twin alone, so that it runs without privileges too: it survives every frame, and no state of the maps lets
+/// protected plaintext or ESP reach the kernel.
+#[test]
+fn i7_protected_packets_never_pass_whatever_the_maps_say() {
+    let mut random = Random(7);
+    for _ in 0..200 {
+        let mut world = random_world(&mut random);
+        world.prefixes.retain(|_| random.one_in(2));
+        let socket = random.one_in(2);
+        let views = Side::ALL.map(|side| world.view(side, socket));
+        for _ in 0..200 {
+            let any = random_frame(&mut random, &world);
+            let _ = views.each_ref().map(|view| classify(&any, view));
+            let tags = random.pick(&[&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 3]]);
+            let [.., c, d] = random.octets(2)[..] else { unreachable!("two octets") };
+            let payload = random.octets(40);
+            let plain = ipv4([10, 2, 0, 5], [10, 1, c, d], c, 0x2000 & u16::from(d) << 8, &[], &payload);
+            let inner = classify(&ethernet(tags, 0x0800, &plain), &views[1]);
+            assert_ne!(inner.verdict.action(), Action::Pass, "{}", text(&plain));
+            let sealed = match random.below(2) {
+                0 => ip(peer(), ours(), ESP, &payload),
+                _ => ip(peer(), ours(), UDP, &udp(4500, 4500, &[&[1], &payload[..]].concat())),
+            };
+            let outer = classify(&ethernet(tags, 0x0800, &sealed), &views[0]);
+            assert_ne!(outer.verdict.action(), Action::Pass, "{}", text(&sealed));
+        }
+    }
+}
+
 #[test]
 fn i7_without_a_socket_nothing_owned_passes() {
     if !privileged("i7_without_a_socket_nothing_owned_passes") {

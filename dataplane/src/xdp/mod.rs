@@ -51,8 +51,8 @@ pub struct XdpOptions {
     pub hash_seed: u32,
     /// Our own outer addresses: the ones that the filter protects.
     pub outer_addresses: Vec<IpAddr>,
-    /// Our own addresses on the inner side, whose traffic is the kernel's. More can follow by
-    /// [`Attachment::set_inner_local`].
+    /// The addresses whose traffic from the inner side is the kernel's: usually all of this node's own, the outer
+    /// ones too. More can follow by [`Attachment::set_inner_local`].
     pub inner_addresses: Vec<IpAddr>,
 }
 

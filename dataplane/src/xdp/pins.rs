@@ -152,9 +152,11 @@ fn wait_until_gone(program: u32) {
 fn ensure(directory: &Path) -> io::Result<()> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.ok_or_else(|| io::Error::other("it has no parent directory"))?;
-    if !is_bpffs(directory) && !is_bpffs(parent) {
+    if !is_bpffs(directory) {
         fs::create_dir_all(parent)?;
-        if fs::read_dir(parent)?.next().is_none() {
+        if is_bpffs(parent) {
+            // Whoever mounted it, there is room for us.
+        } else if fs::read_dir(parent)?.next().is_none() {
             mount_bpffs(parent)?;
         } else {
             create(directory)?;
