@@ -5,6 +5,7 @@
 
 pub mod namespaces;
 pub mod packets;
+pub mod pair;
 pub mod random;
 
 use std::collections::{HashMap, HashSet};
