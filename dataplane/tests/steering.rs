@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use baton_dataplane::io::Side;
-use baton_dataplane::steering::{Decision, HashMode, Spi, classify, segment_of};
+use baton_dataplane::steering::{HashMode, Spi, classify, segment_of};
 use baton_dataplane::xdp::{Action, DryRun, Verdict};
 use steering_support::packets::{
     ESP, ICMP, ICMPV6, UDP, esp, ethernet, extension, fragment_header, frame, icmp, ike, ip, ipv4, ipv6,
