@@ -5,84 +5,17 @@ mod steering_support;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd as _;
 
 use baton_dataplane::io::Side;
-use baton_dataplane::steering::{Decision, HashMode, Spi, classify, segment_of};
+use baton_dataplane::steering::{HashMode, Spi, classify, segment_of};
 use baton_dataplane::xdp::{Action, DryRun, Verdict};
 use steering_support::packets::{
     ESP, ICMP, ICMPV6, UDP, esp, ethernet, extension, fragment_header, frame, icmp, ike, ip, ipv4, ipv6,
     random_frame, random_world, udp,
 };
+use steering_support::pair::{Pair, text};
 use steering_support::random::Random;
-use steering_support::{World, address, af_xdp_socket, bits, prefix, privileged};
-
-/// A filter and its twin, told the same.
-struct Pair {
-    filter: DryRun,
-    world: World,
-    socket: bool,
-}
-
-impl Pair {
-    fn new(world: World) -> Self {
-        let mut filter = DryRun::load().unwrap_or_else(|error| panic!("{error}"));
-        world.tell(filter.maps(), None);
-        Self { filter, world, socket: false }
-    }
-
-    /// As `new`, with an AF_XDP socket behind queue 0 of both sides.
-    fn with_socket(world: World) -> Self {
-        let mut pair = Self::new(world);
-        pair.set_socket(true);
-        pair
-    }
-
-    fn retell(&mut self, world: World) {
-        world.tell(self.filter.maps(), Some(&self.world));
-        self.world = world;
-    }
-
-    fn set_socket(&mut self, socket: bool) {
-        for side in Side::ALL {
-            let maps = self.filter.maps();
-            if socket {
-                // An XSKMAP entry lives as long as its socket; these may live as long as the test.
-                let socket = std::mem::ManuallyDrop::new(af_xdp_socket());
-                maps.register_socket(side, 0, socket.as_raw_fd()).unwrap();
-            } else {
-                maps.unregister_socket(side, 0).unwrap();
-            }
-        }
-        self.socket = socket;
-    }
-
-    /// The verdict on which both agree.
-    fn verdict(&mut self, side: Side, frame: &[u8]) -> Decision {
-        let expected = classify(frame, &self.world.view(side, self.socket));
-        if frame.len() < 14 {
-            // Less than an Ethernet header: the kernel neither runs a program on it nor receives it.
-            return expected;
-        }
-        let result = self.filter.run(side, frame).unwrap();
-        assert_eq!(result.decision, expected, "{side:?}, {}, {:?}", hex(frame), self.world);
-        let action = match expected.verdict.action() {
-            Action::Drop => 1,
-            Action::Pass => 2,
-            Action::Socket => 4,
-        };
-        assert_eq!(result.action, action, "{side:?} {expected:?}");
-        expected
-    }
-
-    fn expect(&mut self, side: Side, frame: &[u8], verdict: Verdict, segment: Option<u8>) {
-        assert_eq!(self.verdict(side, frame), Decision { verdict, segment }, "{}", hex(frame));
-    }
-}
-
-fn hex(frame: &[u8]) -> String {
-    frame.iter().map(|octet| format!("{octet:02x}")).collect()
-}
+use steering_support::{World, address, bits, prefix, privileged};
 
 fn peer() -> IpAddr {
     address("198.51.100.7")
@@ -195,11 +128,11 @@ fn udp_4500_carries_esp_ike_and_keepalives() {
 
 #[test]
 fn ike_goes_by_our_half_of_the_spis() {
+    const MINE: u64 = 0x2a00_0000_0000_0001;
+    const THEIRS: u64 = 0x7700_0000_0000_0001;
     if !privileged("ike_goes_by_our_half_of_the_spis") {
         return;
     }
-    const MINE: u64 = 0x2a00_0000_0000_0001;
-    const THEIRS: u64 = 0x7700_0000_0000_0001;
     let mut pair = Pair::with_socket(World { owned: bits([0x2a]), ..World::default() });
     let message = |i, r, flags| frame(peer(), ours(), UDP, &udp(500, 500, &ike(i, r, 0x20, flags)));
     // We are the responder: requests and responses of the original initiator.
@@ -348,6 +281,35 @@ fn plaintext_goes_by_the_longest_prefix() {
     pair.expect(Side::Inner, &to("fd00:9::1"), Verdict::PlaintextOwned, Some(5));
 }
 
+/// The twin alone, so that it runs without privileges too: it survives every frame, and no state of the maps lets
+/// protected plaintext or ESP reach the kernel.
+#[test]
+fn i7_protected_packets_never_pass_whatever_the_maps_say() {
+    let mut random = Random(7);
+    for _ in 0..200 {
+        let mut world = random_world(&mut random);
+        world.prefixes.retain(|_| random.one_in(2));
+        let socket = random.one_in(2);
+        let views = Side::ALL.map(|side| world.view(side, socket));
+        for _ in 0..200 {
+            let any = random_frame(&mut random, &world);
+            let _ = views.each_ref().map(|view| classify(&any, view));
+            let tags = random.pick(&[&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 3]]);
+            let [.., c, d] = random.octets(2)[..] else { unreachable!("two octets") };
+            let payload = random.octets(40);
+            let plain = ipv4([10, 2, 0, 5], [10, 1, c, d], c, 0x2000 & u16::from(d) << 8, &[], &payload);
+            let inner = classify(&ethernet(tags, 0x0800, &plain), &views[1]);
+            assert_ne!(inner.verdict.action(), Action::Pass, "{}", text(&plain));
+            let sealed = match random.below(2) {
+                0 => ip(peer(), ours(), ESP, &payload),
+                _ => ip(peer(), ours(), UDP, &udp(4500, 4500, &[&[1], &payload[..]].concat())),
+            };
+            let outer = classify(&ethernet(tags, 0x0800, &sealed), &views[0]);
+            assert_ne!(outer.verdict.action(), Action::Pass, "{}", text(&sealed));
+        }
+    }
+}
+
 #[test]
 fn i7_without_a_socket_nothing_owned_passes() {
     if !privileged("i7_without_a_socket_nothing_owned_passes") {
@@ -410,7 +372,7 @@ fn truncation_at_every_length_is_defined() {
                     assert!(
                         !cut_in_header || outer == Verdict::MalformedIp && inner == outer,
                         "{}",
-                        hex(&frame)
+                        text(&frame)
                     );
                 }
             }

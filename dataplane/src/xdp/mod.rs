@@ -51,8 +51,8 @@ pub struct XdpOptions {
     pub hash_seed: u32,
     /// Our own outer addresses: the ones that the filter protects.
     pub outer_addresses: Vec<IpAddr>,
-    /// Our own addresses on the inner side, whose traffic is the kernel's. More can follow by
-    /// [`Attachment::set_inner_local`].
+    /// The addresses whose traffic from the inner side is the kernel's: usually all of this node's own, the outer
+    /// ones too. More can follow by [`Attachment::set_inner_local`].
     pub inner_addresses: Vec<IpAddr>,
 }
 
@@ -122,9 +122,10 @@ impl Attachment {
         let targets = targets(options, indices, &pins)?;
         let known = take_stock(&pins, &targets)?;
         let new_maps = pins.guard_new_maps(&maps::PINNED);
+        // Declared before `loaded`, so that on failure they go when this process no longer holds the programs.
+        let mut new_links = Vec::new();
         let mut loaded = Loaded::pinned(&pins)?;
         fill(&mut loaded.maps, options, known)?;
-        let mut new_links = Vec::new();
         let mut modes = [AttachMode::Native; 2];
         for target in targets {
             let side = target.side;

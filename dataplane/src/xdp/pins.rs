@@ -3,8 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::loaded_programs;
 use rustix::fs::{Mode, chmod, statfs};
 use rustix::mount::{MountFlags, mount};
 
@@ -64,7 +67,7 @@ impl PinDirectory {
         Ok(NewPin(Some(path)))
     }
 
-    /// Removes the pin of a link whose interface is gone.
+    /// Removes the pin of a link and so detaches it.
     pub(super) fn remove_link(&self, side: Side) -> Result<(), XdpError> {
         remove(&self.link(side))
     }
@@ -116,9 +119,30 @@ fn exists(path: &Path) -> bool {
 }
 
 fn remove(path: &Path) -> Result<(), XdpError> {
+    let link = PinnedLink::from_pin(path).ok().and_then(|link| FdLink::from(link).info().ok());
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(|error| XdpError::pin_directory(path, &error)),
+        Err(error) => Err(XdpError::pin_directory(path, &error)),
+        Ok(()) => {
+            if let Some(link) = link {
+                wait_until_gone(link.program_id());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The kernel detaches a link some milliseconds after its pin went (the inode is freed behind RCU), and whoever
+/// attaches again at once would meet the old program. The program's number goes after the detachment.
+fn wait_until_gone(program: u32) {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let start = Instant::now();
+    while loaded_programs().flatten().any(|info| info.id() == program) {
+        if start.elapsed() > PATIENCE {
+            tracing::warn!(program, "an unpinned XDP program is still loaded: another process holds it");
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -128,9 +152,11 @@ fn remove(path: &Path) -> Result<(), XdpError> {
 fn ensure(directory: &Path) -> io::Result<()> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.ok_or_else(|| io::Error::other("it has no parent directory"))?;
-    if !is_bpffs(directory) && !is_bpffs(parent) {
+    if !is_bpffs(directory) {
         fs::create_dir_all(parent)?;
-        if fs::read_dir(parent)?.next().is_none() {
+        if is_bpffs(parent) {
+            // Whoever mounted it, there is room for us.
+        } else if fs::read_dir(parent)?.next().is_none() {
             mount_bpffs(parent)?;
         } else {
             create(directory)?;
