@@ -48,7 +48,7 @@ pub use epoch::{
 #[cfg(not(loom))]
 pub use iv::{EpochState, IvBlock, IvError};
 #[cfg(not(loom))]
-pub use layout::{MAX_WORKERS, REPLAY_WORDS};
+pub use layout::{MAX_BATCH, MAX_WORKERS, REPLAY_WORDS};
 #[cfg(not(loom))]
 pub use ownership::{NOT_OWNED, OWNED};
 #[cfg(not(loom))]
@@ -60,8 +60,8 @@ pub use sa::{
 pub use slot::{SaHandle, SlotState, SlotView};
 #[cfg(not(loom))]
 pub use table::{
-    ConfigError, FreezeError, GetError, MAX_BATCH, PutError, PutReceipt, Snapshot, Table, TableError,
-    TableOptions, UpdateError, WriteError,
+    ConfigError, FreezeError, GetError, PutError, PutReceipt, Snapshot, Table, TableError, TableOptions,
+    UpdateError, WriteError,
 };
 #[cfg(not(loom))]
 pub use workers::{AttachError, DataplaneLease, WorkerSlot};
