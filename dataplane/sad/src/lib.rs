@@ -13,12 +13,14 @@
 //! | I5 torn | a sequence lock per slot, and one commit word per PUT |
 //! | I6 durable | the file, and recovery |
 
+// Under loom only the part of the code is built that shares memory without locks.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
 #[cfg(not(loom))]
 mod epoch;
 #[cfg(all(test, not(loom)))]
 mod fault;
 mod index;
-#[cfg(not(loom))]
 mod iv;
 #[cfg(not(loom))]
 mod layout;
@@ -66,5 +68,7 @@ pub use table::{
 #[cfg(not(loom))]
 pub use workers::{AttachError, DataplaneLease, WorkerSlot};
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
