@@ -101,10 +101,8 @@ impl<'a> Index<'a> {
 
     /// An entry may fill the hole unless its home lies cyclically after the hole, up to the entry.
     fn may_move(&self, entry: u64, at: usize, hole: usize) -> bool {
-        let mask = self.entries.len() - 1;
-        let from_home = at.wrapping_sub(self.home((entry >> 32) as u32)) & mask;
-        let from_hole = at.wrapping_sub(hole) & mask;
-        from_home >= from_hole
+        let distance = |from: usize| at.wrapping_sub(from) & (self.entries.len() - 1);
+        distance(self.home((entry >> 32) as u32)) >= distance(hole)
     }
 
     /// Completes a deletion that a dead writer left half done, and drops entries that `keep` rejects.
@@ -121,6 +119,13 @@ impl<'a> Index<'a> {
                 at += 1;
             }
         }
+    }
+
+    /// All entries, for tests.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> Vec<(u32, u32)> {
+        let entries = self.entries.iter().map(|entry| entry.load(Ordering::Relaxed));
+        entries.filter(|entry| *entry != 0).map(decode).collect()
     }
 
     #[inline]

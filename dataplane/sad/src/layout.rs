@@ -7,7 +7,7 @@
 //! | inbound index, outbound index | a power of two each, at most half full |
 //! | slots | [`SLOT_WORDS`] each |
 //!
-//! Every part starts on a cache line. At 1,000,000 SAs an SA costs 1,361 octets, all included.
+//! Every part starts on a cache line. At 1,000,000 SAs an SA costs 1,362 octets, all included.
 
 /// Octets `BATONSAD` read as a big-endian number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BATONSAD");
@@ -66,6 +66,8 @@ pub(crate) mod header {
     pub(crate) const WORDS: usize = WORKER_LINES + super::MAX_WORKERS * LINE;
 }
 
+/// The most SAs in one PUT: a replacement of as many always finds slots.
+pub const MAX_BATCH: usize = 1024;
 /// The most workers that can register.
 pub const MAX_WORKERS: usize = 256;
 
@@ -123,7 +125,7 @@ impl Layout {
     /// The layout for `capacity` SAs. A PUT that replaces fills new slots before it frees the old ones,
     /// and workers hold those for one more batch, so there are some slots more than SAs.
     pub(crate) fn new(capacity: u32) -> Self {
-        let slots = capacity + capacity / 32 + 64;
+        let slots = capacity + (capacity / 32).max(capacity.min(MAX_BATCH as u32)) + 64;
         let index_entries = (capacity as usize * 2).next_power_of_two();
         let tags = header::WORDS;
         let inbound = tags + (slots as usize).next_multiple_of(LINE);

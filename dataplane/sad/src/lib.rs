@@ -13,12 +13,14 @@
 //! | I5 torn | a sequence lock per slot, and one commit word per PUT |
 //! | I6 durable | the file, and recovery |
 
+// Under loom only the part of the code is built that shares memory without locks.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
 #[cfg(not(loom))]
 mod epoch;
 #[cfg(all(test, not(loom)))]
 mod fault;
 mod index;
-#[cfg(not(loom))]
 mod iv;
 #[cfg(not(loom))]
 mod layout;
@@ -48,7 +50,7 @@ pub use epoch::{
 #[cfg(not(loom))]
 pub use iv::{EpochState, IvBlock, IvError};
 #[cfg(not(loom))]
-pub use layout::{MAX_WORKERS, REPLAY_WORDS};
+pub use layout::{MAX_BATCH, MAX_WORKERS, REPLAY_WORDS};
 #[cfg(not(loom))]
 pub use ownership::{NOT_OWNED, OWNED};
 #[cfg(not(loom))]
@@ -60,11 +62,13 @@ pub use sa::{
 pub use slot::{SaHandle, SlotState, SlotView};
 #[cfg(not(loom))]
 pub use table::{
-    ConfigError, FreezeError, GetError, MAX_BATCH, PutError, PutReceipt, Snapshot, Table, TableError,
-    TableOptions, UpdateError, WriteError,
+    ConfigError, FreezeError, GetError, PutError, PutReceipt, Snapshot, Table, TableError, TableOptions,
+    UpdateError, WriteError,
 };
 #[cfg(not(loom))]
 pub use workers::{AttachError, DataplaneLease, WorkerSlot};
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -25,6 +25,8 @@ impl Mapping {
         Ok(Self { raw, words })
     }
 
+    // The pointer is to octets, but a mapping starts on a page.
+    #[allow(clippy::cast_ptr_alignment)]
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is page-aligned, `words * 8` octets long, readable and writable, and lives

@@ -171,7 +171,7 @@ impl<'a> SlotView<'a> {
     }
 
     #[inline]
-    fn ring(&self) -> &'a [AtomicU64] {
+    fn ring(self) -> &'a [AtomicU64] {
         &self.words[slot::REPLAY..slot::REPLAY + REPLAY_WORDS]
     }
 }

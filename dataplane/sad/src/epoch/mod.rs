@@ -78,6 +78,11 @@ pub enum EpochError {
         /// Seconds until the clock allows the next one.
         behind: i64,
     },
+    /// The clock was never set.
+    #[error(
+        "the clock says a time before 2026, so that no epoch can be told from an earlier one; set the clock"
+    )]
+    ClockUnset,
     /// Too soon after the last grants, or after the machine started.
     #[error("the next epoch can be granted in {0} s; it will be asked for again")]
     TooEarly(i64),
@@ -171,6 +176,9 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> EpochError {
 /// The number to grant after `last` at this time.
 fn choose(last: u32, now: i64, since_boot: i64) -> Result<u32, EpochError> {
     let unit = |seconds: i64| (seconds - START).div_euclid(UNIT);
+    if now < START {
+        return Err(EpochError::ClockUnset);
+    }
     let limit = unit(now) + LEAD;
     let after_boot = unit(now - since_boot) + LEAD + 1;
     let after_last = i64::from(last) + 1;

@@ -15,11 +15,14 @@ use std::sync::Arc;
 pub use freeze::FreezeError;
 pub(crate) use open::open_lock_file;
 pub use open::{TableError, TableOptions};
-pub use put::{MAX_BATCH, PutError, PutReceipt};
+pub use put::{PutError, PutReceipt};
 pub use read::{ConfigError, GetError, Snapshot};
 pub use update::UpdateError;
 pub use writer::WriteError;
 use writer::WriterLock;
+
+#[cfg(test)]
+pub(crate) use slots::key_word;
 
 use crate::layout::header;
 use crate::layout::slot;

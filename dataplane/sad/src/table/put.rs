@@ -7,14 +7,11 @@ use thiserror::Error;
 
 use super::Table;
 use super::writer::{WriteError, Writer};
-use crate::layout::{header, slot};
+use crate::layout::{MAX_BATCH, header, slot};
 use crate::publication::SETTLED;
 use crate::sa::{Counters, Direction, Name, Sa, SaError, holds_key};
 use crate::slot::SaHandle;
 use crate::sync::{Ordering, store};
-
-/// The most SAs in one PUT.
-pub const MAX_BATCH: usize = 1024;
 
 /// How long a PUT that needs slots waits for the workers to let go of retired ones.
 const SLOT_WAIT: Duration = Duration::from_millis(250);
@@ -213,7 +210,9 @@ impl Writer<'_> {
                 _ if self.available() >= wanted => return Ok(()),
                 Some(worker) if Instant::now() >= deadline => return Err(PutError::WorkerBusy(worker)),
                 Some(_) => thread::sleep(Duration::from_micros(100)),
-                None if self.value(header::RETIRED_HEAD) == 0 => return Err(PutError::TooMany(wanted)),
+                None if self.value(header::RETIRED_HEAD) == 0 => {
+                    return Err(PutError::Full(self.shared.layout().capacity));
+                }
                 None => {}
             }
         }

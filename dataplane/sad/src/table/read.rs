@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Table;
 use super::slots::split_key_word;
-use crate::layout::{CONFIG_WORDS, slot};
+use crate::layout::{CONFIG_WORDS, header, slot};
 use crate::sa::{Counters, Direction, ReplayWindow, Sa, decode, name_tag, ring_index};
 use crate::seqlock;
 use crate::shared::SlotWords;
@@ -104,7 +104,7 @@ impl Table {
     /// All SAs of the tunnel with this name. Looks at one word per slot, then at those that may fit.
     pub fn find_by_name(&self, name: &str) -> Vec<Snapshot> {
         let tag = name_tag(name);
-        let tags = self.shared().tags().iter().enumerate();
+        let tags = self.shared().tags()[..self.used_slots() as usize].iter().enumerate();
         tags.filter(|(_, word)| word.load(Ordering::Acquire) == tag)
             .filter_map(|(number, _)| self.installed_at(number as u32))
             .filter(|snapshot| snapshot.sa.name.as_str() == name)
@@ -113,8 +113,12 @@ impl Table {
 
     /// All SAs, each whole; those that come or go meanwhile may be among them or not.
     pub fn iter(&self) -> impl Iterator<Item = Snapshot> + '_ {
-        let used = self.shared().header(crate::layout::header::FRESH).load(Ordering::Acquire);
-        (0..(used as u32).min(self.slots())).filter_map(|number| self.installed_at(number))
+        (0..self.used_slots()).filter_map(|number| self.installed_at(number))
+    }
+
+    /// The slots that were ever used are those below this number.
+    fn used_slots(&self) -> u32 {
+        (self.shared().header(header::FRESH).load(Ordering::Acquire) as u32).min(self.slots())
     }
 
     /// A worker's reading of the configuration, once per (slot, generation).

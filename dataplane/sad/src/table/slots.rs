@@ -153,7 +153,7 @@ impl Writer<'_> {
 }
 
 /// Direction and index key in one word, so that recovery needs no configuration to find the entry.
-pub(super) fn key_word(direction: Direction, key: u32) -> u64 {
+pub(crate) fn key_word(direction: Direction, key: u32) -> u64 {
     match direction {
         Direction::Inbound => u64::from(key),
         Direction::Outbound => 1 << 32 | u64::from(key),

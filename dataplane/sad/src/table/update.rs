@@ -1,15 +1,16 @@
 //! Changing the configuration of a live SA in place: its counters are not touched.
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::Table;
 use super::put::PutError;
 use super::writer::{WriteError, Writer};
 use crate::layout::{CONFIG_WORDS, header, slot};
-use crate::sa::{Direction, Sa, SaError, encode, holds_key, name_tag};
+use crate::sa::{Direction, Sa, SaError, decode, encode, holds_key, name_tag};
 use crate::seqlock;
 use crate::slot::{SaHandle, state};
-use crate::sync::{Ordering, add_single_writer};
+use crate::sync::{AtomicU64, Ordering, add_single_writer, fence};
 
 /// Why an update was refused. Nothing was changed.
 #[derive(Debug, Error)]
@@ -96,17 +97,11 @@ impl Writer<'_> {
     fn save(&self, number: u32, undo: u32) {
         self.set_state(undo, state::FILLING);
         let saved = &self.words(undo)[slot::CONFIG..];
-        self.copy_config(&self.words(number)[slot::CONFIG..], saved);
+        copy_config(&self.words(number)[slot::CONFIG..], saved);
         self.set(header::INTENT_UNDO, u64::from(undo));
         // Armed: from here on recovery restores the slot from the copy.
         self.set(header::INTENT_SLOT, u64::from(number) + 1);
-        crate::sync::fence(Ordering::Release);
-    }
-
-    fn copy_config(&self, from: &[crate::sync::AtomicU64], to: &[crate::sync::AtomicU64]) {
-        let mut words = zeroize::Zeroizing::new([0; CONFIG_WORDS]);
-        seqlock::copy_out(from, &mut *words);
-        seqlock::copy_in(to, &*words);
+        fence(Ordering::Release);
     }
 
     /// Tells the workers of another configuration, and disarms the undoing.
@@ -123,7 +118,7 @@ impl Writer<'_> {
         let odd = seqlock::begin_write(&words[slot::VERSION]);
         if self.value(header::COMMITTED) != self.value(header::INTENT) {
             let saved = &self.words(self.value(header::INTENT_UNDO) as u32)[slot::CONFIG..];
-            self.copy_config(saved, &words[slot::CONFIG..]);
+            copy_config(saved, &words[slot::CONFIG..]);
         }
         self.restore_tag(number);
         seqlock::end_write(&words[slot::VERSION], odd);
@@ -132,10 +127,16 @@ impl Writer<'_> {
 
     /// The tag of the name in the slot's configuration.
     fn restore_tag(&self, number: u32) {
-        let mut words = zeroize::Zeroizing::new([0; CONFIG_WORDS]);
+        let mut words = Zeroizing::new([0; CONFIG_WORDS]);
         seqlock::copy_out(&self.words(number)[slot::CONFIG..], &mut *words);
-        if let Some(sa) = crate::sa::decode(&words) {
+        if let Some(sa) = decode(&words) {
             self.set_tag(number, name_tag(sa.name.as_str()));
         }
     }
+}
+
+fn copy_config(from: &[AtomicU64], to: &[AtomicU64]) {
+    let mut words = Zeroizing::new([0; CONFIG_WORDS]);
+    seqlock::copy_out(from, &mut *words);
+    seqlock::copy_in(to, &*words);
 }

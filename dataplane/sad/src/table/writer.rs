@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{self, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
@@ -64,7 +64,11 @@ impl Table {
 
     /// Repairs the table if its last writer died; does nothing while a writer lives.
     pub(super) fn repair_if_abandoned(&self) {
-        let Ok(file) = self.writer.file.try_lock() else { return };
+        let file = match self.writer.file.try_lock() {
+            Ok(file) => file,
+            Err(sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(sync::TryLockError::WouldBlock) => return,
+        };
         match file.try_lock() {
             Ok(()) => drop(self.writer(file)),
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}

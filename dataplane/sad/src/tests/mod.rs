@@ -1,6 +1,9 @@
 //! Tests that look inside, or that kill the process.
 
 mod basics;
+mod crash;
+mod inspect;
+mod model;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
