@@ -3,6 +3,7 @@
 //! The packet's way stands in [`pipeline`]; [`daemon`] is the process around it.
 
 pub mod capture;
+pub mod config;
 pub mod control;
 pub mod counters;
 pub mod crypto;
