@@ -38,7 +38,7 @@ impl<'a> Index<'a> {
     }
 
     #[cold]
-    fn find_verified(&self, key: u32) -> Option<u32> {
+    pub(crate) fn find_verified(&self, key: u32) -> Option<u32> {
         for _ in 0..MISS_RETRIES {
             let before = self.version.load(Ordering::Acquire);
             if let Some((_, slot)) = self.probe(key) {
