@@ -11,7 +11,7 @@ use crate::{publication, quiescence, seqlock};
 /// Explores all interleavings with so many preemptions that the known bugs of such code show.
 fn model(test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(5);
+    builder.preemption_bound = Some(3);
     builder.check(test);
 }
 
