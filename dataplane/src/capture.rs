@@ -106,11 +106,17 @@ impl Tap {
         while self.queue.pop().is_some() {}
     }
 
+    /// Whether a capture runs.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
     /// Offers a frame; the only cost while off is the load of one flag. Copying allocates, which is what a
     /// capture costs while it runs; it never blocks.
     #[inline]
     pub fn offer(&self, side: Side, frame: &[u8]) {
-        if self.on.load(Ordering::Relaxed) {
+        if self.is_on() {
             self.copy(side, frame);
         }
     }

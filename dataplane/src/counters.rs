@@ -77,7 +77,7 @@ impl Default for WorkerCounters {
 impl WorkerCounters {
     /// Counts one drop.
     #[inline]
-    pub fn drop(&self, reason: DropReason) {
+    pub fn count_drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
     }
 

@@ -179,18 +179,32 @@ pub const HELD_IN_ALL: usize = 256;
 /// Nanoseconds between two requests for one neighbour.
 const ASK_AGAIN_NS: u64 = 250_000_000;
 
-/// A finished packet, but for its Ethernet header, that waits for its neighbour.
+/// A finished IP packet on its way out, without an Ethernet header yet: [`Frame::start`] is its first octet.
 #[derive(Debug)]
-pub struct Held {
+pub struct Outgoing {
     /// The packet.
     pub frame: Frame,
     /// The side it leaves on.
     pub side: Side,
-    /// The final or outer destination whose route is asked again on release.
+    /// Where its route leads: the final destination, or the tunnel's other end.
     pub destination: IpAddr,
+    /// The segment whose lease must hold when it leaves, if it needs one.
+    pub segment: Option<u8>,
+}
+
+/// A packet that waits for its neighbour.
+#[derive(Debug)]
+struct Held {
+    outgoing: Outgoing,
     neighbour: IpAddr,
     since: u64,
     asked: u64,
+}
+
+impl Held {
+    fn is_for(&self, side: Side, neighbour: IpAddr) -> bool {
+        self.outgoing.side == side && self.neighbour == neighbour
+    }
 }
 
 /// Packets that wait for a neighbour, oldest first.
@@ -221,13 +235,13 @@ impl HeldPackets {
     /// make room, if one had to.
     pub fn hold(
         &mut self,
-        (frame, side, destination): (Frame, Side, IpAddr),
+        outgoing: Outgoing,
         neighbour: IpAddr,
         now: u64,
         requests: &ResolveRequests,
     ) -> Option<Frame> {
-        let asked = self.last_asked(side, neighbour);
-        let asked = match asked {
+        let side = outgoing.side;
+        let asked = match self.last_asked(side, neighbour) {
             Some(at) if now.saturating_sub(at) < ASK_AGAIN_NS => at,
             _ => {
                 requests.ask(side, neighbour);
@@ -235,7 +249,7 @@ impl HeldPackets {
             }
         };
         let evicted = self.make_room(side, neighbour);
-        self.packets.push(Held { frame, side, destination, neighbour, since: now, asked });
+        self.packets.push(Held { outgoing, neighbour, since: now, asked });
         evicted
     }
 
@@ -244,18 +258,18 @@ impl HeldPackets {
     }
 
     fn waiting_for(&self, side: Side, neighbour: IpAddr) -> impl Iterator<Item = &Held> {
-        self.packets.iter().filter(move |held| held.side == side && held.neighbour == neighbour)
+        self.packets.iter().filter(move |held| held.is_for(side, neighbour))
     }
 
     fn make_room(&mut self, side: Side, neighbour: IpAddr) -> Option<Frame> {
         let victim = if self.waiting_for(side, neighbour).count() >= HELD_PER_NEIGHBOUR {
-            self.packets.iter().position(|held| held.side == side && held.neighbour == neighbour)
+            self.packets.iter().position(|held| held.is_for(side, neighbour))
         } else if self.packets.len() >= HELD_IN_ALL {
             Some(0)
         } else {
             None
         };
-        victim.map(|index| self.packets.remove(index).frame)
+        victim.map(|index| self.packets.remove(index).outgoing.frame)
     }
 
     /// Takes one packet that is due at `now`: too old ([`Due::Expired`]), or with an answer in `hops` when they
@@ -263,13 +277,13 @@ impl HeldPackets {
     pub fn take_due(&mut self, hops: &NextHops, now: u64) -> Option<Due> {
         let expired = self.packets.first().is_some_and(|held| now.saturating_sub(held.since) > HOLD_LIMIT_NS);
         if expired {
-            return Some(Due::Expired(self.packets.remove(0).frame));
+            return Some(Due::Expired(self.packets.remove(0).outgoing.frame));
         }
         if self.generation == hops.generation() {
             return None;
         }
         let found = self.packets.iter().enumerate().find_map(|(index, held)| {
-            match hops.lookup(held.side, held.destination) {
+            match hops.lookup(held.outgoing.side, held.outgoing.destination) {
                 NextHop::Known(link) => Some((index, link)),
                 NextHop::Unresolved(_) | NextHop::None => None,
             }
@@ -278,7 +292,7 @@ impl HeldPackets {
             self.generation = hops.generation();
             return None;
         };
-        Some(Due::Resolved(self.packets.remove(index), link))
+        Some(Due::Resolved(self.packets.remove(index).outgoing, link))
     }
 }
 
@@ -286,7 +300,7 @@ impl HeldPackets {
 #[derive(Debug)]
 pub enum Due {
     /// Its neighbour is known now.
-    Resolved(Held, Link),
+    Resolved(Outgoing, Link),
     /// It waited longer than [`HOLD_LIMIT_NS`].
     Expired(Frame),
 }

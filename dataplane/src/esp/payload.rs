@@ -109,8 +109,7 @@ impl EspKey {
         let room = buffer.get_mut(esp.clone()).ok_or(DropReason::Oversized)?;
         let (header, rest) = room.split_at_mut(HEADER + IV);
         let (text, icv) = rest.split_at_mut(rest.len() - self.icv);
-        header[..HEADER]
-            .copy_from_slice(&EspHeader { spi: self.spi, sequence: sequence as u32 }.emit());
+        header[..HEADER].copy_from_slice(&EspHeader { spi: self.spi, sequence: sequence as u32 }.emit());
         let iv = iv.to_be_bytes();
         header[HEADER..].copy_from_slice(&iv);
         put_trailer(text, payload.len(), next_header);
