@@ -14,4 +14,6 @@ pub mod prefix;
 pub mod prohibit;
 pub mod replay;
 pub mod spd;
+pub mod steering;
 pub mod worker;
+pub mod xdp;
