@@ -1,0 +1,241 @@
+//! The model checker on the code that shares memory without locks. Run with
+//! `RUSTFLAGS="--cfg loom" cargo test -p baton-sad --lib --release`.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::index::Index;
+use crate::sync::{AtomicU64, Ordering, store};
+use crate::{publication, quiescence, seqlock};
+
+/// Explores all interleavings up to three preemptions per thread: the bugs of such code need one or two.
+fn model(test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(test);
+}
+
+fn words(values: &[u64]) -> Arc<Vec<AtomicU64>> {
+    Arc::new(values.iter().map(|value| AtomicU64::new(*value)).collect())
+}
+
+/// I5: a reader that the sequence lock lets through has read one write, not parts of two.
+#[test]
+fn no_read_is_torn() {
+    model(|| {
+        let slot = words(&[0, 10, 10, 10]);
+        let writer = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                for value in [11, 12] {
+                    let odd = seqlock::begin_write(&slot[0]);
+                    seqlock::copy_in(&slot[1..], &[value; 3]);
+                    seqlock::end_write(&slot[0], odd);
+                }
+            })
+        };
+        if let Some(version) = seqlock::begin_read(&slot[0]) {
+            let mut copy = [0; 3];
+            seqlock::copy_out(&slot[1..], &mut copy);
+            if seqlock::end_read(&slot[0], version) {
+                assert!(copy == [10 + version / 2; 3], "torn: {copy:?} at version {version}");
+            }
+        }
+        writer.join().expect("joined");
+    });
+}
+
+/// Two keys whose home in an index of four is the same entry.
+fn colliding() -> (u32, u32, u32) {
+    let entries = words(&[0; 4]);
+    let version = AtomicU64::new(0);
+    let position = |key: u32| {
+        let index = Index::new(&entries, &version);
+        index.set(key, 0);
+        let at = entries.iter().position(|e| e.load(Ordering::Relaxed) != 0).expect("set");
+        index.remove(key);
+        at
+    };
+    let first = position(1);
+    let mut same = (2..).filter(|key| position(*key) == first);
+    (1, same.next().expect("one of four"), same.next().expect("one of four"))
+}
+
+/// I6: a deletion that moves an SA's entry never hides it from a reader.
+#[test]
+fn a_shifted_entry_is_always_found() {
+    model(|| {
+        let (gone, stays, _) = colliding();
+        let entries = words(&[0; 4]);
+        let version = Arc::new(AtomicU64::new(0));
+        let index = Index::new(&entries, &version);
+        index.set(gone, 1);
+        index.set(stays, 2);
+        let writer = {
+            let (entries, version) = (Arc::clone(&entries), Arc::clone(&version));
+            thread::spawn(move || {
+                assert!(Index::new(&entries, &version).remove(gone));
+            })
+        };
+        assert_eq!(index.find(stays), Some(2), "lost while another was removed");
+        writer.join().expect("joined");
+        assert_eq!(index.find(gone), None);
+        assert_eq!(index.find(stays), Some(2));
+    });
+}
+
+/// The same while the freed entry is filled at once by a third key.
+#[test]
+fn an_entry_that_moves_twice_is_always_found() {
+    model(|| {
+        let (first, second, stays) = colliding();
+        let entries = words(&[0; 4]);
+        let version = Arc::new(AtomicU64::new(0));
+        let index = Index::new(&entries, &version);
+        index.set(first, 1);
+        index.set(second, 2);
+        index.set(stays, 3);
+        let writer = {
+            let (entries, version) = (Arc::clone(&entries), Arc::clone(&version));
+            thread::spawn(move || {
+                let index = Index::new(&entries, &version);
+                assert!(index.remove(first));
+                assert!(index.remove(second));
+            })
+        };
+        assert_eq!(index.find(stays), Some(3), "lost while others were removed");
+        writer.join().expect("joined");
+    });
+}
+
+/// I5: a PUT of two SAs that replace two others is seen whole from the commit on, and never a gap.
+#[test]
+fn a_put_is_published_by_one_word() {
+    model(|| {
+        // Slots 0 and 1 are replaced by 2 and 3. Per slot: transaction, predecessor + 1.
+        let slots = words(&[0, 0, 0, 0, 0, 0, 0, 0]);
+        let indexed = words(&[0, 1]);
+        let committed = Arc::new(AtomicU64::new(0));
+        let writer = {
+            let (slots, indexed, committed) =
+                (Arc::clone(&slots), Arc::clone(&indexed), Arc::clone(&committed));
+            thread::spawn(move || {
+                for old in 0..2 {
+                    store(&slots[2 * (old + 2)], 7, Ordering::Relaxed);
+                    store(&slots[2 * (old + 2) + 1], old as u64 + 1, Ordering::Relaxed);
+                }
+                for old in 0..2 {
+                    store(&indexed[old], old as u64 + 2, Ordering::Release);
+                }
+                store(&committed, 7, Ordering::Release);
+                for old in 0..2 {
+                    store(&slots[2 * (old + 2)], publication::SETTLED, Ordering::Release);
+                }
+            })
+        };
+        let read = |key: usize| {
+            let number = indexed[key].load(Ordering::Acquire) as u32;
+            let at = 2 * number as usize;
+            publication::resolve(number, &slots[at], &slots[at + 1], &committed)
+        };
+        let (first, second) = (read(0), read(1));
+        assert!(matches!(first, Some(0 | 2)) && matches!(second, Some(1 | 3)), "{first:?} {second:?}");
+        assert!(first != Some(2) || second == Some(3), "half of a PUT: {first:?} {second:?}");
+        writer.join().expect("joined");
+    });
+}
+
+const LIVE: u64 = 2;
+const FROZEN: u64 = 3;
+
+/// The freeze protocol: when the freezer is told that the worker has stopped, the worker never counts
+/// again, be it that it was online or came online just then.
+#[test]
+fn a_frozen_sa_does_not_move() {
+    model(|| {
+        let shared = words(&[LIVE, 0, quiescence::OFFLINE, 1]);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                quiescence::go_online(&shared[2], &shared[3]);
+                for _ in 0..2 {
+                    if shared[0].load(Ordering::Acquire) == LIVE {
+                        let sequence = shared[1].load(Ordering::Relaxed);
+                        store(&shared[1], sequence + 1, Ordering::Release);
+                    }
+                    quiescence::pass(&shared[2], &shared[3]);
+                }
+                quiescence::go_offline(&shared[2]);
+            })
+        };
+        store(&shared[0], FROZEN, Ordering::Release);
+        let period = quiescence::start_grace_period(&shared[3]);
+        let stopped = quiescence::has_passed(&shared[2], period);
+        let exported = shared[1].load(Ordering::Acquire);
+        worker.join().expect("joined");
+        assert!(!stopped || exported == shared[1].load(Ordering::Acquire), "it counted on after the freeze");
+    });
+}
+
+/// Reclaim: a slot whose grace period is over is not used by the worker any more.
+#[test]
+fn a_freed_slot_is_not_in_use() {
+    model(|| {
+        // Index entry (1 = the slot), the worker's word, the counter, the slot's content.
+        let shared = words(&[1, quiescence::OFFLINE, 1, 5]);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                quiescence::go_online(&shared[1], &shared[2]);
+                for _ in 0..2 {
+                    if shared[0].load(Ordering::Acquire) == 1 {
+                        assert_eq!(shared[3].load(Ordering::Relaxed), 5, "used after it was freed");
+                    }
+                    quiescence::pass(&shared[1], &shared[2]);
+                }
+                quiescence::go_offline(&shared[1]);
+            })
+        };
+        store(&shared[0], 0, Ordering::Release);
+        let period = quiescence::start_grace_period(&shared[2]);
+        if quiescence::has_passed(&shared[1], period) {
+            store(&shared[3], 99, Ordering::Relaxed);
+        }
+        worker.join().expect("joined");
+    });
+}
+
+/// I1: two workers that draw from one counter across the end of an epoch get different IVs.
+#[test]
+fn no_iv_is_drawn_twice() {
+    use crate::iv::{IvError, IvSource};
+    model(|| {
+        let shared = Arc::new([AtomicU64::new(3 << 40 | ((1 << 32) - 2)), AtomicU64::new(0)]);
+        let draw = |shared: &[AtomicU64; 2]| IvSource { word: &shared[0], spare: &shared[1] }.take(2);
+        let keeper = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || IvSource { word: &shared[0], spare: &shared[1] }.install(4))
+        };
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || draw(&shared))
+        };
+        let ours = [draw(&shared), draw(&shared)];
+        let theirs = worker.join().expect("joined");
+        keeper.join().expect("joined");
+        let mut drawn: Vec<(u32, u32)> = ours.into_iter().chain([theirs]).filter_map(Result::ok).collect();
+        drawn.sort_unstable();
+        let count = drawn.len();
+        drawn.dedup();
+        assert_eq!(drawn.len(), count, "an IV was drawn twice");
+        assert!(drawn.iter().all(|iv| matches!(iv, (3, 0xffff_fffe) | (4, 0 | 2))), "{drawn:?}");
+        assert!(count >= 1 && (count == 3 || ours_or(&theirs, &ours) == Err(IvError::NoSpare(3))));
+    });
+
+    fn ours_or(
+        theirs: &Result<(u32, u32), IvError>,
+        ours: &[Result<(u32, u32), IvError>; 2],
+    ) -> Result<(u32, u32), IvError> {
+        [theirs, &ours[0], &ours[1]].into_iter().find_map(|r| r.err()).map_or(Ok((0, 0)), Err)
+    }
+}

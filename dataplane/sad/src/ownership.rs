@@ -1,0 +1,34 @@
+//! Ownership leases of the 256 segments (I4): the table keeps them, so that they outlive every daemon.
+
+use crate::sync::{Ordering, store};
+use crate::table::Table;
+
+/// A lease without limit.
+pub const OWNED: u64 = u64::MAX;
+/// No lease.
+pub const NOT_OWNED: u64 = 0;
+
+impl Table {
+    /// The lease of a segment: a deadline in nanoseconds of `CLOCK_MONOTONIC`; [`OWNED`] is without
+    /// limit, [`NOT_OWNED`] is none.
+    #[inline]
+    pub fn lease(&self, segment: u8) -> u64 {
+        self.shared().leases()[usize::from(segment)].load(Ordering::Acquire)
+    }
+
+    /// Sets the lease of a segment.
+    pub fn set_lease(&self, segment: u8, deadline: u64) {
+        store(&self.shared().leases()[usize::from(segment)], deadline, Ordering::Release);
+    }
+
+    /// The segments owned at `now` (nanoseconds of `CLOCK_MONOTONIC`): segment `s` is bit `s % 64` of
+    /// word `s / 64`.
+    #[inline]
+    pub fn owned_segments(&self, now: u64) -> [u64; 4] {
+        let mut owned = [0; 4];
+        for (segment, lease) in self.shared().leases().iter().enumerate() {
+            owned[segment / 64] |= u64::from(lease.load(Ordering::Acquire) > now) << (segment % 64);
+        }
+        owned
+    }
+}

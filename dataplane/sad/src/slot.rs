@@ -1,0 +1,177 @@
+//! What workers see of a slot: the counters that they keep.
+
+use crate::layout::{REPLAY_WORDS, slot};
+use crate::sa::ring_index;
+use crate::shared::SlotWords;
+use crate::sync::{AtomicU64, Ordering, add_single_writer, fence, store};
+
+/// Names one content of one slot: after an update or another SA's move into the slot the generation is
+/// another one. Workers key what they prepared from it by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SaHandle {
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+}
+
+impl SaHandle {
+    /// The slot's number, below [`crate::Table::slots`]. The SA's worker is this modulo the workers.
+    #[inline]
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// The content's number, never 0 and never the same again for this slot.
+    #[inline]
+    pub fn generation(self) -> u64 {
+        self.generation
+    }
+}
+
+/// What a worker may do with an SA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotState {
+    /// Use it.
+    Live,
+    /// Leave it alone: it is being moved to another node, and its counters must not change.
+    Frozen,
+    /// It was removed or replaced: look the key up again.
+    Dead,
+}
+
+/// Numbers of the states in a slot.
+pub(crate) mod state {
+    pub(crate) const FREE: u64 = 0;
+    /// Being filled, or holding what an update undoes.
+    pub(crate) const FILLING: u64 = 1;
+    pub(crate) const LIVE: u64 = 2;
+    pub(crate) const FROZEN: u64 = 3;
+    pub(crate) const DEAD: u64 = 4;
+}
+
+/// Whether a slot in this state holds an installed SA.
+pub(crate) fn is_installed(state: u64) -> bool {
+    matches!(state, state::LIVE | state::FROZEN)
+}
+
+/// The counters of an SA as its one worker uses them: no lock, no allocation, no system call.
+///
+/// Only the SA's worker calls what changes them (single writer); everybody may read.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotView<'a> {
+    words: &'a SlotWords,
+}
+
+impl<'a> SlotView<'a> {
+    #[inline]
+    pub(crate) fn new(words: &'a SlotWords) -> Self {
+        Self { words }
+    }
+
+    /// Whether the SA may be used. A worker asks once per batch, after its quiescent point.
+    #[inline]
+    pub fn state(&self) -> SlotState {
+        match self.words[slot::STATE].load(Ordering::Acquire) {
+            state::LIVE => SlotState::Live,
+            state::FROZEN => SlotState::Frozen,
+            _ => SlotState::Dead,
+        }
+    }
+
+    /// The generation now; another one than the handle's says that the configuration was updated.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.words[slot::GENERATION].load(Ordering::Acquire)
+    }
+
+    /// Outbound: the last sequence number sent. Inbound: the top of the replay window.
+    #[inline]
+    pub fn sequence(&self) -> u64 {
+        self.words[slot::SEQUENCE].load(Ordering::Acquire)
+    }
+
+    /// Outbound: reserves `count` sequence numbers and gives the first; `None`, and nothing reserved,
+    /// if the last would lie above `limit` (2^32 - 1, or 2^64 - 1 with extended numbers: RFC 4303
+    /// section 3.3.3). They are in the table before a packet carries them, so that a crash skips
+    /// numbers but never repeats one (I2).
+    #[inline]
+    pub fn next_sequence(&self, count: u32, limit: u64) -> Option<u64> {
+        let last = self.words[slot::SEQUENCE].load(Ordering::Relaxed);
+        let new_last = last.checked_add(u64::from(count)).filter(|new| *new <= limit)?;
+        store(&self.words[slot::SEQUENCE], new_last, Ordering::Release);
+        Some(last + 1)
+    }
+
+    /// Inbound: the highest sequence number authenticated.
+    #[inline]
+    pub fn replay_top(&self) -> u64 {
+        self.sequence()
+    }
+
+    /// The bits of a block of 64 sequence numbers (`sequence / 64`), which must be the top's or one of
+    /// the 64 before it.
+    #[inline]
+    pub fn replay_block(&self, block: u64) -> u64 {
+        self.ring()[ring_index(block)].load(Ordering::Relaxed)
+    }
+
+    /// Marks a sequence number at or below the top, within the window, as received.
+    #[inline]
+    pub fn mark_received(&self, sequence: u64) {
+        let word = &self.ring()[ring_index(sequence / 64)];
+        store(word, word.load(Ordering::Relaxed) | 1 << (sequence % 64), Ordering::Relaxed);
+    }
+
+    /// Slides the window so that `top`, which must be above the present top, is its top and received.
+    #[inline]
+    pub fn slide_to(&self, top: u64) {
+        let old = self.replay_top() / 64;
+        // The top goes first: a GET that catches the ring half cleared then sees the new top, takes
+        // packets as received that were not, and never the other way round (I3).
+        store(&self.words[slot::SEQUENCE], top, Ordering::Release);
+        let new = top / 64;
+        if new != old {
+            fence(Ordering::Release);
+            let first = (old + 1).max((new + 1).saturating_sub(REPLAY_WORDS as u64));
+            for block in first..=new {
+                store(&self.ring()[ring_index(block)], 0, Ordering::Relaxed);
+            }
+        }
+        self.mark_received(top);
+    }
+
+    /// Counts packets that were protected or accepted, and the octets of the inner packets.
+    #[inline]
+    pub fn add_packets(&self, packets: u64, octets: u64) {
+        add_single_writer(&self.words[slot::PACKETS], packets);
+        add_single_writer(&self.words[slot::OCTETS], octets);
+    }
+
+    /// Counts packets dropped as replayed or too old.
+    #[inline]
+    pub fn add_replay_drops(&self, packets: u64) {
+        add_single_writer(&self.words[slot::REPLAY_DROPS], packets);
+    }
+
+    /// Counts packets dropped for a wrong integrity check value.
+    #[inline]
+    pub fn add_integrity_failures(&self, packets: u64) {
+        add_single_writer(&self.words[slot::INTEGRITY_FAILURES], packets);
+    }
+
+    /// Packets counted so far.
+    #[inline]
+    pub fn packets(&self) -> u64 {
+        self.words[slot::PACKETS].load(Ordering::Relaxed)
+    }
+
+    /// Octets counted so far.
+    #[inline]
+    pub fn octets(&self) -> u64 {
+        self.words[slot::OCTETS].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn ring(self) -> &'a [AtomicU64] {
+        &self.words[slot::REPLAY..slot::REPLAY + REPLAY_WORDS]
+    }
+}

@@ -1,0 +1,233 @@
+//! GET, and what else reads SAs: without a lock, and without stopping anybody.
+
+use std::thread;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::Table;
+use super::slots::split_key_word;
+use crate::layout::{CONFIG_WORDS, header, slot};
+use crate::sa::{Counters, Direction, ReplayWindow, Sa, decode, name_tag, ring_index};
+use crate::seqlock;
+use crate::shared::SlotWords;
+use crate::slot::{SaHandle, is_installed, state};
+use crate::sync::{Ordering, fence, spin};
+
+/// Tries of a GET; a writer is inside an SA for a fraction of a microsecond.
+const TRIES: u32 = 20_000;
+/// From this try on the writer is suspected to be dead or asleep.
+const SUSPECT: u32 = 1_000;
+/// Tries of a worker for a configuration: it has packets waiting.
+const WORKER_TRIES: u32 = 200;
+/// Tries for a window that keeps sliding.
+const WINDOW_TRIES: u32 = 8;
+
+/// One SA at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its configuration.
+    pub sa: Sa,
+    /// Its counters; final if it is frozen.
+    pub counters: Counters,
+    /// Whether workers leave it alone.
+    pub frozen: bool,
+    /// Which content of which slot this was.
+    pub handle: SaHandle,
+}
+
+/// Why a GET failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// It was changed again and again while it was read.
+    #[error("the {direction} SA {key:#x} is being changed all the time; try again")]
+    Busy {
+        /// Its direction.
+        direction: Direction,
+        /// Its SPI or reqid.
+        key: u32,
+    },
+    /// Its words make no SA.
+    #[error("the {direction} SA {key:#x} in the table is damaged; restore it from a snapshot")]
+    Damaged {
+        /// Its direction.
+        direction: Direction,
+        /// Its SPI or reqid.
+        key: u32,
+    },
+}
+
+/// Why a worker does not get a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The handle is not that of the slot's content any more: look it up again.
+    #[error("the SA was replaced, updated or removed; look it up again")]
+    Stale,
+    /// A writer is inside: try again with the next packet.
+    #[error("the SA is being changed; try again")]
+    Busy,
+    /// Its words make no SA.
+    #[error("the SA in the table is damaged; restore it from a snapshot")]
+    Damaged,
+}
+
+/// Why one try to read a slot gave nothing.
+enum Failure {
+    Moving,
+    Gone,
+    Damaged,
+}
+
+impl Table {
+    /// Reads an SA: an inbound one by SPI, an outbound one by reqid. Lock-free; no worker notices.
+    /// Unless the SA is frozen, its counters move on meanwhile.
+    ///
+    /// # Errors
+    /// If a writer keeps changing it, or the table is damaged.
+    pub fn get(&self, direction: Direction, key: u32) -> Result<Option<Snapshot>, GetError> {
+        for attempt in 0..TRIES {
+            let Some(number) = self.shared().resolve(direction, key) else { return Ok(None) };
+            match self.read_slot(number) {
+                // Only what the key still leads to: a slot may have been given to another SA meanwhile.
+                Ok((snapshot, _)) if self.shared().resolve(direction, key) == Some(number) => {
+                    return Ok(Some(snapshot));
+                }
+                Err(Failure::Damaged) => return Err(GetError::Damaged { direction, key }),
+                Ok(_) | Err(Failure::Moving | Failure::Gone) => self.back_off(attempt),
+            }
+        }
+        Err(GetError::Busy { direction, key })
+    }
+
+    /// All SAs of the tunnel with this name. Looks at one word per slot, then at those that may fit.
+    pub fn find_by_name(&self, name: &str) -> Vec<Snapshot> {
+        let tag = name_tag(name);
+        let tags = self.shared().tags()[..self.used_slots() as usize].iter().enumerate();
+        tags.filter(|(_, word)| word.load(Ordering::Acquire) == tag)
+            .filter_map(|(number, _)| self.installed_at(number as u32))
+            .filter(|snapshot| snapshot.sa.name.as_str() == name)
+            .collect()
+    }
+
+    /// All SAs, each whole; those that come or go meanwhile may be among them or not.
+    pub fn iter(&self) -> impl Iterator<Item = Snapshot> + '_ {
+        (0..self.used_slots()).filter_map(|number| self.installed_at(number))
+    }
+
+    /// The slots that were ever used are those below this number.
+    fn used_slots(&self) -> u32 {
+        (self.shared().header(header::FRESH).load(Ordering::Acquire) as u32).min(self.slots())
+    }
+
+    /// A worker's reading of the configuration, once per (slot, generation).
+    ///
+    /// # Errors
+    /// [`ConfigError::Stale`] if the handle is out of date, [`ConfigError::Busy`] if a writer is inside.
+    pub fn read_config(&self, handle: SaHandle) -> Result<Sa, ConfigError> {
+        let words = self.shared().slot(handle.slot).ok_or(ConfigError::Stale)?;
+        for _ in 0..WORKER_TRIES {
+            match read_config(words) {
+                Ok((sa, generation, _)) if generation == handle.generation => return Ok(sa),
+                Ok(_) | Err(Failure::Gone) => return Err(ConfigError::Stale),
+                Err(Failure::Damaged) => return Err(ConfigError::Damaged),
+                Err(Failure::Moving) => spin(),
+            }
+        }
+        Err(ConfigError::Busy)
+    }
+
+    /// The SA of a slot, if it is what its key leads to.
+    fn installed_at(&self, number: u32) -> Option<Snapshot> {
+        let words = self.shared().slot(number)?;
+        for attempt in 0..TRIES {
+            if !is_installed(words[slot::STATE].load(Ordering::Acquire)) {
+                return None;
+            }
+            let (direction, key) = split_key_word(words[slot::KEY].load(Ordering::Acquire));
+            if self.shared().resolve(direction, key) != Some(number) {
+                return None;
+            }
+            match self.read_slot(number) {
+                Ok((snapshot, _)) if snapshot.sa.direction == direction && snapshot.sa.index_key() == key => {
+                    return Some(snapshot);
+                }
+                Ok(_) | Err(Failure::Moving) => self.back_off(attempt),
+                Err(Failure::Gone | Failure::Damaged) => return None,
+            }
+        }
+        None
+    }
+
+    fn back_off(&self, attempt: u32) {
+        spin();
+        if attempt >= SUSPECT && attempt.is_multiple_of(SUSPECT) {
+            self.repair_if_abandoned();
+            thread::yield_now();
+        }
+    }
+
+    fn read_slot(&self, number: u32) -> Result<(Snapshot, u64), Failure> {
+        let words = self.shared().slot(number).ok_or(Failure::Gone)?;
+        let (sa, generation, version) = read_config(words)?;
+        let counters = read_counters(words, &sa);
+        let frozen = words[slot::STATE].load(Ordering::Acquire) == state::FROZEN;
+        if !seqlock::end_read(&words[slot::VERSION], version) {
+            return Err(Failure::Moving);
+        }
+        Ok((Snapshot { sa, counters, frozen, handle: SaHandle { slot: number, generation } }, version))
+    }
+}
+
+/// Configuration, its generation, and the version of the slot that it was read at.
+fn read_config(words: &SlotWords) -> Result<(Sa, u64, u64), Failure> {
+    let version = seqlock::begin_read(&words[slot::VERSION]).ok_or(Failure::Moving)?;
+    let generation = words[slot::GENERATION].load(Ordering::Acquire);
+    if !is_installed(words[slot::STATE].load(Ordering::Acquire)) {
+        return Err(Failure::Gone);
+    }
+    let mut config = Zeroizing::new([0; CONFIG_WORDS]);
+    seqlock::copy_out(&words[slot::CONFIG..], &mut *config);
+    if !seqlock::end_read(&words[slot::VERSION], version) {
+        return Err(Failure::Moving);
+    }
+    let sa = decode(&config).ok_or(Failure::Damaged)?;
+    Ok((sa, generation, version))
+}
+
+fn read_counters(words: &SlotWords, sa: &Sa) -> Counters {
+    let word = |i: usize| words[i].load(Ordering::Relaxed);
+    let window = match sa.direction {
+        Direction::Inbound => read_window(words, sa.replay_window),
+        Direction::Outbound => ReplayWindow::default(),
+    };
+    Counters {
+        sequence: if sa.direction == Direction::Inbound { window.top } else { word(slot::SEQUENCE) },
+        window,
+        packets: word(slot::PACKETS),
+        octets: word(slot::OCTETS),
+        replay_drops: word(slot::REPLAY_DROPS),
+        integrity_failures: word(slot::INTEGRITY_FAILURES),
+    }
+}
+
+/// Reads the window while its worker may be sliding it; see [`crate::SlotView::slide_to`].
+fn read_window(words: &SlotWords, size: u16) -> ReplayWindow {
+    let blocks = u64::from(size.min(4096)) / 64 + 1;
+    for _ in 0..WINDOW_TRIES {
+        let before = words[slot::SEQUENCE].load(Ordering::Acquire);
+        let newest = before / 64;
+        let oldest = newest.saturating_sub(blocks - 1);
+        let ring = &words[slot::REPLAY..];
+        let block = |block: u64| ring[ring_index(block)].load(Ordering::Relaxed);
+        let read: Vec<u64> = (oldest..=newest).rev().map(block).collect();
+        fence(Ordering::Acquire);
+        let top = words[slot::SEQUENCE].load(Ordering::Relaxed);
+        if top / 64 == newest {
+            return ReplayWindow { top, words: read };
+        }
+    }
+    // It slides faster than we read: nothing at or below the top may be accepted again.
+    ReplayWindow::closed(words[slot::SEQUENCE].load(Ordering::Relaxed), size)
+}

@@ -1,0 +1,113 @@
+//! The writer lock: one process at a time, one thread of it, and never longer than it lives.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::sync::{self, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use super::Table;
+use crate::layout::header;
+use crate::shared::Shared;
+use crate::sync::{Ordering, add_single_writer, fence, store};
+use crate::workers::DataplaneLock;
+
+/// Why the table cannot be changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The lock file cannot be locked.
+    #[error("cannot lock the SA table for writing: {0}")]
+    Lock(#[from] io::Error),
+}
+
+/// A lock file (`flock`, which the kernel releases when its holder dies) and a mutex, because the
+/// threads of one process share the file.
+#[derive(Debug)]
+pub(crate) struct WriterLock {
+    file: Mutex<File>,
+}
+
+impl WriterLock {
+    pub(crate) fn new(file: File) -> Self {
+        Self { file: Mutex::new(file) }
+    }
+}
+
+/// The right to change the table, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) dataplane: &'a DataplaneLock,
+    file: MutexGuard<'a, File>,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        // Cannot fail on a file that is locked; if it did, the next closing of the file releases it.
+        let _ = self.file.unlock();
+    }
+}
+
+impl Table {
+    /// Takes the writer lock, and completes or undoes what a writer left that died with it.
+    pub(super) fn write(&self) -> Result<Writer<'_>, WriteError> {
+        let file = self.writer.file.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match file.lock() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        }
+        Ok(self.writer(file))
+    }
+
+    /// Repairs the table if its last writer died; does nothing while a writer lives.
+    pub(super) fn repair_if_abandoned(&self) {
+        let file = match self.writer.file.try_lock() {
+            Ok(file) => file,
+            Err(sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(sync::TryLockError::WouldBlock) => return,
+        };
+        match file.try_lock() {
+            Ok(()) => drop(self.writer(file)),
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+
+    fn writer<'a>(&'a self, file: MutexGuard<'a, File>) -> Writer<'a> {
+        let writer = Writer { shared: &self.shared, dataplane: &self.dataplane, file };
+        if writer.value(header::INTENT) != 0 {
+            writer.recover();
+        }
+        writer
+    }
+}
+
+impl Writer<'_> {
+    pub(super) fn value(&self, word: usize) -> u64 {
+        self.shared.header_value(word)
+    }
+
+    pub(super) fn set(&self, word: usize, value: u64) {
+        store(self.shared.header(word), value, Ordering::Release);
+    }
+
+    pub(super) fn add(&self, word: usize, by: u64) {
+        add_single_writer(self.shared.header(word), by);
+    }
+
+    /// Announces a change: from here to [`Self::end`] a dead writer's work is completed or undone.
+    pub(super) fn begin(&self) -> u64 {
+        let transaction = self.value(header::TRANSACTION) + 1;
+        self.set(header::TRANSACTION, transaction);
+        self.set(header::INTENT, transaction);
+        // Nothing of the change before its announcement.
+        fence(Ordering::Release);
+        transaction
+    }
+
+    pub(super) fn end(&self) {
+        self.set(header::INTENT, 0);
+    }
+}
