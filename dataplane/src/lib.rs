@@ -3,16 +3,19 @@
 //! The packet's way stands in [`pipeline`]; [`daemon`] is the process around it.
 
 pub mod capture;
+pub mod config;
 pub mod control;
 pub mod counters;
 pub mod crypto;
 pub mod drop_reason;
 pub mod esp;
 pub mod io;
+pub mod netlink;
 pub mod next_hop;
 pub mod packet;
 pub mod pipeline;
 pub mod prefix;
+pub mod prohibit;
 pub mod replay;
 pub mod spd;
 pub mod steering;

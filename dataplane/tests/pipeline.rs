@@ -344,3 +344,62 @@ fn captures_see_both_sides() {
     let seen: Vec<_> = std::iter::from_fn(|| a.tap.next()).map(|c| (c.side, c.octets.into_vec())).collect();
     assert_eq!(seen, [(Side::Inner, Packet::from(0, 60).frame()), (Side::Outer, sealed)]);
 }
+
+/// A frame for B whose ESP text (trailer included) is exactly this, authentic under A's key.
+fn crafted(sequence: u32, text: &[u8]) -> Vec<u8> {
+    let sa = common::sa(&Setup::default(), 0, Direction::Outbound, 0);
+    let (key, salt) = sa.key.expose().split_last_chunk::<4>().unwrap();
+    let header = [SPI[1].to_be_bytes(), sequence.to_be_bytes()].concat();
+    let iv = u64::from(sequence).to_be_bytes();
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&[&salt[..], &iv].concat());
+    let aad = [SPI[1].to_be_bytes(), [0; 4], sequence.to_be_bytes()].concat();
+    let (mut text, mut icv) = (text.to_vec(), [0; 16]);
+    let outcome = baton_dataplane::crypto::Outcome::Pending;
+    let job = baton_dataplane::crypto::Job { nonce, aad: &aad, text: &mut text, icv: &mut icv, outcome };
+    Backend::RustCrypto.prepare(key, 16).unwrap().seal(&mut [job]);
+    let esp = [&header[..], &iv, &text, &icv].concat();
+    let outer = Packet {
+        source: OUTER[0],
+        destination: OUTER[1],
+        protocol: 50,
+        ..Packet::from(0, 20 + esp.len() as u16)
+    };
+    [&outer.frame()[..ETH + 20], &esp].concat()
+}
+
+#[test]
+fn authentic_packets_with_wrong_insides_have_their_reasons() {
+    let inner = Packet::from(0, 40).octets();
+    let malformed = {
+        let mut octets = inner.clone();
+        octets[10] ^= 1;
+        octets
+    };
+    let expired = Packet { ttl: 1, ..Packet::from(0, 40) }.octets();
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("", [&inner[..], &[1, 2, 2, 4]].concat()),
+        ("", [&inner[..], &[0xcc; 40], &[1, 2, 2, 4]].concat()), // traffic flow confidentiality padding
+        ("bad-padding", [&inner[..], &[1, 3, 2, 4]].concat()),
+        ("bad-padding", [&inner[..], &[1, 2, 200, 4]].concat()),
+        ("dummy", [&[0; 50][..], &[0, 59]].concat()),
+        ("next-header", [&inner[..], &[1, 2, 2, 41]].concat()),
+        ("inner-malformed", [&malformed[..], &[1, 2, 2, 4]].concat()),
+        ("inner-malformed", [&inner[..38], &[0, 4]].concat()),
+        ("ttl-expired", [&expired[..], &[1, 2, 2, 4]].concat()),
+    ];
+    for (reason, text) in cases {
+        let mut b = common::Gateway::new(1, &Setup::default());
+        b.receive(Side::Outer, &crafted(1, &text));
+        let expected: Vec<_> = if reason.is_empty() { vec![] } else { vec![(reason, 1)] };
+        assert_eq!((b.sent(Side::Inner).len(), b.drops()), (usize::from(reason.is_empty()), expected));
+    }
+}
+
+#[test]
+fn oversized_packets_do_not_leave() {
+    let [mut a, _] = pair(&Setup { mtu: 3500, ..Setup::default() });
+    let mut b = common::Gateway::new(1, &Setup { mtu: 1000, ..Setup::default() });
+    b.receive(Side::Outer, &a.seal(&Packet::from(0, 3000).frame()));
+    assert_eq!((b.sent(Side::Inner).len(), b.drops()), (0, vec![("oversized", 1)]));
+}

@@ -38,7 +38,7 @@ impl<'a> Index<'a> {
     }
 
     #[cold]
-    fn find_verified(&self, key: u32) -> Option<u32> {
+    pub(crate) fn find_verified(&self, key: u32) -> Option<u32> {
         for _ in 0..MISS_RETRIES {
             let before = self.version.load(Ordering::Acquire);
             if let Some((_, slot)) = self.probe(key) {
@@ -148,7 +148,7 @@ impl<'a> Index<'a> {
 
     #[inline]
     fn home(&self, key: u32) -> usize {
-        mix(key) as usize & (self.entries.len() - 1)
+        home(key, self.entries.len())
     }
 
     #[inline]
@@ -165,6 +165,12 @@ fn encode(key: u32, slot: u32) -> u64 {
 #[inline]
 fn decode(entry: u64) -> (u32, u32) {
     ((entry >> 32) as u32, (entry as u32).wrapping_sub(1))
+}
+
+/// Where the probe for a key begins, in an index of so many entries (a power of two).
+#[inline]
+pub(crate) fn home(key: u32, entries: usize) -> usize {
+    mix(key) as usize & (entries - 1)
 }
 
 /// The 64-bit finaliser of MurmurHash3: SPIs of one segment share their top octet and often count up.

@@ -1,23 +1,22 @@
-//! The control socket: how `dpctl` and the other daemons speak to the data plane (docs/CONTROL.md).
+//! The control socket: how the operator's tools talk to a running data plane.
 //!
-//! A Unix stream socket in the runtime directory, mode 0600: its permissions decide who may. Requests and answers
-//! are single lines of JSON that carry a version. What only reads the SA table, or changes it atomically, does not
-//! come this way: it works on the shared table itself, whether or not a data plane runs.
+//! One JSON object per line in both directions over a Unix socket whose file permissions decide who may ask
+//! (docs/CONTROL.md has every message). [`Server`] runs in threads of its own and never touches a packet; the data
+//! plane answers through [`Handler`], tools ask through [`Client`].
 
+mod capture;
 mod client;
 mod protocol;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
+pub use capture::{CaptureNext, CaptureStream, CapturedPacket};
 pub use client::{Client, ClientError};
 pub use protocol::{
-    CaptureRequest, CaptureSide, CountersReport, Counted, InterfaceReport, PolicyReport, Refusal, Request, SegmentSet,
-    SegmentSetError, SegmentsReport, StatusReport, VERSION, VerdictReport, WorkerReport,
+    CaptureRequest, CaptureSide, Code, Counter, Counters, Epoch, FreezeReport, InterfaceStatus,
+    PROTOCOL_VERSION, Policies, PolicyAction, PolicyEntry, Refusal, ReloadReport, Request, Segments,
+    SelectorText, Status, WorkerStatus,
 };
-pub use server::{CapturedFrame, Captures, Handler, Server, ServerError};
-
-use std::path::{Path, PathBuf};
-
-/// Where the socket of a gateway with this runtime directory is.
-pub fn socket_path(runtime_directory: &Path) -> PathBuf {
-    runtime_directory.join("control.sock")
-}
+pub use server::{BindError, Handler, MAX_CLIENTS, MAX_REQUEST_OCTETS, Server};

@@ -1,60 +1,59 @@
-//! The messages of the control socket, version 1.
+//! The messages. docs/CONTROL.md shows each as JSON; a change of shape raises [`PROTOCOL_VERSION`].
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-/// The protocol's version. A request with another one is refused, with both numbers in the sentence.
-pub const VERSION: u32 = 1;
+use crate::config::Policy;
 
-/// What can be asked.
+/// Version of the messages; a server refuses any other.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Answered by [`StatusReport`].
+    /// Answered by [`Status`].
     Status,
-    /// Answered by [`CountersReport`].
+    /// Answered by [`Counters`].
     Counters,
-    /// Answered by a list of [`PolicyReport`].
+    /// Answered by [`Policies`].
     Policies,
-    /// Answered by [`SegmentsReport`].
+    /// Answered by [`Segments`].
     Segments,
-    /// Own these segments from now on, without a limit in time. Answered by [`SegmentsReport`].
+    /// Become the owner of segments; answered by [`Segments`].
     SegmentTake {
-        /// Which.
-        segments: SegmentSet,
+        /// 0..=255 each.
+        segments: Vec<u8>,
     },
-    /// No longer own these segments. Answered by [`SegmentsReport`].
+    /// Stop being the owner of segments; answered by [`Segments`].
     SegmentDrop {
-        /// Which.
-        segments: SegmentSet,
+        /// 0..=255 each.
+        segments: Vec<u8>,
     },
-    /// Read the configuration again. A refusal leaves the running one in force.
+    /// Read the configuration again; answered by [`ReloadReport`].
     Reload,
-    /// Stop using a tunnel's SAs, so that their counters are final. Answered when the workers have stopped.
+    /// Stop using a tunnel's SAs; answered by [`FreezeReport`].
     Freeze {
-        /// The tunnel's name.
+        /// The tunnel.
         name: String,
     },
-    /// Use a frozen tunnel's SAs again.
+    /// Use a tunnel's SAs again; answered by [`FreezeReport`].
     Thaw {
-        /// The tunnel's name.
+        /// The tunnel.
         name: String,
     },
-    /// Answered by one line, then by the octets of a pcap stream until the bound is reached or either side closes.
+    /// Copy packets; answered by an empty object and then pcap octets until the connection closes.
     Capture(CaptureRequest),
 }
 
-/// Which packets to capture.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+/// Which packets to copy. Absent filter fields let all pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CaptureRequest {
-    /// One side, or both.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub side: Option<CaptureSide>,
+    /// Which side of the gateway.
+    pub side: CaptureSide,
     /// Source or destination address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<IpAddr>,
@@ -67,282 +66,283 @@ pub struct CaptureRequest {
     /// Source or destination port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Packets after which the capture ends; at least 1.
-    pub count: u64,
-    /// Seconds after which the capture ends; at least 1.
-    pub seconds: u64,
+    /// The capture ends after this many packets, 1..=1,000,000.
+    pub limit: u32,
 }
 
-/// Which side of the gateway.
+impl CaptureRequest {
+    /// The most packets of one capture.
+    pub const MAX_LIMIT: u32 = 1_000_000;
+}
+
+/// A side of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaptureSide {
-    /// Outer: ciphertext.
+    /// The outer side: ESP.
     Encrypted,
-    /// Inner: plaintext.
+    /// The inner side: plaintext.
     Decrypted,
 }
 
-/// Why a request was not carried out, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
-#[error("{message}. {remedy}")]
+/// How the data plane is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Release of the data plane.
+    pub release: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_seconds: u64,
+    /// Node id.
+    pub node: u8,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Ciphertext side.
+    pub outer: InterfaceStatus,
+    /// Plaintext side.
+    pub inner: InterfaceStatus,
+    /// One per worker.
+    pub workers: Vec<WorkerStatus>,
+    /// Installed SAs, both directions counted.
+    pub sas: u64,
+    /// SAs that fit.
+    pub capacity: u64,
+    /// Number of owned segments, 0..=256.
+    pub owned_segments: u16,
+    /// Where the IVs come from (I1).
+    pub epoch: Epoch,
+    /// What needs an operator, as sentences; empty when all is well.
+    pub alarms: Vec<String>,
+}
+
+/// An interface under XDP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub interface: String,
+    /// `native` or `generic`.
+    pub xdp_mode: String,
+    /// Queues served.
+    pub queues: u32,
+    /// MTU in octets.
+    pub mtu: u32,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// From 0.
+    pub index: u16,
+    /// The CPU it is pinned to.
+    pub core: u32,
+    /// Packets opened and forwarded.
+    pub inbound_packets: u64,
+    /// Packets sealed and forwarded.
+    pub outbound_packets: u64,
+    /// Packets dropped, for all reasons.
+    pub drops: u64,
+}
+
+/// The epochs of I1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// In use; absent while none was granted.
+    pub current: Option<u32>,
+    /// Granted ahead; absent means that sending stops when the current one is used up.
+    pub spare: Option<u32>,
+}
+
+/// All counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// In a stable order.
+    pub counters: Vec<Counter>,
+}
+
+/// One counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// What counts, e.g. `drop`, `worker`, `xdp-outer`, `xdp-inner`.
+    pub group: String,
+    /// Its name within the group, in kebab case.
+    pub name: String,
+    /// Since the start of the data plane.
+    pub value: u64,
+    /// A sentence for people; may be empty.
+    #[serde(default)]
+    pub meaning: String,
+}
+
+/// The SPD.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// In the order in which they are consulted.
+    pub policies: Vec<PolicyEntry>,
+}
+
+/// One entry of the SPD (RFC 4301, section 4.4.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyEntry {
+    /// The tunnel's name.
+    pub name: String,
+    /// What happens to a packet.
+    pub action: PolicyAction,
+    /// Links to the outbound SA; 0 unless protected.
+    pub reqid: u32,
+    /// Segment whose owner forwards.
+    pub segment: u8,
+    /// Any of these covers the packet.
+    pub selectors: Vec<SelectorText>,
+}
+
+/// What happens to a packet that a policy covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyAction {
+    /// ESP.
+    Protect,
+    /// Forwarded in clear.
+    Bypass,
+    /// Dropped.
+    Discard,
+}
+
+/// A traffic selector for people and scripts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectorText {
+    /// `first-last`, or a prefix where it is one.
+    pub local: String,
+    /// As `local`.
+    pub remote: String,
+    /// IP protocol number; absent = any.
+    pub protocol: Option<u8>,
+    /// `first-last`; absent = any.
+    pub local_ports: Option<String>,
+    /// `first-last`; absent = any.
+    pub remote_ports: Option<String>,
+}
+
+impl From<&baton_sad::Selector> for SelectorText {
+    fn from(selector: &baton_sad::Selector) -> Self {
+        let ports = |p: &std::ops::RangeInclusive<u16>| {
+            (*p != (0..=u16::MAX)).then(|| format!("{}-{}", p.start(), p.end()))
+        };
+        Self {
+            local: range_text(&selector.local),
+            remote: range_text(&selector.remote),
+            protocol: selector.protocol,
+            local_ports: ports(&selector.local_ports),
+            remote_ports: ports(&selector.remote_ports),
+        }
+    }
+}
+
+/// The prefix that a range is, or the range.
+fn range_text(range: &baton_sad::AddressRange) -> String {
+    let bits = |a: IpAddr| match a {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let width = if range.start().is_ipv4() { 32 } else { 128 };
+    let differing = bits(range.start()) ^ bits(range.end());
+    let host = 128 - differing.leading_zeros();
+    let is_prefix = differing.count_ones() == host && bits(range.start()) & differing == 0;
+    if is_prefix { format!("{}/{}", range.start(), width - host) } else { range.to_string() }
+}
+
+impl From<&Policy> for PolicyEntry {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            name: policy.name.clone(),
+            action: PolicyAction::Protect,
+            reqid: policy.reqid,
+            segment: policy.segment,
+            selectors: policy.selectors.iter().map(SelectorText::from).collect(),
+        }
+    }
+}
+
+/// Ownership of segments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segments {
+    /// Owned ones, ascending.
+    pub owned: Vec<u8>,
+    /// Hash mode of the configuration.
+    pub hash: String,
+    /// Its seed.
+    pub seed: u32,
+}
+
+impl Segments {
+    /// The members of a 256-bit set, ascending.
+    pub fn members(set: &[u64; 4]) -> Vec<u8> {
+        (0..=255_u8).filter(|s| set[usize::from(*s) / 64] >> (s % 64) & 1 == 1).collect()
+    }
+}
+
+/// What a reload changed, by tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// New tunnels.
+    pub added: Vec<String>,
+    /// Tunnels that are gone.
+    pub removed: Vec<String>,
+    /// Tunnels with another policy or SA.
+    pub changed: Vec<String>,
+    /// Number of tunnels that stayed as they were.
+    pub unchanged: u64,
+    /// Changes that wait for a restart, as sentences.
+    pub needs_restart: Vec<String>,
+}
+
+/// What a freeze or thaw did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeReport {
+    /// SAs that changed state.
+    pub sas: u64,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// A stable word for programs: `version`, `malformed`, `not-found`, `refused`, `config`, `busy`, `internal`.
-    pub code: String,
-    /// What is the matter, as a sentence without its full stop.
+    /// For programs.
+    pub code: Code,
+    /// A sentence for people.
     pub message: String,
-    /// What the operator can do.
+    /// What to do.
     pub remedy: String,
 }
 
 impl Refusal {
-    /// A refusal with these words.
-    pub fn new(code: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), remedy: remedy.into() }
+    /// A refusal with its remedy.
+    pub fn new(code: Code, message: impl fmt::Display, remedy: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), remedy: remedy.to_string() }
     }
 }
 
-/// One named counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// The counter's name, kebab-case, stable.
-    pub name: String,
-    /// Its value since the daemon started.
-    pub value: u64,
-    /// What it means, in a sentence.
-    pub meaning: String,
-}
-
-/// The state of a running data plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct StatusReport {
-    /// This node's id.
-    pub node: u8,
-    /// The cluster's name.
-    pub cluster: String,
-    /// The release.
-    pub release: String,
-    /// The daemon's process id.
-    pub process: u32,
-    /// Seconds since it started.
-    pub uptime_seconds: u64,
-    /// Both interfaces.
-    pub interfaces: Vec<InterfaceReport>,
-    /// The workers.
-    pub workers: Vec<WorkerReport>,
-    /// SAs installed, and how many would fit.
-    pub sas: u32,
-    /// Slots of the SA table.
-    pub capacity: u32,
-    /// Segments owned now.
-    pub segments_owned: u32,
-    /// The IV epoch in use (I1).
-    pub epoch: u32,
-    /// Alarms that want an operator, as sentences.
-    pub alarms: Vec<String>,
-}
-
-/// One interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfaceReport {
-    /// `outer` or `inner`.
-    pub side: String,
-    /// The kernel's name.
-    pub name: String,
-    /// How the XDP program is attached: `native` or `generic`.
-    pub mode: String,
-}
-
-/// One worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerReport {
-    /// Its number.
-    pub index: u16,
-    /// The core that it is pinned to.
-    pub core: u16,
-    /// Packets received on both sides.
-    pub packets: u64,
-}
-
-/// All counters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CountersReport {
-    /// Packets and octets through the workers, per side.
-    pub traffic: Vec<Counted>,
-    /// Packets that the workers dropped, by reason: every reason, also those that never occurred.
-    pub drops: Vec<Counted>,
-    /// Other events.
-    pub events: Vec<Counted>,
-    /// The XDP filter's verdicts.
-    pub verdicts: Vec<VerdictReport>,
-}
-
-/// One verdict of the XDP filter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictReport {
-    /// `outer` or `inner`.
-    pub side: String,
-    /// The verdict's name.
-    pub name: String,
-    /// Packets since the filter was installed: it outlives the daemon.
-    pub value: u64,
-}
-
-/// One policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyReport {
-    /// The tunnel that it belongs to.
-    pub name: String,
-    /// `protect`, `bypass` or `discard`.
-    pub action: String,
-    /// Links the policy with its SAs.
-    pub reqid: Option<u32>,
-    /// Local addresses.
-    pub local: String,
-    /// Remote addresses.
-    pub remote: String,
-}
-
-/// Who owns which segments, as far as this node knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentsReport {
-    /// Owned by this node now.
-    pub owned: SegmentSet,
-    /// The hash's mode.
-    pub hash: String,
-    /// The hash's seed.
-    pub seed: u32,
-}
-
-/// A set of the 256 segments. Written as `all`, `none` or ranges: `0-127,200`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SegmentSet(pub [u64; 4]);
-
-impl SegmentSet {
-    /// No segment.
-    pub const NONE: Self = Self([0; 4]);
-    /// All 256.
-    pub const ALL: Self = Self([u64::MAX; 4]);
-
-    /// Whether a segment belongs to the set.
-    pub fn contains(&self, segment: u8) -> bool {
-        self.0[usize::from(segment >> 6)] >> (segment & 63) & 1 == 1
-    }
-
-    /// Adds a segment.
-    pub fn insert(&mut self, segment: u8) {
-        self.0[usize::from(segment >> 6)] |= 1 << (segment & 63);
-    }
-
-    /// How many.
-    pub fn count(&self) -> u32 {
-        self.0.iter().map(|word| word.count_ones()).sum()
-    }
-
-    /// Its segments, rising.
-    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=u8::MAX).filter(|&segment| self.contains(segment))
-    }
-}
-
-impl fmt::Display for SegmentSet {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::ALL => return f.write_str("all"),
-            Self::NONE => return f.write_str("none"),
-            _ => {}
-        }
-        let segments: Vec<u8> = self.iter().collect();
-        let mut separator = "";
-        for run in segments.chunk_by(|a, b| a + 1 == *b) {
-            match run {
-                [one] => write!(f, "{separator}{one}")?,
-                [first, .., last] => write!(f, "{separator}{first}-{last}")?,
-                [] => {}
-            }
-            separator = ",";
-        }
-        Ok(())
+        write!(f, "{} ({})", self.message, self.remedy)
     }
 }
 
-/// A text that names no set of segments.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{0}\" names no segments: write all, none, or numbers and ranges from 0 to 255 like 0-127,200")]
-pub struct SegmentSetError(String);
+impl std::error::Error for Refusal {}
 
-impl FromStr for SegmentSet {
-    type Err = SegmentSetError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || SegmentSetError(text.chars().take(64).collect());
-        match text.trim() {
-            "all" => return Ok(Self::ALL),
-            "none" => return Ok(Self::NONE),
-            _ => {}
-        }
-        let mut set = Self::NONE;
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let first: u8 = first.trim().parse().map_err(|_| error())?;
-            let last: u8 = last.trim().parse().map_err(|_| error())?;
-            if first > last {
-                return Err(error());
-            }
-            (first..=last).for_each(|segment| set.insert(segment));
-        }
-        Ok(set)
-    }
-}
-
-impl TryFrom<String> for SegmentSet {
-    type Error = SegmentSetError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<SegmentSet> for String {
-    fn from(set: SegmentSet) -> Self {
-        set.to_string()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segment_sets_read_what_they_write() {
-        for text in ["all", "none", "7", "0-127", "0,2-4,255", "64-191"] {
-            assert_eq!(text.parse::<SegmentSet>().unwrap().to_string(), text);
-        }
-        assert_eq!("1, 3 - 5".parse::<SegmentSet>().unwrap().to_string(), "1,3-5");
-        assert_eq!("0-255".parse::<SegmentSet>().unwrap(), SegmentSet::ALL);
-    }
-
-    #[test]
-    fn segment_sets_refuse_what_is_none() {
-        for text in ["", "256", "-", "5-3", "a", "1,,2", "all,1"] {
-            assert!(text.parse::<SegmentSet>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn requests_look_as_documented() {
-        let take = Request::SegmentTake { segments: "42".parse().unwrap() };
-        assert_eq!(serde_json::to_string(&take).unwrap(), r#"{"request":"segment-take","segments":"42"}"#);
-        let capture = Request::Capture(CaptureRequest {
-            side: Some(CaptureSide::Encrypted),
-            count: 10,
-            seconds: 60,
-            ..CaptureRequest::default()
-        });
-        let text = serde_json::to_string(&capture).unwrap();
-        assert_eq!(text, r#"{"request":"capture","side":"encrypted","count":10,"seconds":60}"#);
-        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), capture);
-    }
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// Not a request of this protocol.
+    BadRequest,
+    /// Another protocol version.
+    UnsupportedVersion,
+    /// Too many clients, or a capture runs already.
+    Busy,
+    /// No such tunnel.
+    NotFound,
+    /// Refused in this state; nothing was changed.
+    Refused,
+    /// Something that should work did not.
+    Internal,
 }

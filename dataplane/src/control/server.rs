@@ -1,277 +1,365 @@
-//! The data plane's end of the control socket.
+//! The serving end.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use pcap_file::DataLink;
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::protocol::{CaptureRequest, Refusal, Request, VERSION};
+use super::capture::{CaptureNext, CaptureStream, write_header, write_packet};
+use super::protocol::{
+    CaptureRequest, Code, Counters, FreezeReport, PROTOCOL_VERSION, Policies, Refusal, ReloadReport, Request,
+    Segments, Status,
+};
 
-/// Octets of one request at most.
-const LONGEST_REQUEST: u64 = 65_536;
-/// Connections at one time.
-const CLIENTS: usize = 16;
-/// How long a client may take to send the rest of a request, or to read an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Seconds that one capture may last at most.
-const LONGEST_CAPTURE: u64 = 86_400;
+/// Connections served at once; one more is told that the server is busy.
+pub const MAX_CLIENTS: usize = 16;
 
-/// What carries requests out.
+/// A request line longer than this ends its connection.
+pub const MAX_REQUEST_OCTETS: usize = 64 * 1024;
+
+/// A client that says nothing for this long is let go.
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
+/// A client that does not read for this long is let go.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// How often the accepting thread and an idle capture look whether they should end.
+const ACCEPT_TICK: Duration = Duration::from_millis(100);
+const CAPTURE_TICK: Duration = Duration::from_millis(5);
+
+/// The data plane's answers. Each is called from a thread of the server, several at once.
+///
+/// A [`Refusal`] means that nothing was changed.
 pub trait Handler: Send + Sync + 'static {
-    /// Carries one request out; [`Request::Capture`] goes to [`capture`](Self::capture) instead.
+    /// How the data plane is.
     ///
     /// # Errors
-    /// A [`Refusal`]; then nothing has changed.
-    fn handle(&self, request: &Request) -> Result<Value, Refusal>;
-
+    /// A [`Refusal`], as for all of these.
+    fn status(&self) -> Result<Status, Refusal>;
+    /// All counters.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn counters(&self) -> Result<Counters, Refusal>;
+    /// The SPD in use.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn policies(&self) -> Result<Policies, Refusal>;
+    /// Ownership of segments.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn segments(&self) -> Result<Segments, Refusal>;
+    /// Takes segments: their packets are handled from the return on.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn segment_take(&self, segments: &[u8]) -> Result<Segments, Refusal>;
+    /// Drops segments: none of their packets is sent after the return.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn segment_drop(&self, segments: &[u8]) -> Result<Segments, Refusal>;
+    /// Reads the configuration again.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the configuration's problems; the running configuration stays.
+    fn reload(&self) -> Result<ReloadReport, Refusal>;
+    /// Stops using a tunnel's SAs; no worker uses them when it returns.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn freeze(&self, name: &str) -> Result<FreezeReport, Refusal>;
+    /// Uses a tunnel's SAs again.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn thaw(&self, name: &str) -> Result<FreezeReport, Refusal>;
     /// Starts a capture.
     ///
     /// # Errors
-    /// A [`Refusal`], for example because one is running already.
-    fn capture(&self, request: &CaptureRequest) -> Result<Box<dyn Captures>, Refusal>;
+    /// [`Code::Busy`] if one runs.
+    fn capture(&self, request: &CaptureRequest) -> Result<Box<dyn CaptureStream>, Refusal>;
 }
 
-/// A running capture; it ends when dropped.
-pub trait Captures {
-    /// The next packet, if there is one now.
-    fn next(&mut self) -> Option<CapturedFrame>;
-}
-
-/// A captured packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CapturedFrame {
-    /// When it passed.
-    pub at: SystemTime,
-    /// From the Ethernet header on.
-    pub octets: Box<[u8]>,
-}
-
-/// Why the socket cannot be served.
+/// Why there is no control socket.
 #[derive(Debug, Error)]
-pub enum ServerError {
-    /// Someone listens there.
-    #[error("another data plane answers on {0}; stop it first, or give this one a runtime directory of its own")]
+#[non_exhaustive]
+pub enum BindError {
+    /// Somebody answers there.
+    #[error("{0} is served by another process; stop that data plane or use another runtime_directory")]
     InUse(PathBuf),
-    /// The operating system refused.
-    #[error("cannot open the control socket {path}: {source}; check that its directory exists and is writable")]
-    Io {
+    /// Something else is in the way.
+    #[error("{0} exists and is not a socket; remove it or use another runtime_directory")]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("cannot listen on {path}: {source}; check that its directory exists and is writable")]
+    System {
         /// The socket.
         path: PathBuf,
-        /// The system's error.
+        /// What the system said.
         source: io::Error,
     },
 }
 
-/// A served socket. Dropping it stops the service and removes the socket.
+/// A control socket being served; dropping it ends the service and removes the socket.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
+    inode: u64,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    acceptor: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens on `path`, mode 0600, and serves it from threads of its own. A socket that nobody listens on any
-    /// more, left by a killed process, is replaced.
+    /// Listens on `path` (mode 0600). A socket that a dead process left is replaced; one that is answered is not.
     ///
     /// # Errors
-    /// [`ServerError`].
-    pub fn bind(path: &Path, handler: Arc<dyn Handler>) -> Result<Self, ServerError> {
-        let error = |source| ServerError::Io { path: path.to_owned(), source };
-        if UnixStream::connect(path).is_ok() {
-            return Err(ServerError::InUse(path.to_owned()));
-        }
-        // Bound aside, restricted, then renamed: at no moment is the socket open to others.
-        let aside = path.with_extension("sock.new");
-        let _ = std::fs::remove_file(&aside);
-        let listener = UnixListener::bind(&aside).map_err(error)?;
-        std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
-        std::fs::rename(&aside, path).map_err(error)?;
+    /// [`BindError`].
+    pub fn bind(path: &Path, handler: Arc<dyn Handler>) -> Result<Self, BindError> {
+        remove_stale(path)?;
+        let system = |source| BindError::System { path: path.to_owned(), source };
+        let listener = listen(path).map_err(system)?;
+        let inode = fs::symlink_metadata(path).map_err(system)?.ino();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
+        let acceptor = thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || accept(&listener, &handler, &stopped))
-            .map_err(error)?;
-        Ok(Self { path: path.to_owned(), stop, thread: Some(thread) })
+            .spawn(move || accept_all(&listener, &handler, &stopped))
+            .map_err(system)?;
+        Ok(Self { path: path.to_owned(), inode, stop, acceptor: Some(acceptor) })
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the listener.
-        let _ = UnixStream::connect(&self.path);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.stop.store(true, Ordering::Release);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
         }
-        let _ = std::fs::remove_file(&self.path);
+        // Not a successor's socket.
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
-fn accept(listener: &UnixListener, handler: &Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket(path.to_owned()));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|source| BindError::System { path: path.to_owned(), source })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(BindError::System { path: path.to_owned(), source }),
+        Ok(_) => Err(BindError::InUse(path.to_owned())),
+    }
+}
+
+/// The mode is set between `bind` and `listen`: before `listen` nobody can connect.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    socket.listen(64)?;
+    socket.set_nonblocking(true)?;
+    Ok(UnixListener::from(std::os::fd::OwnedFd::from(socket)))
+}
+
+fn accept_all(listener: &UnixListener, handler: &Arc<dyn Handler>, stop: &Arc<AtomicBool>) {
     let clients = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            // Out of descriptors, for example: give it time rather than spin.
-            std::thread::sleep(Duration::from_millis(50));
-            continue;
-        };
-        let served = Served::new(&clients);
-        if served.too_many() {
-            let refusal = Refusal::new("busy", "too many control connections are open", "Close some and try again");
-            let _ = answer(&stream, &Err(refusal));
-            continue;
-        }
-        let (handler, stop) = (Arc::clone(handler), Arc::clone(stop));
-        let _ = std::thread::Builder::new().name("control-client".to_owned()).spawn(move || {
-            let _served = served;
-            if let Err(error) = serve(stream, handler.as_ref(), &stop) {
-                tracing::debug!(%error, "a control connection ended");
+    while !stop.load(Ordering::Acquire) {
+        wait_readable(listener, ACCEPT_TICK);
+        match listener.accept() {
+            Ok((stream, _)) => admit(stream, handler, stop, &clients),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // No file descriptors left, for instance: do not spin.
+            Err(error) => {
+                tracing::warn!(%error, "the control socket cannot accept a client");
+                thread::sleep(ACCEPT_TICK);
             }
-        });
+        }
     }
 }
 
-/// Counts an open connection for as long as it lives.
-struct Served(Arc<AtomicUsize>);
-
-impl Served {
-    fn new(clients: &Arc<AtomicUsize>) -> Self {
-        clients.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(clients))
-    }
-
-    fn too_many(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > CLIENTS
-    }
+fn wait_readable(socket: &impl AsFd, limit: Duration) {
+    let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
+    // A signal or an error only makes the caller look earlier.
+    let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit));
 }
 
-impl Drop for Served {
+/// Counts a client for as long as it lives, whatever ends its thread.
+struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-fn serve(stream: UnixStream, handler: &dyn Handler, stop: &AtomicBool) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    while !stop.load(Ordering::Relaxed) {
-        let mut line = Vec::new();
-        reader.by_ref().take(LONGEST_REQUEST + 1).read_until(b'\n', &mut line)?;
+fn admit(stream: UnixStream, handler: &Arc<dyn Handler>, stop: &Arc<AtomicBool>, clients: &Arc<AtomicUsize>) {
+    let seat = Seat(Arc::clone(clients));
+    if clients.fetch_add(1, Ordering::AcqRel) >= MAX_CLIENTS {
+        let message = format!("{MAX_CLIENTS} clients are connected already");
+        let refusal = Refusal::new(Code::Busy, message, "try again when one has left");
+        let _ = stream.set_write_timeout(Some(ACCEPT_TICK));
+        let _ = respond(&mut &stream, &Answer::<()>::Error(refusal));
+        return;
+    }
+    let (handler, stop) = (Arc::clone(handler), Arc::clone(stop));
+    let serve = move || {
+        let _seat = seat;
+        // A client that goes away in the middle is no event.
+        let _ = serve(&stream, &*handler, &stop);
+    };
+    if let Err(error) = thread::Builder::new().name("control-client".to_owned()).spawn(serve) {
+        tracing::warn!(%error, "the control socket cannot serve a client");
+    }
+}
+
+/// A response line.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer<T> {
+    Ok(T),
+    Error(Refusal),
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    answer: &'a Answer<T>,
+}
+
+fn respond<T: Serialize>(out: &mut impl Write, answer: &Answer<T>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Envelope { version: PROTOCOL_VERSION, answer })?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+fn serve(stream: &UnixStream, handler: &dyn Handler, stop: &AtomicBool) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(IDLE_LIMIT))?;
+    stream.set_write_timeout(Some(WRITE_LIMIT))?;
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while !stop.load(Ordering::Acquire) {
+        line.clear();
+        (&mut reader).take(MAX_REQUEST_OCTETS as u64).read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Ok(());
         }
-        if line.len() as u64 > LONGEST_REQUEST {
-            let refusal = Refusal::new("malformed", "the request is longer than 65,536 octets", "Send less");
-            return answer(&stream, &Err(refusal));
+        if line.last() != Some(&b'\n') {
+            let message = format!("a request is one line of at most {MAX_REQUEST_OCTETS} octets");
+            let refusal = Refusal::new(Code::BadRequest, message, "end each request with a newline");
+            return respond(&mut &*stream, &Answer::<()>::Error(refusal));
         }
         match parse(&line) {
+            Err(refusal) => respond(&mut &*stream, &Answer::<()>::Error(refusal))?,
             Ok(Request::Capture(request)) => return capture(stream, handler, &request, stop),
-            Ok(request) => answer(&stream, &handler.handle(&request))?,
-            Err(refusal) => answer(&stream, &Err(refusal))?,
+            Ok(request) => dispatch(&mut &*stream, handler, &request)?,
         }
     }
     Ok(())
 }
 
-/// The version is read first, so that a newer client is told of it rather than of a field that we don't know.
-fn parse(line: &[u8]) -> Result<Request, Refusal> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let malformed = |error: serde_json::Error| {
-        Refusal::new("malformed", format!("not a request: {error}"), "See docs/CONTROL.md for what can be asked")
+/// A request of this protocol version, or why it is none.
+pub(super) fn parse(line: &[u8]) -> Result<Request, Refusal> {
+    let bad = |e: serde_json::Error| {
+        Refusal::new(Code::BadRequest, format!("not a request: {e}"), "see docs/CONTROL.md for the messages")
     };
-    let mut value: Value = serde_json::from_slice(line).map_err(malformed)?;
-    let Versioned { version } = Versioned::deserialize(&value).map_err(malformed)?;
-    if version != VERSION {
-        return Err(Refusal::new(
-            "version",
-            format!("the request speaks version {version} of the control protocol, this data plane speaks {VERSION}"),
-            "Use the dpctl of the data plane's own release",
-        ));
+    let value: serde_json::Value = serde_json::from_slice(line).map_err(bad)?;
+    let serde_json::Value::Object(mut object) = value else {
+        return Err(Refusal::new(Code::BadRequest, "a request is a JSON object", "see docs/CONTROL.md"));
+    };
+    if object.remove("version").and_then(|v| v.as_u64()) != Some(u64::from(PROTOCOL_VERSION)) {
+        let message = format!("this data plane speaks version {PROTOCOL_VERSION} of the protocol");
+        let remedy = format!("send \"version\":{PROTOCOL_VERSION}, or use the dpctl of the same release");
+        return Err(Refusal::new(Code::UnsupportedVersion, message, remedy));
     }
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("version");
-    }
-    Request::deserialize(value).map_err(malformed)
+    serde_json::from_value(serde_json::Value::Object(object)).map_err(bad)
 }
 
-fn answer(mut stream: &UnixStream, result: &Result<Value, Refusal>) -> io::Result<()> {
-    let value = match result {
-        Ok(value) => json!({ "version": VERSION, "ok": value }),
-        Err(refusal) => json!({ "version": VERSION, "error": refusal }),
-    };
-    let mut line = serde_json::to_vec(&value)?;
-    line.push(b'\n');
-    stream.write_all(&line)
+fn dispatch(out: &mut impl Write, handler: &dyn Handler, request: &Request) -> io::Result<()> {
+    match request {
+        Request::Status => reply(out, handler.status()),
+        Request::Counters => reply(out, handler.counters()),
+        Request::Policies => reply(out, handler.policies()),
+        Request::Segments => reply(out, handler.segments()),
+        Request::SegmentTake { segments } => reply(out, handler.segment_take(segments)),
+        Request::SegmentDrop { segments } => reply(out, handler.segment_drop(segments)),
+        Request::Reload => reply(out, handler.reload()),
+        Request::Freeze { name } => reply(out, handler.freeze(name)),
+        Request::Thaw { name } => reply(out, handler.thaw(name)),
+        // Ends its connection, so `serve` handles it.
+        Request::Capture(_) => Ok(()),
+    }
+}
+
+fn reply<T: Serialize>(out: &mut impl Write, result: Result<T, Refusal>) -> io::Result<()> {
+    respond(out, &result.map_or_else(Answer::Error, Answer::Ok))
 }
 
 fn capture(
-    stream: UnixStream,
+    stream: &UnixStream,
     handler: &dyn Handler,
     request: &CaptureRequest,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    if request.count == 0 || request.seconds == 0 || request.seconds > LONGEST_CAPTURE {
-        let remedy = format!("Ask for at least one packet, and for 1 to {LONGEST_CAPTURE} seconds");
-        return answer(&stream, &Err(Refusal::new("refused", "a capture needs bounds", remedy)));
+    let mut out = BufWriter::new(stream);
+    if !(1..=CaptureRequest::MAX_LIMIT).contains(&request.limit) {
+        let message = format!("a capture has 1 to {} packets", CaptureRequest::MAX_LIMIT);
+        let refusal = Refusal::new(Code::BadRequest, message, "choose another limit");
+        return respond(&mut out, &Answer::<()>::Error(refusal));
     }
-    let mut captures = match handler.capture(request) {
-        Ok(captures) => captures,
-        Err(refusal) => return answer(&stream, &Err(refusal)),
+    let mut packets = match handler.capture(request) {
+        Ok(packets) => packets,
+        Err(refusal) => return respond(&mut out, &Answer::<()>::Error(refusal)),
     };
-    answer(&stream, &Ok(json!({ "capture": "pcap follows" })))?;
-    let end = Instant::now() + Duration::from_secs(request.seconds);
-    let header = PcapHeader { datalink: DataLink::ETHERNET, ..PcapHeader::default() };
-    let mut writer = PcapWriter::with_header(stream.try_clone()?, header).map_err(io::Error::other)?;
-    let mut left = request.count;
-    while left > 0 && Instant::now() < end && !stop.load(Ordering::Relaxed) {
-        let Some(frame) = captures.next() else {
-            if is_closed(&stream) {
-                return Ok(());
+    respond(&mut out, &Answer::Ok(serde_json::Map::new()))?;
+    write_header(&mut out)?;
+    out.flush()?;
+    let mut left = request.limit;
+    while left > 0 && !stop.load(Ordering::Acquire) {
+        match packets.next() {
+            CaptureNext::Packet(packet) => {
+                write_packet(&mut out, &packet)?;
+                left -= 1;
             }
-            std::thread::sleep(Duration::from_millis(5));
-            continue;
-        };
-        write_packet(&mut writer, &frame)?;
-        left -= 1;
+            CaptureNext::Idle => {
+                out.flush()?;
+                if has_left(stream) {
+                    break;
+                }
+            }
+            CaptureNext::End => break,
+        }
     }
-    Ok(())
+    out.flush()
 }
 
-fn write_packet(writer: &mut PcapWriter<UnixStream>, frame: &CapturedFrame) -> io::Result<()> {
-    let at = frame.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let length = u32::try_from(frame.octets.len()).unwrap_or(u32::MAX);
-    writer.write_packet(&PcapPacket::new(at, length, &frame.octets)).map_err(io::Error::other)?;
-    Ok(())
-}
-
-/// A client that went away while nothing is captured shows only here.
-fn is_closed(mut stream: &UnixStream) -> bool {
-    if stream.set_nonblocking(true).is_err() {
-        return true;
-    }
-    let closed = match stream.read(&mut [0; 16]) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-    };
-    closed || stream.set_nonblocking(false).is_err()
+/// Waits a moment and says whether the reader of a capture is gone (it has nothing to say, so whatever it sends or
+/// its end of file ends the capture).
+fn has_left(stream: &UnixStream) -> bool {
+    let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(CAPTURE_TICK.subsec_nanos()) };
+    poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
 }
