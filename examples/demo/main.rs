@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use baton_lab::content::Content;
 use baton_lab::http::{Download, Downloaded, FileServer};
-use baton_lab::{LabError, Result, requirements};
+use baton_lab::site::{self, Handover, Progress, SPI_TO_A, Site};
+use baton_lab::{Lab, LabError, Result, requirements, topology};
 use clap::Parser;
 
 use report::{CrashFigures, DownloadFigures, Edge, Figures, MoveFigures, WireFigures, milliseconds};
-use stage::{Handover, Inbound, SPI_TO_A, Stage};
 use trace::{Gaps, Sighting, Tap};
 use view::View;
 
@@ -85,28 +85,28 @@ struct Moved {
 fn run(options: &Options) -> Result<bool> {
     let mut view = View::new();
     introduce(&view);
-    let size = options.size;
-    let digest = std::thread::spawn(move || Content::new(SEED, size).sha256());
-    let mut stage = Stage::build()?;
+    let octets = options.size;
+    let digest = std::thread::spawn(move || Content::new(SEED, octets).sha256());
+    let mut site = Site::build(Lab::with_plain_names()?)?;
     view.done("namespaces and wires: baton-client, -a, -wan, -b, -b2, -lan, -server");
-    stage.start()?;
+    site.start()?;
     view.done("gateways A, B and B2 are up; B2 has B's addresses, and nothing to do");
-    let server = FileServer::start(&stage.topology.server, Stage::http_address(), SEED, size)?;
+    let server = FileServer::start(&site.topology.server, topology::server_port(80), SEED, octets)?;
     let sha256 = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    view.done(&format!("the server has a file of {size} octets, SHA-256 {}...", &sha256[..16]));
-    let wan = &stage.topology.wan;
+    view.done(&format!("the server has a file of {octets} octets, SHA-256 {}...", &sha256[..16]));
+    let wan = &site.topology.wan;
     let taps = [Tap::start(wan, "a")?, Tap::start(wan, "b")?, Tap::start(wan, "b2")?];
 
     view.chapter("First download: the tunnel moves from B to B2");
-    let accepted_before = Inbound::of(&stage.a)?;
+    let accepted_before = Progress::of(&site.a, "inbound")?;
     let first =
-        act(&mut view, &stage.topology.client.clone(), &server, size, |view| first_event(view, &stage))?;
-    let accepted = Inbound::of(&stage.a)?.packets - accepted_before.packets;
-    let retransmissions = stage.server_retransmissions()?;
+        act(&mut view, &site.topology.client.clone(), &server, octets, |view| first_event(view, &site))?;
+    let accepted = Progress::of(&site.a, "inbound")?.packets - accepted_before.packets;
+    let retransmissions = stage::server_retransmissions(&site)?;
 
     view.chapter("Second download: B2's data plane is killed");
-    let client = stage.topology.client.clone();
-    let second = act(&mut view, &client, &server, size, |view| second_event(view, &mut stage))?;
+    let client = site.topology.client.clone();
+    let second = act(&mut view, &client, &server, octets, |view| second_event(view, &mut site))?;
 
     let (seen, missed) = finish(taps)?;
     let figures = Figures {
@@ -119,7 +119,7 @@ fn run(options: &Options) -> Result<bool> {
     };
     report::print(&view, &figures);
     write_json(options, &figures)?;
-    drop(stage);
+    drop(site);
     view.line("\n  everything is cleaned up");
     Ok(figures.first.is_intact() && figures.second.is_intact() && figures.wire.repeated_ivs == 0)
 }
@@ -146,9 +146,9 @@ fn act<T>(
         let ended = download.finish()?;
         return Err(LabError::Unexpected(format!("the download ended before its time: {ended:?}")));
     }
-    let start = stage::now();
+    let start = site::now();
     let event = event(view)?;
-    let end = stage::now();
+    let end = site::now();
     view.follow(&download, size, size);
     view.end_bar();
     let downloaded = download.finish()?;
@@ -160,12 +160,12 @@ fn act<T>(
     Ok(Act { event, start, end, downloaded })
 }
 
-fn first_event(view: &mut View, stage: &Stage) -> Result<Moved> {
+fn first_event(view: &mut View, site: &Site) -> Result<Moved> {
     view.event("dpctl snapshot site-a --move | dpctl restore -, then the segment: B to B2");
-    let handover = stage::move_tunnel(&stage.b, &stage.b2)?;
+    let handover = site::move_tunnel(&site.b, &site.b2)?;
     std::thread::sleep(SETTLE);
     // B's SA is frozen, so its counters are those of the snapshot that B2 continued from.
-    let (last, now) = (Inbound::of(&stage.b)?, Inbound::of(&stage.b2)?);
+    let (last, now) = (Progress::of(&site.b, "inbound")?, Progress::of(&site.b2, "inbound")?);
     let sent = now.sequence.saturating_sub(last.sequence);
     let accepted = now.packets.saturating_sub(last.packets);
     view.done(&format!(
@@ -175,10 +175,10 @@ fn first_event(view: &mut View, stage: &Stage) -> Result<Moved> {
     Ok(Moved { handover, lost_to_gateways: sent.saturating_sub(accepted) })
 }
 
-fn second_event(view: &mut View, stage: &mut Stage) -> Result<Duration> {
-    let pid = stage.b2.pid().unwrap_or_default();
+fn second_event(view: &mut View, site: &mut Site) -> Result<Duration> {
+    let pid = site.b2.pid().unwrap_or_default();
     view.event(&format!("kill -9 {pid}, and start it again"));
-    let restart = stage.crash_b2()?;
+    let restart = stage::crash_b2(site)?;
     view.done(&format!("B2 attached itself to its SA table: {:.0} ms", milliseconds(restart)));
     Ok(restart)
 }
@@ -207,8 +207,8 @@ fn move_figures(first: &Act<Moved>, until: Duration, seen: &Seen, accepted: u64,
         tcp_retransmissions: again,
         get_us: 0.0,
         put_us: 0.0,
-        snapshot_command_ms: handover.snapshot_ms,
-        restore_command_ms: handover.restore_ms,
+        snapshot_command_ms: milliseconds(handover.snapshot),
+        restore_command_ms: milliseconds(handover.restore),
         commands_ms: milliseconds(handover.end.saturating_sub(handover.start)),
         before: edge(b.iter().rfind(|sighting| sighting.spi == SPI_TO_A)),
         after: edge(b2.iter().find(|sighting| sighting.spi == SPI_TO_A)),

@@ -220,6 +220,7 @@ impl Gateway {
     /// # Errors
     /// If it ends or is not ready in time; the error quotes its log.
     pub fn start(&mut self, lab: &Lab) -> Result<()> {
+        self.daemon = None;
         let mut daemon = self.launch(lab)?;
         let ready = |line: &str| line.split_whitespace().any(|word| word.trim_matches('"') == "ready");
         daemon.wait_for_line("ready", START, ready)?;
@@ -232,6 +233,15 @@ impl Gateway {
     /// # Errors
     /// If it does not end, or ends well.
     pub fn start_refused(&mut self, lab: &Lab) -> Result<String> {
+        self.daemon = None;
+        self.start_second_refused(lab)
+    }
+
+    /// The same beside the daemon that runs already.
+    ///
+    /// # Errors
+    /// If it does not end, or ends well.
+    pub fn start_second_refused(&mut self, lab: &Lab) -> Result<String> {
         let mut daemon = self.launch(lab)?;
         let status = daemon.wait(START)?;
         if status.success() {
@@ -240,8 +250,7 @@ impl Gateway {
         Ok(daemon.log())
     }
 
-    fn launch(&mut self, lab: &Lab) -> Result<Process> {
-        self.daemon = None;
+    fn launch(&self, lab: &Lab) -> Result<Process> {
         let mut command =
             self.namespace.command(&requirements::binary("baton-dataplane").display().to_string());
         command.arg("--config").arg(self.config()).env("NO_COLOR", "1");

@@ -19,6 +19,7 @@ pub mod process;
 pub mod requirements;
 pub mod run_directory;
 pub mod scapy;
+pub mod site;
 pub mod sniffer;
 pub mod topology;
 
