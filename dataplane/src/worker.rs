@@ -158,7 +158,7 @@ impl<I: PacketIo> Worker<I> {
     }
 
     fn take_handed_over(&mut self) {
-        for _ in 0..self.limit / 2 + 1 {
+        for _ in 0..=self.limit / 2 {
             let Some(frame) = self.rings.pop(self.index) else { return };
             self.batches[frame.side.index()].push(frame);
         }
