@@ -2,8 +2,12 @@
 
 mod basics;
 mod crash;
+mod dataplane;
+mod epochs;
 mod inspect;
 mod model;
+mod refusals;
+mod stress;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
