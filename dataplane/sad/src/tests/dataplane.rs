@@ -118,7 +118,7 @@ fn slots_are_not_reused_under_a_worker_and_not_leaked_by_a_dead_one() {
         seed += 1;
     };
     assert!(matches!(refused, PutError::WorkerBusy(0)), "{refused}");
-    assert_eq!(seed + 0, u64::from(table.slots()), "all slots were used before");
+    assert_eq!(seed, u64::from(table.slots()), "all slots were used before");
     assert_eq!(table.slot(held).expect("still its own").state(), SlotState::Dead);
     assert!(table.read_config(held).is_err());
     worker.quiescent();

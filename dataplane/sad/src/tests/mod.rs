@@ -3,8 +3,10 @@
 mod basics;
 mod crash;
 mod dataplane;
+mod epoch_property;
 mod epochs;
 mod inspect;
+mod machine;
 mod model;
 mod refusals;
 mod stress;
