@@ -131,6 +131,19 @@ fn a_clock_that_was_set_back_is_an_alarm_and_refused() {
 }
 
 #[test]
+fn every_report_tells_that_the_clock_is_behind() {
+    let directory = directory();
+    let table = new_table(&directory, 1);
+    let machine = Shared::at(NOW, 100_000);
+    let report = table.epoch_maintain(&machine.keeper()).expect("granted");
+    assert_eq!(report.clock_behind, None);
+    machine.lock().clock -= 3600;
+    let report = table.epoch_maintain(&machine.keeper()).expect("nothing to grant");
+    let behind = report.clock_behind.expect("an alarm");
+    assert!(report.refused.is_none() && (3400..3600).contains(&behind), "{behind}");
+}
+
+#[test]
 fn a_clock_set_back_by_less_than_the_lead_goes_on_rising() {
     let machine = Shared::at(NOW, 100_000);
     let last = machine.keeper().grant().expect("granted");

@@ -1,7 +1,7 @@
 //! Several processes on one table: one PUTs and removes (and is killed now and then), one GETs, one
 //! looks up as a data plane does. `BATON_SOAK=1` makes it ten million operations.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,8 +56,17 @@ fn write(table: &Table, operations: u64, random: &mut Random) {
     }
 }
 
+/// Readers go on until they have done their share and the writer has finished.
+fn go_on(table: &Table, done: u64, operations: u64) -> bool {
+    done < operations || !done.is_multiple_of(1000) || !finished(table.path()).exists()
+}
+
+fn finished(path: &Path) -> PathBuf {
+    path.with_extension("finished")
+}
+
 fn get(table: &Table, operations: u64, random: &mut Random) {
-    for _ in 0..operations {
+    for _ in (0..).take_while(|done| go_on(table, *done, operations)) {
         let direction = random.direction();
         let key = FIRST + random.below(PERMANENT + TRANSIENT);
         match table.get(direction, key).expect("readable") {
@@ -71,7 +80,7 @@ fn look_up(table: &Table, operations: u64, random: &mut Random) {
     let _lease = table.attach().expect("the only data plane");
     let worker = table.register_worker(0);
     worker.online();
-    for operation in 0..operations {
+    for operation in (0..).take_while(|done| go_on(table, *done, operations)) {
         if operation % 32 == 0 {
             worker.quiescent();
         }
@@ -150,6 +159,7 @@ fn nothing_is_torn_or_lost_between_processes() {
     let mut readers =
         [start("get", operations / 2, &path, 1001), start("look-up", operations / 4, &path, 1002)];
     write_and_kill(operations / 4, kills, &path);
+    std::fs::write(finished(&path), "").expect("written");
     for reader in &mut readers {
         assert!(reader.wait().expect("waited").success(), "a reader found a torn or lost SA");
     }
