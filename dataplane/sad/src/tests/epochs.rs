@@ -85,6 +85,17 @@ fn child() {
 }
 
 #[test]
+fn a_grant_is_durable_when_it_returns() {
+    let machine = Shared::at(NOW, 100_000);
+    let last = machine.keeper().grant().expect("granted");
+    machine.reboot(0, false);
+    // The clock does not help either.
+    machine.lock().clock -= 20;
+    machine.lock().since_boot = 10_000;
+    assert_eq!(machine.keeper().grant().expect("granted"), last + 1);
+}
+
+#[test]
 fn a_file_rolled_back_within_one_unit_is_noticed_by_the_mark() {
     let machine = Shared::at(NOW, 100_000);
     let grants: Vec<u32> = (0..3)
