@@ -86,7 +86,7 @@ pub enum EpochError {
     /// Too soon after the last grants, or after the machine started.
     #[error("the next epoch can be granted in {0} s; it will be asked for again")]
     TooEarly(i64),
-    /// The numbers are used up, or the clock is years ahead.
+    /// The numbers are used up (24 bits of 16 seconds last until July 2034), or the clock is years ahead.
     #[error("no epoch is left: the clock says a time after the last one; set the clock right")]
     Exhausted,
 }
@@ -100,6 +100,8 @@ pub struct EpochReport {
     pub spare: Option<u32>,
     /// Why there is no spare, if there is none: sending stops when the current epoch is used up.
     pub refused: Option<EpochError>,
+    /// An alarm: the clock is so many seconds too far behind the last epoch for another one.
+    pub clock_behind: Option<i64>,
 }
 
 /// Grants epochs to one node.
@@ -173,6 +175,13 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> EpochError {
     EpochError::File { action, path: path.to_owned(), source }
 }
 
+/// How many seconds the clock is too far behind an epoch that was granted: grants never pass the limit,
+/// so the clock was set back, or had been ahead.
+fn behind(last: u32, now: i64) -> Option<i64> {
+    let seconds = START + (i64::from(last) - LEAD) * UNIT - now;
+    (seconds > 0).then_some(seconds)
+}
+
 /// The number to grant after `last` at this time.
 pub(crate) fn choose(last: u32, now: i64, since_boot: i64) -> Result<u32, EpochError> {
     let unit = |seconds: i64| (seconds - START).div_euclid(UNIT);
@@ -188,8 +197,7 @@ pub(crate) fn choose(last: u32, now: i64, since_boot: i64) -> Result<u32, EpochE
     match u32::try_from(epoch) {
         Ok(epoch) if epoch > MAX_EPOCH => Err(EpochError::Exhausted),
         Ok(epoch) if i64::from(epoch) <= limit => Ok(epoch),
-        // Grants never pass the limit, so a last one above it says that the clock went back.
-        Ok(_) if i64::from(last) > limit => Err(EpochError::ClockBehind { last, behind: wait }),
+        Ok(_) if behind(last, now).is_some() => Err(EpochError::ClockBehind { last, behind: wait }),
         Ok(_) => Err(EpochError::TooEarly(wait)),
         Err(_) => Err(EpochError::Exhausted),
     }
@@ -215,5 +223,7 @@ pub(crate) fn maintain(source: IvSource<'_>, keeper: &EpochKeeper) -> Result<Epo
         None => keeper.grant().map(|epoch| source.install(epoch)).err(),
     };
     let state = source.state();
-    Ok(EpochReport { current: state.current.unwrap_or(0), spare: state.spare, refused })
+    let current = state.current.unwrap_or(0);
+    let clock_behind = behind(state.spare.unwrap_or(current), keeper.clock.unix_seconds());
+    Ok(EpochReport { current, spare: state.spare, refused, clock_behind })
 }

@@ -8,7 +8,8 @@ use crate::layout::REPLAY_WORDS;
 pub struct Counters {
     /// Outbound: the last sequence number sent. Inbound: the highest authenticated.
     pub sequence: u64,
-    /// Inbound: which packets were received. Outbound: empty.
+    /// Inbound: which packets were received; if its top is below `sequence`, everything up to
+    /// `sequence` counts as received. Outbound: empty.
     pub window: ReplayWindow,
     /// Packets protected or accepted.
     pub packets: u64,
@@ -79,11 +80,11 @@ impl ReplayWindow {
         }
     }
 
-    /// The ring that the table holds, with the window's top moved to `top` (at or above its own).
-    pub(crate) fn to_ring(&self, top: u64) -> [u64; REPLAY_WORDS] {
+    /// The ring that the table holds.
+    pub(crate) fn to_ring(&self) -> [u64; REPLAY_WORDS] {
         let mut ring = [0; REPLAY_WORDS];
-        let newest = top / 64;
-        for block in newest.saturating_sub(REPLAY_WORDS as u64 - 1)..=(self.top / 64).min(newest) {
+        let newest = self.top / 64;
+        for block in newest.saturating_sub(REPLAY_WORDS as u64 - 1)..=newest {
             ring[ring_index(block)] = self.block(block);
         }
         ring

@@ -2,7 +2,7 @@
 
 use super::writer::Writer;
 use crate::layout::{REPLAY_WORDS, header, slot};
-use crate::sa::{Counters, Direction, Sa, encode, name_tag};
+use crate::sa::{Counters, Direction, ReplayWindow, Sa, encode, name_tag};
 use crate::shared::SlotWords;
 use crate::slot::state;
 use crate::sync::{Ordering, add_single_writer, store};
@@ -178,7 +178,9 @@ fn fill_counters(words: &SlotWords, sa: &Sa, counters: &Counters) {
         store(&words[word], value, Ordering::Relaxed);
     }
     if sa.direction == Direction::Inbound {
-        let ring = counters.window.to_ring(edge);
+        let window = &counters.window;
+        let ring =
+            if window.top == edge { window.to_ring() } else { ReplayWindow::closed(edge, 4096).to_ring() };
         seqlock::copy_in(&words[slot::REPLAY..slot::REPLAY + REPLAY_WORDS], &ring);
     }
 }

@@ -64,11 +64,13 @@ impl World {
     /// Does something to the machine, unless it is more than a node alone can know: the file rolled
     /// back, the mark gone with the power, and the clock set back, all at once. That is for the node's
     /// neighbours to remember.
-    fn try_to(&mut self, event: impl FnOnce(&Shared)) -> bool {
+    fn try_to(&mut self, promised: bool, event: impl FnOnce(&Shared)) -> bool {
         let before = self.machine.lock().clone();
         event(&self.machine);
-        let possible =
-            self.remembers("/disk/epoch") || self.remembers("/tmpfs/epoch-mark") || self.clock_tells();
+        let possible = promised
+            || self.remembers("/disk/epoch")
+            || self.remembers("/tmpfs/epoch-mark")
+            || self.clock_tells();
         if !possible {
             *self.machine.lock() = before;
         }
@@ -130,14 +132,16 @@ impl World {
             Event::DrawTheRest => self.drawn.extend(self.table.draw_the_rest()),
             Event::Pass(seconds) => self.machine.pass(seconds),
             Event::JumpClock(seconds) => {
-                self.try_to(|machine| machine.lock().clock += seconds);
+                self.try_to(false, |machine| machine.lock().clock += seconds);
             }
             Event::RollBack(choice) => {
-                self.try_to(|machine| machine.roll_back(choice));
+                self.try_to(false, |machine| machine.roll_back(choice));
             }
             Event::NewTable => self.new_table(),
             Event::Reboot { seconds, keep_unsynced, roll_back } => {
-                let rebooted = self.try_to(|machine| {
+                // What was granted is durable, whatever the clock says then.
+                let promised = roll_back.is_none() && self.remembers("/disk/epoch");
+                let rebooted = self.try_to(promised, |machine| {
                     machine.reboot(seconds, keep_unsynced);
                     if let Some(choice) = roll_back {
                         machine.roll_back(choice);

@@ -85,6 +85,17 @@ fn child() {
 }
 
 #[test]
+fn a_grant_is_durable_when_it_returns() {
+    let machine = Shared::at(NOW, 100_000);
+    let last = machine.keeper().grant().expect("granted");
+    machine.reboot(0, false);
+    // The clock does not help either.
+    machine.lock().clock -= 20;
+    machine.lock().since_boot = 10_000;
+    assert_eq!(machine.keeper().grant().expect("granted"), last + 1);
+}
+
+#[test]
 fn a_file_rolled_back_within_one_unit_is_noticed_by_the_mark() {
     let machine = Shared::at(NOW, 100_000);
     let grants: Vec<u32> = (0..3)
@@ -128,6 +139,19 @@ fn a_clock_that_was_set_back_is_an_alarm_and_refused() {
         other => panic!("{other:?}"),
     }
     assert_eq!(machine.keeper().grant().expect("granted"), last + 1);
+}
+
+#[test]
+fn every_report_tells_that_the_clock_is_behind() {
+    let directory = directory();
+    let table = new_table(&directory, 1);
+    let machine = Shared::at(NOW, 100_000);
+    let report = table.epoch_maintain(&machine.keeper()).expect("granted");
+    assert_eq!(report.clock_behind, None);
+    machine.lock().clock -= 3600;
+    let report = table.epoch_maintain(&machine.keeper()).expect("nothing to grant");
+    let behind = report.clock_behind.expect("an alarm");
+    assert!(report.refused.is_none() && (3400..3600).contains(&behind), "{behind}");
 }
 
 #[test]

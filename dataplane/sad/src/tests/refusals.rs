@@ -160,6 +160,18 @@ fn an_update_of_another_sa_is_refused() {
 }
 
 #[test]
+fn a_window_below_the_sequence_is_closed() {
+    let directory = directory();
+    let table = new_table(&directory, 1);
+    let (sa, mut counters) = seeded(INBOUND, 0x300, 1);
+    counters.sequence += 50;
+    table.put(&[(sa.clone(), counters.clone())]).expect("put");
+    let got = table.get(INBOUND, 0x300).expect("got").expect("there").counters;
+    assert_eq!(got.sequence, counters.sequence);
+    assert!((0..=got.sequence).rev().take(5000).all(|n| got.window.has(n, sa.replay_window)));
+}
+
+#[test]
 fn advancing_closes_the_window_and_stays_within_the_number_space() {
     let (mut sa, _) = seeded(INBOUND, 0x300, 1);
     (sa.extended_sequence, sa.replay_window) = (false, 128);

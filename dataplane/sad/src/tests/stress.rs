@@ -1,14 +1,14 @@
 //! Several processes on one table: one PUTs and removes (and is killed now and then), one GETs, one
 //! looks up as a data plane does. `BATON_SOAK=1` makes it ten million operations.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::inspect::assert_sound;
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
-use crate::{ConfigError, Counters, Direction, Sa, SlotState, Table};
+use crate::{ClusterId, ConfigError, Counters, Direction, Sa, Sender, Senders, SlotState, Snapshot, Table};
 
 const CHILD: &str = "BATON_SAD_STRESS_CHILD";
 /// SAs that are always there, replaced all the time.
@@ -24,8 +24,21 @@ fn sa(direction: Direction, key: u32, seed: u64) -> (Sa, Counters) {
     (sa, counters)
 }
 
-fn assert_whole(direction: Direction, key: u32, got: &(Sa, Counters)) {
-    assert!(*got == sa(direction, key, got.1.packets), "torn: {direction} {key:#x}: {got:?}");
+/// An update of an SA: fields from the first word of the configuration to the last follow from a number,
+/// which stands in the first.
+fn updated(mut sa: Sa, number: u32) -> Sa {
+    sa.peer_spi = number;
+    sa.path_mtu = number as u16 ^ 0x5a5a;
+    sa.source = std::net::Ipv4Addr::from_bits(number.wrapping_mul(3)).into();
+    sa.destination = std::net::Ipv4Addr::from_bits(number.wrapping_mul(7)).into();
+    let sender = |n| Sender { cluster: ClusterId::new(u64::from(number) * n), node: super::node(9) };
+    sa.senders = Senders::new((1..=8).map(sender).collect()).expect("8");
+    sa
+}
+
+fn assert_whole(direction: Direction, key: u32, got: &Sa, seed: u64) {
+    let put = sa(direction, key, seed).0;
+    assert!(*got == put || *got == updated(put, got.peer_spi), "torn: {direction} {key:#x}: {got:?}");
 }
 
 struct Random(u64);
@@ -45,23 +58,42 @@ fn write(table: &Table, operations: u64, random: &mut Random) {
         let key = FIRST + random.below(PERMANENT);
         let transient = FIRST + PERMANENT + random.below(TRANSIENT);
         let seed = seed << 20 | u64::from(random.below(1 << 20));
-        match random.below(4) {
-            0 | 1 => {
+        match random.below(8) {
+            0..=2 => {
                 let tunnel = [sa(INBOUND, key, seed), sa(OUTBOUND, key, seed)];
                 table.put(&tunnel).expect("put");
             }
-            2 => drop(table.put(&[sa(random.direction(), transient, seed)]).expect("put")),
+            3 | 4 => {
+                let old = table.get(INBOUND, key).expect("readable").expect("there").sa;
+                table.update(&updated(old, seed as u32)).expect("updated");
+            }
+            5 => drop(table.put(&[sa(random.direction(), transient, seed)]).expect("put")),
             _ => drop(table.remove(&[(random.direction(), transient)]).expect("removed")),
         }
     }
 }
 
+/// Readers go on until they have done their share and the writer has finished.
+fn go_on(table: &Table, done: u64, operations: u64) -> bool {
+    done < operations || !done.is_multiple_of(1000) || !finished(table.path()).exists()
+}
+
+fn finished(path: &Path) -> PathBuf {
+    path.with_extension("finished")
+}
+
 fn get(table: &Table, operations: u64, random: &mut Random) {
-    for _ in 0..operations {
+    for _ in (0..).take_while(|done| go_on(table, *done, operations)) {
         let direction = random.direction();
         let key = FIRST + random.below(PERMANENT + TRANSIENT);
         match table.get(direction, key).expect("readable") {
-            Some(snapshot) => assert_whole(direction, key, &(snapshot.sa, snapshot.counters)),
+            Some(Snapshot { sa: got, counters, .. }) => {
+                assert_whole(direction, key, &got, counters.packets);
+                assert!(
+                    counters == sa(direction, key, counters.packets).1,
+                    "torn counters: {direction} {key:#x}"
+                );
+            }
             None => assert!(key >= FIRST + PERMANENT, "lost: {direction} {key:#x}"),
         }
     }
@@ -71,7 +103,7 @@ fn look_up(table: &Table, operations: u64, random: &mut Random) {
     let _lease = table.attach().expect("the only data plane");
     let worker = table.register_worker(0);
     worker.online();
-    for operation in 0..operations {
+    for operation in (0..).take_while(|done| go_on(table, *done, operations)) {
         if operation % 32 == 0 {
             worker.quiescent();
         }
@@ -88,10 +120,7 @@ fn look_up(table: &Table, operations: u64, random: &mut Random) {
         let slot = table.slot(handle).expect("not reused under a worker that is online");
         assert_ne!(slot.state(), SlotState::Frozen);
         match table.read_config(handle) {
-            Ok(found) => {
-                let whole = sa(direction, key, slot.packets()).0;
-                assert!(found == whole, "torn: {direction} {key:#x}");
-            }
+            Ok(found) => assert_whole(direction, key, &found, slot.packets()),
             // Replaced or removed since the look-up, or its writer was killed inside.
             Err(ConfigError::Stale | ConfigError::Busy) => {}
             Err(error) => panic!("{error}"),
@@ -150,6 +179,7 @@ fn nothing_is_torn_or_lost_between_processes() {
     let mut readers =
         [start("get", operations / 2, &path, 1001), start("look-up", operations / 4, &path, 1002)];
     write_and_kill(operations / 4, kills, &path);
+    std::fs::write(finished(&path), "").expect("written");
     for reader in &mut readers {
         assert!(reader.wait().expect("waited").success(), "a reader found a torn or lost SA");
     }
