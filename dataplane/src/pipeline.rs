@@ -121,7 +121,7 @@ impl Pipeline {
         let outer = Outer::parse(frame, buffer)?;
         let handle = self.table.lookup(Direction::Inbound, outer.esp.spi).ok_or(DropReason::UnknownSpi)?;
         self.check_owner(handle)?;
-        let slot = self.table.slot(handle).ok_or(DropReason::UnknownSpi)?;
+        let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, handle)?;
         if outer.header.source != sa.source || outer.header.destination != sa.destination {
             return Err(DropReason::OuterAddress.into());
@@ -166,7 +166,7 @@ impl Pipeline {
             Decision::Drop(reason) => return Err(reason.into()),
         };
         self.check_owner(handle)?;
-        let slot = self.table.slot(handle).ok_or(DropReason::NoSa)?;
+        let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, handle)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
         if inner.ttl <= 1 {

@@ -19,7 +19,7 @@ use crate::packet::ipv4::{ESP, Ipv4Header, UDP};
 use crate::packet::udp::{NAT_TRAVERSAL, UdpHeader};
 
 /// Frames in flight at most.
-const FRAMES: usize = 1024;
+const FRAMES: usize = 512;
 /// Octets of the file that are in memory at most: no packet may be larger.
 const READ_BUFFER: usize = 512 * 1024;
 
