@@ -20,7 +20,8 @@ struct Followed {
     next_hops: Arc<ArcSwap<NextHops>>,
     requests: Arc<ResolveRequests>,
     events: Mutex<Receiver<LinkEvent>>,
-    _follower: NetlinkFollower,
+    #[expect(dead_code, reason = "the thread ends with it")]
+    follower: NetlinkFollower,
 }
 
 impl Followed {
@@ -35,8 +36,8 @@ impl Followed {
             };
             NetlinkFollower::start(options, Arc::clone(&next_hops), Arc::clone(&requests), on_link)
         });
-        let _follower = follower.expect("to follow");
-        Self { next_hops, requests, events: Mutex::new(events), _follower }
+        let follower = follower.expect("to follow");
+        Self { next_hops, requests, events: Mutex::new(events), follower }
     }
 
     fn look(&self, side: Side, to: &str) -> NextHop {
@@ -173,18 +174,14 @@ fn a_storm_of_changes_ends_in_the_kernels_state() {
     }
     let lab = Lab::new(1);
     let followed = Followed::new(&lab);
-    let mut batch = String::new();
-    for number in 0..20_000_u32 {
+    let storm = (0..20_000_u32).map(|number| {
         let to = std::net::Ipv4Addr::from(0x0a02_0000 + 256 + number % 500);
-        batch += &format!(
-            "neigh replace {to} dev wan0 lladdr 02:00:00:00:{:02x}:{:02x}\n",
-            number >> 8,
-            number & 255
-        );
-        if number % 100 == 0 {
-            batch += &format!("route replace 192.0.2.0/24 via 203.0.113.{}\n", 3 + number / 100 % 200);
-        }
-    }
+        let (high, low) = (number >> 8, number & 255);
+        let neighbour = format!("neigh replace {to} dev wan0 lladdr 02:00:00:00:{high:02x}:{low:02x}\n");
+        let router = 3 + number / 100 % 200;
+        neighbour + &format!("route replace 192.0.2.0/24 via 203.0.113.{router}\n")
+    });
+    let batch: String = storm.collect();
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), batch).expect("to write");
     lab.ip_in("gw", &format!("-batch {}", file.path().display()));
