@@ -50,7 +50,13 @@ fn turn(gateway: &mut Gateway, from: Side, frames: &[Vec<u8>]) -> f64 {
 }
 
 /// Times the bare call on the same kind of frames in the same pool.
-fn bare(gateway: &mut Gateway, aead: &dyn Aead, open: bool, nonces: &[[u8; 12]], sealed: &[Vec<u8>]) -> f64 {
+fn bare(
+    gateway: &mut Gateway,
+    cipher: &dyn Aead,
+    open: bool,
+    nonces: &[[u8; 12]],
+    sealed: &[Vec<u8>],
+) -> f64 {
     let io = gateway.workers[0].io();
     let mut frames: Vec<Frame> = Vec::with_capacity(BATCH);
     for octets in sealed {
@@ -68,9 +74,9 @@ fn bare(gateway: &mut Gateway, aead: &dyn Aead, open: bool, nonces: &[[u8; 12]],
         let mut job = Job { nonce: *nonce, aad, text, icv, outcome: Outcome::Pending };
         let jobs = std::slice::from_mut(&mut job);
         if open {
-            aead.open(jobs)
+            cipher.open(jobs);
         } else {
-            aead.seal(jobs)
+            cipher.seal(jobs);
         }
         assert_eq!(black_box(job.outcome), Outcome::Done);
     }

@@ -171,7 +171,8 @@ impl<'a> Fields<'a> {
         let Value::Map(entries) = value else { return Err(CodecError::NotAMap(map)) };
         let mut fields: Vec<(i64, &Value)> = Vec::with_capacity(entries.len().min(64));
         for (key, value) in entries {
-            let key = key.as_integer().and_then(|key| i64::try_from(key).ok()).ok_or(CodecError::Keys(map))?;
+            let key =
+                key.as_integer().and_then(|key| i64::try_from(key).ok()).ok_or(CodecError::Keys(map))?;
             if fields.last().is_some_and(|(last, _)| *last >= key) {
                 return Err(CodecError::Keys(map));
             }

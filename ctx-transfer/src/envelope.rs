@@ -101,7 +101,9 @@ pub enum FileError {
     #[error("this is no file of Baton contexts; make one with `dpctl snapshot`")]
     Foreign,
     /// Another format version.
-    #[error("this context has format version {0}, this release reads version {VERSION}; use the release that made it")]
+    #[error(
+        "this context has format version {0}, this release reads version {VERSION}; use the release that made it"
+    )]
     Version(u8),
     /// Another key.
     #[error("this context is sealed under another cluster key; use the key file of the cluster that made it")]
@@ -110,13 +112,17 @@ pub enum FileError {
     #[error("this context is sealed and no key is configured; set [snapshot] key_file")]
     NoKey,
     /// In clear where that is not wanted.
-    #[error("this context is in clear, so that nobody vouches for it; pass --clear-text to accept it all the same")]
+    #[error(
+        "this context is in clear, so that nobody vouches for it; pass --clear-text to accept it all the same"
+    )]
     Clear,
     /// The end is missing.
     #[error("this context is cut off; take the snapshot again, or copy the whole file")]
     Truncated,
     /// Changed after it was made.
-    #[error("context {0} of this file is damaged or was changed; take the snapshot again, or copy the file again")]
+    #[error(
+        "context {0} of this file is damaged or was changed; take the snapshot again, or copy the file again"
+    )]
     Damaged(u64),
     /// Sealed by someone who does not write contexts as we do.
     #[error("context {number} of this file is not understood: {source}")]
@@ -161,8 +167,12 @@ impl Header {
             (0, Protection::Clear) => None,
             (0, Protection::Sealed(_)) => return Err(FileError::Clear),
             (SEALED, Protection::Clear) => return Err(FileError::NoKey),
-            (SEALED, Protection::Sealed(key)) if octets[KEY_ID] != key.id() => return Err(FileError::OtherKey),
-            (SEALED, Protection::Sealed(key)) => Some(key.of_file(&octets[SALT]).map_err(|_| FileError::OtherKey)?),
+            (SEALED, Protection::Sealed(key)) if octets[KEY_ID] != key.id() => {
+                return Err(FileError::OtherKey);
+            }
+            (SEALED, Protection::Sealed(key)) => {
+                Some(key.of_file(&octets[SALT]).map_err(|_| FileError::OtherKey)?)
+            }
             _ => return Err(FileError::Foreign),
         };
         if octets[10..12] != [0, 0] {
@@ -312,7 +322,9 @@ impl<R: Read> ContextReader<R> {
         let mut tag = [0; TAG];
         self.fill(&mut chunk)?;
         self.fill(&mut tag)?;
-        self.header.open(self.number, field, &mut chunk, &tag).map_err(|_| FileError::Damaged(self.number))?;
+        self.header
+            .open(self.number, field, &mut chunk, &tag)
+            .map_err(|_| FileError::Damaged(self.number))?;
         if field & LAST != 0 {
             self.ended = true;
             if read_some(&mut self.reader, &mut [0])? > 0 {

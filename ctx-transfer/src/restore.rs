@@ -44,7 +44,9 @@ pub enum RestoreError {
         offered: u64,
     },
     /// Another tunnel has the SPI or reqid.
-    #[error("{tunnel} needs {direction} SA {key:#x}, which belongs to tunnel {holder} here; remove that one first")]
+    #[error(
+        "{tunnel} needs {direction} SA {key:#x}, which belongs to tunnel {holder} here; remove that one first"
+    )]
     Taken {
         /// The tunnel.
         tunnel: Name,
@@ -82,7 +84,12 @@ pub fn prepare(context: &Context, us: Sender, advance: u64) -> Result<Vec<(Sa, C
     context.sas.iter().map(|sa| prepare_sa(context, sa, us, advance)).collect()
 }
 
-fn prepare_sa(context: &Context, offered: &SaContext, us: Sender, advance: u64) -> Result<(Sa, Counters), RestoreError> {
+fn prepare_sa(
+    context: &Context,
+    offered: &SaContext,
+    us: Sender,
+    advance: u64,
+) -> Result<(Sa, Counters), RestoreError> {
     let tunnel = context.name;
     let mut sa = offered.sa.clone();
     // The origin may have sent, whether or not it wrote itself down.

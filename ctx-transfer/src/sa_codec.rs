@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use baton_sad::{
-    AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Key, Name, ReplayWindow, Sa, Selector, Selectors, Senders,
-    Suite,
+    AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Key, Name, ReplayWindow, Sa, Selector,
+    Selectors, Senders, Suite,
 };
 use ciborium::Value;
 
@@ -99,7 +99,9 @@ pub(crate) fn sa_from_value(value: &Value) -> Result<SaContext, CodecError> {
         replay_window: fields.unsigned(key::REPLAY_WINDOW, 4096)? as u16,
         dscp: match fields.optional(key::DSCP) {
             None => DscpPolicy::Copy,
-            Some(dscp) => DscpPolicy::Set(unsigned(dscp, 63).ok_or(wrong(key::DSCP, "a DSCP from 0 to 63"))? as u8),
+            Some(dscp) => {
+                DscpPolicy::Set(unsigned(dscp, 63).ok_or(wrong(key::DSCP, "a DSCP from 0 to 63"))? as u8)
+            }
         },
         df: df_policy(fields.unsigned(key::DF, 2)?),
         path_mtu: fields.unsigned(key::PATH_MTU, u16::MAX.into())? as u16,
@@ -155,7 +157,8 @@ fn counters_from_value(value: &Value) -> Result<Counters, CodecError> {
     let mut fields = Fields::new(COUNTERS, value)?;
     let mut number = |field| fields.unsigned(field, u64::MAX);
     let (sequence, top) = (number(1)?, number(2)?);
-    let (packets, octets, replay_drops, integrity_failures) = (number(4)?, number(5)?, number(6)?, number(7)?);
+    let (packets, octets, replay_drops, integrity_failures) =
+        (number(4)?, number(5)?, number(6)?, number(7)?);
     let words = fields.list(3, 0..=MAX_WINDOW_WORDS, "at most 65 words of a window")?;
     let words = words.iter().map(|word| unsigned(word, u64::MAX)).collect::<Option<Vec<u64>>>();
     let wrong = CodecError::Field { map: COUNTERS, field: 3, expected: "a list of unsigned integers" };
@@ -190,9 +193,7 @@ fn selector_from_value(value: &Value) -> Result<Selector, CodecError> {
     let wrong = |field, expected| CodecError::Field { map: SELECTOR, field, expected };
     let mut range = |field| range_from_value(fields.take(field)?, field);
     let (local, remote) = (range(1)?, range(2)?);
-    let mut ports = |field| {
-        ports_from_value(fields.take(field)?).ok_or(wrong(field, "a range of ports"))
-    };
+    let mut ports = |field| ports_from_value(fields.take(field)?).ok_or(wrong(field, "a range of ports"));
     let (local_ports, remote_ports) = (ports(4)?, ports(5)?);
     let protocol = match fields.optional(3) {
         None => None,
@@ -208,7 +209,9 @@ fn range_to_value(range: &AddressRange) -> Value {
 fn range_from_value(value: &Value, field: i64) -> Result<AddressRange, CodecError> {
     let wrong = CodecError::Field { map: SELECTOR, field, expected: "a pair of IP addresses" };
     let Some([start, end]) = value.as_array().map(Vec::as_slice) else { return Err(wrong) };
-    let (Some(start), Some(end)) = (address_from_value(start), address_from_value(end)) else { return Err(wrong) };
+    let (Some(start), Some(end)) = (address_from_value(start), address_from_value(end)) else {
+        return Err(wrong);
+    };
     Ok(AddressRange::new(start, end)?)
 }
 

@@ -49,9 +49,9 @@ impl Filter {
             EspHeader::parse(payload).ok().filter(|_| header.protocol == ESP).map(|esp| esp.spi)
         };
         Some(
-            self.host.is_none_or(|host| host == flow.source || host == flow.destination)
-                && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
-                && self.port.is_none_or(|port| flow.ports.is_some_and(|(a, b)| a == port || b == port))
+            self.host.is_none_or(|host| host == flow.source() || host == flow.destination())
+                && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
+                && self.port.is_none_or(|port| flow.ports().is_some_and(|(a, b)| a == port || b == port))
                 && self.spi.is_none_or(|wanted| spi() == Some(wanted)),
         )
     }

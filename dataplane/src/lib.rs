@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod crypto;
+pub mod daemon;
 pub mod drop_reason;
 pub mod esp;
 pub mod io;

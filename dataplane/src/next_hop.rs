@@ -21,8 +21,10 @@ pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (at, octet) in self.0.iter().enumerate() {
+            write!(f, "{}{octet:02x}", if at == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 
@@ -97,6 +99,7 @@ impl SideHops {
 #[derive(Clone, Debug)]
 pub struct NextHops {
     sides: [SideHops; 2],
+    local: Vec<IpAddr>,
     generation: u64,
 }
 
@@ -110,7 +113,23 @@ impl NextHops {
     /// A new snapshot; its generation is unique in this process.
     pub fn new(outer: SideHops, inner: SideHops) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
-        Self { sides: [outer, inner], generation: GENERATION.fetch_add(1, Ordering::Relaxed) }
+        Self {
+            sides: [outer, inner],
+            local: Vec::new(),
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The same, with all addresses of this host, on whatever interface, in rising order.
+    #[must_use]
+    pub fn with_local_addresses(mut self, local: Vec<IpAddr>) -> Self {
+        self.local = local;
+        self
+    }
+
+    /// All addresses of this host: traffic to them is the kernel's.
+    pub fn local_addresses(&self) -> &[IpAddr] {
+        &self.local
     }
 
     /// The way to `destination` on `side`.

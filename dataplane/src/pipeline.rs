@@ -4,6 +4,8 @@
 //! One pipeline belongs to one worker. Packets are transformed in place in the frame that they arrived in; after
 //! start-up nothing here allocates, locks or makes a system call per packet, and every packet that does not go
 //! on has a [`DropReason`].
+// Per packet, a struct returned through memory costs more than the work that makes it (benches/pipeline.rs).
+#![allow(clippy::inline_always)]
 
 mod answer;
 mod egress;
@@ -11,7 +13,6 @@ mod flow_cache;
 mod iv_supply;
 mod sa_cache;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::drop_reason::DropReason;
 use crate::esp::payload::NO_NEXT_HEADER;
 use crate::esp::tunnel;
 use crate::io::{Frame, PacketIo, Side};
-use crate::next_hop::{NextHops, Outgoing};
+use crate::next_hop::NextHops;
 use crate::packet::esp::EspHeader;
 use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::icmp::IcmpError;
@@ -65,15 +66,8 @@ impl std::fmt::Debug for Pipeline {
     }
 }
 
-/// A packet that goes on.
-struct Forward {
-    side: Side,
-    /// The IP packet in its buffer.
-    packet: Range<usize>,
-    destination: Ipv4Addr,
-    /// The segment whose lease must hold when it leaves.
-    segment: Option<u8>,
-}
+/// A packet that goes on: where it lies in its buffer, and which way it leaves.
+type Forward = (Range<usize>, egress::Way);
 
 /// A packet that does not go on here.
 enum Stop {
@@ -100,7 +94,7 @@ impl Pipeline {
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Outer, &buffer[frame.range()]);
             match self.inbound_packet(&frame, buffer) {
-                Ok(forward) => self.forward(io, frame, &forward),
+                Ok((packet, way)) => self.egress.send(io, frame, packet, way, (self.hops.load(), self.now)),
                 Err(stop) => self.stop(io, frame, &stop),
             }
         }
@@ -115,14 +109,14 @@ impl Pipeline {
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Inner, &buffer[frame.range()]);
             match self.outbound_packet(&frame, buffer) {
-                Ok(forward) => self.forward(io, frame, &forward),
+                Ok((packet, way)) => self.egress.send(io, frame, packet, way, (self.hops.load(), self.now)),
                 Err(stop) => self.stop(io, frame, &stop),
             }
         }
         self.transmit(io);
     }
 
-    #[inline]
+    #[inline(always)]
     fn inbound_packet(&mut self, frame: &Frame, buffer: &mut [u8]) -> Result<Forward, Stop> {
         let outer = Outer::parse(frame, buffer)?;
         let handle = self.table.lookup(Direction::Inbound, outer.esp.spi).ok_or(DropReason::UnknownSpi)?;
@@ -132,7 +126,7 @@ impl Pipeline {
         if outer.header.source != sa.source || outer.header.destination != sa.destination {
             return Err(DropReason::OuterAddress.into());
         }
-        check_usable(&self.table, &slot, sa.segment, self.now)?;
+        check_usable(&self.table, slot, sa.segment, self.now)?;
 
         let window = sa.window(slot);
         let sequence =
@@ -141,7 +135,11 @@ impl Pipeline {
             sa.key.open(buffer, outer.range, sequence).inspect_err(|_| slot.add_integrity_failures(1))?;
         window.commit(sequence);
 
-        let (inner, packet) = decapsulate(buffer, payload.range, payload.next_header)?;
+        check_next_header(payload.next_header)?;
+        let inner =
+            Ipv4Header::parse(&buffer[payload.range.clone()]).map_err(|_| DropReason::InnerMalformed)?;
+        // What follows the packet is traffic flow confidentiality padding (RFC 4303 section 2.7).
+        let packet = payload.range.start..payload.range.start + inner.total_length;
         if tunnel::combine_ecn(&mut buffer[packet.clone()], inner.traffic_class, outer.header.traffic_class)?
         {
             self.counters.ecn_unexpected.add(1);
@@ -155,10 +153,10 @@ impl Pipeline {
             return Err(DropReason::TtlExpired.into());
         }
         ipv4::decrement_ttl(&mut buffer[packet.clone()]);
-        Ok(Forward { side: Side::Inner, packet, destination: inner.destination, segment: None })
+        Ok((packet, egress::Way { side: Side::Inner, destination: inner.destination, segment: None }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn outbound_packet(&mut self, frame: &Frame, buffer: &mut [u8]) -> Result<Forward, Stop> {
         let (inner, packet) = parse_ipv4(frame, buffer)?;
         let flow = Flow::of(&inner, &buffer[packet.clone()]);
@@ -170,7 +168,7 @@ impl Pipeline {
         self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::NoSa)?;
         let sa = self.sas.get(&self.table, handle)?;
-        check_usable(&self.table, &slot, sa.segment, self.now)?;
+        check_usable(&self.table, slot, sa.segment, self.now)?;
         if inner.ttl <= 1 {
             return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
         }
@@ -185,7 +183,10 @@ impl Pipeline {
         // The IV's lower half is as unique as 16 bits can be among all packets of this node (RFC 6864).
         let start = sa.outer.emit_before(buffer, esp.start, esp.len(), &inner, iv as u16)?;
         let packet = start..esp.end;
-        Ok(Forward { side: Side::Outer, packet, destination: sa.destination, segment: Some(sa.segment) })
+        Ok((
+            packet,
+            egress::Way { side: Side::Outer, destination: sa.destination, segment: Some(sa.segment) },
+        ))
     }
 
     /// The policy's decision about a flow: from the cache, or from SPD and SAD (RFC 4301 section 5.1).
@@ -218,6 +219,7 @@ impl Pipeline {
     }
 
     /// A packet that a policy lets out in clear.
+    #[inline(always)]
     fn bypass(
         &mut self,
         buffer: &mut [u8],
@@ -229,7 +231,7 @@ impl Pipeline {
         }
         ipv4::decrement_ttl(&mut buffer[packet.clone()]);
         self.counters.bypassed.add(1);
-        Ok(Forward { side: Side::Outer, packet, destination: header.destination, segment: None })
+        Ok((packet, egress::Way { side: Side::Outer, destination: header.destination, segment: None }))
     }
 
     /// Each SA has one worker, so that its sequence numbers and window have one writer.
@@ -245,7 +247,7 @@ impl Pipeline {
 
 /// The SA takes part, and so does this node (I4).
 #[inline]
-fn check_usable(table: &Table, slot: &SlotView<'_>, segment: u8, now: u64) -> Result<(), DropReason> {
+fn check_usable(table: &Table, slot: SlotView<'_>, segment: u8, now: u64) -> Result<(), DropReason> {
     match slot.state() {
         SlotState::Live => {}
         SlotState::Frozen => return Err(DropReason::SaFrozen),
@@ -263,7 +265,7 @@ struct Outer {
 }
 
 impl Outer {
-    #[inline]
+    #[inline(always)]
     fn parse(frame: &Frame, buffer: &[u8]) -> Result<Self, DropReason> {
         let (header, packet) = parse_ipv4(frame, buffer)?;
         // UDP-encapsulated ESP will branch here.
@@ -280,7 +282,7 @@ impl Outer {
 }
 
 /// The IPv4 packet in a frame, checked, and where it lies without the link's padding.
-#[inline]
+#[inline(always)]
 fn parse_ipv4(frame: &Frame, buffer: &[u8]) -> Result<(Ipv4Header, Range<usize>), DropReason> {
     let octets = buffer.get(frame.range()).ok_or(DropReason::Oversized)?;
     let link = EthernetHeader::parse(octets)?;
@@ -292,21 +294,14 @@ fn parse_ipv4(frame: &Frame, buffer: &[u8]) -> Result<(Ipv4Header, Range<usize>)
     Ok((header, start..start + header.total_length))
 }
 
-/// The packet inside an opened payload; what follows it is traffic flow confidentiality padding (RFC 4303
-/// section 2.7).
+/// What this SA carries: IPv4, and dummies that end here.
 #[inline]
-fn decapsulate(
-    buffer: &[u8],
-    payload: Range<usize>,
-    next_header: u8,
-) -> Result<(Ipv4Header, Range<usize>), DropReason> {
+fn check_next_header(next_header: u8) -> Result<(), DropReason> {
     match next_header {
-        ipv4::IPIP => {}
-        NO_NEXT_HEADER => return Err(DropReason::Dummy),
-        _ => return Err(DropReason::NextHeader),
+        ipv4::IPIP => Ok(()),
+        NO_NEXT_HEADER => Err(DropReason::Dummy),
+        _ => Err(DropReason::NextHeader),
     }
-    let header = Ipv4Header::parse(&buffer[payload.clone()]).map_err(|_| DropReason::InnerMalformed)?;
-    Ok((header, payload.start..payload.start + header.total_length))
 }
 
 /// Around the packets: what happens once per batch, and what becomes of a packet in the end.
@@ -343,15 +338,6 @@ impl Pipeline {
         let counters = self.counters.side(side);
         counters.received.add(batch.len() as u64);
         counters.received_octets.add(batch.iter().map(|frame| u64::from(frame.length)).sum());
-    }
-
-    #[inline]
-    fn forward<I: PacketIo>(&mut self, io: &mut I, mut frame: Frame, forward: &Forward) {
-        frame.start = forward.packet.start as u32;
-        frame.length = forward.packet.len() as u32;
-        let destination = IpAddr::V4(forward.destination);
-        let outgoing = Outgoing { frame, side: forward.side, destination, segment: forward.segment };
-        self.egress.send(io, outgoing, self.hops.load(), self.now);
     }
 
     #[inline]

@@ -74,14 +74,14 @@ impl Matcher {
     /// Whether the packet matches (RFC 4301 section 4.4.1.1). Ports that cannot be seen match all ports only.
     #[inline]
     pub fn matches(&self, flow: &Flow, way: Way) -> bool {
-        let (source, destination) = (flow.source.to_bits(), flow.destination.to_bits());
+        let (source, destination) = (flow.source().to_bits(), flow.destination().to_bits());
         let (local, remote) = match way {
             Way::Outbound => (source, destination),
             Way::Inbound => (destination, source),
         };
         self.local.contains(&local)
             && self.remote.contains(&remote)
-            && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
+            && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
             && self.ports_match(flow, way)
     }
 
@@ -90,7 +90,7 @@ impl Matcher {
         if is_any(&self.local_ports) && is_any(&self.remote_ports) {
             return true;
         }
-        let (local, remote) = match (flow.ports, way) {
+        let (local, remote) = match (flow.ports(), way) {
             (None, _) => return false,
             (Some((source, destination)), Way::Outbound) => (source, destination),
             (Some((source, destination)), Way::Inbound) => (destination, source),
@@ -177,7 +177,7 @@ impl Spd {
 
     /// The first policy that matches an outbound packet.
     pub fn lookup(&self, flow: &Flow) -> Option<&Policy> {
-        let interval = self.starts.partition_point(|start| *start <= flow.destination.to_bits());
+        let interval = self.starts.partition_point(|start| *start <= flow.destination().to_bits());
         let from = *self.bounds.get(interval.checked_sub(1)?)?;
         let to = *self.bounds.get(interval)?;
         let candidates = self.covering.get(from as usize..to as usize)?;
@@ -242,8 +242,9 @@ mod tests {
         let address = (0_u32..12, any::<bool>())
             .prop_map(|(x, high)| Ipv4Addr::from_bits(if high { u32::MAX - 11 + x } else { x }));
         let protocol = prop_oneof![Just(1), Just(6), Just(17)];
-        (address.clone(), address, protocol, proptest::option::of((0_u16..4, 0_u16..4)))
-            .prop_map(|(source, destination, protocol, ports)| Flow { source, destination, protocol, ports })
+        (address.clone(), address, protocol, proptest::option::of((0_u16..4, 0_u16..4))).prop_map(
+            |(source, destination, protocol, ports)| Flow::new(source, destination, protocol, ports),
+        )
     }
 
     /// The definition, on the public form of the selectors.
@@ -256,11 +257,11 @@ mod tests {
             .iter()
             .enumerate()
             .filter(|(_, Policy { selector: s, .. })| {
-                holds(&s.local, flow.source)
-                    && holds(&s.remote, flow.destination)
-                    && s.protocol.is_none_or(|p| p == flow.protocol)
-                    && port(&s.local_ports, flow.ports.map(|p| p.0))
-                    && port(&s.remote_ports, flow.ports.map(|p| p.1))
+                holds(&s.local, flow.source())
+                    && holds(&s.remote, flow.destination())
+                    && s.protocol.is_none_or(|p| p == flow.protocol())
+                    && port(&s.local_ports, flow.ports().map(|p| p.0))
+                    && port(&s.remote_ports, flow.ports().map(|p| p.1))
             })
             .min_by_key(|(index, policy)| (policy.priority, width(&policy.selector.remote), *index))
             .map(|(_, policy)| policy)

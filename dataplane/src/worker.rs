@@ -1,6 +1,6 @@
 //! A worker: one pipeline on one packet I/O, turned by its thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,25 +20,49 @@ const RING: usize = 1024;
 
 /// One ring per worker, by which others hand it packets of SAs that it owns.
 #[derive(Debug)]
-pub struct Rings(Vec<ArrayQueue<Frame>>);
+pub struct Rings(Vec<Ring>);
+
+struct Ring {
+    frames: ArrayQueue<Frame>,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("waiting", &self.frames.len()).finish_non_exhaustive()
+    }
+}
 
 impl Rings {
     /// Rings for this many workers.
     pub fn new(workers: u16) -> Arc<Self> {
-        Arc::new(Self((0..workers.max(1)).map(|_| ArrayQueue::new(RING)).collect()))
+        let ring = || Ring { frames: ArrayQueue::new(RING), wake: OnceLock::new() };
+        Arc::new(Self((0..workers.max(1)).map(|_| ring()).collect()))
+    }
+
+    /// Sets how `owner` is woken when a packet comes into its empty ring: called in another worker's thread, it
+    /// must not block. Only the first call counts.
+    pub fn on_packet(&self, owner: u16, wake: impl Fn() + Send + Sync + 'static) {
+        if let Some(ring) = self.0.get(usize::from(owner)) {
+            let _ = ring.wake.set(Box::new(wake));
+        }
     }
 
     /// # Errors
     /// The frame, when the ring is full.
     pub(crate) fn push(&self, owner: u16, frame: Frame) -> Result<(), Frame> {
-        match self.0.get(usize::from(owner)) {
-            Some(ring) => ring.push(frame),
-            None => Err(frame),
+        let Some(ring) = self.0.get(usize::from(owner)) else { return Err(frame) };
+        let was_empty = ring.frames.is_empty();
+        ring.frames.push(frame)?;
+        // A worker that has packets waiting is awake.
+        if was_empty && let Some(wake) = ring.wake.get() {
+            wake();
         }
+        Ok(())
     }
 
     fn pop(&self, owner: u16) -> Option<Frame> {
-        self.0.get(usize::from(owner))?.pop()
+        self.0.get(usize::from(owner))?.frames.pop()
     }
 }
 
@@ -134,7 +158,7 @@ impl<I: PacketIo> Worker<I> {
     }
 
     fn take_handed_over(&mut self) {
-        for _ in 0..self.limit / 2 + 1 {
+        for _ in 0..=self.limit / 2 {
             let Some(frame) = self.rings.pop(self.index) else { return };
             self.batches[frame.side.index()].push(frame);
         }

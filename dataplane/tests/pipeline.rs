@@ -14,7 +14,7 @@ const ETH: usize = 14;
 fn packets_pass_with_every_suite_and_back_end() {
     for suite in Suite::ALL {
         for (crypto, extended) in [(Backend::AwsLc, true), (Backend::RustCrypto, false)] {
-            let [mut a, mut b] = pair(&Setup { suite, crypto, extended, ..Setup::default() });
+            let [mut a, mut b] = pair(&Setup { suite, extended, crypto, ..Setup::default() });
             for length in [20, 21, 64, 65, 66, 67, 512, 1400] {
                 let packet = Packet::from(0, length);
                 let sealed = a.seal(&packet.frame());
@@ -66,8 +66,8 @@ fn with_ip(frame: &mut [u8], change: impl FnOnce(&mut [u8])) {
 
 #[test]
 fn each_spoiled_packet_has_its_reason() {
-    let setup = Setup::default();
     type Change = fn(&mut Vec<u8>);
+    let setup = Setup::default();
     let cases: [(&str, Change); 18] = [
         ("truncated", |f| f.truncate(13)),
         ("truncated", |f| f.truncate(ETH + 30)),
@@ -85,7 +85,7 @@ fn each_spoiled_packet_has_its_reason() {
         ("unknown-spi", |f| f[ETH + 20] ^= 1),
         ("outer-address", |f| with_ip(f, |ip| ip[15] ^= 1)),
         ("esp-length", |f| {
-            with_ip(f, |ip| ip[2..4].copy_from_slice(&(20_u16 + 8 + 8 + 16 + 2).to_be_bytes()))
+            with_ip(f, |ip| ip[2..4].copy_from_slice(&(20_u16 + 8 + 8 + 16 + 2).to_be_bytes()));
         }),
         ("bad-icv", |f| *f.last_mut().unwrap() ^= 1),
         ("bad-icv", |f| f[ETH + 40] ^= 1),
@@ -186,7 +186,7 @@ fn ecn_follows_rfc_6040() {
             match b.sent(Side::Inner).as_slice() {
                 [] => assert_eq!(expected, 9),
                 [opened] => {
-                    assert_eq!(Ipv4Header::parse(&opened[ETH..]).unwrap().traffic_class, 0x28 | expected)
+                    assert_eq!(Ipv4Header::parse(&opened[ETH..]).unwrap().traffic_class, 0x28 | expected);
                 }
                 _ => panic!("one packet in, several out"),
             }
@@ -306,8 +306,9 @@ fn workers_hand_over_what_others_own() {
     let [mut a, mut b] = pair(&setup);
     for tunnel in 0..8 {
         let in_tunnel = |end: usize| {
-            let [x, y, _, z] = HOST[end].octets();
-            std::net::Ipv4Addr::new(x, y, tunnel, z)
+            let mut octets = HOST[end].octets();
+            octets[2] = tunnel;
+            std::net::Ipv4Addr::from(octets)
         };
         let packet = Packet { source: in_tunnel(0), destination: in_tunnel(1), ..Packet::from(0, 100) };
         let sealed = a.seal(&packet.frame());

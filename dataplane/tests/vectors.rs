@@ -67,14 +67,14 @@ fn nist_cavp_gcm() {
         let nonce: [u8; NONCE] = octets(case, "IV").try_into().unwrap();
         let aad = octets(case, "AAD");
         let tag = octets(case, "Tag");
-        let aead = backend.prepare(&octets(case, "Key"), tag.len()).unwrap();
+        let cipher = backend.prepare(&octets(case, "Key"), tag.len()).unwrap();
         let run = |open: bool, text: &mut [u8], icv: &mut [u8]| {
             let mut job = Job { nonce, aad: &aad, text, icv, outcome: Outcome::Pending };
             let jobs = std::slice::from_mut(&mut job);
             if open {
-                aead.open(jobs)
+                cipher.open(jobs);
             } else {
-                aead.seal(jobs)
+                cipher.seal(jobs);
             }
             job.outcome
         };

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use baton_sad::{ClusterId, DfPolicy, DscpPolicy, NodeId, Suite};
 use zeroize::Zeroizing;
 
+pub use crate::crypto::Backend as Crypto;
 use crate::prefix::Prefix;
+pub use crate::steering::HashMode;
 
 mod check;
 mod keys;
@@ -107,16 +109,6 @@ pub struct Workers {
     pub crypto: Crypto,
 }
 
-/// Implementation of the AEAD algorithms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Crypto {
-    /// aws-lc-rs, with run-time dispatch to the CPU's vector instructions.
-    #[default]
-    AwsLc,
-    /// RustCrypto's aes-gcm: portable, and the judge of the other.
-    RustCrypto,
-}
-
 /// `[segments]`: how peers are shared among the gateways of a cluster.
 #[derive(Clone, Debug)]
 pub struct Segments {
@@ -126,18 +118,6 @@ pub struct Segments {
     pub seed: u32,
     /// Segments that a *new* table owns, a 256-bit set, bit 0 of word 0 = segment 0. An existing table knows.
     pub owned: [u64; 4],
-}
-
-/// What the hash that gives a new peer its segment covers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HashMode {
-    /// Outer source address.
-    #[default]
-    SourceIp,
-    /// Outer source address and port.
-    SourceIpSourcePort,
-    /// Outer source address and both ports.
-    SourceIpSourcePortDestinationPort,
 }
 
 /// `[snapshot]`: sealing and restoring of contexts.

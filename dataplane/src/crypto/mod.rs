@@ -114,14 +114,14 @@ mod tests {
     const BACKENDS: [Backend; 2] = [Backend::AwsLc, Backend::RustCrypto];
 
     fn run(backend: Backend, key: &[u8], open: bool, case: &mut Case) -> Outcome {
-        let aead = backend.prepare(key, case.icv.len()).unwrap();
+        let prepared = backend.prepare(key, case.icv.len()).unwrap();
         let (nonce, aad) = (case.nonce, case.aad.as_slice());
         let mut job = Job { nonce, aad, text: &mut case.text, icv: &mut case.icv, outcome: Outcome::Pending };
         let jobs = std::slice::from_mut(&mut job);
         if open {
-            aead.open(jobs)
+            prepared.open(jobs);
         } else {
-            aead.seal(jobs)
+            prepared.seal(jobs);
         }
         job.outcome
     }

@@ -95,7 +95,7 @@ impl EspKey {
     ///
     /// # Errors
     /// [`DropReason::Oversized`] when the buffer has no room around the payload.
-    #[inline]
+    #[inline(always)]
     pub fn seal(
         &self,
         buffer: &mut [u8],
@@ -125,7 +125,7 @@ impl EspKey {
     /// # Errors
     /// [`DropReason::EspLength`], [`DropReason::BadIcv`], [`DropReason::BadPadding`]. The payload is not
     /// readable then.
-    #[inline]
+    #[inline(always)]
     pub fn open(&self, buffer: &mut [u8], esp: Range<usize>, sequence: u64) -> Result<Payload, DropReason> {
         let start = esp.start + HEADER + IV;
         let packet = buffer.get_mut(esp).ok_or(DropReason::EspLength)?;

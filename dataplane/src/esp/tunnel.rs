@@ -31,7 +31,7 @@ impl OuterHeader {
     ///
     /// # Errors
     /// [`DropReason::Oversized`] when there is no room in front, or too much behind.
-    #[inline]
+    #[inline(always)]
     pub fn emit_before(
         &self,
         buffer: &mut [u8],
@@ -76,7 +76,7 @@ impl OuterHeader {
 ///
 /// # Errors
 /// [`DropReason::EcnDrop`] (RFC 6040 section 4.2).
-#[inline]
+#[inline(always)]
 pub fn combine_ecn(packet: &mut [u8], inner: u8, outer: u8) -> Result<bool, DropReason> {
     let (field, unexpected) = match ecn::decapsulate(inner, outer) {
         ecn::Decapsulated::Forward(field) => (field, false),

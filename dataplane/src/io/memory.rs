@@ -3,7 +3,6 @@
 //! Several workers may share one [`Pool`]; each buffer then belongs to the [`MemoryIo`] that holds its frame, and
 //! travels through the pool's exchange when the frame does. All of it is safe code.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +49,8 @@ pub struct MemoryIo {
     pool: Arc<Pool>,
     held: Vec<Option<Buffer>>,
     spare: Vec<u64>,
-    received: [VecDeque<Frame>; 2],
-    transmitted: [VecDeque<Frame>; 2],
+    received: [Vec<Frame>; 2],
+    transmitted: [Vec<Frame>; 2],
 }
 
 impl MemoryIo {
@@ -63,7 +62,7 @@ impl MemoryIo {
     /// An I/O on a shared pool. All its storage is allocated here.
     pub fn on(pool: Arc<Pool>) -> Self {
         let frames = pool.exchange.len();
-        let queues = || [VecDeque::with_capacity(frames), VecDeque::with_capacity(frames)];
+        let queues = || [Vec::with_capacity(frames), Vec::with_capacity(frames)];
         Self {
             held: (0..frames).map(|_| None).collect(),
             spare: Vec::with_capacity(frames),
@@ -83,7 +82,7 @@ impl MemoryIo {
             self.buffer(&frame)[start..start + octets.len()].copy_from_slice(octets);
             frame.length = octets.len() as u32;
             frame.side = side;
-            self.received[side.index()].push_back(frame);
+            self.received[side.index()].push(frame);
         } else {
             self.release(frame);
         }
@@ -92,7 +91,8 @@ impl MemoryIo {
 
     /// The oldest frame transmitted on `side`, for the caller to look at and release.
     pub fn take_transmitted(&mut self, side: Side) -> Option<Frame> {
-        self.transmitted[side.index()].pop_front()
+        let queue = &mut self.transmitted[side.index()];
+        if queue.is_empty() { None } else { Some(queue.remove(0)) }
     }
 
     /// The octets of the oldest frame transmitted on `side`, copied; the frame is released.
@@ -130,7 +130,7 @@ impl PacketIo for MemoryIo {
     }
 
     fn transmit(&mut self, side: Side, frames: &mut Vec<Frame>) {
-        self.transmitted[side.index()].extend(frames.drain(..));
+        self.transmitted[side.index()].append(frames);
     }
 
     fn allocate(&mut self) -> Option<Frame> {
@@ -158,7 +158,7 @@ impl PacketIo for MemoryIo {
     fn flush(&mut self) {}
 
     fn wait(&mut self, timeout: Duration) {
-        if self.received.iter().all(VecDeque::is_empty) {
+        if self.received.iter().all(Vec::is_empty) {
             std::thread::sleep(timeout);
         }
     }

@@ -71,7 +71,16 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The same frame with its packet elsewhere in the buffer. A new value, not a change in place: to write single
+    /// fields and then move the whole costs the processor a stalled load per packet.
+    #[inline]
+    pub(crate) fn with_packet(self, range: std::ops::Range<usize>) -> Self {
+        let length = range.end.saturating_sub(range.start) as u32;
+        Self { index: self.index, start: range.start as u32, length, side: self.side }
+    }
+
     /// The octets of the packet within its whole buffer.
+    #[inline]
     pub fn range(&self) -> std::ops::Range<usize> {
         self.start as usize..self.start as usize + self.length as usize
     }

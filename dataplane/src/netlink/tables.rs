@@ -1,7 +1,7 @@
 //! The kernel's links, addresses, routes and neighbours, as far as they concern the two interfaces, and the
 //! snapshot of next hops made of them. No sockets here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use rtnetlink::packet_route::AddressFamily;
@@ -70,6 +70,7 @@ struct Route {
 pub(super) struct Tables {
     pub(super) links: [Option<LinkState>; 2],
     addresses: [Option<IpAddr>; 2],
+    local: BTreeSet<IpAddr>,
     routes: Vec<Route>,
     neighbours: HashMap<(Side, IpAddr), Neighbour>,
 }
@@ -84,6 +85,7 @@ impl Tables {
     pub(super) fn clear_routes(&mut self) {
         self.routes.clear();
         self.addresses = [None; 2];
+        self.local.clear();
     }
 
     /// Forgets all neighbours, before they are read again.
@@ -91,9 +93,8 @@ impl Tables {
         self.neighbours.clear();
     }
 
-    /// Notes an own address; the first global one of each side counts, IPv4 before IPv6.
+    /// Notes an own address. As a side's own the first global one counts, IPv4 before IPv6.
     pub(super) fn add_address(&mut self, message: &AddressMessage) {
-        let Some(side) = self.side(message.header.index) else { return };
         let (mut local, mut address) = (None, None);
         for attribute in &message.attributes {
             match attribute {
@@ -104,6 +105,8 @@ impl Tables {
         }
         // On point-to-point links `Address` is the peer's.
         let Some(own) = local.or(address) else { return };
+        self.local.insert(own);
+        let Some(side) = self.side(message.header.index) else { return };
         let known = &mut self.addresses[side.index()];
         let better = known.is_none_or(|known| known.is_ipv6() && own.is_ipv4());
         if message.header.scope == AddressScope::Universe && better {
@@ -156,7 +159,7 @@ impl Tables {
     /// An immutable snapshot for the workers.
     pub(super) fn snapshot(&self) -> NextHops {
         let [outer, inner] = Side::ALL.map(|side| self.side_hops(side));
-        NextHops::new(outer, inner)
+        NextHops::new(outer, inner).with_local_addresses(self.local.iter().copied().collect())
     }
 
     fn side_hops(&self, side: Side) -> SideHops {

@@ -35,7 +35,7 @@ impl EthernetHeader {
     ///
     /// # Errors
     /// [`Malformed::Truncated`], and [`Malformed::Vlan`] for a third tag.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let destination = Mac(octets(bytes, 0)?);
         let source = Mac(octets(bytes, 6)?);
@@ -60,7 +60,7 @@ pub fn emitted_length(link: &Link) -> usize {
 
 /// Writes the header for `link` so that it ends where `payload` (an offset into `buffer`) begins. Returns the
 /// offset of its first octet, or `None` when there is no room in front.
-#[inline]
+#[inline(always)]
 pub fn emit_before(buffer: &mut [u8], payload: usize, link: &Link, ethertype: u16) -> Option<usize> {
     let start = payload.checked_sub(emitted_length(link))?;
     let header = buffer.get_mut(start..payload)?;

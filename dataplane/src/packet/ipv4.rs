@@ -50,7 +50,7 @@ impl Ipv4Header {
     ///
     /// # Errors
     /// Any [`Malformed`] but the VLAN and UDP ones.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let header = Self::parse_fields(bytes)?;
         let octets = &bytes[..header.header_length];
@@ -60,7 +60,7 @@ impl Ipv4Header {
         if checksum::sum(octets) == 0xffff { Ok(header) } else { Err(Malformed::Checksum) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_fields(bytes: &[u8]) -> Result<Self, Malformed> {
         let fixed: [u8; HEADER] = octets(bytes, 0)?;
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
@@ -186,7 +186,7 @@ impl Ipv4Template {
     }
 
     /// The finished header.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, fields: Ipv4Fields) -> [u8; HEADER] {
         let fragment = if fields.dont_fragment { DONT_FRAGMENT } else { 0 };
         let total = self.partial

@@ -3,6 +3,8 @@
 //!
 //! A *view* (`parse`) borrows foreign octets and checks them; a *representation* (`*Header`) is plain data that
 //! can be emitted. IPv6 has its base header only: enough to recognise and refuse it, and the place to go on.
+// Per packet, a struct returned through memory costs more than the work that makes it (benches/pipeline.rs).
+#![allow(clippy::inline_always)]
 
 pub mod checksum;
 pub mod ecn;

@@ -1,6 +1,7 @@
 //! The last steps: next hop, Ethernet header, lease, transmit.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use baton_sad::Table;
@@ -23,12 +24,22 @@ struct Ready {
     segments: Vec<Option<u8>>,
 }
 
+/// Which way a finished packet leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) side: Side,
+    /// Where its route leads: the final destination, or the tunnel's other end.
+    pub(super) destination: Ipv4Addr,
+    /// The segment whose lease must hold when it leaves.
+    pub(super) segment: Option<u8>,
+}
+
 /// What leaves a worker.
 #[derive(Debug)]
 pub(super) struct Egress {
     ready: [Ready; 2],
     held: HeldPackets,
-    remembered: [Vec<(IpAddr, Option<Link>)>; 2],
+    remembered: [Vec<(Ipv4Addr, Option<Link>)>; 2],
     generation: u64,
     resolve: Arc<ResolveRequests>,
     counters: Arc<WorkerCounters>,
@@ -39,7 +50,7 @@ impl Egress {
     pub(super) fn new(options: &WorkerOptions) -> Self {
         let room = options.batch + HELD_IN_ALL;
         let ready = || Ready { frames: Vec::with_capacity(room), segments: Vec::with_capacity(room) };
-        let nothing = (IpAddr::from([0; 4]), None);
+        let nothing = (Ipv4Addr::UNSPECIFIED, None);
         Self {
             ready: [ready(), ready()],
             held: HeldPackets::default(),
@@ -60,54 +71,76 @@ impl Egress {
         }
     }
 
-    /// Sends a finished IP packet as soon as its next hop is known.
-    #[inline]
-    pub(super) fn send<I: PacketIo>(&mut self, io: &mut I, outgoing: Outgoing, hops: &NextHops, now: u64) {
-        let mtu = hops.side(outgoing.side).mtu;
-        if outgoing.frame.length > u32::from(mtu) {
-            return self.drop(io, outgoing.frame, DropReason::Oversized);
+    /// Sends the finished IP packet at `packet` in the frame's buffer as soon as its next hop is known.
+    #[inline(always)]
+    pub(super) fn send<I: PacketIo>(
+        &mut self,
+        io: &mut I,
+        frame: Frame,
+        packet: Range<usize>,
+        way: Way,
+        (hops, now): (&NextHops, u64),
+    ) {
+        if packet.len() > usize::from(hops.side(way.side).mtu) {
+            return self.refuse(io, frame, DropReason::Oversized);
         }
-        match self.next_hop(outgoing.side, outgoing.destination, hops) {
-            NextHop::Known(link) => self.ready(io, outgoing, &link),
-            NextHop::Unresolved(neighbour) => self.hold(io, outgoing, neighbour, now),
-            NextHop::None => self.drop(io, outgoing.frame, DropReason::NoRoute),
+        if let Some(link) = self.remembered(way.side, way.destination) {
+            return self.ready(io, frame, packet, way.side, way.segment, &link);
         }
+        self.look_up(io, frame, packet, way, (hops, now));
     }
 
-    #[inline]
-    fn next_hop(&mut self, side: Side, destination: IpAddr, hops: &NextHops) -> NextHop {
-        let entry = &mut self.remembered[side.index()][place(destination)];
-        if let (address, Some(link)) = entry
-            && *address == destination
-        {
-            return NextHop::Known(*link);
+    #[inline(always)]
+    fn remembered(&self, side: Side, destination: Ipv4Addr) -> Option<Link> {
+        let (address, link) = self.remembered[side.index()][place(destination)];
+        link.filter(|_| address == destination)
+    }
+
+    #[cold]
+    fn look_up<I: PacketIo>(
+        &mut self,
+        io: &mut I,
+        frame: Frame,
+        packet: Range<usize>,
+        way: Way,
+        (hops, now): (&NextHops, u64),
+    ) {
+        let Way { side, destination, segment } = way;
+        match hops.lookup(side, destination.into()) {
+            NextHop::Known(link) => {
+                self.remembered[side.index()][place(destination)] = (destination, Some(link));
+                self.ready(io, frame, packet, side, segment, &link);
+            }
+            NextHop::Unresolved(neighbour) => {
+                let frame = frame.with_packet(packet);
+                let outgoing = Outgoing { frame, side, destination: destination.into(), segment };
+                self.hold(io, outgoing, neighbour, now);
+            }
+            NextHop::None => self.refuse(io, frame, DropReason::NoRoute),
         }
-        let found = hops.lookup(side, destination);
-        if let NextHop::Known(link) = found {
-            *entry = (destination, Some(link));
-        }
-        found
     }
 
     /// Queues a frame that is complete from its Ethernet header on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, side: Side, frame: Frame, segment: Option<u8>) {
         let ready = &mut self.ready[side.index()];
         ready.frames.push(frame);
         ready.segments.push(segment);
     }
 
-    #[inline]
-    fn ready<I: PacketIo>(&mut self, io: &mut I, outgoing: Outgoing, link: &Link) {
-        let Outgoing { mut frame, side, segment, .. } = outgoing;
-        let packet = frame.start;
-        match ethernet::emit_before(io.buffer(&frame), packet as usize, link, ethernet::IPV4) {
-            Some(start) => {
-                frame.start = start as u32;
-                frame.length += packet - frame.start;
-                self.push(side, frame, segment);
-            }
-            None => self.drop(io, frame, DropReason::Oversized),
+    #[inline(always)]
+    fn ready<I: PacketIo>(
+        &mut self,
+        io: &mut I,
+        frame: Frame,
+        packet: Range<usize>,
+        side: Side,
+        segment: Option<u8>,
+        link: &Link,
+    ) {
+        match ethernet::emit_before(io.buffer(&frame), packet.start, link, ethernet::IPV4) {
+            Some(start) => self.push(side, frame.with_packet(start..packet.end), segment),
+            None => self.refuse(io, frame, DropReason::Oversized),
         }
     }
 
@@ -115,12 +148,12 @@ impl Egress {
     fn hold<I: PacketIo>(&mut self, io: &mut I, outgoing: Outgoing, neighbour: IpAddr, now: u64) {
         self.counters.held.add(1);
         if let Some(evicted) = self.held.hold(outgoing, neighbour, now, &self.resolve) {
-            self.drop(io, evicted, DropReason::HeldTooMany);
+            self.refuse(io, evicted, DropReason::HeldTooMany);
         }
     }
 
     #[cold]
-    fn drop<I: PacketIo>(&self, io: &mut I, frame: Frame, reason: DropReason) {
+    fn refuse<I: PacketIo>(&self, io: &mut I, frame: Frame, reason: DropReason) {
         self.counters.count_drop(reason);
         io.release(frame);
     }
@@ -138,8 +171,11 @@ impl Egress {
         self.revalidate(hops);
         while let Some(due) = self.held.take_due(hops, now) {
             match due {
-                Due::Resolved(outgoing, link) => self.ready(io, outgoing, &link),
-                Due::Expired(frame) => self.drop(io, frame, DropReason::HeldTooLong),
+                Due::Resolved(Outgoing { frame, side, segment, .. }, link) => {
+                    let packet = frame.range();
+                    self.ready(io, frame, packet, side, segment, &link);
+                }
+                Due::Expired(frame) => self.refuse(io, frame, DropReason::HeldTooLong),
             }
         }
     }
@@ -154,7 +190,9 @@ impl Egress {
                 continue;
             }
             if self.tap.is_on() {
-                frames.iter().for_each(|frame| self.tap.offer(side, &io.buffer(frame)[frame.range()]));
+                for frame in frames.iter() {
+                    self.tap.offer(side, &io.buffer(frame)[frame.range()]);
+                }
             }
             let counters = self.counters.side(side);
             counters.sent.add(frames.len() as u64);
@@ -184,10 +222,6 @@ impl Egress {
 }
 
 #[inline]
-fn place(address: IpAddr) -> usize {
-    let bits = match address {
-        IpAddr::V4(a) => u64::from(a.to_bits()),
-        IpAddr::V6(a) => (a.to_bits() ^ a.to_bits() >> 64) as u64,
-    };
-    (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % REMEMBERED
+fn place(address: Ipv4Addr) -> usize {
+    (address.to_bits().wrapping_mul(0x9e37_79b9) >> 24) as usize % REMEMBERED
 }

@@ -5,8 +5,8 @@ use baton_sad::SaHandle;
 use crate::drop_reason::DropReason;
 use crate::packet::transport::Flow;
 
-/// Entries; a power of two. Two flows that meet in one entry displace each other.
-const ENTRIES: usize = 4096;
+/// 4,096 entries. Two flows that meet in one entry displace each other.
+const PLACE_BITS: u32 = 12;
 
 /// What becomes of a flow's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Entry {
 
 impl Default for FlowCache {
     fn default() -> Self {
-        Self { entries: vec![None; ENTRIES], valid_for: (0, 0), stamp: 0 }
+        Self { entries: vec![None; 1 << PLACE_BITS], valid_for: (0, 0), stamp: 0 }
     }
 }
 
@@ -48,22 +48,12 @@ impl FlowCache {
 
     #[inline]
     pub(super) fn get(&self, flow: &Flow) -> Option<Decision> {
-        let entry = self.entries[place(flow)].as_ref()?;
+        let entry = self.entries[flow.place(PLACE_BITS)].as_ref()?;
         (entry.stamp == self.stamp && entry.flow == *flow).then_some(entry.decision)
     }
 
     #[inline]
     pub(super) fn put(&mut self, flow: &Flow, decision: Decision) {
-        self.entries[place(flow)] = Some(Entry { flow: *flow, stamp: self.stamp, decision });
+        self.entries[flow.place(PLACE_BITS)] = Some(Entry { flow: *flow, stamp: self.stamp, decision });
     }
-}
-
-/// Not a secret: who makes flows collide makes them slower, by one SPD lookup each.
-#[inline]
-fn place(flow: &Flow) -> usize {
-    let addresses = u64::from(flow.source.to_bits()) << 32 | u64::from(flow.destination.to_bits());
-    let (a, b) = flow.ports.unwrap_or((0, 0));
-    let rest = u64::from(a) << 32 | u64::from(b) << 8 | u64::from(flow.protocol);
-    let mixed = (addresses ^ rest.rotate_left(21)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 52) as usize % ENTRIES
 }
