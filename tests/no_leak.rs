@@ -147,15 +147,26 @@ fn i7_nothing_leaks_when_the_interfaces_are_replaced_while_the_data_plane_is_dea
     traffic.flows(5);
     let taps = OuterTaps::start(&site);
     site.a.kill();
-    site.topology.a.ip("link delete lan0").expect("deleted");
-    let (client, a) = (&site.topology.client, &site.topology.a);
-    topology::wire(client, "eth0", a, "lan0").expect("wired");
-    a.ip("link set lan0 up\naddress add 10.1.0.1/16 dev lan0").expect("addressed");
-    topology::host(client, topology::CLIENT, [10, 1, 0, 1].into()).expect("addressed");
+    replace_inner_interface(&site);
     assert_no_leak(&taps, &"new interfaces without a filter");
     site.a.start(&site.lab).expect("starts on the new interfaces");
     traffic.flows(5);
     assert_no_leak(&taps, &"a start on new interfaces");
+
+    // The proof that it was the routes: without them the same mishap leaks.
+    site.a.kill();
+    replace_inner_interface(&site);
+    site.topology.a.ip("route flush proto 186").expect("flushed");
+    support::eventually("plaintext without prohibit routes", || taps.leaked() > 0);
+}
+
+/// A's inner interface, and the filter with it, goes and comes back as a new one.
+fn replace_inner_interface(site: &Site) {
+    let (client, a) = (&site.topology.client, &site.topology.a);
+    a.ip("link delete lan0").expect("deleted");
+    topology::wire(client, "eth0", a, "lan0").expect("wired");
+    a.ip("link set lan0 up\naddress add 10.1.0.1/16 dev lan0").expect("addressed");
+    topology::host(client, topology::CLIENT, [10, 1, 0, 1].into()).expect("addressed");
 }
 
 /// Only the operator takes the protection away.

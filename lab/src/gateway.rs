@@ -41,6 +41,10 @@ impl SaSpec {
         let salt = 4;
         Ok(Self { spi, key: random(key_octets(suite) + salt)? })
     }
+
+    fn segment(&self) -> u8 {
+        self.spi.to_be_bytes()[0]
+    }
 }
 
 /// Octets of the AES key of a suite called as strongSwan calls it, such as `aes256gcm16`.
@@ -80,6 +84,8 @@ pub struct TunnelSpec {
     pub extended_sequence: bool,
     /// Replay window in packets.
     pub replay_window: u16,
+    /// The segment, which a tunnel that waits for a restore cannot read from an SPI.
+    pub segment: u8,
     /// The SA it receives with; `None` waits for a restore.
     pub inbound: Option<SaSpec>,
     /// The SA it sends with; `None` waits for a restore.
@@ -97,6 +103,7 @@ impl TunnelSpec {
             remote_selectors: self.local_selectors.clone(),
             inbound: self.outbound.clone(),
             outbound: self.inbound.clone(),
+            segment: self.outbound.as_ref().map_or(self.segment, SaSpec::segment),
             ..self.clone()
         }
     }
@@ -116,6 +123,9 @@ impl TunnelSpec {
              local_selectors = {locals:?}\nremote_selectors = {remotes:?}\nsuite = \"{suite}\"\nreqid = {reqid}\n\
              extended_sequence = {extended_sequence}\nreplay_window = {replay_window}\n"
         );
+        if self.inbound.is_none() {
+            let _ = writeln!(text, "segment = {}", self.segment);
+        }
         for (direction, sa) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
             if let Some(SaSpec { spi, key }) = sa {
                 let _ = write!(text, "[tunnel.{direction}]\nspi = 0x{spi:08x}\nkey = \"{}\"\n", hex(key));

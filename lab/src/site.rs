@@ -93,6 +93,7 @@ fn tunnel() -> Result<TunnelSpec> {
         reqid: 7,
         extended_sequence: true,
         replay_window: 1024,
+        segment: 0x2a,
         inbound: Some(SaSpec::random(SPI_TO_B, SUITE)?),
         outbound: Some(SaSpec::random(SPI_TO_A, SUITE)?),
     })

@@ -1,6 +1,9 @@
 //! The lab itself, rehearsed without gateways: the kernel forwards in clear what Baton would protect. A
 //! sniffer that misses plaintext here would prove nothing later.
 
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use baton_lab::content::Content;
@@ -9,6 +12,7 @@ use baton_lab::probe::{Echo, Prober};
 use baton_lab::sniffer::Options;
 use baton_lab::topology::{self, Topology};
 use baton_lab::{Direction, Lab, Recorder, Sniffer, esp, inject, requirements};
+use rustix::process::{Pid, Signal};
 
 const SIZE: u64 = 20_000_000;
 const MARKER: &[u8] = b"baton-lab-plaintext-marker";
@@ -76,4 +80,48 @@ fn a_dropped_lab_leaves_nothing() {
     drop(lab);
     assert!(paths.iter().all(|path| !path.exists()));
     assert!(!std::path::Path::new(&format!("/proc/{pid}/status")).exists());
+}
+
+/// Not a test: a run for the others to end from outside.
+#[test]
+#[ignore = "started by the tests of interrupted and killed runs"]
+fn a_run_to_be_ended() {
+    let lab = Lab::new().expect("lab");
+    let topology = Topology::build(&lab).expect("topology");
+    println!("made {}", topology.client.path().display());
+    std::thread::sleep(Duration::from_mins(1));
+}
+
+/// Starts that run, waits until it stands, sends it `signal`; returns a namespace that it made.
+fn ended_run(signal: Signal) -> PathBuf {
+    let mut command = Command::new(std::env::current_exe().expect("own path"));
+    command.args(["--ignored", "--exact", "--nocapture", "a_run_to_be_ended"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+    let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    // The harness's own words may stand before ours on the line.
+    let made = |line: std::io::Result<String>| Some(PathBuf::from(line.ok()?.split_once("made ")?.1));
+    let path = lines.into_iter().find_map(made).expect("a namespace");
+    assert!(path.exists());
+    let pid = Pid::from_raw(child.id().cast_signed()).expect("pid");
+    rustix::process::kill_process(pid, signal).expect("signalled");
+    child.wait().expect("ended");
+    path
+}
+
+#[test]
+fn an_interrupted_run_removes_itself() {
+    if requirements::lab().is_err() {
+        return requirements::skipped("an_interrupted_run_removes_itself", "network namespaces need root");
+    }
+    assert!(!ended_run(Signal::INT).exists());
+}
+
+#[test]
+fn a_killed_run_is_removed_by_the_next() {
+    if requirements::lab().is_err() {
+        return requirements::skipped("a_killed_run_is_removed_by_the_next", "network namespaces need root");
+    }
+    let path = ended_run(Signal::KILL);
+    drop(Lab::new().expect("lab"));
+    assert!(!path.exists());
 }

@@ -86,8 +86,18 @@ pub struct Tap {
 impl Tap {
     /// Records everything in `direction` on `interface`.
     pub fn start(namespace: &Namespace, interface: &str, direction: Direction) -> Self {
+        Self::start_filtered(namespace, interface, direction, "")
+    }
+
+    /// Records what the pcap filter takes.
+    pub fn start_filtered(
+        namespace: &Namespace,
+        interface: &str,
+        direction: Direction,
+        filter: &str,
+    ) -> Self {
         let recorder = Recorder::default();
-        let options = Options::all(direction);
+        let options = Options { filter: filter.into(), ..Options::all(direction) };
         let sniffer = Sniffer::start(namespace, interface, &options, recorder.sink()).expect("sniffer");
         Self { sniffer, recorder }
     }
