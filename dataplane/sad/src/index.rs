@@ -7,7 +7,7 @@
 //! state in between holds every key, so a writer that stops or dies in the middle hides nothing, and
 //! a reader that ran past a moving entry notices that the version moved and probes again.
 
-use crate::sync::{AtomicU64, Ordering, add_single_writer, fence, store};
+use crate::sync::{AtomicU64, Ordering, add_single_writer, store};
 
 /// How often a miss is verified again while entries keep moving. One deletion moves the version a few
 /// times and takes longer than a probe, so even two in a row are rare.
@@ -44,7 +44,6 @@ impl<'a> Index<'a> {
             if let Some((_, slot)) = self.probe(key) {
                 return Some(slot);
             }
-            fence(Ordering::Acquire);
             if self.version.load(Ordering::Relaxed) == before {
                 return None;
             }
@@ -92,11 +91,11 @@ impl<'a> Index<'a> {
         store(&self.entries[hole], 0, Ordering::Release);
     }
 
-    /// Counts a move between the store of the copy and the overwriting of the original.
+    /// Counts a move between the store of the copy and the overwriting of the original. All three are
+    /// release stores, and readers load with acquire: whoever sees the original overwritten sees the
+    /// version moved, and whoever starts from that version sees the copy.
     fn count_move(&self) {
         add_single_writer(self.version, 1);
-        // Whoever sees the original overwritten must see the version moved.
-        fence(Ordering::Release);
     }
 
     /// An entry may fill the hole unless its home lies cyclically after the hole, up to the entry.

@@ -24,7 +24,7 @@ pub use files::{EpochFiles, SystemFiles};
 use record::Record;
 use thiserror::Error;
 
-use crate::iv::MAX_EPOCH;
+use crate::iv::{IvSource, MAX_EPOCH};
 use crate::sa::NodeId;
 use crate::table::Table;
 
@@ -33,7 +33,7 @@ pub const UNIT: i64 = 16;
 /// How many units a grant may lie ahead of the clock.
 pub const LEAD: i64 = 8;
 /// 2026-01-01 00:00 UTC in seconds since 1970.
-const START: i64 = 1_767_225_600;
+pub(crate) const START: i64 = 1_767_225_600;
 
 /// Why no epoch was granted.
 #[derive(Debug, Error)]
@@ -174,7 +174,7 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> EpochError {
 }
 
 /// The number to grant after `last` at this time.
-fn choose(last: u32, now: i64, since_boot: i64) -> Result<u32, EpochError> {
+pub(crate) fn choose(last: u32, now: i64, since_boot: i64) -> Result<u32, EpochError> {
     let unit = |seconds: i64| (seconds - START).div_euclid(UNIT);
     if now < START {
         return Err(EpochError::ClockUnset);
@@ -202,15 +202,18 @@ impl Table {
     /// # Errors
     /// Why the table has no epoch at all. A missing spare alone is in the report.
     pub fn epoch_maintain(&self, keeper: &EpochKeeper) -> Result<EpochReport, EpochError> {
-        let source = self.iv_source();
-        if source.state().current.is_none() {
-            source.install(keeper.grant()?);
-        }
-        let refused = match source.state().spare {
-            Some(_) => None,
-            None => keeper.grant().map(|epoch| source.install(epoch)).err(),
-        };
-        let state = source.state();
-        Ok(EpochReport { current: state.current.unwrap_or(0), spare: state.spare, refused })
+        maintain(self.iv_source(), keeper)
     }
+}
+
+pub(crate) fn maintain(source: IvSource<'_>, keeper: &EpochKeeper) -> Result<EpochReport, EpochError> {
+    if source.state().current.is_none() {
+        source.install(keeper.grant()?);
+    }
+    let refused = match source.state().spare {
+        Some(_) => None,
+        None => keeper.grant().map(|epoch| source.install(epoch)).err(),
+    };
+    let state = source.state();
+    Ok(EpochReport { current: state.current.unwrap_or(0), spare: state.spare, refused })
 }

@@ -56,13 +56,14 @@ impl IvSource<'_> {
                 return Err(IvError::NoEpoch);
             }
             let (epoch, first) = if counter + u64::from(count) <= PER_EPOCH {
-                (epoch, counter as u32)
+                (epoch, counter)
             } else {
                 (self.next_epoch(epoch)?, 0)
             };
-            let new = join(epoch, u64::from(first) + u64::from(count));
+            let new = join(epoch, first + u64::from(count));
             match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok((epoch, first)),
+                // Only an empty block can begin at the epoch's end.
+                Ok(_) => return Ok((epoch, first as u32)),
                 Err(now) => word = now,
             }
         }

@@ -23,9 +23,13 @@ pub(crate) fn assert_sound(table: &Table) {
     }
     assert_eq!(seen.len() as u64, value(table, header::FRESH), "slots leaked");
     assert_eq!(indexed.len() as u64, value(table, header::INSTALLED));
-    free.iter().for_each(|n| assert_unused(table, *n, state::FREE));
-    retired.iter().for_each(|n| assert_unused(table, *n, state::DEAD));
-    indexed.iter().for_each(|n| assert!(is_installed(word(table, *n, slot::STATE))));
+    for number in free {
+        assert_unused(table, number, state::FREE);
+    }
+    for number in retired {
+        assert_unused(table, number, state::DEAD);
+    }
+    assert!(indexed.iter().all(|number| is_installed(word(table, *number, slot::STATE))));
 }
 
 fn assert_unused(table: &Table, number: u32, state: u64) {

@@ -2,8 +2,14 @@
 
 mod basics;
 mod crash;
+mod dataplane;
+mod epoch_property;
+mod epochs;
 mod inspect;
+mod machine;
 mod model;
+mod refusals;
+mod stress;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};

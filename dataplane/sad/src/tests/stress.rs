@@ -1,0 +1,159 @@
+//! Several processes on one table: one PUTs and removes (and is killed now and then), one GETs, one
+//! looks up as a data plane does. `BATON_SOAK=1` makes it ten million operations.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::inspect::assert_sound;
+use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
+use crate::{ConfigError, Counters, Direction, Sa, SlotState, Table};
+
+const CHILD: &str = "BATON_SAD_STRESS_CHILD";
+/// SAs that are always there, replaced all the time.
+const PERMANENT: u32 = 48;
+/// SAs that come and go, between them in the index.
+const TRANSIENT: u32 = 200;
+const FIRST: u32 = 0x2a00_0100;
+
+/// Where the seed of an SA stands, so that whoever reads it can make the same SA again.
+fn sa(direction: Direction, key: u32, seed: u64) -> (Sa, Counters) {
+    let (sa, mut counters) = seeded(direction, key, seed);
+    counters.packets = seed;
+    (sa, counters)
+}
+
+fn assert_whole(direction: Direction, key: u32, got: &(Sa, Counters)) {
+    assert!(*got == sa(direction, key, got.1.packets), "torn: {direction} {key:#x}: {got:?}");
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        ((self.0 >> 33) % u64::from(limit)) as u32
+    }
+    fn direction(&mut self) -> Direction {
+        [INBOUND, OUTBOUND][self.below(2) as usize]
+    }
+}
+
+fn write(table: &Table, operations: u64, random: &mut Random) {
+    for seed in 1..=operations {
+        let key = FIRST + random.below(PERMANENT);
+        let transient = FIRST + PERMANENT + random.below(TRANSIENT);
+        let seed = seed << 20 | u64::from(random.below(1 << 20));
+        match random.below(4) {
+            0 | 1 => {
+                let tunnel = [sa(INBOUND, key, seed), sa(OUTBOUND, key, seed)];
+                table.put(&tunnel).expect("put");
+            }
+            2 => drop(table.put(&[sa(random.direction(), transient, seed)]).expect("put")),
+            _ => drop(table.remove(&[(random.direction(), transient)]).expect("removed")),
+        }
+    }
+}
+
+fn get(table: &Table, operations: u64, random: &mut Random) {
+    for _ in 0..operations {
+        let direction = random.direction();
+        let key = FIRST + random.below(PERMANENT + TRANSIENT);
+        match table.get(direction, key).expect("readable") {
+            Some(snapshot) => assert_whole(direction, key, &(snapshot.sa, snapshot.counters)),
+            None => assert!(key >= FIRST + PERMANENT, "lost: {direction} {key:#x}"),
+        }
+    }
+}
+
+fn look_up(table: &Table, operations: u64, random: &mut Random) {
+    let _lease = table.attach().expect("the only data plane");
+    let worker = table.register_worker(0);
+    worker.online();
+    for operation in 0..operations {
+        if operation % 32 == 0 {
+            worker.quiescent();
+        }
+        if operation % 1000 == 0 {
+            worker.offline();
+            worker.online();
+        }
+        let direction = random.direction();
+        let key = FIRST + random.below(PERMANENT + TRANSIENT);
+        let Some(handle) = table.lookup(direction, key) else {
+            assert!(key >= FIRST + PERMANENT, "lost: {direction} {key:#x}");
+            continue;
+        };
+        let slot = table.slot(handle).expect("not reused under a worker that is online");
+        assert_ne!(slot.state(), SlotState::Frozen);
+        match table.read_config(handle) {
+            Ok(found) => {
+                let whole = sa(direction, key, slot.packets()).0;
+                assert!(found == whole, "torn: {direction} {key:#x}");
+            }
+            // Replaced or removed since the look-up, or its writer was killed inside.
+            Err(ConfigError::Stale | ConfigError::Busy) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn start(role: &str, operations: u64, path: &Path, seed: u64) -> Child {
+    Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "tests::stress::child", "--ignored", "--nocapture"])
+        .env(CHILD, format!("{role}:{operations}:{seed}:{}", path.display()))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started")
+}
+
+#[test]
+#[ignore = "the processes of the test below"]
+fn child() {
+    let order = std::env::var(CHILD).expect("run by the test below");
+    let mut parts = order.splitn(4, ':');
+    let mut next = || parts.next().expect("role:operations:seed:path");
+    let (role, operations) = (next(), next().parse().expect("a number"));
+    let mut random = Random(next().parse().expect("a number"));
+    let table = reopen(Path::new(next()));
+    match role {
+        "write" => write(&table, operations, &mut random),
+        "get" => get(&table, operations, &mut random),
+        _ => look_up(&table, operations, &mut random),
+    }
+}
+
+/// Runs writers until one has finished all; those before it are killed in the middle of what they do.
+fn write_and_kill(operations: u64, kills: u64, path: &Path) {
+    for seed in 0..kills {
+        let mut writer = start("write", u64::MAX >> 20, path, seed);
+        thread::sleep(Duration::from_millis(20 + seed * 7 % 40));
+        writer.kill().expect("killed");
+        writer.wait().expect("waited");
+    }
+    assert!(start("write", operations, path, kills).wait().expect("waited").success());
+}
+
+#[test]
+fn nothing_is_torn_or_lost_between_processes() {
+    let soak = std::env::var("BATON_SOAK").is_ok_and(|value| value == "1");
+    let (operations, kills) = if soak { (10_000_000, 200) } else { (200_000, 10) };
+    let directory = directory();
+    let path = table_path(&directory);
+    let table = new_table(&directory, 2 * (PERMANENT + TRANSIENT));
+    for key in FIRST..FIRST + PERMANENT {
+        table.put(&[sa(INBOUND, key, 0), sa(OUTBOUND, key, 0)]).expect("put");
+    }
+    let start_time = Instant::now();
+    // A quarter each for writing, half for GET, a quarter for looking up.
+    let mut readers =
+        [start("get", operations / 2, &path, 1001), start("look-up", operations / 4, &path, 1002)];
+    write_and_kill(operations / 4, kills, &path);
+    for reader in &mut readers {
+        assert!(reader.wait().expect("waited").success(), "a reader found a torn or lost SA");
+    }
+    println!("{operations} operations in {:?}, {kills} writers killed", start_time.elapsed());
+    table.remove(&[]).expect("locked");
+    assert_sound(&table);
+}
