@@ -1,82 +1,95 @@
-//! What a context holds.
+//! A context in memory.
 
-use std::fmt;
+use baton_sad::{ClusterId, Counters, Direction, Name, NodeId, Sa, Selectors};
 
-use baton_sad::{Counters, Name, Sa, Selectors, Sender};
-use ciborium::Value;
-
-/// Whether the counters in a context are final.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The SAs were frozen before they were read: whoever installs the context continues exactly there (I2, I3).
-    Move,
-    /// The SAs went on after they were read: both edges advance by an explicit amount when it is installed, and I2
-    /// and I3 are not promised.
-    Copy,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Move => "move",
-            Self::Copy => "copy",
-        })
-    }
-}
-
-/// Fields of a later release: kept, and written again.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Unknown(pub(crate) Vec<(i64, Value)>);
-
-impl Unknown {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// One SA with its counters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SaContext {
-    /// Its configuration, key included.
-    pub sa: Sa,
-    /// Its counters when it was read.
-    pub counters: Counters,
-    /// What a later release added.
-    pub unknown: Unknown,
-}
-
-/// An SPD entry of the tunnel (RFC 4301 section 4.4.1): what matches is protected by the SAs of `reqid`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicyEntry {
-    /// Links the policy with its SAs.
-    pub reqid: u32,
-    /// Whose traffic it is.
-    pub selectors: Selectors,
-    /// What a later release added.
-    pub unknown: Unknown,
-}
+use crate::cbor::Unknown;
 
 /// All that is needed to continue one tunnel elsewhere.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// Whether its counters are final.
     pub kind: Kind,
-    /// The tunnel's name.
+    /// The tunnel.
     pub name: Name,
-    /// Which node it was read on.
-    pub origin: Sender,
-    /// When it was read: seconds since 1970.
+    /// The node that took it.
+    pub origin: Origin,
+    /// When it was taken, in milliseconds since 1970 by the origin's clock.
     pub taken_at: u64,
-    /// The tunnel's Child SAs, both directions: 1 to 64.
-    pub sas: Vec<SaContext>,
-    /// The tunnel's SPD entries.
-    pub policies: Vec<PolicyEntry>,
-    /// What a later release added: the IKE part, for one, is bytes that only the IKE daemon looks into.
+    /// Its SAs, 1..=8, both directions.
+    pub sas: Vec<ContextSa>,
+    /// Its SPD entries, at most 8.
+    pub policies: Vec<Policy>,
+    /// Entries of later releases: the IKE part, the PAD entry, NAT state.
     pub unknown: Unknown,
+}
+
+/// What the counters of a context are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The SAs went on after the counters were read.
+    Copy,
+    /// The SAs were frozen first: the counters are final.
+    Move,
+}
+
+/// Where a context comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The node's cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// One SA with its counters. The name in `sa` is the context's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextSa {
+    /// Configuration and key.
+    pub sa: Sa,
+    /// As they were when the context was taken.
+    pub counters: Counters,
+    /// Entries of later releases: mode, lifetimes.
+    pub unknown: Unknown,
+    /// Counters of later releases.
+    pub unknown_counters: Unknown,
+}
+
+impl ContextSa {
+    /// An SA without entries of later releases.
+    pub fn new(sa: Sa, counters: Counters) -> Self {
+        Self { sa, counters, unknown: Unknown::default(), unknown_counters: Unknown::default() }
+    }
+}
+
+/// An SPD entry (RFC 4301, section 4.4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What happens to a packet.
+    pub action: PolicyAction,
+    /// The outbound SA.
+    pub reqid: u32,
+    /// Whose owner forwards.
+    pub segment: u8,
+    /// What it covers.
+    pub selectors: Selectors,
+    /// Entries of later releases.
+    pub unknown: Unknown,
+}
+
+/// What happens to a packet that a policy covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyAction {
+    /// ESP.
+    Protect,
+    /// Forwarded in clear.
+    Bypass,
+    /// Dropped.
+    Discard,
+}
+
+impl Context {
+    /// The SAs of one direction.
+    pub fn of(&self, direction: Direction) -> impl Iterator<Item = &ContextSa> {
+        self.sas.iter().filter(move |sa| sa.sa.direction == direction)
+    }
 }

@@ -1,369 +1,395 @@
-//! A file or stream of contexts: a header, then one chunk per context.
+//! The sealed stream that contexts rest and travel in.
 //!
-//! Sealed, each chunk is AES-256-GCM under a key of this file alone, derived by HKDF-SHA256 (RFC 5869) from the
-//! cluster key and 32 random octets in the header. The nonce is the chunk's number, which the single-use key makes
-//! safe; the whole header and a mark on the last chunk are authenticated with each (the STREAM construction of
-//! Hoang, Reyhanitabar, Rogaway and Vizar, CRYPTO 2015), so that a chunk missing, moved, repeated or cut off shows.
-//! In clear, SHA-256 takes the tag's place: against accidents, not against people.
+//! ```text
+//! header   "BATONCTX" | version 2 | flags 2 | key id 8 | salt 32                     52 octets
+//! record   last 1 bit, length 31 bits | ciphertext | tag 16                           one context each
+//! record   with the last bit set and nothing in it: the end of the stream
+//! ```
+//!
+//! The key of a stream is HKDF-SHA256(cluster key, salt) with a fresh random salt, so that it seals one stream and no
+//! other; within it, a record's nonce is its number, from zero on. No state is kept between streams and none can be repeated. Each record's additional
+//! data is the whole header and the record's own length word: nothing can be changed, left out, moved, cut off or
+//! appended without the tag telling. In the clear variant (flag bit 0) a truncated SHA-256 over the same octets stands
+//! in the place of the tag: it finds damage, not malice.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{digest, hkdf, hmac};
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::codec::{CodecError, MAX_CONTEXT};
 use crate::context::Context;
+use crate::decode::DecodeError;
+
+/// Octets of the header.
+pub const HEADER_OCTETS: usize = 52;
+/// Version of the stream.
+pub const FORMAT_VERSION: u16 = 1;
+/// A context is at most this long, encoded and sealed.
+pub const MAX_RECORD_OCTETS: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"BATONCTX";
-/// The format's version: what a reader of another version cannot skip changed.
-const VERSION: u8 = 1;
-const SEALED: u8 = 1;
-const KEY_ID: std::ops::Range<usize> = 12..20;
-const SALT: std::ops::Range<usize> = 20..52;
-const HEADER: usize = 52;
-const TAG: usize = 16;
-/// In a chunk's length field: no chunk follows.
+const FLAG_CLEAR: u16 = 1;
+const TAG_OCTETS: usize = 16;
 const LAST: u32 = 1 << 31;
 
-/// The key under which the nodes of a cluster seal contexts for each other.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct ClusterKey([u8; 32]);
+/// The key that the nodes of a cluster share.
+pub struct ClusterKey(Zeroizing<[u8; 32]>);
 
 impl ClusterKey {
-    /// From its 32 octets.
-    pub fn new(octets: &[u8; 32]) -> Self {
-        Self(*octets)
+    /// A key of 32 random octets.
+    pub fn new(key: &[u8; 32]) -> Self {
+        let mut own = Zeroizing::new([0; 32]);
+        own.copy_from_slice(key);
+        Self(own)
     }
 
-    /// Tells keys apart without telling anything about them.
-    fn id(&self) -> [u8; 8] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+    /// A name for the key that tells nothing about it: the first 8 octets of its HMAC-SHA256 over a constant.
+    pub fn id(&self) -> [u8; 8] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0[..]);
         let tag = hmac::sign(&key, b"baton context key id");
-        let mut id = [0; 8];
-        id.copy_from_slice(&tag.as_ref()[..8]);
-        id
+        std::array::from_fn(|i| tag.as_ref()[i])
     }
 
-    fn of_file(&self, salt: &[u8]) -> Result<LessSafeKey, Unkeyed> {
-        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(&self.0);
-        let okm = extracted.expand(&[b"baton context v1"], &AES_256_GCM).map_err(|_| Unkeyed)?;
-        Ok(LessSafeKey::new(UnboundKey::from(okm)))
+    fn stream_key(&self, salt: &[u8]) -> LessSafeKey {
+        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(&self.0[..]);
+        let okm = derived
+            .expand(&[b"baton context stream"], &AES_256_GCM)
+            .expect("32 octets are within HKDF's bound");
+        LessSafeKey::new(UnboundKey::from(okm))
     }
 }
 
 impl std::fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClusterKey(..)")
+        f.write_str("ClusterKey(redacted)")
     }
 }
 
-/// The library refused to work.
-#[derive(Debug)]
-struct Unkeyed;
-
-/// How contexts are protected.
+/// How a stream is written.
 #[derive(Clone, Copy, Debug)]
-pub enum Protection<'a> {
-    /// Sealed under the cluster key.
-    Sealed(&'a ClusterKey),
-    /// Not at all: the keys of the SAs stand there for everyone to read.
+pub enum SealWith<'k> {
+    /// Encrypted and authenticated.
+    Key(&'k ClusterKey),
+    /// Readable by everybody. For debugging, on explicit demand.
     Clear,
 }
 
-/// Why contexts cannot be written.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// The medium.
-    #[error("cannot write the context: {0}; check the medium and its free space")]
-    Io(#[from] io::Error),
-    /// The context.
-    #[error("a context cannot be encoded: {0}")]
-    Codec(#[from] CodecError),
-    /// No random octets, or the cipher failed.
-    #[error("the cipher or the system's random numbers failed; try again")]
-    Crypto,
-    /// Nothing to write.
-    #[error("there is no context to write")]
-    Empty,
+/// What a stream may be read with.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenWith<'k> {
+    /// The cluster key, if there is one.
+    pub key: Option<&'k ClusterKey>,
+    /// Whether a stream in clear, whose author nobody knows, is read.
+    pub clear: bool,
 }
 
-/// Why octets are refused.
+/// Why a stream cannot be written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum FileError {
-    /// The medium.
-    #[error("cannot read the context: {0}; check the file's name and permissions")]
-    Io(io::Error),
-    /// Something else.
-    #[error("this is no file of Baton contexts; make one with `dpctl snapshot`")]
-    Foreign,
-    /// Another format version.
+pub enum SealError {
+    /// A context is larger than readers accept.
     #[error(
-        "this context has format version {0}, this release reads version {VERSION}; use the release that made it"
+        "the context of tunnel {name} has {octets} octets, more than the {MAX_RECORD_OCTETS} that are read back"
     )]
-    Version(u8),
-    /// Another key.
-    #[error("this context is sealed under another cluster key; use the key file of the cluster that made it")]
-    OtherKey,
-    /// Sealed, and there is no key.
-    #[error("this context is sealed and no key is configured; set [snapshot] key_file")]
-    NoKey,
-    /// In clear where that is not wanted.
-    #[error(
-        "this context is in clear, so that nobody vouches for it; pass --clear-text to accept it all the same"
-    )]
-    Clear,
-    /// The end is missing.
-    #[error("this context is cut off; take the snapshot again, or copy the whole file")]
-    Truncated,
-    /// Changed after it was made.
-    #[error(
-        "context {0} of this file is damaged or was changed; take the snapshot again, or copy the file again"
-    )]
-    Damaged(u64),
-    /// Sealed by someone who does not write contexts as we do.
-    #[error("context {number} of this file is not understood: {source}")]
-    Malformed {
-        /// Its number, from 0.
-        number: u64,
-        /// What is wrong.
-        source: CodecError,
+    TooLarge {
+        /// The tunnel.
+        name: String,
+        /// Its encoded size.
+        octets: usize,
     },
-    /// Something follows the last context.
-    #[error("something follows the last context; copy the file again")]
+    /// The system's random generator or the cipher failed.
+    #[error("{0} failed; nothing was sealed")]
+    Crypto(&'static str),
+    /// Writing failed.
+    #[error("cannot write the contexts: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Why a stream is refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another kind of file.
+    #[error("this is not a Baton context file; make one with `dpctl snapshot`")]
+    NotAContext,
+    /// A later format.
+    #[error(
+        "the file has format version {0}, this release reads version {FORMAT_VERSION}; use the release that made it"
+    )]
+    Version(u16),
+    /// Flags of a later release.
+    #[error("the file uses features (flags {0:#06x}) of a later release; use that release")]
+    Flags(u16),
+    /// Sealed, and no key is at hand.
+    #[error("the file is sealed and no cluster key is configured; set snapshot.key_file")]
+    NoKey,
+    /// In clear, which was not asked for.
+    #[error("the file is in clear, so nobody vouches for it; pass --clear-text if you do")]
+    Clear,
+    /// Sealed under another key.
+    #[error(
+        "the file is sealed under another cluster's key (key id {found}, ours is {ours}); use that cluster's key_file"
+    )]
+    ForeignKey {
+        /// Of the file.
+        found: String,
+        /// Of our key.
+        ours: String,
+    },
+    /// A tag does not fit.
+    #[error("record {0} of the file was damaged or changed; take the snapshot again")]
+    Damaged(u64),
+    /// The end is missing.
+    #[error("the file was cut off after {0} contexts; copy it again")]
+    Truncated(u64),
+    /// Something follows the end.
+    #[error("data follows the end of the file; it was damaged or changed, copy it again")]
     Trailing,
+    /// The content is not a context.
+    #[error("context {number} of the file cannot be used: {source}")]
+    Content {
+        /// Counted from 1.
+        number: u64,
+        /// Why.
+        source: DecodeError,
+    },
+    /// Reading failed.
+    #[error("cannot read the file: {0}")]
+    Io(#[from] io::Error),
 }
 
-/// What the header says, and the key of the file.
-struct Header {
-    octets: [u8; HEADER],
+/// Seals or opens the records of one stream, in order.
+struct Records {
     key: Option<LessSafeKey>,
+    header: [u8; HEADER_OCTETS],
+    number: u64,
 }
 
-impl Header {
-    fn new(protection: Protection<'_>) -> Result<Self, WriteError> {
-        let mut octets = [0; HEADER];
-        octets[..8].copy_from_slice(MAGIC);
-        octets[8] = VERSION;
-        let Protection::Sealed(key) = protection else { return Ok(Self { octets, key: None }) };
-        octets[9] = SEALED;
-        octets[KEY_ID].copy_from_slice(&key.id());
-        getrandom::fill(&mut octets[SALT]).map_err(|_| WriteError::Crypto)?;
-        let key = key.of_file(&octets[SALT]).map_err(|_| WriteError::Crypto)?;
-        Ok(Self { octets, key: Some(key) })
+impl Records {
+    fn next(&mut self, length: u32) -> (Nonce, [u8; HEADER_OCTETS + 4]) {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&self.number.to_be_bytes());
+        self.number += 1;
+        let mut associated = [0; HEADER_OCTETS + 4];
+        associated[..HEADER_OCTETS].copy_from_slice(&self.header);
+        associated[HEADER_OCTETS..].copy_from_slice(&length.to_be_bytes());
+        (Nonce::assume_unique_for_key(nonce), associated)
     }
 
-    fn parse(octets: [u8; HEADER], protection: Protection<'_>) -> Result<Self, FileError> {
-        if octets[..8] != *MAGIC {
-            return Err(FileError::Foreign);
+    fn seal(&mut self, length: u32, body: &mut Vec<u8>) -> Result<(), SealError> {
+        let number = self.number;
+        let (nonce, associated) = self.next(length);
+        if let Some(key) = &self.key {
+            let sealed = key.seal_in_place_append_tag(nonce, Aad::from(&associated), body);
+            return sealed.map_err(|_| SealError::Crypto("AES-256-GCM"));
         }
-        if octets[8] != VERSION {
-            return Err(FileError::Version(octets[8]));
-        }
-        let key = match (octets[9], protection) {
-            (0, Protection::Clear) => None,
-            (0, Protection::Sealed(_)) => return Err(FileError::Clear),
-            (SEALED, Protection::Clear) => return Err(FileError::NoKey),
-            (SEALED, Protection::Sealed(key)) if octets[KEY_ID] != key.id() => {
-                return Err(FileError::OtherKey);
-            }
-            (SEALED, Protection::Sealed(key)) => {
-                Some(key.of_file(&octets[SALT]).map_err(|_| FileError::OtherKey)?)
-            }
-            _ => return Err(FileError::Foreign),
-        };
-        if octets[10..12] != [0, 0] {
-            return Err(FileError::Foreign);
-        }
-        Ok(Self { octets, key })
+        let sum = checksum(number, &associated, body);
+        body.extend_from_slice(&sum);
+        Ok(())
     }
 
-    /// What is authenticated beside a chunk: the header and the chunk's length field with its mark.
-    fn beside(&self, field: u32) -> [u8; HEADER + 4] {
-        let mut octets = [0; HEADER + 4];
-        octets[..HEADER].copy_from_slice(&self.octets);
-        octets[HEADER..].copy_from_slice(&field.to_be_bytes());
-        octets
-    }
-
-    fn seal(&self, number: u64, field: u32, chunk: &mut [u8]) -> Result<[u8; TAG], Unkeyed> {
-        let beside = self.beside(field);
-        let mut tag = [0; TAG];
+    /// Opens in place; gives the content's length.
+    fn open(&mut self, length: u32, body: &mut [u8]) -> Option<usize> {
+        let number = self.number;
+        let (nonce, associated) = self.next(length);
+        let content = body.len().checked_sub(TAG_OCTETS)?;
         match &self.key {
             Some(key) => {
-                let sealed = key.seal_in_place_separate_tag(nonce(number), Aad::from(beside), chunk);
-                tag.copy_from_slice(sealed.map_err(|_| Unkeyed)?.as_ref());
+                key.open_in_place(nonce, Aad::from(&associated), body).ok().map(|opened| opened.len())
             }
-            None => tag = checksum(number, &beside, chunk),
-        }
-        Ok(tag)
-    }
-
-    fn open(&self, number: u64, field: u32, chunk: &mut [u8], tag: &[u8; TAG]) -> Result<(), Unkeyed> {
-        let beside = self.beside(field);
-        match &self.key {
-            Some(key) => {
-                let opened = key.open_in_place_separate_tag(nonce(number), Aad::from(beside), tag, chunk);
-                opened.map(|_| ()).map_err(|_| Unkeyed)
-            }
-            None if checksum(number, &beside, chunk) == *tag => Ok(()),
-            None => Err(Unkeyed),
+            None => (checksum(number, &associated, &body[..content]) == body[content..]).then_some(content),
         }
     }
 }
 
-fn nonce(number: u64) -> Nonce {
-    let mut octets = [0; 12];
-    octets[4..].copy_from_slice(&number.to_be_bytes());
-    Nonce::assume_unique_for_key(octets)
-}
-
-fn checksum(number: u64, beside: &[u8], chunk: &[u8]) -> [u8; TAG] {
+fn checksum(number: u64, associated: &[u8], body: &[u8]) -> [u8; TAG_OCTETS] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&number.to_be_bytes());
-    context.update(beside);
-    context.update(chunk);
-    let mut sum = [0; TAG];
-    sum.copy_from_slice(&context.finish().as_ref()[..TAG]);
-    sum
+    context.update(associated);
+    context.update(body);
+    let sum = context.finish();
+    std::array::from_fn(|i| sum.as_ref()[i])
 }
 
-/// Writes contexts. The file is whole only after [`finish`](Self::finish).
+/// Writes contexts to a sealed stream, one at a time. Without [`Self::finish`] the stream is refused as cut off.
 pub struct ContextWriter<W: Write> {
-    writer: W,
-    header: Header,
-    /// The chunk before the next: whether it is the last shows when the next comes.
-    pending: Option<Zeroizing<Vec<u8>>>,
-    number: u64,
+    out: W,
+    records: Records,
 }
 
 impl<W: Write> ContextWriter<W> {
-    /// Writes the header.
+    /// Starts a stream.
     ///
     /// # Errors
-    /// [`WriteError`].
-    pub fn new(mut writer: W, protection: Protection<'_>) -> Result<Self, WriteError> {
-        let header = Header::new(protection)?;
-        writer.write_all(&header.octets)?;
-        Ok(Self { writer, header, pending: None, number: 0 })
+    /// [`SealError`].
+    pub fn new(mut out: W, with: SealWith<'_>) -> Result<Self, SealError> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|_| SealError::Crypto("the system's random generator"))?;
+        let (flags, id, key) = match with {
+            SealWith::Key(key) => (0, key.id(), Some(key.stream_key(&salt))),
+            SealWith::Clear => (FLAG_CLEAR, [0; 8], None),
+        };
+        let mut header = [0; HEADER_OCTETS];
+        header[..8].copy_from_slice(MAGIC);
+        header[8..10].copy_from_slice(&FORMAT_VERSION.to_be_bytes());
+        header[10..12].copy_from_slice(&flags.to_be_bytes());
+        header[12..20].copy_from_slice(&id);
+        header[20..].copy_from_slice(&salt);
+        out.write_all(&header)?;
+        Ok(Self { out, records: Records { key, header, number: 0 } })
     }
 
-    /// Adds a context.
+    /// Appends a context.
     ///
     /// # Errors
-    /// [`WriteError`].
-    pub fn write(&mut self, context: &Context) -> Result<(), WriteError> {
-        let next = context.encode()?;
-        match self.pending.replace(next) {
-            Some(chunk) => self.chunk(chunk, false),
-            None => Ok(()),
+    /// [`SealError`].
+    pub fn write(&mut self, context: &Context) -> Result<(), SealError> {
+        let encoded = context.encode();
+        let octets = encoded.len() + TAG_OCTETS;
+        if octets > MAX_RECORD_OCTETS {
+            return Err(SealError::TooLarge { name: context.name.to_string(), octets });
         }
+        // Room for the tag, so that sealing in place does not leave the content behind in a smaller buffer.
+        let mut body = Zeroizing::new(Vec::with_capacity(octets));
+        body.extend_from_slice(&encoded);
+        self.record(octets as u32, &mut body)
     }
 
-    /// Marks the end, and gives the medium back, flushed.
+    /// Ends the stream and gives the output back, flushed.
     ///
     /// # Errors
-    /// [`WriteError`].
-    pub fn finish(mut self) -> Result<W, WriteError> {
-        let chunk = self.pending.take().ok_or(WriteError::Empty)?;
-        self.chunk(chunk, true)?;
-        self.writer.flush()?;
-        Ok(self.writer)
+    /// [`SealError`].
+    pub fn finish(mut self) -> Result<W, SealError> {
+        self.record(TAG_OCTETS as u32 | LAST, &mut Vec::new())?;
+        self.out.flush()?;
+        Ok(self.out)
     }
 
-    fn chunk(&mut self, mut chunk: Zeroizing<Vec<u8>>, last: bool) -> Result<(), WriteError> {
-        let field = chunk.len() as u32 | if last { LAST } else { 0 };
-        let tag = self.header.seal(self.number, field, &mut chunk).map_err(|_| WriteError::Crypto)?;
-        self.number += 1;
-        self.writer.write_all(&field.to_be_bytes())?;
-        self.writer.write_all(&chunk)?;
-        self.writer.write_all(&tag)?;
-        Ok(())
+    fn record(&mut self, length: u32, body: &mut Vec<u8>) -> Result<(), SealError> {
+        self.records.seal(length, body)?;
+        self.out.write_all(&length.to_be_bytes())?;
+        Ok(self.out.write_all(body)?)
     }
 }
 
-/// Reads contexts one by one; the last one has been read, and the file is whole, when it yields `None`.
+/// Reads contexts from a sealed stream, one at a time.
 pub struct ContextReader<R: Read> {
-    reader: R,
-    header: Header,
-    number: u64,
+    input: R,
+    records: Records,
+    contexts: u64,
     ended: bool,
 }
 
 impl<R: Read> ContextReader<R> {
-    /// Reads the header. With [`Protection::Sealed`] only sealed files are accepted, with [`Protection::Clear`] only
-    /// those in clear.
+    /// Reads the header.
     ///
     /// # Errors
-    /// [`FileError`].
-    pub fn new(mut reader: R, protection: Protection<'_>) -> Result<Self, FileError> {
-        let mut octets = [0; HEADER];
-        // What is too short to be ours, but does not even begin like it, is foreign rather than cut off.
-        let read = read_some(&mut reader, &mut octets)?;
-        if read < HEADER {
-            let ours = read >= MAGIC.len() && octets[..8] == *MAGIC;
-            return Err(if ours { FileError::Truncated } else { FileError::Foreign });
+    /// [`OpenError`].
+    pub fn new(mut input: R, with: OpenWith<'_>) -> Result<Self, OpenError> {
+        let mut header = [0; HEADER_OCTETS];
+        let read = read_up_to(&mut input, &mut header)?;
+        if read < MAGIC.len() || !header.starts_with(MAGIC) {
+            return Err(OpenError::NotAContext);
         }
-        Ok(Self { header: Header::parse(octets, protection)?, reader, number: 0, ended: false })
+        if read < HEADER_OCTETS {
+            return Err(OpenError::Truncated(0));
+        }
+        let version = u16::from_be_bytes([header[8], header[9]]);
+        if version != FORMAT_VERSION {
+            return Err(OpenError::Version(version));
+        }
+        let key = match u16::from_be_bytes([header[10], header[11]]) {
+            0 => Some(choose_key(&header, with.key)?),
+            FLAG_CLEAR if with.clear => None,
+            FLAG_CLEAR => return Err(OpenError::Clear),
+            flags => return Err(OpenError::Flags(flags)),
+        };
+        Ok(Self { input, records: Records { key, header, number: 0 }, contexts: 0, ended: false })
     }
 
-    fn chunk(&mut self) -> Result<Context, FileError> {
-        let mut field = [0; 4];
-        self.fill(&mut field)?;
-        let field = u32::from_be_bytes(field);
-        let length = (field & !LAST) as usize;
-        if length > MAX_CONTEXT {
-            return Err(FileError::Damaged(self.number));
-        }
-        let mut chunk = Zeroizing::new(vec![0; length]);
-        let mut tag = [0; TAG];
-        self.fill(&mut chunk)?;
-        self.fill(&mut tag)?;
-        self.header
-            .open(self.number, field, &mut chunk, &tag)
-            .map_err(|_| FileError::Damaged(self.number))?;
-        if field & LAST != 0 {
-            self.ended = true;
-            if read_some(&mut self.reader, &mut [0])? > 0 {
-                return Err(FileError::Trailing);
-            }
-        }
-        let number = self.number;
-        self.number += 1;
-        Context::decode(&chunk).map_err(|source| FileError::Malformed { number, source })
+    /// Whether the stream is sealed rather than in clear.
+    pub fn is_sealed(&self) -> bool {
+        self.records.key.is_some()
     }
 
-    fn fill(&mut self, octets: &mut [u8]) -> Result<(), FileError> {
-        if read_some(&mut self.reader, octets)? == octets.len() { Ok(()) } else { Err(FileError::Truncated) }
-    }
-}
-
-/// Reads until the buffer is full or the input ends.
-fn read_some(reader: &mut impl Read, octets: &mut [u8]) -> Result<usize, FileError> {
-    let mut read = 0;
-    while read < octets.len() {
-        match reader.read(&mut octets[read..]) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(FileError::Io(error)),
-        }
-    }
-    Ok(read)
-}
-
-impl<R: Read> Iterator for ContextReader<R> {
-    type Item = Result<Context, FileError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next context; `None` at the end of the stream, which was then checked to be the end of the input.
+    ///
+    /// # Errors
+    /// [`OpenError`]; after an error there is nothing more to read.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator of results would let its user go on after an error"
+    )]
+    pub fn next(&mut self) -> Result<Option<Context>, OpenError> {
         if self.ended {
-            return None;
+            return Ok(None);
         }
-        let context = self.chunk();
-        self.ended |= context.is_err();
-        Some(context)
+        self.ended = true;
+        let number = self.records.number;
+        let mut word = [0; 4];
+        self.fill(&mut word)?;
+        let word = u32::from_be_bytes(word);
+        let length = (word & !LAST) as usize;
+        if !(TAG_OCTETS..=MAX_RECORD_OCTETS).contains(&length) {
+            return Err(OpenError::Damaged(number));
+        }
+        let mut body = Zeroizing::new(vec![0; length]);
+        self.fill(&mut body)?;
+        let content = self.records.open(word, &mut body).ok_or(OpenError::Damaged(number))?;
+        if word & LAST != 0 {
+            return self.end(content, number).map(|()| None);
+        }
+        self.contexts += 1;
+        let decoded = Context::decode(&body[..content]);
+        let decoded = decoded.map_err(|source| OpenError::Content { number: self.contexts, source })?;
+        self.ended = false;
+        Ok(Some(decoded))
     }
+
+    fn end(&mut self, content: usize, number: u64) -> Result<(), OpenError> {
+        if content != 0 {
+            return Err(OpenError::Damaged(number));
+        }
+        match read_up_to(&mut self.input, &mut [0])? {
+            0 => Ok(()),
+            _ => Err(OpenError::Trailing),
+        }
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), OpenError> {
+        if read_up_to(&mut self.input, buffer)? == buffer.len() {
+            return Ok(());
+        }
+        Err(OpenError::Truncated(self.contexts))
+    }
+}
+
+fn choose_key(header: &[u8; HEADER_OCTETS], key: Option<&ClusterKey>) -> Result<LessSafeKey, OpenError> {
+    let key = key.ok_or(OpenError::NoKey)?;
+    if header[12..20] != key.id() {
+        let mut found = [0; 8];
+        found.copy_from_slice(&header[12..20]);
+        return Err(OpenError::ForeignKey { found: hex(found), ours: hex(key.id()) });
+    }
+    Ok(key.stream_key(&header[20..]))
+}
+
+fn hex(id: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(id))
+}
+
+/// Reads until the buffer is full or the input ends; gives how much was read.
+fn read_up_to(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

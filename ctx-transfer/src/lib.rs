@@ -1,18 +1,28 @@
-//! Contexts: all that is needed to continue one tunnel on another gateway.
+//! Baton's context format: all that is needed to continue one tunnel elsewhere.
 //!
-//! [`Context`] is the value, [`codec`](Context::encode) its CBOR form (docs/context.cddl), [`ContextWriter`] and
-//! [`ContextReader`] the file or stream of them, sealed under the cluster key, and [`restore`] the rules by which
-//! one is installed. Nothing here does I/O beyond the `Read` and `Write` that it is given.
+//! A [`Context`] is a CBOR map with integer keys (docs/context.cddl); keys that this release does not know are kept
+//! and written again. Contexts travel and rest in a sealed stream: [`ContextWriter`] and [`ContextReader`].
+//! No input makes this crate panic, allocate without bound or recurse without bound.
+
 #![forbid(unsafe_code)]
 
-mod codec;
+mod cbor;
 mod context;
+mod decode;
+mod encode;
 mod envelope;
 pub mod restore;
-mod sa_codec;
+
 #[cfg(test)]
 mod tests;
 
-pub use codec::{CodecError, MAX_CONTEXT};
-pub use context::{Context, Kind, PolicyEntry, SaContext, Unknown};
-pub use envelope::{ClusterKey, ContextReader, ContextWriter, FileError, Protection, WriteError};
+pub use cbor::{CborError, Unknown};
+pub use context::{Context, ContextSa, Kind, Origin, Policy, PolicyAction};
+pub use decode::DecodeError;
+pub use envelope::{
+    ClusterKey, ContextReader, ContextWriter, FORMAT_VERSION, HEADER_OCTETS, MAX_RECORD_OCTETS, OpenError,
+    OpenWith, SealError, SealWith,
+};
+
+/// Version of the map inside; a reader refuses any other.
+pub const CONTEXT_VERSION: u64 = 1;

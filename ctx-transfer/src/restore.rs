@@ -3,7 +3,7 @@
 use baton_sad::{Counters, Direction, GetError, Name, Sa, SaError, Sender, Table};
 use thiserror::Error;
 
-use crate::context::{Context, Kind, SaContext};
+use crate::context::{Context, ContextSa, Kind};
 
 /// Why a context is not installed.
 #[derive(Debug, Error)]
@@ -86,7 +86,7 @@ pub fn prepare(context: &Context, us: Sender, advance: u64) -> Result<Vec<(Sa, C
 
 fn prepare_sa(
     context: &Context,
-    offered: &SaContext,
+    offered: &ContextSa,
     us: Sender,
     advance: u64,
 ) -> Result<(Sa, Counters), RestoreError> {
@@ -96,7 +96,7 @@ fn prepare_sa(
     let insert = |sa: &mut Sa, sender| {
         sa.senders.insert(sender).map_err(|source| RestoreError::Sender { tunnel, source })
     };
-    insert(&mut sa, context.origin)?;
+    insert(&mut sa, Sender { cluster: context.origin.cluster, node: context.origin.node })?;
     if sa.senders.forbid(us) {
         return Err(RestoreError::SenderClash { tunnel, node: us.node.get() });
     }
