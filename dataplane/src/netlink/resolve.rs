@@ -79,7 +79,7 @@ mod tests {
         assert!(resolver.may_resolve(neighbour(1), start));
         assert!(!resolver.may_resolve(neighbour(1), start + Duration::from_millis(900)));
         assert!(resolver.may_resolve(neighbour(2), start + Duration::from_millis(900)));
-        assert!(resolver.may_resolve(neighbour(1), start + Duration::from_millis(1000)));
+        assert!(resolver.may_resolve(neighbour(1), start + Duration::from_secs(1)));
     }
 
     #[test]

@@ -113,7 +113,9 @@ mod tests {
         for _ in 0..100 {
             let mut numbers = [0; 64];
             assert_eq!(a.take(&mut numbers, Holder::User), 64);
-            numbers.into_iter().for_each(|number| b.give_back(number, Holder::User));
+            for number in numbers {
+                b.give_back(number, Holder::User);
+            }
             assert!(b.local.len() <= 512);
         }
         drop((a, b));
