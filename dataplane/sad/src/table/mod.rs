@@ -95,7 +95,8 @@ impl Table {
         Some(SaHandle { slot: number, generation })
     }
 
-    /// The counters of an SA; `None` if the handle is not that of the slot's content any more.
+    /// The counters of an SA; `None` if the handle is not that of the slot's content any more, because
+    /// the SA was updated since, or the worker passed a quiescent point: look it up again.
     #[inline]
     pub fn slot(&self, handle: SaHandle) -> Option<SlotView<'_>> {
         let words = self.shared.slot(handle.slot)?;

@@ -1,6 +1,7 @@
 //! GET, and what else reads SAs: without a lock, and without stopping anybody.
 
 use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -14,10 +15,12 @@ use crate::shared::SlotWords;
 use crate::slot::{SaHandle, is_installed, state};
 use crate::sync::{Ordering, fence, spin};
 
-/// Tries of a GET; a writer is inside an SA for a fraction of a microsecond.
-const TRIES: u32 = 20_000;
-/// From this try on the writer is suspected to be dead or asleep.
-const SUSPECT: u32 = 1_000;
+/// Tries of a GET that spin: a writer is inside an SA for a fraction of a microsecond.
+const SPINS: u32 = 1_000;
+/// All tries of a GET; those after the first ones sleep, since the writer is dead or was put off its
+/// processor in there, and the system may take its time to let it go on.
+const TRIES: u32 = SPINS + 20_000;
+const PAUSE: Duration = Duration::from_micros(100);
 /// Tries of a worker for a configuration: it has packets waiting.
 const WORKER_TRIES: u32 = 200;
 /// Tries for a window that keeps sliding.
@@ -161,10 +164,11 @@ impl Table {
     }
 
     fn back_off(&self, attempt: u32) {
-        spin();
-        if attempt >= SUSPECT && attempt.is_multiple_of(SUSPECT) {
+        if attempt < SPINS {
+            spin();
+        } else {
             self.repair_if_abandoned();
-            thread::yield_now();
+            thread::sleep(PAUSE);
         }
     }
 
