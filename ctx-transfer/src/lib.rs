@@ -1,1 +1,28 @@
-//! placeholder
+//! Baton's context format: all that is needed to continue one tunnel elsewhere.
+//!
+//! A [`Context`] is a CBOR map with integer keys (docs/context.cddl); keys that this release does not know are kept
+//! and written again. Contexts travel and rest in a sealed stream: [`ContextWriter`] and [`ContextReader`].
+//! No input makes this crate panic, allocate without bound or recurse without bound.
+
+#![forbid(unsafe_code)]
+
+mod cbor;
+mod context;
+mod decode;
+mod encode;
+mod envelope;
+pub mod restore;
+
+#[cfg(test)]
+mod tests;
+
+pub use cbor::{CborError, Unknown};
+pub use context::{Context, ContextSa, Kind, Origin, Policy, PolicyAction};
+pub use decode::DecodeError;
+pub use envelope::{
+    ClusterKey, ContextReader, ContextWriter, FORMAT_VERSION, HEADER_OCTETS, MAX_RECORD_OCTETS, OpenError,
+    OpenWith, SealError, SealWith,
+};
+
+/// Version of the map inside; a reader refuses any other.
+pub const CONTEXT_VERSION: u64 = 1;

@@ -1,1 +1,31 @@
-//! placeholder
+//! Network namespaces, traffic, sniffers and gateways for Baton's end-to-end tests, demo and benchmarks.
+//!
+//! Everything that a [`Lab`] makes (namespaces, mounts, processes) is noted in a run directory before it
+//! exists, so that one function removes it all: on drop, on Ctrl-C, and, for a run that was killed, at the
+//! start of the next one. Nothing here touches the machine's own interfaces: all links live inside
+//! namespaces named `baton-*`.
+
+pub mod command;
+pub mod content;
+pub mod error;
+pub mod esp;
+pub mod gateway;
+pub mod http;
+pub mod inject;
+pub mod lab;
+pub mod namespace;
+pub mod probe;
+pub mod process;
+pub mod requirements;
+pub mod run_directory;
+pub mod scapy;
+pub mod site;
+pub mod sniffer;
+pub mod topology;
+
+pub use error::{LabError, Result};
+pub use gateway::{Gateway, GatewaySpec, SaSpec, TunnelSpec};
+pub use lab::Lab;
+pub use namespace::Namespace;
+pub use process::Process;
+pub use sniffer::{Captured, Direction, Recorder, Sniffer};

@@ -75,6 +75,16 @@ impl Table {
         result
     }
 
+    /// Returns when every worker has finished what it was doing when this was called: what was changed before
+    /// is seen by all of them from then on.
+    ///
+    /// # Errors
+    /// [`FreezeError::WorkerBusy`] names the worker that did not finish within `timeout`.
+    pub fn wait_until_quiescent(&self, timeout: Duration) -> Result<(), FreezeError> {
+        let period = self.write()?.start_grace_period();
+        self.wait_for_workers(period, timeout).map_err(|worker| FreezeError::WorkerBusy { worker, timeout })
+    }
+
     /// Lets workers use SAs again; gives how many were frozen.
     ///
     /// # Errors

@@ -1,0 +1,156 @@
+//! The pipeline on memory I/O against the bare crypto call on the same buffers.
+//!
+//! One worker, one SA, AES-128-GCM with 16-octet ICVs, batches of 32. Each round times both, one after the other,
+//! so that a noisy neighbour disturbs both alike; medians over the rounds, and the spread from the 10th to the
+//! 90th percentile. `cargo bench --bench pipeline [-- --quick]`
+
+#[path = "../dataplane/tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use baton_dataplane::crypto::{Aead, Backend, Job, Outcome};
+use baton_dataplane::io::{Frame, PacketIo, Side};
+use baton_sad::Direction;
+use common::{Gateway, Packet, Setup, pair};
+
+const BATCH: usize = 32;
+/// Octets in front of the ESP text in a sealed frame: Ethernet, outer IPv4, ESP header, IV.
+const FRONT: usize = 14 + 20 + 8 + 8;
+const ICV: usize = 16;
+
+/// Times of one measurement, in ns per packet.
+struct Series(Vec<f64>);
+
+impl Series {
+    fn percentile(&mut self, percent: usize) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        self.0[(self.0.len() - 1) * percent / 100]
+    }
+}
+
+/// Times one turn of a worker that has these frames waiting; the sent frames go back to the pool.
+fn turn(gateway: &mut Gateway, from: Side, frames: &[Vec<u8>]) -> f64 {
+    let worker = &mut gateway.workers[0];
+    for frame in frames {
+        assert!(worker.io().inject(from, frame));
+    }
+    let start = Instant::now();
+    let handled = worker.turn();
+    let elapsed = start.elapsed().as_secs_f64();
+    assert_eq!(handled, BATCH);
+    let mut sent = 0;
+    while let Some(frame) = worker.io().take_transmitted(from.opposite()) {
+        worker.io().release(frame);
+        sent += 1;
+    }
+    assert_eq!(sent, BATCH, "drops: {:?}", gateway.drops());
+    elapsed * 1e9 / BATCH as f64
+}
+
+/// Times the bare call on the same kind of frames in the same pool.
+fn bare(
+    gateway: &mut Gateway,
+    cipher: &dyn Aead,
+    open: bool,
+    nonces: &[[u8; 12]],
+    sealed: &[Vec<u8>],
+) -> f64 {
+    let io = gateway.workers[0].io();
+    let mut frames: Vec<Frame> = Vec::with_capacity(BATCH);
+    for octets in sealed {
+        assert!(io.inject(Side::Outer, octets));
+    }
+    assert_eq!(io.receive(Side::Outer, &mut frames), BATCH);
+    let start = Instant::now();
+    for (frame, nonce) in frames.iter().zip(nonces) {
+        let range = frame.range();
+        let buffer = &mut io.buffer(frame)[range];
+        let (front, rest) = buffer.split_at_mut(FRONT);
+        let (text, icv) = rest.split_at_mut(rest.len() - ICV);
+        // Without extended numbers the authenticated data stand in the packet itself.
+        let aad = &front[FRONT - 16..FRONT - 8];
+        let mut job = Job { nonce: *nonce, aad, text, icv, outcome: Outcome::Pending };
+        let jobs = std::slice::from_mut(&mut job);
+        if open {
+            cipher.open(jobs);
+        } else {
+            cipher.seal(jobs);
+        }
+        assert_eq!(black_box(job.outcome), Outcome::Done);
+    }
+    let elapsed = start.elapsed().as_secs_f64();
+    frames.drain(..).for_each(|frame| io.release(frame));
+    elapsed * 1e9 / BATCH as f64
+}
+
+fn nonces(salt: &[u8], sealed: &[Vec<u8>]) -> Vec<[u8; 12]> {
+    let nonce =
+        |frame: &Vec<u8>| [salt, &frame[FRONT - 8..FRONT]].concat().try_into().expect("4 and 8 octets");
+    sealed.iter().map(nonce).collect()
+}
+
+/// One row of the table.
+fn measure(backend: Backend, length: u16, open: bool, rounds: usize) {
+    let setup = Setup { crypto: backend, extended: false, window: 1024, ..Setup::default() };
+    let [mut a, mut b] = pair(&setup);
+    let sa = common::sa(&setup, 0, Direction::Outbound, 0);
+    let (key, salt) = sa.key.expose().split_last_chunk::<4>().expect("a key and a salt");
+    let aead = backend.prepare(key, ICV).expect("the suite's own lengths");
+    let plain: Vec<_> = (0..BATCH).map(|_| Packet::from(0, length).frame()).collect();
+    let (mut pipeline, mut crypto, mut overhead) = (Series(vec![]), Series(vec![]), Series(vec![]));
+    for round in 0..rounds {
+        let sealed: Vec<_> = plain.iter().map(|frame| a.seal(frame)).collect();
+        let nonces = nonces(salt, &sealed);
+        let (with, without) = if open {
+            (turn(&mut b, Side::Outer, &sealed), bare(&mut b, &*aead, true, &nonces, &sealed))
+        } else {
+            (turn(&mut a, Side::Inner, &plain), bare(&mut a, &*aead, false, &nonces, &sealed))
+        };
+        // The first rounds fill caches.
+        if round >= rounds / 10 {
+            pipeline.0.push(with);
+            crypto.0.push(without);
+            overhead.0.push(with - without);
+        }
+    }
+    let median = pipeline.percentile(50);
+    println!(
+        "{:<10} {:<4} {length:>5} {median:>9.0} ({:>4.0}-{:>4.0}) {:>6.2} {:>9.0} ({:>4.0}-{:>4.0}) {:>6.2} {:>8.0} ({:>3.0}-{:>3.0})",
+        match backend {
+            Backend::AwsLc => "aws-lc",
+            Backend::RustCrypto => "rustcrypto",
+        },
+        if open { "open" } else { "seal" },
+        pipeline.percentile(10),
+        pipeline.percentile(90),
+        f64::from(length) * 8.0 / median,
+        crypto.percentile(50),
+        crypto.percentile(10),
+        crypto.percentile(90),
+        median / crypto.percentile(50),
+        overhead.percentile(50),
+        overhead.percentile(10),
+        overhead.percentile(90),
+    );
+}
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let rounds = if quick { 200 } else { 3000 };
+    println!(
+        "Pipeline on memory I/O, AES-128-GCM-16, batch {BATCH}, one worker, one SA; ns per packet: median (10%-90%)"
+    );
+    println!(
+        "{:<10} {:<4} {:>5} {:>21} {:>6} {:>21} {:>6} {:>18}",
+        "back end", "", "inner", "pipeline ns", "Gbit/s", "bare crypto ns", "ratio", "difference ns"
+    );
+    for backend in [Backend::AwsLc, Backend::RustCrypto] {
+        for length in [64, 512, 1400] {
+            for open in [false, true] {
+                measure(backend, length, open, rounds);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The rules by which a context is installed (PUT). What they refuse changes nothing.
+
+use baton_sad::{Counters, Direction, GetError, Name, Sa, SaError, Sender, Table};
+use thiserror::Error;
+
+use crate::context::{Context, ContextSa, Kind};
+
+/// Why a context is not installed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// A node of another cluster with our number has sent with these keys, so that our IVs could repeat its (I1).
+    #[error(
+        "node {node} of another cluster has sent with the keys of {tunnel}, and this node has the same number; \
+         give this node another id, or rekey the tunnel"
+    )]
+    SenderClash {
+        /// The tunnel.
+        tunnel: Name,
+        /// The number.
+        node: u8,
+    },
+    /// Too many nodes have sent with these keys.
+    #[error("tunnel {tunnel}: {source}")]
+    Sender {
+        /// The tunnel.
+        tunnel: Name,
+        /// What is wrong.
+        source: SaError,
+    },
+    /// The installed SA has gone on since (I2, I3).
+    #[error(
+        "the {direction} SA of {tunnel} is installed here and is further (at {installed}) than this context (at \
+         {offered}); installing it would repeat sequence numbers. Use a newer snapshot"
+    )]
+    Older {
+        /// The tunnel.
+        tunnel: Name,
+        /// The SA's direction.
+        direction: Direction,
+        /// The edge in the table.
+        installed: u64,
+        /// The edge in the context.
+        offered: u64,
+    },
+    /// Another tunnel has the SPI or reqid.
+    #[error(
+        "{tunnel} needs {direction} SA {key:#x}, which belongs to tunnel {holder} here; remove that one first"
+    )]
+    Taken {
+        /// The tunnel.
+        tunnel: Name,
+        /// The SA's direction.
+        direction: Direction,
+        /// The SPI or reqid.
+        key: u32,
+        /// Whose it is.
+        holder: Name,
+    },
+    /// Advancing would leave the sequence number space.
+    #[error(
+        "advancing the {direction} SA of {tunnel} by {advance} would exhaust its 32-bit sequence numbers; rekey the \
+         tunnel, or give a smaller --advance"
+    )]
+    Exhausted {
+        /// The tunnel.
+        tunnel: Name,
+        /// The SA's direction.
+        direction: Direction,
+        /// By how much.
+        advance: u64,
+    },
+    /// The table cannot be read.
+    #[error(transparent)]
+    Get(#[from] GetError),
+}
+
+/// The SAs to PUT for a context on node `us`: final counters for a move; both edges advanced by `advance` for a
+/// copy, the inbound window closed up to there.
+///
+/// # Errors
+/// [`RestoreError::SenderClash`], [`RestoreError::Sender`] and [`RestoreError::Exhausted`].
+pub fn prepare(context: &Context, us: Sender, advance: u64) -> Result<Vec<(Sa, Counters)>, RestoreError> {
+    context.sas.iter().map(|sa| prepare_sa(context, sa, us, advance)).collect()
+}
+
+fn prepare_sa(
+    context: &Context,
+    offered: &ContextSa,
+    us: Sender,
+    advance: u64,
+) -> Result<(Sa, Counters), RestoreError> {
+    let tunnel = context.name;
+    let mut sa = offered.sa.clone();
+    // The origin may have sent, whether or not it wrote itself down.
+    let insert = |sa: &mut Sa, sender| {
+        sa.senders.insert(sender).map_err(|source| RestoreError::Sender { tunnel, source })
+    };
+    insert(&mut sa, Sender { cluster: context.origin.cluster, node: context.origin.node })?;
+    if sa.senders.forbid(us) {
+        return Err(RestoreError::SenderClash { tunnel, node: us.node.get() });
+    }
+    insert(&mut sa, us)?;
+    let mut counters = offered.counters.clone();
+    if context.kind == Kind::Copy {
+        let edge = counters.edge().checked_add(advance);
+        let limit = if sa.extended_sequence { u64::MAX } else { u32::MAX.into() };
+        if edge.is_none_or(|edge| edge >= limit) {
+            return Err(RestoreError::Exhausted { tunnel, direction: sa.direction, advance });
+        }
+        counters.advance(&sa, advance);
+    }
+    Ok((sa, counters))
+}
+
+/// Compares a context with what the table holds.
+///
+/// # Errors
+/// [`RestoreError::Older`] and [`RestoreError::Taken`].
+pub fn check_installed(context: &Context, table: &Table) -> Result<(), RestoreError> {
+    for offered in &context.sas {
+        let (direction, key) = (offered.sa.direction, offered.sa.index_key());
+        let Some(installed) = table.get(direction, key)? else { continue };
+        let tunnel = context.name;
+        if installed.sa.name != offered.sa.name {
+            return Err(RestoreError::Taken { tunnel, direction, key, holder: installed.sa.name });
+        }
+        let (at, edge) = (installed.counters.edge(), offered.counters.edge());
+        if installed.sa.key.ct_eq(&offered.sa.key) && at > edge {
+            return Err(RestoreError::Older { tunnel, direction, installed: at, offered: edge });
+        }
+    }
+    Ok(())
+}

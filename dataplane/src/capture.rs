@@ -1,0 +1,166 @@
+//! The capture tap: copies of packets for `dpctl capture`, at the price of one relaxed load while nobody looks.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use crossbeam::queue::ArrayQueue;
+
+use crate::io::Side;
+use crate::packet::esp::EspHeader;
+use crate::packet::ethernet::EthernetHeader;
+use crate::packet::ipv4::{ESP, Ipv4Header};
+use crate::packet::transport::Flow;
+
+/// Packets that wait for the reader at most; more are lost and counted.
+const BACKLOG: usize = 4096;
+
+/// Which packets are wanted; an absent field wants all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only this side: outer is encrypted, inner decrypted.
+    pub side: Option<Side>,
+    /// Source or destination address.
+    pub host: Option<Ipv4Addr>,
+    /// ESP with this SPI.
+    pub spi: Option<u32>,
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+    /// Source or destination port.
+    pub port: Option<u16>,
+}
+
+impl Filter {
+    /// Whether this frame is wanted. What does not parse matches no address, SPI, protocol or port.
+    pub fn matches(&self, side: Side, frame: &[u8]) -> bool {
+        let wants_header =
+            self.host.is_some() || self.spi.is_some() || self.protocol.is_some() || self.port.is_some();
+        self.side.is_none_or(|wanted| wanted == side)
+            && (!wants_header || self.matches_header(frame).unwrap_or(false))
+    }
+
+    fn matches_header(&self, frame: &[u8]) -> Option<bool> {
+        let packet = frame.get(EthernetHeader::parse(frame).ok()?.length..)?;
+        let header = Ipv4Header::parse(packet).ok()?;
+        let flow = Flow::of(&header, packet);
+        let spi = || {
+            let payload = packet.get(header.header_length..header.total_length)?;
+            EspHeader::parse(payload).ok().filter(|_| header.protocol == ESP).map(|esp| esp.spi)
+        };
+        Some(
+            self.host.is_none_or(|host| host == flow.source() || host == flow.destination())
+                && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
+                && self.port.is_none_or(|port| flow.ports().is_some_and(|(a, b)| a == port || b == port))
+                && self.spi.is_none_or(|wanted| spi() == Some(wanted)),
+        )
+    }
+}
+
+/// One copied packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// The side on which it was seen.
+    pub side: Side,
+    /// When.
+    pub at: SystemTime,
+    /// The frame from its Ethernet header on.
+    pub octets: Box<[u8]>,
+}
+
+/// Shared by all workers and the control thread. One capture runs at a time.
+#[derive(Debug)]
+pub struct Tap {
+    on: AtomicBool,
+    filter: ArcSwap<Filter>,
+    queue: ArrayQueue<Captured>,
+    lost: AtomicU64,
+}
+
+impl Default for Tap {
+    fn default() -> Self {
+        Self {
+            on: AtomicBool::new(false),
+            filter: ArcSwap::from_pointee(Filter::default()),
+            queue: ArrayQueue::new(BACKLOG),
+            lost: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Tap {
+    /// Starts a capture. Returns `false`, and changes nothing, if one runs already.
+    pub fn start(&self, filter: Filter) -> bool {
+        if self.on.load(Ordering::Acquire) {
+            return false;
+        }
+        while self.queue.pop().is_some() {}
+        self.lost.store(0, Ordering::Relaxed);
+        self.filter.store(std::sync::Arc::new(filter));
+        self.on.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Ends the capture.
+    pub fn stop(&self) {
+        self.on.store(false, Ordering::Release);
+        while self.queue.pop().is_some() {}
+    }
+
+    /// Whether a capture runs.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Offers a frame; the only cost while off is the load of one flag. Copying allocates, which is what a
+    /// capture costs while it runs; it never blocks.
+    #[inline]
+    pub fn offer(&self, side: Side, frame: &[u8]) {
+        if self.is_on() {
+            self.copy(side, frame);
+        }
+    }
+
+    #[cold]
+    fn copy(&self, side: Side, frame: &[u8]) {
+        if !self.filter.load().matches(side, frame) {
+            return;
+        }
+        let captured = Captured { side, at: SystemTime::now(), octets: frame.into() };
+        if self.queue.push(captured).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The oldest packet not read yet.
+    pub fn next(&self) -> Option<Captured> {
+        self.queue.pop()
+    }
+
+    /// Packets of this capture that the reader was too slow for.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_only_when_on_and_never_more_than_fits() {
+        let tap = Tap::default();
+        tap.offer(Side::Outer, &[1]);
+        assert_eq!(tap.next(), None);
+        assert!(tap.start(Filter { side: Some(Side::Inner), ..Filter::default() }));
+        assert!(!tap.start(Filter::default()), "one at a time");
+        tap.offer(Side::Outer, &[1]);
+        for _ in 0..BACKLOG + 3 {
+            tap.offer(Side::Inner, &[2]);
+        }
+        assert_eq!(tap.lost(), 3);
+        assert_eq!(tap.next().unwrap().octets[..], [2]);
+        tap.stop();
+        assert_eq!(tap.next(), None);
+    }
+}

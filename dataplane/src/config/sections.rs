@@ -1,0 +1,298 @@
+//! The sections of the file, one function each; `tunnel.rs` reads the `[[tunnel]]` ones.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use baton_sad::NodeId;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::reader::{Item, Section, Source, shortened};
+use super::tunnel::{self, TunnelPlaces};
+use super::{
+    Config, Crypto, HashMode, Inner, Node, Outer, Segments, Snapshot, SnapshotKey, TableSection, Tunnel,
+    Workers, keys,
+};
+
+/// Restoring a copy jumps ahead by this many packets unless told otherwise: more than a tunnel at 1 Mpps sends
+/// in a second, and a 4096th of a 32-bit sequence space.
+const DEFAULT_ADVANCE: u64 = 1 << 20;
+
+/// IFNAMSIZ without the terminating zero.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// What was read; complete only if no problem was reported.
+pub(super) struct Read {
+    node: Node,
+    table: TableSection,
+    outer: Outer,
+    inner: Inner,
+    workers: Workers,
+    segments: Segments,
+    snapshot: Snapshot,
+    pub(super) tunnels: Vec<Tunnel>,
+    /// Where the fields of `tunnels` stand, index by index.
+    pub(super) places: Vec<TunnelPlaces>,
+}
+
+impl Read {
+    pub(super) fn into_config(self, path: &Path) -> Config {
+        let Self { node, table, outer, inner, workers, segments, snapshot, tunnels, places: _ } = self;
+        Config { path: path.to_owned(), node, table, outer, inner, workers, segments, snapshot, tunnels }
+    }
+}
+
+/// Context that fields need beyond their own text.
+pub(super) struct Surroundings<'p> {
+    /// Relative file names start here.
+    pub(super) directory: &'p Path,
+    /// Nobody but its owner can read the configuration.
+    pub(super) private: bool,
+}
+
+pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, private: bool) -> Option<Read> {
+    let root = Section::root(source, document);
+    let directory = source.path().parent().unwrap_or(Path::new("")).to_owned();
+    let around = Surroundings { directory: &directory, private };
+    // Every section is read before the first `?`, so that all problems are told at once.
+    let node = read_node(&root.section("node"));
+    let table = read_table(&root.section("table"));
+    let outer = read_outer(&root.section("outer"));
+    let inner = read_inner(&root.section("inner"), outer.as_ref());
+    let workers = read_workers(&root.section("workers"));
+    let segments = read_segments(&root.section("segments"));
+    let snapshot = read_snapshot(&root.section("snapshot"), &around);
+    let own = outer.as_ref().map_or(&[][..], |o| &o.addresses);
+    let tunnels = root.sections("tunnel");
+    let tunnels = tunnels.into_iter().filter_map(|section| tunnel::read(section, own, &around));
+    let (tunnels, places) = tunnels.unzip();
+    root.finish();
+    Some(Read {
+        node: node?,
+        table: table?,
+        outer: outer?,
+        inner: inner?,
+        workers: workers?,
+        segments: segments?,
+        snapshot: snapshot?,
+        tunnels,
+        places,
+    })
+}
+
+fn read_node(section: &Section<'_, '_>) -> Option<Node> {
+    let id = section.require("id", "give this gateway a number of its own in the cluster: id = 1..=255");
+    let id = id.and_then(|item| node_id(&item));
+    let cluster =
+        section.require("cluster", "name the cluster, the same on all its nodes: cluster = \"...\"");
+    let cluster = cluster.and_then(|item| bounded_name(&item, 64));
+    let state = directory(section, "state_directory", "/var/lib/baton");
+    let runtime = directory(section, "runtime_directory", "/run/baton");
+    let pins = directory(section, "pin_directory", "/sys/fs/bpf/baton");
+    section.finish();
+    Some(Node {
+        id: id?,
+        cluster: cluster?,
+        state_directory: state?,
+        runtime_directory: runtime?,
+        pin_directory: pins?,
+    })
+}
+
+fn node_id(item: &Item<'_, '_>) -> Option<NodeId> {
+    NodeId::new(u8::try_from(item.integer(1..=255)?).ok()?)
+}
+
+fn read_table(section: &Section<'_, '_>) -> Option<TableSection> {
+    let capacity = integer(section, "capacity", 2..=1_000_000, 65_536);
+    section.finish();
+    Some(TableSection { capacity: u32::try_from(capacity?).ok()? })
+}
+
+fn read_outer(section: &Section<'_, '_>) -> Option<Outer> {
+    let interface = interface(section);
+    let remedy = "list this gateway's outer addresses: addresses = [\"203.0.113.2\"]";
+    let item = section.require("addresses", remedy);
+    let addresses = item.and_then(|item| {
+        let addresses: Vec<_> = item.array().iter().filter_map(unicast_v4).collect();
+        if addresses.is_empty() {
+            item.report("there is no usable address", remedy);
+        }
+        (!addresses.is_empty()).then_some(addresses)
+    });
+    section.finish();
+    Some(Outer { interface: interface?, addresses: addresses? })
+}
+
+fn read_inner(section: &Section<'_, '_>, outer: Option<&Outer>) -> Option<Inner> {
+    let name = interface(section);
+    if let (Some(name), Some(outer)) = (&name, outer)
+        && *name == outer.interface
+        && let Some(item) = section.get("interface")
+    {
+        item.report("inner and outer are the same interface", "use one interface for each side");
+    }
+    section.finish();
+    Some(Inner { interface: name? })
+}
+
+fn read_workers(section: &Section<'_, '_>) -> Option<Workers> {
+    let cores = match section.get("cores") {
+        None => Some(vec![0]),
+        Some(item) => cores(&item),
+    };
+    let batch = integer(section, "batch", 1..=256, 32);
+    let words = [("aws-lc", Crypto::AwsLc), ("rustcrypto", Crypto::RustCrypto)];
+    let crypto = word(section, "crypto", &words);
+    section.finish();
+    Some(Workers { cores: cores?, batch: usize::try_from(batch?).ok()?, crypto: crypto? })
+}
+
+fn cores(item: &Item<'_, '_>) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for entry in item.array() {
+        let core = usize::try_from(entry.integer(0..=1023)?).ok()?;
+        if cores.contains(&core) {
+            entry.report(format!("core {core} stands here twice"), "give each worker a core of its own");
+        }
+        cores.push(core);
+    }
+    if cores.is_empty() || cores.len() > baton_sad::MAX_WORKERS {
+        let remedy = format!("list 1 to {} cores, e.g. cores = [0, 1]", baton_sad::MAX_WORKERS);
+        item.report(format!("{} workers are not possible", cores.len()), remedy);
+        return None;
+    }
+    Some(cores)
+}
+
+fn read_segments(section: &Section<'_, '_>) -> Option<Segments> {
+    let words = [
+        ("sourceip", HashMode::SourceIp),
+        ("sourceip-sourceport", HashMode::SourceIpSourcePort),
+        ("sourceip-sourceport-destport", HashMode::SourceIpSourcePortDestinationPort),
+    ];
+    let hash = word(section, "hash", &words);
+    let seed = integer(section, "seed", 0..=u64::from(u32::MAX), 0);
+    let owned = match section.get("owned") {
+        None => Some([u64::MAX; 4]),
+        Some(item) => segment_set(&item),
+    };
+    section.finish();
+    Some(Segments { hash: hash?, seed: u32::try_from(seed?).ok()?, owned: owned? })
+}
+
+fn segment_set(item: &Item<'_, '_>) -> Option<[u64; 4]> {
+    if item.is_string() {
+        return item.word(&[("all", [u64::MAX; 4]), ("none", [0; 4])]);
+    }
+    let mut set = [0; 4];
+    for entry in item.array() {
+        for segment in segment_range(&entry)? {
+            set[usize::from(segment) / 64] |= 1 << (segment % 64);
+        }
+    }
+    Some(set)
+}
+
+fn segment_range(entry: &Item<'_, '_>) -> Option<RangeInclusive<u8>> {
+    if !entry.is_string() {
+        let one = u8::try_from(entry.integer(0..=255)?).ok()?;
+        return Some(one..=one);
+    }
+    let text = entry.string()?;
+    let range =
+        text.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    match range {
+        Some((first, last)) if first <= last => Some(first..=last),
+        _ => {
+            let message = format!("\"{}\" is not a range of segments", shortened(text));
+            entry.report(message, "write a range of 0..=255 as \"16-31\"");
+            None
+        }
+    }
+}
+
+fn read_snapshot(section: &Section<'_, '_>, around: &Surroundings<'_>) -> Option<Snapshot> {
+    let key_file = section.get("key_file").and_then(|item| {
+        let path = around.directory.join(item.string()?);
+        if let Err(problem) = keys::read_file(&path, SnapshotKey::OCTETS) {
+            item.report(problem.message, problem.remedy);
+        }
+        Some(path)
+    });
+    let advance = integer(section, "advance", 1..=u64::from(u32::MAX), DEFAULT_ADVANCE);
+    section.finish();
+    Some(Snapshot { key_file, advance: advance? })
+}
+
+pub(super) fn integer(
+    section: &Section<'_, '_>,
+    key: &'static str,
+    allowed: RangeInclusive<u64>,
+    default: u64,
+) -> Option<u64> {
+    section.get(key).map_or(Some(default), |item| item.integer(allowed))
+}
+
+/// One of a few words; the default is the type's.
+fn word<T: Copy + Default>(section: &Section<'_, '_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    section.get(key).map_or(Some(T::default()), |item| item.word(words))
+}
+
+/// A name that is safe in file names, messages and tables.
+pub(super) fn bounded_name(item: &Item<'_, '_>, octets: usize) -> Option<String> {
+    let name = item.string()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if (1..=octets).contains(&name.len()) && name.chars().all(plain) {
+        return Some(name.to_owned());
+    }
+    let message = format!("\"{}\" is not a usable name", shortened(name));
+    item.report(message, format!("use 1 to {octets} of the characters A-Z a-z 0-9 . _ -"));
+    None
+}
+
+fn directory(section: &Section<'_, '_>, key: &'static str, default: &str) -> Option<PathBuf> {
+    let Some(item) = section.get(key) else { return Some(PathBuf::from(default)) };
+    let path = Path::new(item.string()?);
+    if path.is_absolute() && !item.string()?.contains('\0') {
+        return Some(path.to_owned());
+    }
+    item.report("this is not an absolute path", format!("start it with /, e.g. \"{default}\""));
+    None
+}
+
+fn interface(section: &Section<'_, '_>) -> Option<String> {
+    let item = section.require("interface", "name the network interface, e.g. interface = \"wan0\"")?;
+    let name = item.string()?;
+    let usable = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+    if (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(usable) {
+        return Some(name.to_owned());
+    }
+    let message = format!("\"{}\" is not an interface name", shortened(name));
+    item.report(message, format!("Linux names have 1 to {MAX_INTERFACE_NAME} characters; see: ip link"));
+    None
+}
+
+/// An IPv4 address that one host can have.
+pub(super) fn unicast_v4(item: &Item<'_, '_>) -> Option<IpAddr> {
+    let text = item.string()?;
+    match text.parse() {
+        Ok(IpAddr::V4(v4))
+            if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback() =>
+        {
+            item.report(format!("{v4} cannot be a gateway's address"), "write a unicast address");
+            None
+        }
+        Ok(IpAddr::V4(v4)) => Some(v4.into()),
+        Ok(IpAddr::V6(_)) => {
+            item.report("IPv6 is not spoken by this release's data plane", "use IPv4 addresses");
+            None
+        }
+        Err(_) => {
+            let message = format!("\"{}\" is not an IP address", shortened(text));
+            item.report(message, "write an address such as \"203.0.113.2\"");
+            None
+        }
+    }
+}

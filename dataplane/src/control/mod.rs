@@ -1,0 +1,22 @@
+//! The control socket: how the operator's tools talk to a running data plane.
+//!
+//! One JSON object per line in both directions over a Unix socket whose file permissions decide who may ask
+//! (docs/CONTROL.md has every message). [`Server`] runs in threads of its own and never touches a packet; the data
+//! plane answers through [`Handler`], tools ask through [`Client`].
+
+mod capture;
+mod client;
+mod protocol;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use capture::{CaptureNext, CaptureStream, CapturedPacket};
+pub use client::{Client, ClientError};
+pub use protocol::{
+    CaptureRequest, CaptureSide, Code, Counter, Counters, Epoch, FreezeReport, InterfaceStatus,
+    PROTOCOL_VERSION, Policies, PolicyAction, PolicyEntry, Refusal, ReloadReport, Request, Segments,
+    SelectorText, Status, WorkerStatus,
+};
+pub use server::{BindError, Handler, MAX_CLIENTS, MAX_REQUEST_OCTETS, Server};

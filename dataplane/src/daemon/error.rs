@@ -1,0 +1,94 @@
+//! Why the daemon could not start, or had to stop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use baton_sad::{AttachError, EpochError, GetError, PutError, TableError, UpdateError, WriteError};
+use thiserror::Error;
+
+use crate::config::ConfigErrors;
+use crate::control::BindError;
+use crate::io::af_xdp::AfXdpError;
+use crate::io::pcap::PcapError;
+use crate::netlink::NetlinkError;
+use crate::prohibit::ProhibitError;
+use crate::xdp::XdpError;
+
+/// Why the daemon could not start, or had to stop.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The SA table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Another data plane uses the table.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No epoch, so no IV (I1).
+    #[error("no packet can be sent without an epoch: {0}")]
+    Epoch(#[from] EpochError),
+    /// A configured SA cannot be installed.
+    #[error("a configured SA cannot be installed: {0}")]
+    Put(#[from] PutError),
+    /// A configured SA cannot be updated.
+    #[error("a configured SA cannot be updated: {0}")]
+    Update(#[from] UpdateError),
+    /// An installed SA cannot be read.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// The table cannot be changed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The filter.
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
+    /// The sockets.
+    #[error(transparent)]
+    AfXdp(#[from] AfXdpError),
+    /// Routes and neighbours.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The prohibit routes.
+    #[error(transparent)]
+    Prohibit(#[from] ProhibitError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] BindError),
+    /// A capture file.
+    #[error(transparent)]
+    Pcap(#[from] PcapError),
+    /// An interface that is not there.
+    #[error(
+        "the {side} interface {name} does not exist; create it, or correct [{side}] interface (`ip link` lists them)"
+    )]
+    NoInterface {
+        /// `outer` or `inner`.
+        side: &'static str,
+        /// The configured name.
+        name: String,
+    },
+    /// An interface went away under the sockets.
+    #[error("the {0} interface was removed; start the data plane again when it is back: no SA is lost")]
+    InterfaceGone(&'static str),
+    /// A worker's thread ended.
+    #[error("worker {0} died; see its message above. Start the data plane again: no SA is lost")]
+    WorkerDied(u16),
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}; check the directory's existence, permissions and free space")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// For `map_err`.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
+    move |source| DaemonError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,385 @@
+//! The running gateway: what the main thread, the control socket and the workers share.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use baton_sad::{DataplaneLease, EpochKeeper, Table, TableOptions};
+use tracing::{error, info, warn};
+
+use super::error::DaemonError;
+use super::threads::Workers;
+use super::{ownership, static_sas};
+use crate::capture::Tap;
+use crate::config::{self, Config, Tunnel};
+use crate::control::{Code, Refusal, ReloadReport};
+use crate::counters::WorkerCounters;
+use crate::crypto::Backend;
+use crate::io::Side;
+use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, IoCounters};
+use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
+use crate::next_hop::{NextHops, ResolveRequests};
+use crate::prohibit;
+use crate::spd::{Action, Policy, Spd};
+use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
+use crate::xdp::{Attachment, XdpError, XdpOptions};
+
+/// What all threads of the daemon share.
+pub(super) struct Gateway {
+    pub(super) table: Arc<Table>,
+    pub(super) started: Instant,
+    pub(super) spd: Arc<ArcSwap<Spd>>,
+    pub(super) workers: Vec<WorkerShare>,
+    pub(super) tap: Arc<Tap>,
+    /// Queues served per side.
+    pub(super) queues: [u32; 2],
+    config: Mutex<Arc<Config>>,
+    filter: Mutex<Filter>,
+    next_hops: Arc<ArcSwap<NextHops>>,
+    /// A side whose interface went away.
+    lost: Arc<OnceLock<Side>>,
+    _follower: NetlinkFollower,
+    keeper: EpochKeeper,
+    epoch_alarm: Mutex<Option<String>>,
+    /// One data plane per table, as long as this lives.
+    _lease: DataplaneLease,
+}
+
+/// What a worker lets others read.
+pub(super) struct WorkerShare {
+    pub(super) core: usize,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) io: Arc<IoCounters>,
+}
+
+/// The filter, and the local addresses that it knows.
+struct Filter {
+    attachment: Attachment,
+    local: Vec<IpAddr>,
+}
+
+/// Starts everything, in the order that [`super`] argues for.
+pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
+    require_interfaces(&config)?;
+    prohibit::install(&config.protected_prefixes())?;
+
+    let table = Arc::new(open_table(&config)?);
+    let lease = table.attach()?;
+    let keeper =
+        EpochKeeper::new(&config.node.state_directory, &config.node.runtime_directory, config.node.id);
+    if table.epoch_state().current.is_none() {
+        // A new table, or one whose creator died before this point.
+        ownership::set_leases(&table, &config.segments.owned);
+    }
+    let report = table.epoch_maintain(&keeper)?;
+    static_sas::install(&table, &config)?;
+
+    let spd = Arc::new(ArcSwap::from_pointee(spd(&config)));
+    let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
+    let resolve = Arc::new(ResolveRequests::default());
+    let lost = Arc::new(OnceLock::new());
+    let follower = follow(&config, &next_hops, &resolve, &lost)?;
+    let local = next_hops.load().local_addresses().to_vec();
+    let mut attachment = Attachment::install(&xdp_options(&config, local.clone()))?;
+    attachment.set_inner_prefixes(&config.inner_prefixes())?;
+    ownership::follow(&table, &mut attachment)?;
+    announce(&config, &attachment);
+
+    let tap = Arc::new(Tap::default());
+    let plan = Plan { config: &config, table: &table, spd: &spd, next_hops: &next_hops, resolve, tap: &tap };
+    let (workers, shares, queues) = start_workers(&plan, &mut attachment)?;
+    let gateway = Gateway {
+        table,
+        started: Instant::now(),
+        spd,
+        workers: shares,
+        tap,
+        queues,
+        config: Mutex::new(Arc::new(config)),
+        filter: Mutex::new(Filter { attachment, local }),
+        next_hops,
+        lost,
+        _follower: follower,
+        keeper,
+        epoch_alarm: Mutex::new(report.refused.map(|refused| refused.to_string())),
+        _lease: lease,
+    };
+    Ok((gateway, workers))
+}
+
+fn follow(
+    config: &Config,
+    next_hops: &Arc<ArcSwap<NextHops>>,
+    resolve: &Arc<ResolveRequests>,
+    lost: &Arc<OnceLock<Side>>,
+) -> Result<NetlinkFollower, DaemonError> {
+    let options =
+        NetlinkOptions { outer: config.outer.interface.clone(), inner: config.inner.interface.clone() };
+    let lost = Arc::clone(lost);
+    let on_link = move |event| match event {
+        LinkEvent::Up(side) => info!(side = side.name(), "the interface is up"),
+        LinkEvent::Down(side) => warn!(side = side.name(), "the interface is down"),
+        LinkEvent::Removed(side) | LinkEvent::Replaced(side) => {
+            let _ = lost.set(side);
+        }
+    };
+    Ok(NetlinkFollower::start(options, Arc::clone(next_hops), Arc::clone(resolve), on_link)?)
+}
+
+fn require_interfaces(config: &Config) -> Result<(), DaemonError> {
+    for (side, name) in [(Side::Outer, &config.outer.interface), (Side::Inner, &config.inner.interface)] {
+        if !Path::new("/sys/class/net").join(name).exists()
+            && rustix::net::netdevice::name_to_index(probe_socket()?, name).is_err()
+        {
+            return Err(DaemonError::NoInterface { side: side.name(), name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn probe_socket() -> Result<rustix::fd::OwnedFd, DaemonError> {
+    rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).map_err(
+        |error| DaemonError::Io {
+            action: "open a socket for",
+            path: PathBuf::from("interface names"),
+            source: error.into(),
+        },
+    )
+}
+
+fn open_table(config: &Config) -> Result<Table, DaemonError> {
+    let options =
+        TableOptions { capacity: config.table.capacity, node: config.node.id, cluster: config.cluster_id() };
+    Ok(Table::open_or_create(&config.table_path(), &options)?)
+}
+
+fn xdp_options(config: &Config, local: Vec<IpAddr>) -> XdpOptions {
+    XdpOptions {
+        outer: config.outer.interface.clone(),
+        inner: config.inner.interface.clone(),
+        pin_directory: config.node.pin_directory.clone(),
+        hash_mode: config.segments.hash,
+        hash_seed: config.segments.seed,
+        outer_addresses: config.outer.addresses.clone(),
+        inner_addresses: local,
+    }
+}
+
+fn announce(config: &Config, attachment: &Attachment) {
+    for (side, name) in [(Side::Outer, &config.outer.interface), (Side::Inner, &config.inner.interface)] {
+        info!(side = side.name(), interface = %name, mode = attachment.mode(side).name(), "the filter is in place");
+    }
+}
+
+/// The policies of a configuration.
+pub(super) fn spd(config: &Config) -> Spd {
+    let entries = |policy: config::Policy| {
+        let action = Action::Protect { reqid: policy.reqid };
+        let name = policy.name.clone();
+        policy.selectors.into_iter().map(move |selector| Policy {
+            name: name.clone(),
+            priority: 0,
+            selector,
+            action,
+        })
+    };
+    Spd::new(config.policies().into_iter().flat_map(entries).collect())
+}
+
+/// The configured crypto back end.
+pub(super) fn backend(config: &Config) -> Backend {
+    config.workers.crypto
+}
+
+/// What the workers are made of.
+struct Plan<'a> {
+    config: &'a Config,
+    table: &'a Arc<Table>,
+    spd: &'a Arc<ArcSwap<Spd>>,
+    next_hops: &'a Arc<ArcSwap<NextHops>>,
+    resolve: Arc<ResolveRequests>,
+    tap: &'a Arc<Tap>,
+}
+
+fn start_workers(
+    plan: &Plan<'_>,
+    attachment: &mut Attachment,
+) -> Result<(Workers, Vec<WorkerShare>, [u32; 2]), DaemonError> {
+    let cores = &plan.config.workers.cores;
+    let count = cores.len() as u16;
+    let outer = &plan.config.outer.interface;
+    let ios = AfXdpIo::open(&AfXdpOptions::new(outer, &plan.config.inner.interface, count))?;
+    let mut queues = [0; 2];
+    for io in &ios {
+        for (side, queue, socket) in io.sockets() {
+            queues[side.index()] += 1;
+            attachment.register_socket(side, queue, socket)?;
+        }
+    }
+    let rings = Rings::new(count);
+    let mut workers = Workers::new();
+    let mut shares = Vec::new();
+    for ((index, io), core) in (0_u16..).zip(ios).zip(cores) {
+        let counters = Arc::new(WorkerCounters::default());
+        let waker = io.waker();
+        rings.on_packet(index, move || waker.wake());
+        shares.push(WorkerShare { core: *core, counters: Arc::clone(&counters), io: io.counters() });
+        let options = WorkerOptions {
+            index,
+            workers: count,
+            table: Arc::clone(plan.table),
+            spd: Arc::clone(plan.spd),
+            next_hops: Arc::clone(plan.next_hops),
+            resolve: Arc::clone(&plan.resolve),
+            counters,
+            rings: Arc::clone(&rings),
+            tap: Arc::clone(plan.tap),
+            crypto: backend(plan.config),
+            batch: plan.config.workers.batch,
+            clock: monotonic_ns,
+        };
+        workers.start(Worker::new(&options, io), *core)?;
+    }
+    Ok((workers, shares, queues))
+}
+
+impl Gateway {
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&lock(&self.config))
+    }
+
+    /// Works on the filter, alone.
+    pub(super) fn with_filter<T>(&self, work: impl FnOnce(&mut Attachment) -> T) -> T {
+        work(&mut lock(&self.filter).attachment)
+    }
+
+    /// Octets of an IP packet at most on one side.
+    pub(super) fn mtu(&self, side: Side) -> u16 {
+        self.next_hops.load().side(side).mtu
+    }
+
+    /// The side whose interface went away: the sockets on it are dead.
+    pub(super) fn lost_side(&self) -> Option<Side> {
+        self.lost.get().copied()
+    }
+
+    /// What wants an operator, as sentences.
+    pub(super) fn alarms(&self) -> Vec<String> {
+        lock(&self.epoch_alarm).iter().cloned().collect()
+    }
+
+    /// What the main thread does many times a second: the filter follows leases and addresses, the table gets its
+    /// epochs.
+    pub(super) fn tick(&self) {
+        if let Err(error) = self.follow_filter() {
+            error!(%error, "the filter cannot be changed");
+        }
+        if self.table.epoch_state().spare.is_none() {
+            self.maintain_epochs();
+        }
+    }
+
+    fn follow_filter(&self) -> Result<(), XdpError> {
+        let filter = &mut *lock(&self.filter);
+        ownership::follow(&self.table, &mut filter.attachment)?;
+        let hops = self.next_hops.load();
+        if hops.local_addresses() != filter.local {
+            filter.attachment.set_inner_local(hops.local_addresses())?;
+            filter.local = hops.local_addresses().to_vec();
+        }
+        Ok(())
+    }
+
+    fn maintain_epochs(&self) {
+        let alarm = match self.table.epoch_maintain(&self.keeper) {
+            Ok(report) => report.refused.map(|refused| refused.to_string()),
+            Err(refused) => Some(refused.to_string()),
+        };
+        let mut standing = lock(&self.epoch_alarm);
+        if let Some(alarm) = &alarm
+            && standing.is_none()
+        {
+            error!(%alarm, "no spare epoch: sending stops when the current one is used up");
+        }
+        *standing = alarm;
+    }
+
+    /// Reads the configuration again.
+    ///
+    /// In I7's order: what protects grows before what forwards, and what forwards shrinks before what protects.
+    /// Prohibit routes of prefixes that are no longer configured stay until `--uninstall`.
+    pub(super) fn reload(&self) -> Result<ReloadReport, Refusal> {
+        let mut current = lock(&self.config);
+        let new = Config::load(&current.path).map_err(|errors| {
+            let remedy = "correct it and reload; the running configuration stays in force";
+            Refusal::new(Code::Refused, errors.to_string().trim_end(), remedy)
+        })?;
+        let mut report = changes(&current, &new);
+        report.needs_restart = refuse_new_identity(&current, &new)?;
+        let failed = |error: &dyn fmt::Display| {
+            Refusal::new(
+                Code::Internal,
+                error,
+                "a part of the new configuration may be in force; reload again",
+            )
+        };
+        prohibit::install(&new.protected_prefixes()).map_err(|error| failed(&error))?;
+        static_sas::install(&self.table, &new).map_err(|error| failed(&error))?;
+        self.spd.store(Arc::new(spd(&new)));
+        let filter = &mut lock(&self.filter).attachment;
+        filter.set_outer_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
+        filter.set_inner_prefixes(&new.inner_prefixes()).map_err(|error| failed(&error))?;
+        *current = Arc::new(new);
+        Ok(report)
+    }
+}
+
+fn changes(running: &Config, new: &Config) -> ReloadReport {
+    let mut report = ReloadReport::default();
+    for tunnel in &new.tunnels {
+        match running.tunnel(&tunnel.name) {
+            None => report.added.push(tunnel.name.clone()),
+            Some(old) if is_same(old, tunnel) => report.unchanged += 1,
+            Some(_) => report.changed.push(tunnel.name.clone()),
+        }
+    }
+    let removed = running.tunnels.iter().filter(|old| new.tunnel(&old.name).is_none());
+    report.removed = removed.map(|old| old.name.clone()).collect();
+    report
+}
+
+fn is_same(a: &Tunnel, b: &Tunnel) -> bool {
+    let policy = |tunnel: &Tunnel| (tunnel.reqid, tunnel.segment, tunnel.selectors());
+    policy(a) == policy(b) && a.inbound_sa() == b.inbound_sa() && a.outbound_sa() == b.outbound_sa()
+}
+
+/// Who this gateway is cannot change while it runs; other settings wait for a restart.
+fn refuse_new_identity(running: &Config, new: &Config) -> Result<Vec<String>, Refusal> {
+    if format!("{:?}", running.node) != format!("{:?}", new.node) {
+        let remedy = "restart the data plane: no SA is lost, and nothing passes in clear meanwhile";
+        return Err(Refusal::new(Code::Refused, "[node] cannot change while the data plane runs", remedy));
+    }
+    let settings = |config: &Config| {
+        [
+            ("[table] capacity", config.table.capacity.to_string()),
+            ("[outer] interface", config.outer.interface.clone()),
+            ("[inner] interface", config.inner.interface.clone()),
+            ("[workers]", format!("{:?}", config.workers)),
+            ("[segments] hash and seed", format!("{:?} {}", config.segments.hash, config.segments.seed)),
+        ]
+    };
+    let pairs = settings(running).into_iter().zip(settings(new));
+    let waiting = pairs.filter(|(running, new)| running.1 != new.1);
+    Ok(waiting
+        .map(|((name, _), _)| format!("{name} takes effect when the data plane is restarted"))
+        .collect())
+}
+
+/// A poisoned lock's value is still whole: every change under it is a single store.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

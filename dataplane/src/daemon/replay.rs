@@ -1,0 +1,120 @@
+//! `--replay`: the packets of a capture through the very pipeline, without interfaces or privileges.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use baton_sad::{EpochKeeper, Table, TableOptions};
+
+use super::error::{DaemonError, io_error};
+use super::gateway::{backend, spd};
+use super::{ownership, static_sas};
+use crate::capture::Tap;
+use crate::config::Config;
+use crate::counters::WorkerCounters;
+use crate::drop_reason::DropReason;
+use crate::io::Side;
+use crate::io::pcap::PcapIo;
+use crate::next_hop::{Mac, NextHops, ResolveRequests, SideHops, Via};
+use crate::prefix::Prefix;
+use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
+
+/// Reads frames from `input`, handles them as the configured gateway would, and writes to `output` what left.
+/// It uses a table of its own in a scratch directory beside `output`: a running gateway is not touched.
+///
+/// # Errors
+/// A refused configuration, or files that cannot be read or written.
+pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonError> {
+    let config = Config::load(config)?;
+    let scratch = Scratch::new(output)?;
+    let options =
+        TableOptions { capacity: config.table.capacity, node: config.node.id, cluster: config.cluster_id() };
+    let table = Arc::new(Table::create(&scratch.0.join("sa-table"), &options)?);
+    let _lease = table.attach()?;
+    ownership::set_leases(&table, &[u64::MAX; 4]);
+    // Epochs are the node's own, from where they are durable: what is sealed here repeats no IV (I1).
+    super::make_directories(&config)?;
+    let keeper =
+        EpochKeeper::new(&config.node.state_directory, &config.node.runtime_directory, config.node.id);
+    table.epoch_maintain(&keeper)?;
+    static_sas::install(&table, &config)?;
+
+    let counters = Arc::new(WorkerCounters::default());
+    let options = WorkerOptions {
+        index: 0,
+        workers: 1,
+        table,
+        spd: Arc::new(ArcSwap::from_pointee(spd(&config))),
+        next_hops: Arc::new(ArcSwap::from_pointee(everywhere())),
+        resolve: Arc::new(ResolveRequests::default()),
+        counters: Arc::clone(&counters),
+        rings: Rings::new(1),
+        tap: Arc::new(Tap::default()),
+        crypto: backend(&config),
+        batch: config.workers.batch,
+        clock: monotonic_ns,
+    };
+    let ours = config.outer.addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    let reader = File::open(input).map(BufReader::new).map_err(io_error("open", input))?;
+    let writer = File::create(output).map(BufWriter::new).map_err(io_error("create", output))?;
+    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?);
+    while !worker.io().ended() {
+        worker.turn();
+    }
+    let (summary, mut writer) = worker.into_io().finish()?;
+    writer.flush().map_err(io_error("write", output))?;
+    println!(
+        "{} packets read, {} too long and left out, {} written",
+        summary.read, summary.oversized, summary.written
+    );
+    report(&counters);
+    Ok(())
+}
+
+fn report(counters: &WorkerCounters) {
+    for side in Side::ALL {
+        let (received, sent) = (counters.side(side).received.get(), counters.side(side).sent.get());
+        println!("{}: {received} received, {sent} sent", side.name());
+    }
+    for reason in DropReason::ALL {
+        let dropped = counters.dropped(*reason);
+        if dropped > 0 {
+            println!("dropped {dropped}: {} ({})", reason.name(), reason.sentence());
+        }
+    }
+}
+
+/// Next hops for a gateway without interfaces: everything leaves towards one neighbour per side.
+fn everywhere() -> NextHops {
+    let side = |last: u8| {
+        let router = IpAddr::from([192, 0, 2, last]);
+        let all = Prefix::new(IpAddr::from([0, 0, 0, 0]), 0).map(|all| (all, Via::Router(router)));
+        let neighbours = [(router, Mac([2, 0, 0, 0, 0, last]))].into_iter().collect();
+        SideHops::new(Mac([2, 0, 0, 0, 1, last]), 1500, all.into_iter().collect(), neighbours)
+    };
+    NextHops::new(side(1), side(2))
+}
+
+/// A directory that goes when the run ends.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(output: &Path) -> Result<Self, DaemonError> {
+        let name = format!(".baton-replay-{}", std::process::id());
+        let path = output.parent().unwrap_or(Path::new(".")).join(name);
+        std::fs::create_dir(&path).map_err(io_error("create", &path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,253 @@
+//! One worker's sockets behind the I/O trait.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::counters::{IoCounters, add};
+use super::ledger::{Census, Holder};
+use super::pool::{FreeFrames, Pool};
+use super::port::Port;
+use super::system::{self, Buffers};
+use crate::io::{FRAME_SIZE, Frame, HEADROOM, PacketIo, Side};
+
+/// Flushes between two looks at the kernel's drop counters.
+const STATISTICS_PERIOD: u32 = 4096;
+
+/// Ends another worker's [`PacketIo::wait`]: after a frame was put into its hand-over ring, or to stop it.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<WakerState>);
+
+#[derive(Debug)]
+struct WakerState {
+    event: OwnedFd,
+    /// A signal is on its way, so that a busy worker costs its wakers no system calls.
+    signalled: AtomicBool,
+}
+
+impl Waker {
+    pub(super) fn new() -> std::io::Result<Self> {
+        use rustix::event::{EventfdFlags, eventfd};
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self(Arc::new(WakerState { event, signalled: AtomicBool::new(false) })))
+    }
+
+    /// Wakes the worker. What was written before this call is seen by the worker after its wait.
+    pub fn wake(&self) {
+        if !self.0.signalled.swap(true, Ordering::AcqRel) {
+            // Only a full counter could refuse, and then the worker is awake.
+            let _ = rustix::io::write(&self.0.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes the signal back. First the flag: a wake after it writes again, at worst for nothing.
+    fn clear(&self) {
+        self.0.signalled.store(false, Ordering::Release);
+        let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
+    }
+}
+
+/// Where workers that own no sending queue of a side put their frames.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) frames: ArrayQueue<Frame>,
+    pub(super) owner: Waker,
+}
+
+/// How a worker sends on one side.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// By its own port of that number.
+    Port(usize),
+    /// By another worker.
+    Outbox(Arc<Outbox>),
+}
+
+/// One worker's AF_XDP sockets: its share of the queues of both interfaces.
+#[derive(Debug)]
+pub struct AfXdpIo {
+    pub(super) ports: Vec<Port>,
+    pub(super) ways: [Way; 2],
+    /// What other workers want this one to send, per side.
+    pub(super) outboxes: [Option<Arc<Outbox>>; 2],
+    pub(super) frames: FreeFrames,
+    pub(super) pool: Arc<Pool>,
+    pub(super) buffers: Buffers,
+    pub(super) counters: Arc<IoCounters>,
+    pub(super) waker: Waker,
+    poll_set: Vec<libc::pollfd>,
+    outgoing: Vec<Frame>,
+    next_port: usize,
+    flushes: u32,
+}
+
+/// The parts of a worker that [`AfXdpIo::new`] puts together.
+pub(super) struct Parts {
+    pub(super) ports: Vec<Port>,
+    pub(super) ways: [Way; 2],
+    pub(super) outboxes: [Option<Arc<Outbox>>; 2],
+    pub(super) frames: FreeFrames,
+    pub(super) pool: Arc<Pool>,
+    pub(super) buffers: Buffers,
+    pub(super) waker: Waker,
+}
+
+impl AfXdpIo {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { ports, ways, outboxes, frames, pool, buffers, waker } = parts;
+        let sockets = ports.iter().map(|port| port.rings.raw_fd());
+        let poll_set = std::iter::once(waker.0.event.as_raw_fd())
+            .chain(sockets)
+            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+            .collect();
+        Self {
+            ports,
+            ways,
+            outboxes,
+            frames,
+            pool,
+            buffers,
+            counters: Arc::default(),
+            waker,
+            poll_set,
+            outgoing: Vec::with_capacity(64),
+            next_port: 0,
+            flushes: 0,
+        }
+    }
+
+    /// The sockets to be registered in the XSK map: side, queue, file descriptor.
+    pub fn sockets(&self) -> impl Iterator<Item = (Side, u32, BorrowedFd<'_>)> {
+        self.ports.iter().map(|port| (port.side, port.queue, port.rings.fd()))
+    }
+
+    /// A handle by which other threads end this worker's [`PacketIo::wait`].
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// This worker's counters, readable while it runs.
+    pub fn counters(&self) -> Arc<IoCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Where the frames of all workers are; `None` in release builds, which do not keep account.
+    pub fn census(&self) -> Option<Census> {
+        self.pool.census()
+    }
+
+    /// Reads the kernel's drop counters into [`AfXdpIo::counters`].
+    pub fn refresh_counters(&self) {
+        for side in Side::ALL {
+            let drops =
+                self.ports.iter().filter(|port| port.side == side).map(|port| port.rings.kernel_drops());
+            let sum = drops
+                .flatten()
+                .fold([0; 3], |sum, port| [sum[0] + port[0], sum[1] + port[1], sum[2] + port[2]]);
+            let counters = self.counters.side(side);
+            counters.receive_ring_full.store(sum[0], Ordering::Relaxed);
+            counters.fill_ring_empty.store(sum[1], Ordering::Relaxed);
+            counters.receive_dropped.store(sum[2], Ordering::Relaxed);
+        }
+    }
+
+    /// Sends what other workers left here.
+    fn empty_outboxes(&mut self) {
+        for side in Side::ALL {
+            let (Some(outbox), Way::Port(port)) = (&self.outboxes[side.index()], &self.ways[side.index()])
+            else {
+                continue;
+            };
+            let room = self.outgoing.capacity();
+            self.outgoing.extend(std::iter::from_fn(|| outbox.frames.pop()).take(room));
+            let counters = self.counters.side(side);
+            self.ports[*port].transmit(&mut self.outgoing, &mut self.frames, counters);
+        }
+    }
+
+    /// Whether this worker has work that no descriptor would announce.
+    fn has_work(&self) -> bool {
+        self.outboxes.iter().flatten().any(|outbox| !outbox.frames.is_empty())
+    }
+}
+
+impl PacketIo for AfXdpIo {
+    fn receive(&mut self, side: Side, batch: &mut Vec<Frame>) -> usize {
+        // Another port comes first each time, so that a full queue does not starve the others.
+        self.next_port = self.next_port.wrapping_add(1);
+        let count = self.ports.len();
+        let mut received = 0;
+        for offset in 0..count {
+            let port = &mut self.ports[(self.next_port + offset) % count];
+            if port.side == side {
+                received += port.receive(batch, &self.frames);
+            }
+        }
+        add(&self.counters.side(side).received, received as u64);
+        received
+    }
+
+    fn buffer(&mut self, frame: &Frame) -> &mut [u8] {
+        self.buffers.get(frame)
+    }
+
+    fn transmit(&mut self, side: Side, frames: &mut Vec<Frame>) {
+        let counters = self.counters.side(side);
+        match &self.ways[side.index()] {
+            Way::Port(port) => self.ports[*port].transmit(frames, &mut self.frames, counters),
+            Way::Outbox(outbox) => {
+                for frame in frames.drain(..) {
+                    if let Err(frame) = outbox.frames.push(frame) {
+                        add(&counters.transmit_ring_full, 1);
+                        self.frames.release(&frame);
+                    }
+                }
+                outbox.owner.wake();
+            }
+        }
+    }
+
+    fn allocate(&mut self) -> Option<Frame> {
+        let mut number = [0];
+        if self.frames.take(&mut number, Holder::User) == 0 {
+            return None;
+        }
+        let index = u64::from(number[0]) * FRAME_SIZE as u64;
+        Some(Frame { index, start: HEADROOM as u32, length: 0, side: Side::Inner })
+    }
+
+    fn release(&mut self, frame: Frame) {
+        self.frames.release(&frame);
+    }
+
+    fn flush(&mut self) {
+        self.empty_outboxes();
+        for port in &mut self.ports {
+            port.flush(&mut self.frames, self.counters.side(port.side));
+        }
+        self.flushes = self.flushes.wrapping_add(1);
+        if self.flushes.is_multiple_of(STATISTICS_PERIOD) {
+            self.refresh_counters();
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        // Packets that the kernel would not take yet are tried again soon: no descriptor tells when.
+        let blocked = self.ports.iter().any(Port::is_blocked);
+        let timeout = if blocked { timeout.min(Duration::from_millis(1)) } else { timeout };
+        if !self.has_work() {
+            system::poll(&mut self.poll_set, timeout);
+        }
+        self.waker.clear();
+        self.refresh_counters();
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+}

@@ -1,0 +1,244 @@
+//! Which segment a packet belongs to and who gets it: the XDP filter's rules as a pure function.
+//!
+//! [`classify`] is the twin of `ebpf/baton.bpf.c`, whose head comment holds the table of verdicts and the
+//! reasons. A test runs the loaded program against it on random packets. Userspace uses [`segment_of`] to tell
+//! an operator which segment a peer has.
+
+mod hash;
+mod packet;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::io::Side;
+use crate::prefix::PrefixTable;
+use crate::xdp::Verdict;
+
+pub use hash::{HashMode, UnknownHashMode, segment_of};
+use packet::{Fragment, Packet, Parsed, be16, be32};
+
+const ICMP: u8 = 1;
+const UDP: u8 = 17;
+const ESP: u8 = 50;
+const ICMPV6: u8 = 58;
+const IKE_PORT: u16 = 500;
+const NAT_T_PORT: u16 = 4500;
+
+/// An SPI that an override can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Spi {
+    /// Of an inbound ESP SA (RFC 4303 section 2.1).
+    Esp(u32),
+    /// Our half of an IKE SA's pair (RFC 7296 section 3.1).
+    Ike(u64),
+}
+
+impl Spi {
+    /// The segment that its top octet names.
+    pub const fn segment(self) -> u8 {
+        match self {
+            Self::Esp(spi) => (spi >> 24) as u8,
+            Self::Ike(spi) => (spi >> 56) as u8,
+        }
+    }
+}
+
+/// Everything that the filter knows on one side.
+#[derive(Clone, Debug)]
+pub struct SteeringView {
+    /// The side whose entry point is meant.
+    pub side: Side,
+    /// Hash for packets without an SPI of ours.
+    pub mode: HashMode,
+    /// Its seed.
+    pub seed: u32,
+    /// Bit `segment & 63` of word `segment >> 6`: owned by this node.
+    pub owned: [u64; 4],
+    /// SPIs whose top octet is not their segment.
+    pub overrides: HashMap<Spi, u8>,
+    /// Our own addresses on this side.
+    pub addresses: HashSet<IpAddr>,
+    /// Protected destinations and their segments.
+    pub prefixes: PrefixTable<u8>,
+    /// Whether an AF_XDP socket stands behind the queue.
+    pub socket: bool,
+}
+
+/// Where a packet goes, and the segment that decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The counter under which the packet falls.
+    pub verdict: Verdict,
+    /// Its segment, where the rules needed one.
+    pub segment: Option<u8>,
+}
+
+/// The verdict for one Ethernet frame.
+pub fn classify(frame: &[u8], view: &SteeringView) -> Decision {
+    let mut decision = match view.side {
+        Side::Outer => outer(frame, view),
+        Side::Inner => inner(frame, view),
+    };
+    if decision.verdict.action() == crate::xdp::Action::Socket && !view.socket {
+        decision.verdict = Verdict::NoSocket;
+    }
+    decision
+}
+
+fn plain(verdict: Verdict) -> Decision {
+    Decision { verdict, segment: None }
+}
+
+fn refused(parsed: &Parsed<'_>) -> Option<Decision> {
+    match parsed {
+        Parsed::Ip(_) => None,
+        Parsed::NotIp => Some(plain(Verdict::NotIp)),
+        Parsed::MalformedEthernet => Some(plain(Verdict::MalformedEthernet)),
+        Parsed::MalformedIp => Some(plain(Verdict::MalformedIp)),
+        Parsed::TooManyHeaders => Some(plain(Verdict::ExtensionHeaders)),
+    }
+}
+
+impl SteeringView {
+    fn by_owner(&self, segment: u8, ours: Verdict, theirs: Verdict) -> Decision {
+        let owned = self.owned[usize::from(segment >> 6)] >> (segment & 63) & 1 == 1;
+        Decision { verdict: if owned { ours } else { theirs }, segment: Some(segment) }
+    }
+
+    fn spi_segment(&self, spi: Spi) -> u8 {
+        self.overrides.get(&spi).copied().unwrap_or(spi.segment())
+    }
+}
+
+fn outer(frame: &[u8], view: &SteeringView) -> Decision {
+    let parsed = packet::parse(frame);
+    if let Some(decision) = refused(&parsed) {
+        return decision;
+    }
+    let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
+    if !view.addresses.contains(&packet.destination) {
+        return plain(Verdict::NotOurs);
+    }
+    let parsed = packet.without_extension_headers();
+    if let Some(decision) = refused(&parsed) {
+        return decision;
+    }
+    let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
+    to_us(&packet, view)
+}
+
+fn to_us(packet: &Packet<'_>, view: &SteeringView) -> Decision {
+    let v4 = packet.destination.is_ipv4();
+    match packet.protocol {
+        ESP if packet.fragment == Fragment::Later => plain(Verdict::EspFragment),
+        _ if packet.fragment == Fragment::Later => plain(Verdict::Fragment),
+        ESP => esp(packet.payload, view, Verdict::EspOwned, Verdict::EspForeign),
+        UDP => udp(packet, view),
+        ICMP if v4 => icmp(packet.payload, |kind| matches!(kind, 3 | 11 | 12), quotes_esp4),
+        ICMPV6 if !v4 => icmp(packet.payload, |kind| matches!(kind, 1..=4), quotes_esp6),
+        _ => plain(Verdict::Local),
+    }
+}
+
+fn esp(payload: &[u8], view: &SteeringView, ours: Verdict, theirs: Verdict) -> Decision {
+    let Some(header) = payload.first_chunk::<8>() else { return plain(Verdict::MalformedEsp) };
+    view.by_owner(view.spi_segment(Spi::Esp(be32(header, 0))), ours, theirs)
+}
+
+fn udp(packet: &Packet<'_>, view: &SteeringView) -> Decision {
+    let Some(header) = packet.payload.first_chunk::<8>() else { return plain(Verdict::MalformedUdp) };
+    let ports = (be16(header, 0), be16(header, 2));
+    if !matches!(ports.1, IKE_PORT | NAT_T_PORT) {
+        return plain(Verdict::Local);
+    }
+    let length = usize::from(be16(header, 4));
+    let datagram = match packet.payload.get(..length) {
+        Some(datagram) => datagram,
+        // The first fragment of a datagram that is longer than it.
+        None if packet.fragment == Fragment::First => packet.payload,
+        None => return plain(Verdict::MalformedUdp),
+    };
+    let Some(content) = datagram.get(8..) else { return plain(Verdict::MalformedUdp) };
+    if ports.1 == IKE_PORT {
+        return ike(content, packet.source, ports, view);
+    }
+    // RFC 3948 sections 2.2 and 2.3.
+    match content {
+        [0xff] => plain(Verdict::NatKeepalive),
+        [0, 0, 0, 0, message @ ..] => ike(message, packet.source, ports, view),
+        [_, _, _, _, ..] => esp(content, view, Verdict::UdpEspOwned, Verdict::UdpEspForeign),
+        _ => plain(Verdict::MalformedUdp),
+    }
+}
+
+fn ike(message: &[u8], source: IpAddr, ports: (u16, u16), view: &SteeringView) -> Decision {
+    let Some(header) = message.first_chunk::<28>() else { return plain(Verdict::MalformedIke) };
+    let spi = |at| u64::from(be32(header, at)) << 32 | u64::from(be32(header, at + 4));
+    let version_2 = header[17] >> 4 == 2;
+    if version_2 && spi(0) == 0 {
+        return plain(Verdict::MalformedIke);
+    }
+    let from_initiator = header[19] & 0x08 != 0;
+    let ours = match (version_2, from_initiator) {
+        (false, _) => 0,
+        (true, true) => spi(8),
+        (true, false) => spi(0),
+    };
+    let segment = match ours {
+        0 => segment_of(source, ports.0, ports.1, view.mode, view.seed),
+        spi => view.spi_segment(Spi::Ike(spi)),
+    };
+    view.by_owner(segment, Verdict::IkeOwned, Verdict::IkeForeign)
+}
+
+fn icmp(message: &[u8], is_error: impl Fn(u8) -> bool, quotes_esp: impl Fn(&[u8]) -> bool) -> Decision {
+    let about_esp = message.get(8..).is_some_and(|quoted| is_error(message[0]) && quotes_esp(quoted));
+    plain(if about_esp { Verdict::IcmpEsp } else { Verdict::Local })
+}
+
+fn quotes_esp4(quoted: &[u8]) -> bool {
+    let Some(header) = quoted.first_chunk::<20>() else { return false };
+    let length = usize::from(header[0] & 0x0f) * 4;
+    let later_fragment = be16(header, 6) & 0x1fff != 0;
+    header[0] >> 4 == 4
+        && length >= 20
+        && match header[9] {
+            ESP => true,
+            UDP => !later_fragment && quoted.get(length..).is_some_and(quotes_udp_esp),
+            _ => false,
+        }
+}
+
+fn quotes_esp6(quoted: &[u8]) -> bool {
+    let Some((header, payload)) = quoted.split_first_chunk::<40>() else { return false };
+    header[0] >> 4 == 6 && (header[6] == ESP || header[6] == UDP && quotes_udp_esp(payload))
+}
+
+fn quotes_udp_esp(quoted: &[u8]) -> bool {
+    quoted.first_chunk::<12>().is_some_and(|head| be16(head, 0) == NAT_T_PORT && be32(head, 8) != 0)
+}
+
+fn inner(frame: &[u8], view: &SteeringView) -> Decision {
+    let parsed = packet::parse(frame);
+    if let Some(decision) = refused(&parsed) {
+        return decision;
+    }
+    let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
+    if is_multicast(packet.destination) {
+        return plain(Verdict::Multicast);
+    }
+    if view.addresses.contains(&packet.destination) {
+        return plain(Verdict::Local);
+    }
+    match view.prefixes.lookup(packet.destination) {
+        Some(segment) => view.by_owner(*segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign),
+        None => plain(Verdict::NoPolicy),
+    }
+}
+
+fn is_multicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+    }
+}

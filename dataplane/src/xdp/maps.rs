@@ -1,0 +1,273 @@
+//! The filter's maps, typed: keys and values as `ebpf/maps.h` lays them out.
+//!
+//! All of them are plain octets or words, so aya's `Pod` of arrays suffices and nothing here is unsafe.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+
+use super::error::XdpError;
+use super::shared;
+use super::verdicts::Verdict;
+use crate::io::Side;
+use crate::prefix::Prefix;
+use crate::steering::{Decision, HashMode, Spi};
+
+/// All pinned maps. The config map comes last: without it the others are leftovers.
+pub(super) const PINNED: [&str; 8] =
+    ["owned", "overrides", "addresses", "prefixes", "outer_sockets", "inner_sockets", "verdicts", CONFIG];
+
+/// Holds the layout number.
+pub(super) const CONFIG: &str = "config";
+
+/// `struct address`: family, then four words in network order.
+type AddressKey = [u8; 20];
+/// `struct local_key`: side, then an address.
+type LocalKey = [u8; 24];
+/// `struct override_key`: kind, high and low word of the SPI.
+type OverrideKey = [u32; 3];
+
+/// The filter's knowledge, as userspace sees it.
+pub struct FilterMaps {
+    config: Array<MapData, u32>,
+    owned: Array<MapData, [u64; 4]>,
+    overrides: HashMap<MapData, OverrideKey, u32>,
+    addresses: HashMap<MapData, LocalKey, u32>,
+    prefixes: LpmTrie<MapData, AddressKey, u32>,
+    sockets: [XskMap<MapData>; 2],
+    verdicts: PerCpuArray<MapData, u64>,
+    trace: Array<MapData, [u32; 2]>,
+}
+
+impl fmt::Debug for FilterMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilterMaps").finish_non_exhaustive()
+    }
+}
+
+fn take<T>(object: &mut Ebpf, name: &'static str) -> Result<T, XdpError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = object.take_map(name).ok_or_else(|| XdpError::Load(format!("it has no map `{name}`")))?;
+    T::try_from(map).map_err(|error| XdpError::map(name, "opened", &error))
+}
+
+impl FilterMaps {
+    pub(super) fn of(object: &mut Ebpf) -> Result<Self, XdpError> {
+        Ok(Self {
+            config: take(object, CONFIG)?,
+            owned: take(object, "owned")?,
+            overrides: take(object, "overrides")?,
+            addresses: take(object, "addresses")?,
+            prefixes: take(object, "prefixes")?,
+            sockets: [take(object, "outer_sockets")?, take(object, "inner_sockets")?],
+            verdicts: take(object, "verdicts")?,
+            trace: take(object, "trace")?,
+        })
+    }
+
+    pub(super) fn config(&self, key: u32) -> Result<u32, XdpError> {
+        self.config.get(&key, 0).map_err(|error| XdpError::map(CONFIG, "read", &error))
+    }
+
+    pub(super) fn set_config(&mut self, key: u32, value: u32) -> Result<(), XdpError> {
+        self.config.set(key, value, 0).map_err(|error| XdpError::map(CONFIG, "changed", &error))
+    }
+
+    /// How the filter hashes packets that have no SPI of ours.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses.
+    pub fn set_hash(&mut self, mode: HashMode, seed: u32) -> Result<(), XdpError> {
+        let mode = match mode {
+            HashMode::SourceIp => shared::HASH_SOURCE_IP,
+            HashMode::SourceIpSourcePort => shared::HASH_SOURCE_IP_SOURCE_PORT,
+            HashMode::SourceIpSourcePortDestinationPort => {
+                shared::HASH_SOURCE_IP_SOURCE_PORT_DESTINATION_PORT
+            }
+        };
+        self.set_config(shared::CONFIG_HASH_SEED, seed)?;
+        self.set_config(shared::CONFIG_HASH_MODE, mode)
+    }
+
+    /// The segments that this node handles: bit `segment & 63` of word `segment >> 6`.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses.
+    pub fn owned(&self) -> Result<[u64; 4], XdpError> {
+        let active = self.config(shared::CONFIG_ACTIVE)? & 1;
+        self.owned.get(&active, 0).map_err(|error| XdpError::map("owned", "read", &error))
+    }
+
+    /// Changes the ownership at one instant: the idle bitmap is filled, then the index flips. A packet that is
+    /// being looked at meanwhile may still see the old one.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses; the old ownership then stands.
+    pub fn set_owned(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {
+        let idle = (self.config(shared::CONFIG_ACTIVE)? & 1) ^ 1;
+        self.owned.set(idle, owned, 0).map_err(|error| XdpError::map("owned", "changed", &error))?;
+        self.set_config(shared::CONFIG_ACTIVE, idle)
+    }
+
+    /// Puts an SPI in a segment that its top octet does not name; `None` takes that back.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the map is full or the kernel refuses.
+    pub fn set_override(&mut self, spi: Spi, segment: Option<u8>) -> Result<(), XdpError> {
+        let key = override_key(spi);
+        let result = match segment {
+            Some(segment) => self.overrides.insert(key, u32::from(segment), 0),
+            None => absent_is_fine(self.overrides.remove(&key)),
+        };
+        result.map_err(|error| XdpError::map("overrides", "changed", &error))
+    }
+
+    /// Replaces our own addresses on `side`. New ones come before old ones go.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the map is full or the kernel refuses.
+    pub fn set_addresses(&mut self, side: Side, addresses: &[IpAddr]) -> Result<(), XdpError> {
+        let wanted: HashSet<LocalKey> = addresses.iter().map(|address| local_key(side, *address)).collect();
+        self.replace_addresses(side, &wanted).map_err(|error| XdpError::map("addresses", "changed", &error))
+    }
+
+    fn replace_addresses(&mut self, side: Side, wanted: &HashSet<LocalKey>) -> Result<(), MapError> {
+        for key in wanted {
+            self.addresses.insert(key, 1, 0)?;
+        }
+        let present = self.addresses.keys().collect::<Result<Vec<_>, _>>()?;
+        let same_side = |key: &&LocalKey| key[..4] == side_word(side);
+        for key in present.iter().filter(same_side).filter(|key| !wanted.contains(*key)) {
+            absent_is_fine(self.addresses.remove(key))?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the protected destinations and their segments. New ones come before old ones go; what has no
+    /// entry is dropped, so nothing is open meanwhile.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the map is full or the kernel refuses.
+    pub fn set_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), XdpError> {
+        self.replace_prefixes(prefixes).map_err(|error| XdpError::map("prefixes", "changed", &error))
+    }
+
+    fn replace_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), MapError> {
+        let mut wanted = HashSet::new();
+        for (prefix, segment) in prefixes {
+            let (length, data) = prefix_key(*prefix);
+            self.prefixes.insert(&Key::new(length, data), u32::from(*segment), 0)?;
+            wanted.insert((length, data));
+        }
+        let present = self.prefixes.keys().collect::<Result<Vec<_>, _>>()?;
+        for key in present.iter().filter(|key| !wanted.contains(&(key.prefix_len(), key.data()))) {
+            absent_is_fine(self.prefixes.remove(key))?;
+        }
+        Ok(())
+    }
+
+    /// Sends owned packets that arrive on receive queue `queue` of `side` to an AF_XDP socket bound to it.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the queue number is too high or `socket` is not an AF_XDP socket with a receive ring.
+    pub fn register_socket(&mut self, side: Side, queue: u32, socket: impl AsRawFd) -> Result<(), XdpError> {
+        self.sockets[side.index()]
+            .set(queue, socket, 0)
+            .map_err(|error| XdpError::map(sockets_name(side), "changed", &error))
+    }
+
+    /// Takes the socket of a queue away: owned packets are dropped again.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses.
+    pub fn unregister_socket(&mut self, side: Side, queue: u32) -> Result<(), XdpError> {
+        absent_is_fine(self.sockets[side.index()].unset(queue))
+            .map_err(|error| XdpError::map(sockets_name(side), "changed", &error))
+    }
+
+    /// Packets by side and verdict since the maps were made, of all CPUs; only verdicts that occur on the side.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses.
+    pub fn verdicts(&self) -> Result<Vec<(Side, &'static str, u64)>, XdpError> {
+        let pairs = Side::ALL.into_iter().flat_map(|side| Verdict::all().map(move |verdict| (side, verdict)));
+        pairs
+            .filter(|(side, verdict)| verdict.occurs_on(*side))
+            .map(|(side, verdict)| Ok((side, verdict.name(), self.packets(side, verdict)?)))
+            .collect()
+    }
+
+    fn packets(&self, side: Side, verdict: Verdict) -> Result<u64, XdpError> {
+        let key = side.index() as u32 * shared::VERDICTS_PER_SIDE + verdict.index();
+        let values = self.verdicts.get(&key, 0).map_err(|error| XdpError::map("verdicts", "read", &error))?;
+        Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
+    }
+
+    /// The fate of the last packet of a program that was loaded for tracing.
+    pub(super) fn traced(&self) -> Result<Option<Decision>, XdpError> {
+        let [verdict, segment] =
+            self.trace.get(&0, 0).map_err(|error| XdpError::map("trace", "read", &error))?;
+        Ok(Verdict::from_index(verdict)
+            .map(|verdict| Decision { verdict, segment: u8::try_from(segment).ok() }))
+    }
+}
+
+fn sockets_name(side: Side) -> &'static str {
+    match side {
+        Side::Outer => "outer_sockets",
+        Side::Inner => "inner_sockets",
+    }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(error) if super::error::os_error(&error) == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+fn override_key(spi: Spi) -> OverrideKey {
+    match spi {
+        Spi::Esp(spi) => [shared::OVERRIDE_ESP, 0, spi],
+        Spi::Ike(spi) => [shared::OVERRIDE_IKE, (spi >> 32) as u32, spi as u32],
+    }
+}
+
+fn side_word(side: Side) -> [u8; 4] {
+    let number = match side {
+        Side::Outer => shared::SIDE_OUTER,
+        Side::Inner => shared::SIDE_INNER,
+    };
+    number.to_ne_bytes()
+}
+
+fn address_key(address: IpAddr) -> AddressKey {
+    let mut key = AddressKey::default();
+    let family = if address.is_ipv4() { shared::FAMILY_IPV4 } else { shared::FAMILY_IPV6 };
+    key[..4].copy_from_slice(&family.to_ne_bytes());
+    match address {
+        IpAddr::V4(address) => key[4..8].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => key[4..].copy_from_slice(&address.octets()),
+    }
+    key
+}
+
+fn local_key(side: Side, address: IpAddr) -> LocalKey {
+    let mut key = LocalKey::default();
+    key[..4].copy_from_slice(&side_word(side));
+    key[4..].copy_from_slice(&address_key(address));
+    key
+}
+
+/// The family's 32 bits always match exactly.
+fn prefix_key(prefix: Prefix) -> (u32, AddressKey) {
+    (32 + u32::from(prefix.length()), address_key(prefix.address()))
+}

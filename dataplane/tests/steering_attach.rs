@@ -1,0 +1,368 @@
+//! The XDP filter's life: installing, dying, taking over, failing, uninstalling. On veth, with real traffic.
+
+mod steering_support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use aya::maps::{Array, Map, MapData};
+use aya::programs::links::{FdLink, PinnedLink};
+use baton_dataplane::io::Side;
+use baton_dataplane::xdp::{AttachMode, Attachment, XdpError, XdpOptions};
+use steering_support::namespaces::Lab;
+use steering_support::{bits, prefix, privileged};
+
+/// The segment of the lab's tunnel.
+const SEGMENT: u8 = 42;
+const SPI: u32 = 0x2a00_0001;
+
+/// Names the lab to a child process that plays the data plane.
+const CHILD: &str = "BATON_STEERING_CHILD";
+
+fn install(lab: &Lab) -> Result<Attachment, XdpError> {
+    install_with(lab, &lab.options())
+}
+
+fn install_with(lab: &Lab, options: &XdpOptions) -> Result<Attachment, XdpError> {
+    lab.within("gw", || Attachment::install(options))
+}
+
+/// As a data plane would: it owns the segment and knows the protected prefix, but its sockets are not open yet.
+fn protect(lab: &Lab) -> Attachment {
+    let mut attachment = install(lab).unwrap_or_else(|error| panic!("{error}"));
+    attachment.set_owned(bits([SEGMENT])).unwrap();
+    attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
+    attachment
+}
+
+fn count(attachment: &Attachment, side: Side, name: &str) -> u64 {
+    let verdicts = attachment.verdicts().unwrap();
+    verdicts.into_iter().find(|verdict| verdict.0 == side && verdict.1 == name).unwrap().2
+}
+
+/// (link, program) numbers of a pinned link.
+fn numbers(pins: &Path, side: Side) -> (u32, u32) {
+    let link = PinnedLink::from_pin(pins.join(format!("{}_link", side.name()))).unwrap();
+    let info = FdLink::from(link).info().unwrap();
+    (info.id(), info.program_id())
+}
+
+/// The kernel detaches a little after a pin was removed by hand.
+fn loses_xdp(lab: &Lab, interface: &str) -> bool {
+    (0..200).any(|_| {
+        thread::sleep(std::time::Duration::from_millis(5));
+        !has_xdp(lab, interface)
+    })
+}
+
+fn has_xdp(lab: &Lab, interface: &str) -> bool {
+    let output = Command::new("nsenter")
+        .args([&lab.network("gw"), "ip", "-d", "link", "show", "dev", interface])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
+}
+
+fn pins_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn i7_without_a_socket_owned_esp_and_plaintext_are_dropped() {
+    if !privileged("i7_without_a_socket_owned_esp_and_plaintext_are_dropped") {
+        return;
+    }
+    let lab = Lab::new();
+    let (plain, esp) = (lab.listener(), lab.esp_listener());
+    // The lab can show a leak: without the filter the kernel forwards plaintext and takes ESP.
+    assert!(lab.leaks(&plain) && lab.esp_passes(&esp, SPI));
+    let attachment = protect(&lab);
+    assert_eq!(Side::ALL.map(|side| attachment.mode(side)), [AttachMode::Native; 2]);
+    lab.ip_in("wan", &["neigh", "flush", "all"]);
+    assert!(!lab.leaks(&plain), "plaintext passed");
+    assert!(!lab.esp_passes(&esp, SPI), "owned ESP passed");
+    assert!(!lab.esp_passes(&esp, 0x7700_0001), "foreign ESP passed");
+    for side in Side::ALL {
+        assert!(count(&attachment, side, "no-socket") > 0, "{side:?}");
+    }
+    assert!(count(&attachment, Side::Outer, "esp-foreign") > 0);
+    // The wan host asked for our MAC address again: ARP passes.
+    assert!(count(&attachment, Side::Outer, "not-ip") > 0);
+}
+
+#[test]
+fn i7_the_filter_outlives_a_killed_process_and_is_taken_over() {
+    if !privileged("i7_the_filter_outlives_a_killed_process_and_is_taken_over") {
+        return;
+    }
+    let lab = Lab::new();
+    let plain = lab.listener();
+    let mut child = Command::new("nsenter")
+        .arg(lab.network("gw"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_protects", "--ignored", "--nocapture"])
+        .env(CHILD, lab.pin_directory())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    assert!(output.lines().map_while(Result::ok).any(|line| line.contains("protecting")), "the child failed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let pins = lab.pin_directory();
+    let before = Side::ALL.map(|side| numbers(&pins, side));
+    assert!(!lab.leaks(&plain), "plaintext passed after kill -9");
+
+    let mut attachment = install(&lab).unwrap_or_else(|error| panic!("{error}"));
+    let after = Side::ALL.map(|side| numbers(&pins, side));
+    for (before, after) in before.into_iter().zip(after) {
+        assert_eq!(before.0, after.0, "the link is another one");
+        assert_ne!(before.1, after.1, "the program was not swapped");
+    }
+    assert_eq!(attachment.owned().unwrap(), bits([SEGMENT]), "ownership was lost");
+    assert!(count(&attachment, Side::Inner, "no-socket") > 0, "counters were lost");
+    assert!(!lab.leaks(&plain), "plaintext passed after the take-over");
+    attachment.set_owned(bits([SEGMENT + 1])).unwrap();
+    assert_eq!(attachment.owned().unwrap(), bits([SEGMENT + 1]));
+}
+
+/// Not a test of its own: the process that the test above kills.
+#[test]
+#[ignore = "runs as the child of another test"]
+fn child_that_protects() {
+    let Ok(pins) = std::env::var(CHILD) else { return };
+    let options = XdpOptions {
+        outer: "wan0".to_owned(),
+        inner: "lan0".to_owned(),
+        pin_directory: pins.into(),
+        hash_mode: baton_dataplane::steering::HashMode::SourceIp,
+        hash_seed: 0,
+        outer_addresses: vec!["203.0.113.2".parse().unwrap()],
+        inner_addresses: vec!["10.2.0.1".parse().unwrap()],
+    };
+    let mut attachment = Attachment::install(&options).unwrap_or_else(|error| panic!("{error}"));
+    attachment.set_owned(bits([SEGMENT])).unwrap();
+    attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
+    println!("protecting");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn i7_plaintext_never_passes_while_filters_take_over_from_each_other() {
+    if !privileged("i7_plaintext_never_passes_while_filters_take_over_from_each_other") {
+        return;
+    }
+    let lab = Lab::new();
+    let plain = lab.listener();
+    let mut attachment = protect(&lab);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                lab.send_plaintext(100);
+            }
+        });
+        for _ in 0..20 {
+            attachment = install(&lab).unwrap_or_else(|error| panic!("{error}"));
+            // All prefixes are replaced and put back: what has no entry meanwhile is dropped.
+            attachment.set_inner_prefixes(&[(prefix("10.9.0.0/16"), SEGMENT)]).unwrap();
+            attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+    });
+    assert!(count(&attachment, Side::Inner, "no-socket") > 100);
+    assert!(plain.recv(&mut [0; 64]).is_err(), "plaintext passed");
+}
+
+#[test]
+fn uninstall_removes_everything_and_only_that_does() {
+    if !privileged("uninstall_removes_everything_and_only_that_does") {
+        return;
+    }
+    let lab = Lab::new();
+    let plain = lab.listener();
+    drop(protect(&lab));
+    assert!(has_xdp(&lab, "wan0") && has_xdp(&lab, "lan0"));
+    assert!(!lab.leaks(&plain), "plaintext passed after a drop");
+    Attachment::uninstall(&lab.pin_directory()).unwrap();
+    assert!(!lab.pin_directory().exists());
+    assert!(!has_xdp(&lab, "wan0") && !has_xdp(&lab, "lan0"));
+    assert!(lab.leaks(&plain), "the filter is gone, but traffic is not forwarded");
+    Attachment::uninstall(&lab.pin_directory()).unwrap();
+}
+
+#[test]
+fn a_failed_installation_leaves_nothing() {
+    if !privileged("a_failed_installation_leaves_nothing") {
+        return;
+    }
+    let lab = Lab::new();
+    let refused = |change: &dyn Fn(&mut XdpOptions)| {
+        let mut options = lab.options();
+        change(&mut options);
+        install_with(&lab, &options).unwrap_err()
+    };
+    let missing = refused(&|options| options.inner = "lan9".to_owned());
+    assert!(matches!(missing, XdpError::NoInterface { side: Side::Inner, .. }), "{missing}");
+    let same = refused(&|options| options.inner = "wan0".to_owned());
+    assert!(matches!(same, XdpError::OneInterface(_)), "{same}");
+    assert!(!lab.pin_directory().exists());
+
+    // Somebody else is on the outer interface; the inner one is free and comes first.
+    let other = lab.pin_directory().with_file_name("other");
+    lab.connect("lan", "lan1", "10.3.0.1/24", "10.3.0.9/24");
+    let theirs = XdpOptions { inner: "lan1".to_owned(), pin_directory: other.clone(), ..lab.options() };
+    install_with(&lab, &theirs).unwrap_or_else(|error| panic!("{error}"));
+    let busy = install(&lab).unwrap_err();
+    assert!(matches!(&busy, XdpError::Busy { interface, .. } if interface == "wan0"), "{busy}");
+    assert!(busy.to_string().contains("ip link set dev wan0 xdp off"), "{busy}");
+    assert!(!has_xdp(&lab, "lan0"), "the inner side stayed attached");
+    assert!(pins_in(&lab.pin_directory()).is_empty(), "{:?}", pins_in(&lab.pin_directory()));
+    assert!(has_xdp(&lab, "wan0") && has_xdp(&lab, "lan1"), "the other filter was harmed");
+    Attachment::uninstall(&other).unwrap();
+}
+
+#[test]
+fn i7_a_refused_take_over_leaves_the_old_filter_in_place() {
+    if !privileged("i7_a_refused_take_over_leaves_the_old_filter_in_place") {
+        return;
+    }
+    let lab = Lab::new();
+    let plain = lab.listener();
+    drop(protect(&lab));
+    let pins = lab.pin_directory();
+    let before = Side::ALL.map(|side| numbers(&pins, side));
+    lab.connect("lan", "lan1", "10.3.0.1/24", "10.3.0.9/24");
+    let moved = install_with(&lab, &XdpOptions { inner: "lan1".to_owned(), ..lab.options() }).unwrap_err();
+    assert!(matches!(moved, XdpError::OtherInterface { side: Side::Inner, .. }), "{moved}");
+
+    set_layout(&pins, 999);
+    let foreign = install(&lab).unwrap_err();
+    assert!(matches!(foreign, XdpError::Layout { found: 999, .. }), "{foreign}");
+    assert!(foreign.to_string().contains("--uninstall"), "{foreign}");
+    set_layout(&pins, 0);
+    let unfinished = install(&lab).unwrap_err();
+    assert!(matches!(unfinished, XdpError::Damaged { .. }), "{unfinished}");
+
+    assert_eq!(before, Side::ALL.map(|side| numbers(&pins, side)));
+    assert!(!has_xdp(&lab, "lan1"));
+    assert!(!lab.leaks(&plain), "plaintext passed after a refusal");
+    Attachment::uninstall(&pins).unwrap();
+}
+
+fn set_layout(pins: &Path, layout: u32) {
+    let map = Map::from_map_data(MapData::from_pin(pins.join("config")).unwrap()).unwrap();
+    Array::<_, u32>::try_from(map).unwrap().set(0, layout, 0).unwrap();
+}
+
+/// What a process killed in the middle of its first installation may leave: maps without the layout's number
+/// and one side attached. The first is cleaned up, the second completed.
+#[test]
+fn a_half_installation_is_cleaned_up_or_completed() {
+    if !privileged("a_half_installation_is_cleaned_up_or_completed") {
+        return;
+    }
+    let lab = Lab::new();
+    let plain = lab.listener();
+    let pins = lab.pin_directory();
+    drop(protect(&lab));
+    fs::remove_file(pins.join("outer_link")).unwrap();
+    assert!(loses_xdp(&lab, "wan0") && has_xdp(&lab, "lan0"));
+    drop(install(&lab).unwrap_or_else(|error| panic!("{error}")));
+    assert!(has_xdp(&lab, "wan0") && has_xdp(&lab, "lan0"));
+
+    for side in Side::ALL {
+        fs::remove_file(pins.join(format!("{}_link", side.name()))).unwrap();
+    }
+    assert!(loses_xdp(&lab, "wan0") && loses_xdp(&lab, "lan0"));
+    set_layout(&pins, 0);
+    fs::remove_file(pins.join("owned")).unwrap();
+    let attachment = protect(&lab);
+    assert_eq!(count(&attachment, Side::Inner, "plaintext-foreign"), 0, "leftover maps were used");
+    assert!(!lab.leaks(&plain));
+}
+
+#[test]
+fn an_interface_that_was_made_anew_is_attached_anew() {
+    if !privileged("an_interface_that_was_made_anew_is_attached_anew") {
+        return;
+    }
+    let lab = Lab::new();
+    drop(protect(&lab));
+    lab.ip_in("gw", &["link", "del", "lan0"]);
+    lab.connect("lan", "lan0", "10.2.0.1/24", "10.2.0.9/24");
+    lab.ip_in("lan", &["route", "add", "default", "via", "10.2.0.1"]);
+    assert!(!has_xdp(&lab, "lan0"));
+    let attachment = install(&lab).unwrap_or_else(|error| panic!("{error}"));
+    assert!(has_xdp(&lab, "lan0"));
+    assert_eq!(attachment.owned().unwrap(), bits([SEGMENT]));
+    assert!(!lab.leaks(&lab.listener()));
+}
+
+#[test]
+fn a_driver_without_xdp_gets_generic_mode_and_keeps_it() {
+    if !privileged("a_driver_without_xdp_gets_generic_mode_and_keeps_it") {
+        return;
+    }
+    let lab = Lab::new();
+    let plain = lab.listener();
+    // A bridge has no native XDP. It takes the wire's place on the inner side.
+    lab.ip_in("gw", &["link", "add", "br0", "type", "bridge"]);
+    lab.ip_in("gw", &["addr", "flush", "dev", "lan0"]);
+    lab.ip_in("gw", &["link", "set", "lan0", "master", "br0"]);
+    lab.ip_in("gw", &["addr", "add", "10.2.0.1/24", "dev", "br0"]);
+    lab.ip_in("gw", &["link", "set", "br0", "up"]);
+    assert!(lab.leaks(&plain));
+    let options = XdpOptions { inner: "br0".to_owned(), ..lab.options() };
+    for _ in 0..2 {
+        let mut attachment = install_with(&lab, &options).unwrap_or_else(|error| panic!("{error}"));
+        attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
+        assert_eq!(attachment.mode(Side::Outer), AttachMode::Native);
+        assert_eq!(attachment.mode(Side::Inner), AttachMode::Generic);
+        assert!(!lab.leaks(&plain));
+        assert!(count(&attachment, Side::Inner, "plaintext-foreign") > 0);
+    }
+}
+
+#[test]
+fn traffic_of_our_own_addresses_passes() {
+    if !privileged("traffic_of_our_own_addresses_passes") {
+        return;
+    }
+    let lab = Lab::new();
+    let _attachment = protect(&lab);
+    for (host, gateway) in [("wan", "203.0.113.2"), ("lan", "10.2.0.1")] {
+        let server = lab.within("gw", || UdpSocket::bind((gateway, 53))).unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+        lab.within(host, || {
+            let client = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+            client.send_to(b"query", (gateway, 53)).unwrap();
+        });
+        assert_eq!(server.recv(&mut [0; 64]).unwrap(), 5, "from the {host} host");
+    }
+}
+
+#[test]
+fn no_bpffs_is_mounted_over_somebodys_files() {
+    if !privileged("no_bpffs_is_mounted_over_somebodys_files") {
+        return;
+    }
+    let lab = Lab::new();
+    let pins = lab.pin_directory();
+    fs::create_dir_all(&pins).unwrap();
+    fs::write(pins.join("letter"), "dear reader").unwrap();
+    let refused = install(&lab).unwrap_err();
+    assert!(matches!(refused, XdpError::PinDirectory { .. }), "{refused}");
+    assert_eq!(fs::read_to_string(pins.join("letter")).unwrap(), "dear reader");
+    assert!(!has_xdp(&lab, "wan0") && !has_xdp(&lab, "lan0"));
+}

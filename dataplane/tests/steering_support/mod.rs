@@ -1,0 +1,119 @@
+//! What the steering tests share.
+
+// Each test binary uses its own part.
+#![allow(dead_code)]
+
+pub mod namespaces;
+pub mod packets;
+pub mod pair;
+pub mod random;
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use baton_dataplane::io::Side;
+use baton_dataplane::prefix::{Prefix, PrefixTable};
+use baton_dataplane::steering::{HashMode, Spi, SteeringView};
+use baton_dataplane::xdp::{DryRun, FilterMaps, XdpError};
+use rustix::net::{AddressFamily, SocketType, socket, sockopt};
+
+/// Whether this process may load BPF programs; says so if not, past the test harness, which swallows what a
+/// passing test prints.
+pub fn privileged(test: &str) -> bool {
+    let reason = match DryRun::load() {
+        _ if !rustix::process::geteuid().is_root() => "loading an XDP program needs root".to_owned(),
+        Err(error @ XdpError::Privilege { .. }) => error.to_string(),
+        _ => return true,
+    };
+    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("stderr");
+    false
+}
+
+pub fn address(text: &str) -> IpAddr {
+    text.parse().expect("a test's address")
+}
+
+pub fn prefix(text: &str) -> Prefix {
+    text.parse().expect("a test's prefix")
+}
+
+/// The ownership of exactly these segments.
+pub fn bits(segments: impl IntoIterator<Item = u8>) -> [u64; 4] {
+    let mut owned = [0; 4];
+    for segment in segments {
+        owned[usize::from(segment >> 6)] |= 1_u64 << (segment & 63);
+    }
+    owned
+}
+
+/// An AF_XDP socket that the kernel accepts in an XSKMAP. It is bound to nothing.
+pub fn af_xdp_socket() -> OwnedFd {
+    let socket = socket(AddressFamily::XDP, SocketType::RAW, None).expect("AF_XDP");
+    sockopt::set_xdp_rx_ring_size(&socket, 64).expect("a receive ring");
+    socket
+}
+
+/// What a filter is told, kept so that its twin can be told the same.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub mode: HashMode,
+    pub seed: u32,
+    pub owned: [u64; 4],
+    pub overrides: HashMap<Spi, u8>,
+    pub outer: Vec<IpAddr>,
+    pub inner: Vec<IpAddr>,
+    pub prefixes: Vec<(Prefix, u8)>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            mode: HashMode::SourceIp,
+            seed: 0,
+            owned: bits(0..=127),
+            overrides: HashMap::new(),
+            outer: vec![address("203.0.113.2"), address("2001:db8::2")],
+            inner: vec![address("10.2.0.1"), address("fd00:2::1")],
+            prefixes: vec![
+                (prefix("10.1.0.0/16"), 42),
+                (prefix("10.1.7.0/24"), 200),
+                (prefix("10.1.7.9/32"), 7),
+                (prefix("fd00:1::/32"), 43),
+                (prefix("fd00:1:9::/48"), 201),
+            ],
+        }
+    }
+}
+
+impl World {
+    pub fn view(&self, side: Side, socket: bool) -> SteeringView {
+        let addresses = if side == Side::Outer { &self.outer } else { &self.inner };
+        SteeringView {
+            side,
+            mode: self.mode,
+            seed: self.seed,
+            owned: self.owned,
+            overrides: self.overrides.clone(),
+            addresses: addresses.iter().copied().collect::<HashSet<_>>(),
+            prefixes: PrefixTable::new(self.prefixes.clone()),
+            socket,
+        }
+    }
+
+    /// Tells the filter; `before` is what it was told last.
+    pub fn tell(&self, maps: &mut FilterMaps, before: Option<&Self>) {
+        maps.set_hash(self.mode, self.seed).unwrap();
+        maps.set_addresses(Side::Outer, &self.outer).unwrap();
+        maps.set_addresses(Side::Inner, &self.inner).unwrap();
+        maps.set_prefixes(&self.prefixes).unwrap();
+        for spi in before.iter().flat_map(|before| before.overrides.keys()) {
+            maps.set_override(*spi, None).unwrap();
+        }
+        for (spi, segment) in &self.overrides {
+            maps.set_override(*spi, Some(*segment)).unwrap();
+        }
+        maps.set_owned(self.owned).unwrap();
+    }
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* The maps: everything that the filter knows. Userspace pins all but `trace`. */
+#ifndef BATON_MAPS_H
+#define BATON_MAPS_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "shared.h"
+
+/* An IP address; IPv4 fills the first word. Words in network order. */
+struct address {
+	__u32 family;
+	__u32 word[4];
+};
+
+struct local_key {
+	__u32 side;
+	struct address address;
+};
+
+struct prefix_key {
+	__u32 prefix_length; /* 32 bits of family, then those of the prefix */
+	struct address address;
+};
+
+struct override_key {
+	__u32 kind; /* BATON_OVERRIDE_* */
+	__u32 high; /* an ESP SPI leaves it 0 */
+	__u32 low;
+};
+
+struct bitmap {
+	__u64 word[4]; /* bit (segment & 63) of word (segment >> 6) */
+};
+
+struct traced {
+	__u32 verdict;
+	__u32 segment;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BATON_CONFIG_ENTRIES);
+	__type(key, __u32);
+	__type(value, __u32);
+} config SEC(".maps");
+
+/* Two ownership bitmaps: userspace fills the idle one and then flips config[BATON_CONFIG_ACTIVE], one aligned
+ * word, so that every packet sees the old ownership or the new one whole. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct bitmap);
+} owned SEC(".maps");
+
+/* SPIs whose top octet is not their segment: contexts of another cluster, single tunnels that were moved. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BATON_MAX_OVERRIDES);
+	__type(key, struct override_key);
+	__type(value, __u32);
+} overrides SEC(".maps");
+
+/* Our own addresses, by side. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BATON_MAX_ADDRESSES);
+	__type(key, struct local_key);
+	__type(value, __u32);
+} addresses SEC(".maps");
+
+/* Protected destinations -> segment. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BATON_MAX_PREFIXES);
+	__type(key, struct prefix_key);
+	__type(value, __u32);
+} prefixes SEC(".maps");
+
+/* AF_XDP sockets by receive queue. A socket leaves its map when its process closes it or dies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, BATON_MAX_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+} outer_sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, BATON_MAX_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+} inner_sockets SEC(".maps");
+
+/* Packets by side and verdict. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * BATON_VERDICTS_PER_SIDE);
+	__type(key, __u32);
+	__type(value, __u64);
+} verdicts SEC(".maps");
+
+/* The last packet's fate, written only by a program loaded with tracing = 1 (dry runs of single packets).
+ * Otherwise the verifier sees a frozen 0 and removes the code. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct traced);
+} trace SEC(".maps");
+
+const volatile __u32 tracing = 0;
+
+static __always_inline __u32 config_word(__u32 key)
+{
+	__u32 *value = bpf_map_lookup_elem(&config, &key);
+
+	return value ? *value : 0;
+}
+
+static __always_inline int is_local(__u32 side, const struct address *address)
+{
+	struct local_key key = { .side = side, .address = *address };
+
+	return bpf_map_lookup_elem(&addresses, &key) != NULL;
+}
+
+static __always_inline int is_owned(__u32 segment)
+{
+	__u32 active = config_word(BATON_CONFIG_ACTIVE) & 1;
+	struct bitmap *bits = bpf_map_lookup_elem(&owned, &active);
+
+	return bits && (bits->word[(segment >> 6) & 3] >> (segment & 63)) & 1;
+}
+
+#endif

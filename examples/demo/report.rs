@@ -1,0 +1,170 @@
+//! The figures: measured once, shown as a table and written as JSON.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::view::View;
+
+/// All figures of one run. Durations are in milliseconds, rates in Mbit/s of the file's octets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// What it ran on.
+    pub machine: String,
+    /// The first download, during which the tunnel moved.
+    pub first: DownloadFigures,
+    /// The planned move from B to B2.
+    pub planned_move: MoveFigures,
+    /// The second download, during which B2's data plane was killed.
+    pub second: DownloadFigures,
+    /// The crash.
+    pub crash: CrashFigures,
+    /// Over both downloads, on the outer wire.
+    pub wire: WireFigures,
+}
+
+/// One download.
+#[derive(Clone, Debug, Serialize)]
+pub struct DownloadFigures {
+    /// Size of the file in octets.
+    pub octets: u64,
+    /// Seconds from the first to the last octet.
+    pub seconds: f64,
+    /// Mean rate.
+    pub megabits_per_second: f64,
+    /// SHA-256 of the file as the server made it.
+    pub sha256_sent: String,
+    /// SHA-256 of the file as the client got it.
+    pub sha256_received: String,
+}
+
+impl DownloadFigures {
+    /// Whether the file arrived as it was sent.
+    pub fn is_intact(&self) -> bool {
+        self.sha256_sent == self.sha256_received
+    }
+}
+
+/// The planned move.
+#[derive(Clone, Debug, Serialize)]
+pub struct MoveFigures {
+    /// Longest time without an ESP packet towards A around the move.
+    pub interruption_ms: f64,
+    /// Median time between ESP packets towards A.
+    pub typical_gap_ms: f64,
+    /// Longest time between them away from move and crash.
+    pub longest_other_gap_ms: f64,
+    /// ESP packets from A that neither B nor B2 accepted in the move.
+    pub lost_to_gateways: u64,
+    /// ESP packets from B and B2 that A did not accept, over the whole first download.
+    pub lost_to_a: u64,
+    /// TCP segments that the server sent again during the first download.
+    pub tcp_retransmissions: u64,
+    /// Reading the tunnel's context from the table, in the process.
+    pub get_us: f64,
+    /// Installing it, in the process.
+    pub put_us: f64,
+    /// The whole command `dpctl snapshot --move`, process start included.
+    pub snapshot_command_ms: f64,
+    /// The whole command `dpctl restore`, its wait for the snapshot included.
+    pub restore_command_ms: f64,
+    /// From the start of the first command to the end of the last.
+    pub commands_ms: f64,
+    /// The last packet that B sent.
+    pub before: Edge,
+    /// The first packet that B2 sent.
+    pub after: Edge,
+}
+
+/// The crash and the restart.
+#[derive(Clone, Debug, Serialize)]
+pub struct CrashFigures {
+    /// Longest time without an ESP packet towards A around the crash.
+    pub interruption_ms: f64,
+    /// From the kill to the new process's word that packets flow.
+    pub restart_ms: f64,
+    /// The last packet before the crash.
+    pub before: Edge,
+    /// The first packet after it.
+    pub after: Edge,
+}
+
+/// What all packets on the outer wire had in common.
+#[derive(Clone, Debug, Serialize)]
+pub struct WireFigures {
+    /// ESP packets seen.
+    pub esp_packets: usize,
+    /// Packets whose (key, IV) pair another packet had too.
+    pub repeated_ivs: usize,
+    /// Packets that the sniffers missed.
+    pub missed_by_sniffers: u64,
+}
+
+/// Where a packet stood in its SA.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Edge {
+    /// Its sequence number.
+    pub sequence: u32,
+    /// Its IV.
+    pub iv: u64,
+}
+
+impl Edge {
+    /// The IV as node, epoch and counter.
+    fn iv_text(self) -> String {
+        let (node, epoch, counter) = (self.iv >> 56, (self.iv >> 32) & 0xff_ffff, self.iv & 0xffff_ffff);
+        format!("node {node}, epoch {epoch:06x}, counter {counter:08x}")
+    }
+}
+
+/// A duration in milliseconds.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Shows the table.
+pub fn print(view: &View, figures: &Figures) {
+    let Figures { first, planned_move, second, crash, wire, machine } = figures;
+    let row = |name: &str, value: &str| view.line(&format!("  {name:<36} {value}"));
+    view.chapter("The move from B to B2");
+    row("download", &download_text(view, first));
+    row("interruption", &view.bold(&format!("{:.2} ms", planned_move.interruption_ms)));
+    row("  a typical gap between ESP packets", &format!("{:.3} ms", planned_move.typical_gap_ms));
+    row("  the longest gap elsewhere", &format!("{:.2} ms", planned_move.longest_other_gap_ms));
+    row("ESP packets lost in the move, A to B", &view.bold(&planned_move.lost_to_gateways.to_string()));
+    row("ESP packets lost, B and B2 to A", &planned_move.lost_to_a.to_string());
+    row("TCP segments sent again", &planned_move.tcp_retransmissions.to_string());
+    row("GET, PUT of the context", &format!("{:.1} us, {:.1} us", planned_move.get_us, planned_move.put_us));
+    let commands = format!(
+        "{:.1} ms, {:.1} ms; all four commands {:.1} ms",
+        planned_move.snapshot_command_ms, planned_move.restore_command_ms, planned_move.commands_ms
+    );
+    row("dpctl snapshot --move, restore", &commands);
+    edges(&row, planned_move.before, planned_move.after);
+    view.chapter("kill -9 of B2's data plane");
+    row("download", &download_text(view, second));
+    row("interruption", &view.bold(&format!("{:.1} ms", crash.interruption_ms)));
+    row("from the kill to packets flowing", &format!("{:.1} ms", crash.restart_ms));
+    edges(&row, crash.before, crash.after);
+    view.chapter("The outer wire");
+    row("ESP packets", &wire.esp_packets.to_string());
+    row("(key, IV) pairs used twice", &view.bold(&wire.repeated_ivs.to_string()));
+    if wire.missed_by_sniffers > 0 {
+        row("packets that the sniffers missed", &wire.missed_by_sniffers.to_string());
+    }
+    view.line(&view.paint("2", &format!("\n  on {machine}")));
+}
+
+fn edges(row: &impl Fn(&str, &str), before: Edge, after: Edge) {
+    row("sequence before, after", &format!("{}, {}", before.sequence, after.sequence));
+    row("IV before", &before.iv_text());
+    row("IV after", &after.iv_text());
+}
+
+fn download_text(view: &View, figures: &DownloadFigures) -> String {
+    let verdict =
+        if figures.is_intact() { view.paint("32", "intact") } else { view.paint("31;1", "DAMAGED") };
+    let (octets, seconds, rate) = (figures.octets, figures.seconds, figures.megabits_per_second);
+    let digest = &figures.sha256_received[..16];
+    format!("{octets} octets in {seconds:.1} s ({rate:.0} Mbit/s), {verdict}, SHA-256 {digest}...")
+}

@@ -1,0 +1,202 @@
+//! The cast that tests and the demo share: gateways A, B and B2, and one tunnel between A and B.
+
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::error::{LabError, Result};
+use crate::gateway::{Gateway, GatewaySpec, SaSpec, TunnelSpec, random};
+use crate::lab::Lab;
+use crate::topology::{A_NETWORK, A_OUTER, B_NETWORK, B_OUTER, Topology};
+
+/// The tunnel's name at every gateway.
+pub const TUNNEL: &str = "site-a";
+/// The SPI that B and B2 receive with; its top octet is their segment.
+pub const SPI_TO_B: u32 = 0x2a00_0001;
+/// The SPI that A receives with.
+pub const SPI_TO_A: u32 = 0x1100_0001;
+/// The segment of the tunnel at B and B2.
+pub const SEGMENT: &str = "42";
+const SUITE: &str = "aes128gcm16";
+
+/// Three gateways on their stage. Fields drop in order: processes before the lab that holds their namespaces.
+#[derive(Debug)]
+pub struct Site {
+    /// Gateway A, before the client.
+    pub a: Gateway,
+    /// Gateway B, before the server; it owns everything at first.
+    pub b: Gateway,
+    /// Gateway B2, with B's addresses; it owns nothing at first and its tunnel waits for a restore.
+    pub b2: Gateway,
+    /// The wires.
+    pub topology: Topology,
+    /// What removes everything.
+    pub lab: Lab,
+}
+
+impl Site {
+    /// Lays out the namespaces and configures the gateways; none runs yet.
+    ///
+    /// # Errors
+    /// If the machine refuses.
+    pub fn build(lab: Lab) -> Result<Self> {
+        let topology = Topology::build(&lab)?;
+        let tunnel = tunnel()?;
+        let key = random(32)?;
+        let last_core = std::thread::available_parallelism().map_or(0, |cores| (cores.get() - 1).min(1));
+        let a = spec("a", 1, tunnel.mirrored(), 0, &key);
+        let b = spec("b", 2, tunnel.clone(), last_core, &key);
+        let b2 =
+            GatewaySpec { owned: "\"none\"".into(), ..spec("b2", 3, tunnel.without_keys(), last_core, &key) };
+        Ok(Self {
+            a: Gateway::new(&lab, &topology.a, a)?,
+            b: Gateway::new(&lab, &topology.b, b)?,
+            b2: Gateway::new(&lab, &topology.b2, b2)?,
+            topology,
+            lab,
+        })
+    }
+
+    /// Starts all three gateways.
+    ///
+    /// # Errors
+    /// If one does not come up.
+    pub fn start(&mut self) -> Result<()> {
+        self.b2.start(&self.lab)?;
+        self.b.start(&self.lab)?;
+        self.a.start(&self.lab)
+    }
+}
+
+fn spec(name: &str, node: u8, tunnel: TunnelSpec, core: usize, snapshot_key: &[u8]) -> GatewaySpec {
+    GatewaySpec {
+        name: name.into(),
+        node,
+        outer: tunnel.local,
+        owned: "\"all\"".into(),
+        core,
+        tunnels: vec![tunnel],
+        snapshot_key: snapshot_key.to_owned(),
+    }
+}
+
+/// The tunnel as B has it, with fresh keys.
+fn tunnel() -> Result<TunnelSpec> {
+    Ok(TunnelSpec {
+        name: TUNNEL.into(),
+        local: B_OUTER,
+        remote: A_OUTER,
+        local_selectors: vec![B_NETWORK.into()],
+        remote_selectors: vec![A_NETWORK.into()],
+        suite: SUITE.into(),
+        reqid: 7,
+        extended_sequence: true,
+        replay_window: 1024,
+        segment: 0x2a,
+        inbound: Some(SaSpec::random(SPI_TO_B, SUITE)?),
+        outbound: Some(SaSpec::random(SPI_TO_A, SUITE)?),
+    })
+}
+
+/// How far an SA has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Outbound: last sequence number used. Inbound: highest one authenticated.
+    pub sequence: u64,
+    /// Packets sent or accepted since the SA was made, wherever it was.
+    pub packets: u64,
+}
+
+impl Progress {
+    /// Asks `dpctl` about the SA of [`TUNNEL`] in `direction` (`inbound` or `outbound`).
+    ///
+    /// # Errors
+    /// If the gateway has no such SA.
+    pub fn of(gateway: &Gateway, direction: &str) -> Result<Self> {
+        let answer = gateway.dpctl_json(&["sa", "show", TUNNEL])?;
+        let is_wanted = |value: &Value| value.get("direction").and_then(Value::as_str) == Some(direction);
+        let sa = find(&answer, &is_wanted);
+        let number = |key: &str| find(sa?, &|value| value.get(key).is_some())?.get(key)?.as_u64();
+        let both = number("sequence").zip(number("packets"));
+        both.map(|(sequence, packets)| Self { sequence, packets })
+            .ok_or_else(|| LabError::Unexpected(format!("dpctl shows no counters of {TUNNEL}: {answer}")))
+    }
+}
+
+/// The first object in `value` that is `wanted`, depth first.
+pub fn find<'a>(value: &'a Value, wanted: &dyn Fn(&Value) -> bool) -> Option<&'a Value> {
+    if wanted(value) {
+        return Some(value);
+    }
+    let children: Vec<&Value> = match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(fields) => fields.values().collect(),
+        _ => Vec::new(),
+    };
+    children.into_iter().find_map(|child| find(child, wanted))
+}
+
+/// When the four commands of a move ran and how long they took.
+#[derive(Clone, Copy, Debug)]
+pub struct Handover {
+    /// Start, since the Unix epoch.
+    pub start: Duration,
+    /// End, since the Unix epoch.
+    pub end: Duration,
+    /// `dpctl snapshot --move`, from its start.
+    pub snapshot: Duration,
+    /// `dpctl restore`, from its start, its wait for the snapshot included.
+    pub restore: Duration,
+}
+
+/// Moves the tunnel and then its segment from `from` to `to`.
+///
+/// `snapshot --move | restore -` as in a shell: both processes start at once, so that the second is waiting
+/// when the first has frozen the SAs. The old owner gives the segment up while the new one still installs the
+/// context, and the new one takes it last: at no moment do two gateways own it (I4).
+///
+/// # Errors
+/// If a command fails; the tunnel is then thawed where it was.
+pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
+    let start = now();
+    let clock = Instant::now();
+    let mut snapshot = spawn(from.dpctl_command(&["snapshot", TUNNEL, "--move"]).stdout(Stdio::piped()))?;
+    let pipe = snapshot.stdout.take().ok_or_else(|| LabError::Unexpected("no pipe to dpctl".into()))?;
+    let mut restore = spawn(to.dpctl_command(&["restore", "-"]).stdin(pipe).stdout(Stdio::null()))?;
+    let taken = wait(&mut snapshot)?;
+    let snapshot_took = clock.elapsed();
+    if !taken.success() {
+        let _ = wait(&mut restore);
+        return Err(failed(from, "snapshot", taken));
+    }
+    let mut release = spawn(from.dpctl_command(&["segment", "drop", SEGMENT]).stdout(Stdio::null()))?;
+    let installed = wait(&mut restore)?;
+    let restore_took = clock.elapsed();
+    let released = wait(&mut release)?;
+    if !(installed.success() && released.success()) {
+        let _ = from.dpctl(&["segment", "take", SEGMENT]);
+        return Err(failed(from, "restore or segment drop", installed));
+    }
+    to.dpctl(&["segment", "take", SEGMENT])?;
+    Ok(Handover { start, end: now(), snapshot: snapshot_took, restore: restore_took })
+}
+
+fn failed(from: &Gateway, what: &str, status: ExitStatus) -> LabError {
+    let thawed = from.dpctl(&["sa", "thaw", TUNNEL]);
+    let then = thawed.map_or_else(|error| error.to_string(), |_| "the tunnel goes on where it was".into());
+    LabError::Unexpected(format!("the move failed at {what} ({status}); {then}"))
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command.spawn().map_err(LabError::io("start dpctl"))
+}
+
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    child.wait().map_err(LabError::io("wait for dpctl"))
+}
+
+/// The time since the Unix epoch, as sniffers stamp packets.
+pub fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
