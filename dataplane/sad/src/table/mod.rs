@@ -1,6 +1,7 @@
 //! The table: a file on tmpfs that several processes map.
 
 mod freeze;
+mod memory;
 mod open;
 mod put;
 mod read;
