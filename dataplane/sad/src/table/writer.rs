@@ -100,8 +100,9 @@ impl Writer<'_> {
     /// Announces a change: from here to [`Self::end`] a dead writer's work is completed or undone.
     pub(super) fn begin(&self) -> u64 {
         let transaction = self.value(header::TRANSACTION) + 1;
-        self.set(header::TRANSACTION, transaction);
+        // In this order: who reads the number and then no intent knows that this transaction is over.
         self.set(header::INTENT, transaction);
+        self.set(header::TRANSACTION, transaction);
         // Nothing of the change before its announcement.
         fence(Ordering::Release);
         transaction
