@@ -207,7 +207,8 @@ impl Table {
         if attempt < SPINS {
             spin();
         } else {
-            self.repair_if_abandoned();
+            // Where the lock cannot be tried, the last try will tell.
+            let _ = self.recover_if_abandoned();
             thread::sleep(PAUSE);
         }
     }

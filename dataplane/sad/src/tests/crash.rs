@@ -254,3 +254,23 @@ fn a_get_alone_gets_over_a_writer_that_died_inside_an_update() {
     assert_eq!((snapshot.sa, snapshot.counters), seeded(INBOUND, KEYS[1], 1));
     assert_sound(&reader);
 }
+
+#[test]
+fn a_tick_alone_recovers_from_a_dead_writer_and_leaves_a_living_one_alone() {
+    let directory = directory();
+    let path = table_path(&directory);
+    let table = new_table(&directory, 8);
+    table.put(&before()).expect("put");
+    let other = reopen(&path);
+    assert!(!other.recover_if_abandoned().expect("looked"), "nothing to recover");
+    let writer = table.write().expect("locked");
+    writer.begin();
+    assert!(!other.recover_if_abandoned().expect("looked"), "another one's writer lives");
+    assert!(!table.recover_if_abandoned().expect("looked"), "our own writer lives");
+    writer.end();
+    drop(writer);
+    assert!(!fault::survive(150, || do_work(&table, Work::Update)));
+    assert!(other.recover_if_abandoned().expect("locked"));
+    assert!(!table.recover_if_abandoned().expect("looked"), "once");
+    assert_sound(&table);
+}
