@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::inspect::assert_sound;
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
 use crate::fault::{self, End};
+use crate::layout::header;
 use crate::{Counters, Direction, Sa, Table};
 
 type Installed = Vec<(Sa, Counters)>;
@@ -195,6 +196,32 @@ fn a_recovery_that_dies_is_completed_by_the_next() {
             }
         }
     }
+}
+
+/// A worker that has passed a quiescent point in the grace period does not remember what is freed after it.
+#[test]
+fn recovery_tells_the_workers_before_its_grace_period_starts() {
+    let directory = directory();
+    let (clean, path) = (directory.path().join("clean"), table_path(&directory));
+    prepare(&clean);
+    // After its announcement, before it has told anybody.
+    assert!(!fault::survive(10, || do_work(&reopen(&clean), Work::PutReplacing)));
+    let mut started = 0;
+    for step in 1.. {
+        fs::copy(&clean, &path).expect("copied");
+        let table = reopen(&path);
+        let period = || table.shared().header_value(header::GRACE_PERIOD);
+        let (changes, before) = (table.change_count(), period());
+        let finished = fault::survive(step, || do_work(&table, Work::Recover));
+        if period() > before {
+            started += 1;
+            assert!(table.change_count() > changes, "died at step {step}");
+        }
+        if finished {
+            break;
+        }
+    }
+    assert!(started > 1);
 }
 
 #[test]
