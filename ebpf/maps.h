@@ -74,7 +74,7 @@ struct {
 	__type(value, __u32);
 } addresses SEC(".maps");
 
-/* Protected destinations -> segment. */
+/* Protected prefixes -> segment: destinations on the inner side; on the outer side, sources that must not be clear. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -137,6 +137,15 @@ static __always_inline int is_owned(__u32 segment)
 	struct bitmap *bits = bpf_map_lookup_elem(&owned, &active);
 
 	return bits && (bits->word[(segment >> 6) & 3] >> (segment & 63)) & 1;
+}
+
+/* The segment of the longest protected prefix that holds `address`. */
+static __always_inline __u32 *protected_segment(const struct address *address)
+{
+	struct prefix_key key = { .prefix_length = 32, .address = *address };
+
+	key.prefix_length += address->family == BATON_FAMILY_IPV4 ? 32 : 128;
+	return bpf_map_lookup_elem(&prefixes, &key);
 }
 
 #endif

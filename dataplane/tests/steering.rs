@@ -251,6 +251,80 @@ fn icmp_errors_about_esp_reach_every_data_plane() {
     pair.expect(Side::Outer, &solicitation, Verdict::Local, None);
 }
 
+/// RFC 4301 section 5.2: what claims to be from behind a tunnel and is not sealed never reaches the kernel.
+#[test]
+fn clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side() {
+    if !privileged("clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side") {
+        return;
+    }
+    let mut pair = Pair::with_socket(World::default());
+    let (inner_host, ours6, inner_host6) = (address("10.2.0.9"), address("2001:db8::2"), address("fd00:2::9"));
+    let dns = udp(61_000, 53, &[0; 20]);
+    let clear = |source: &str, destination, payload: &[u8]| frame(address(source), destination, UDP, payload);
+    for (source, destination) in [("10.1.0.5", inner_host), ("fd00:1::5", inner_host6)] {
+        pair.expect(Side::Outer, &clear(source, destination, &dns), Verdict::ClearProtected, None);
+    }
+    for (source, destination) in [("10.1.7.9", ours()), ("fd00:1:9::5", ours6)] {
+        pair.expect(Side::Outer, &clear(source, destination, &dns), Verdict::ClearProtected, None);
+        let syn = frame(address(source), destination, 6, &[0; 20]);
+        pair.expect(Side::Outer, &syn, Verdict::ClearProtected, None);
+    }
+    let multicast = clear("10.1.0.5", address("224.0.0.5"), &dns);
+    pair.expect(Side::Outer, &multicast, Verdict::ClearProtected, None);
+    let fragment = |to, protocol, field| {
+        ethernet(&[0x8100], 0x0800, &ipv4([10, 1, 0, 5], to, protocol, field, &[], &[7; 16]))
+    };
+    let (us, them) = ([203, 0, 113, 2], [10, 2, 0, 9]);
+    pair.expect(Side::Outer, &fragment(us, 6, 0x0005), Verdict::ClearProtected, None);
+    pair.expect(Side::Outer, &fragment(us, UDP, 0x2000), Verdict::ClearProtected, None);
+    pair.expect(Side::Outer, &fragment(them, UDP, 0x0005), Verdict::ClearProtected, None);
+    // The peer's own gateway may stand behind the tunnel's selector: IPsec and IKE go on, in fragments too.
+    pair.expect(Side::Outer, &fragment(us, UDP, 0x0005), Verdict::Fragment, None);
+    pair.expect(Side::Outer, &fragment(us, ESP, 0x0005), Verdict::EspFragment, None);
+    let sealed = frame(address("10.1.0.5"), ours(), ESP, &esp(0x2a00_0001));
+    pair.expect(Side::Outer, &sealed, Verdict::EspOwned, Some(0x2a));
+    let message = udp(500, 500, &ike(1, 0x2a00_0000_0000_0001, 0x20, 0x08));
+    pair.expect(Side::Outer, &clear("10.1.0.5", ours(), &message), Verdict::IkeOwned, Some(0x2a));
+    // For somebody else it is plaintext like any other.
+    pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &message), Verdict::ClearProtected, None);
+    // Neighbours of the prefixes.
+    pair.expect(Side::Outer, &clear("10.2.0.5", inner_host, &dns), Verdict::NotOurs, None);
+    pair.expect(Side::Outer, &clear("198.51.100.7", ours(), &dns), Verdict::Local, None);
+    pair.expect(Side::Outer, &clear("fd00:2::5", ours6, &dns), Verdict::Local, None);
+    pair.retell(World { prefixes: vec![], ..World::default() });
+    pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &dns), Verdict::NotOurs, None);
+}
+
+/// With ::/0 behind a tunnel too, IPv6's ARP must work.
+#[test]
+fn neighbour_discovery_passes_whatever_is_protected() {
+    if !privileged("neighbour_discovery_passes_whatever_is_protected") {
+        return;
+    }
+    let world = World { prefixes: vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)], ..World::default() };
+    let mut pair = Pair::with_socket(world);
+    let message = |destination: &str, kind, hop_limit| {
+        let mut frame = frame(address("2001:db8::9"), address(destination), ICMPV6, &icmp(kind, &[0; 16]));
+        frame[14 + 7] = hop_limit;
+        frame
+    };
+    for kind in 133..=137 {
+        pair.expect(Side::Outer, &message("2001:db8::2", kind, 255), Verdict::Local, None);
+        pair.expect(Side::Outer, &message("ff02::1:ff00:2", kind, 255), Verdict::NotOurs, None);
+        pair.expect(Side::Outer, &message("fe80::2", kind, 255), Verdict::NotOurs, None);
+        // A router forwarded it, or the kernel would.
+        pair.expect(Side::Outer, &message("2001:db8::2", kind, 254), Verdict::ClearProtected, None);
+        pair.expect(Side::Outer, &message("fd00:2::9", kind, 255), Verdict::ClearProtected, None);
+    }
+    for kind in [128, 132, 138] {
+        pair.expect(Side::Outer, &message("2001:db8::2", kind, 255), Verdict::ClearProtected, None);
+    }
+    pair.expect(Side::Outer, &message("2001:db8::2", 135, 255)[..61], Verdict::MalformedIp, None);
+    let dns = frame(peer(), ours(), UDP, &udp(61_000, 53, &[0; 20]));
+    pair.expect(Side::Outer, &dns, Verdict::ClearProtected, None);
+    pair.expect(Side::Outer, &ethernet(&[], 0x0806, &[0; 28]), Verdict::NotIp, None);
+}
+
 #[test]
 fn plaintext_goes_by_the_longest_prefix() {
     if !privileged("plaintext_goes_by_the_longest_prefix") {

@@ -119,7 +119,10 @@ pub fn random_frame(random: &mut Random, world: &World) -> Vec<u8> {
     } else {
         0x0800
     };
-    let packet = if v6 { random_ipv6(random, world) } else { random_ipv4(random, world) };
+    let mut packet = if v6 { random_ipv6(random, world) } else { random_ipv4(random, world) };
+    if random.one_in(3) {
+        packet[if v6 { 7 } else { 8 }] = 255;
+    }
     let mut frame = ethernet(&tags, protocol, &packet);
     damage(random, &mut frame, 14 + 4 * tags.len());
     frame
@@ -292,7 +295,7 @@ fn random_ike(random: &mut Random, world: &World) -> Vec<u8> {
 }
 
 fn random_icmp(random: &mut Random, world: &World, v6: bool) -> Vec<u8> {
-    let kind = random.pick(&[0, 1, 2, 3, 4, 5, 8, 11, 12, 128, 135]);
+    let kind = random.pick(&[0, 1, 2, 3, 4, 5, 8, 11, 12, 128, 132, 133, 135, 137, 138]);
     let quoted = match random.below(4) {
         0 => esp(1),
         1 => udp(random.pick(&[4500, 500]), 4500, &esp(random.pick(&[0, 1, 0x0100_0000]))),
