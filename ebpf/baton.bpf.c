@@ -30,6 +30,7 @@
  *   multicast, broadcast, IPv6 link-local destination          PASS    multicast
  *   for one of our addresses                                   PASS    local
  *   longest prefix match: segment owned / foreign / no match   SOCKET  plaintext-owned / DROP plaintext-foreign / DROP no-policy
+ *   plaintext-owned in a frame that is not addressed to us     DROP    other-host
  *
  * SOCKET is the AF_XDP socket of the receive queue; without one, that is whenever the data plane is down, the
  * packet is dropped (no-socket). So what the policy protects never reaches the kernel's forwarding (I7), and a
@@ -42,6 +43,12 @@
  *   message, of which the first is known to be IKE, since no other first fragment passes; neighbour discovery,
  *   IPv6's ARP, with the hop limit that proves it to be from this link (RFC 4861) and for a destination that is
  *   never forwarded.
+ *
+ * Frames of others (RFC 1812 sections 3.3 and 5.3.4)
+ *   What a switch floods, what is broadcast on the link and what is meant for another router is not ours to
+ *   forward, and sealing it would double it. The kernel knows such frames by their destination, and so does the inner
+ *   side, before it sends one to the data plane. On the outer side the IP address decides alone: nodes of a cluster
+ *   share an address under a multicast MAC, or sit behind a hub, and a packet for our own address is not forwarded.
  *
  * Segments
  *   ESP: overrides[SPI], else the SPI's top octet: SPIs are ours, and we put the segment there.
@@ -376,9 +383,21 @@ static __always_inline struct steering steer_outer(const struct frame *frame)
 	return steering;
 }
 
+static __always_inline int is_addressed_to(__u32 side, const struct frame *frame)
+{
+	struct ethhdr *ethernet = at(frame, 0, sizeof(*ethernet));
+	__u64 mac = 0;
+
+	if (!ethernet)
+		return 0;
+	__builtin_memcpy(&mac, ethernet->h_dest, ETH_ALEN);
+	return is_own_mac(side, mac);
+}
+
 static __always_inline struct steering steer_inner(const struct frame *frame)
 {
 	struct packet packet = {};
+	struct steering steering;
 	enum parsed parsed = parse(frame, &packet);
 	__u32 *segment;
 
@@ -391,7 +410,10 @@ static __always_inline struct steering steer_inner(const struct frame *frame)
 	segment = protected_segment(&packet.destination);
 	if (!segment)
 		return without_segment(VERDICT_NO_POLICY);
-	return by_owner(*segment & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
+	steering = by_owner(*segment & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
+	if (action_of(steering.verdict) == SOCKET && !is_addressed_to(BATON_SIDE_INNER, frame))
+		return without_segment(VERDICT_OTHER_HOST);
+	return steering;
 }
 
 static __always_inline void count(__u32 side, struct steering steering)

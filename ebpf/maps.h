@@ -35,6 +35,11 @@ struct bitmap {
 	__u64 word[4]; /* bit (segment & 63) of word (segment >> 6) */
 };
 
+/* MAC addresses as they stand in a frame, then two zero octets; 0 is no address. */
+struct own_macs {
+	__u64 mac[BATON_MAX_OWN_MACS];
+};
+
 struct traced {
 	__u32 verdict;
 	__u32 segment;
@@ -73,6 +78,14 @@ struct {
 	__type(key, struct local_key);
 	__type(value, __u32);
 } addresses SEC(".maps");
+
+/* MAC addresses by side, to which a frame for us is addressed: the interface's own and those shared with others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct own_macs);
+} macs SEC(".maps");
 
 /* Protected prefixes -> segment: destinations on the inner side; on the outer side, sources that must not be clear. */
 struct {
@@ -129,6 +142,19 @@ static __always_inline int is_local(__u32 side, const struct address *address)
 	struct local_key key = { .side = side, .address = *address };
 
 	return bpf_map_lookup_elem(&addresses, &key) != NULL;
+}
+
+static __always_inline int is_own_mac(__u32 side, __u64 mac)
+{
+	struct own_macs *own = bpf_map_lookup_elem(&macs, &side);
+	int i, found = 0;
+
+	if (!own || !mac)
+		return 0;
+#pragma unroll
+	for (i = 0; i < BATON_MAX_OWN_MACS; i++)
+		found |= own->mac[i] == mac;
+	return found;
 }
 
 static __always_inline int is_owned(__u32 segment)

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::io::Side;
+use crate::next_hop::Mac;
 use crate::prefix::PrefixTable;
 use crate::xdp::{Action, Verdict};
 
@@ -58,6 +59,8 @@ pub struct SteeringView {
     pub overrides: HashMap<Spi, u8>,
     /// Our own addresses on this side.
     pub addresses: HashSet<IpAddr>,
+    /// The MAC addresses to which frames for us are addressed; the inner side alone asks.
+    pub macs: Vec<Mac>,
     /// Protected prefixes and their segments: destinations on the inner side; on the outer side, sources that must
     /// not come in clear.
     pub prefixes: PrefixTable<u8>,
@@ -104,6 +107,11 @@ impl SteeringView {
     fn by_owner(&self, segment: u8, ours: Verdict, theirs: Verdict) -> Decision {
         let owned = self.owned[usize::from(segment >> 6)] >> (segment & 63) & 1 == 1;
         Decision { verdict: if owned { ours } else { theirs }, segment: Some(segment) }
+    }
+
+    fn is_addressed_to_us(&self, frame: &[u8]) -> bool {
+        let destination = frame.first_chunk().copied().map(Mac);
+        destination.is_some_and(|mac| mac != Mac::default() && self.macs.contains(&mac))
     }
 
     fn spi_segment(&self, spi: Spi) -> u8 {
@@ -256,10 +264,12 @@ fn inner(frame: &[u8], view: &SteeringView) -> Decision {
     if view.addresses.contains(&packet.destination) {
         return plain(Verdict::Local);
     }
-    match view.prefixes.lookup(packet.destination) {
-        Some(segment) => view.by_owner(*segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign),
-        None => plain(Verdict::NoPolicy),
+    let Some(segment) = view.prefixes.lookup(packet.destination) else { return plain(Verdict::NoPolicy) };
+    let decision = view.by_owner(*segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign);
+    if decision.verdict.action() == Action::Socket && !view.is_addressed_to_us(frame) {
+        return plain(Verdict::OtherHost);
     }
+    decision
 }
 
 fn is_multicast(address: IpAddr) -> bool {

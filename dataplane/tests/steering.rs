@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use baton_dataplane::io::Side;
+use baton_dataplane::next_hop::Mac;
 use baton_dataplane::steering::{HashMode, Spi, classify, segment_of};
-use baton_dataplane::xdp::{Action, DryRun, Verdict};
+use baton_dataplane::xdp::{Action, DryRun, Verdict, XdpError};
 use steering_support::packets::{
-    ESP, ICMP, ICMPV6, UDP, esp, ethernet, extension, fragment_header, frame, icmp, ike, ip, ipv4, ipv6,
-    random_frame, random_world, udp,
+    ESP, ICMP, ICMPV6, OWN_MAC, UDP, esp, ethernet, extension, fragment_header, frame, icmp, ike, ip, ipv4,
+    ipv6, random_frame, random_world, udp,
 };
 use steering_support::pair::{Pair, text};
 use steering_support::random::Random;
@@ -258,7 +259,8 @@ fn clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side() {
         return;
     }
     let mut pair = Pair::with_socket(World::default());
-    let (inner_host, ours6, inner_host6) = (address("10.2.0.9"), address("2001:db8::2"), address("fd00:2::9"));
+    let (inner_host, ours6, inner_host6) =
+        (address("10.2.0.9"), address("2001:db8::2"), address("fd00:2::9"));
     let dns = udp(61_000, 53, &[0; 20]);
     let clear = |source: &str, destination, payload: &[u8]| frame(address(source), destination, UDP, payload);
     for (source, destination) in [("10.1.0.5", inner_host), ("fd00:1::5", inner_host6)] {
@@ -353,6 +355,51 @@ fn plaintext_goes_by_the_longest_prefix() {
     pair.retell(World { prefixes: vec![(prefix("::/0"), 5)], ..World::default() });
     pair.expect(Side::Inner, &to("10.1.2.3"), Verdict::NoPolicy, None);
     pair.expect(Side::Inner, &to("fd00:9::1"), Verdict::PlaintextOwned, Some(5));
+}
+
+/// RFC 1812 sections 3.3 and 5.3.4: what the link carries for others is not forwarded through a tunnel.
+#[test]
+fn frames_for_other_hosts_never_reach_the_data_plane_from_the_inner_side() {
+    if !privileged("frames_for_other_hosts_never_reach_the_data_plane_from_the_inner_side") {
+        return;
+    }
+    let mut pair = Pair::with_socket(World::default());
+    let to = |mac: [u8; 6], destination: &str, tags: &[u16]| {
+        let packet = ip(address("10.2.0.5"), address(destination), 6, &[0; 20]);
+        let mut frame = ethernet(tags, 0x0800, &packet);
+        frame[..6].copy_from_slice(&mac);
+        frame
+    };
+    let shared = [1, 0, 0x5e, 0x7f, 0, 1];
+    let others = [[0; 6], [0xff; 6], shared, [2, 0, 0, 0, 0, 2], [3, 0, 0, 0, 0, 1], [2, 0, 0, 0, 1, 1]];
+    for mac in others {
+        for tags in [&[][..], &[0x8100]] {
+            pair.expect(Side::Inner, &to(mac, "10.1.2.3", tags), Verdict::OtherHost, None);
+        }
+        // What does not go to the data plane fares as ever.
+        pair.expect(Side::Inner, &to(mac, "10.1.7.1", &[]), Verdict::PlaintextForeign, Some(200));
+        pair.expect(Side::Inner, &to(mac, "10.2.0.1", &[]), Verdict::Local, None);
+        pair.expect(Side::Inner, &to(mac, "224.0.0.5", &[]), Verdict::Multicast, None);
+        pair.expect(Side::Inner, &to(mac, "10.9.0.1", &[]), Verdict::NoPolicy, None);
+        // Nodes of a cluster share an outer address, whatever the frame says.
+        let mut sealed = frame(peer(), ours(), ESP, &esp(0x2a00_0001));
+        sealed[..6].copy_from_slice(&mac);
+        pair.expect(Side::Outer, &sealed, Verdict::EspOwned, Some(0x2a));
+    }
+    // Up to four addresses are ours.
+    let macs = vec![Mac([2, 0, 0, 0, 0, 7]), Mac([2, 0, 0, 0, 0, 8]), Mac(shared), OWN_MAC];
+    pair.retell(World { macs: macs.clone(), ..World::default() });
+    for mac in &macs {
+        pair.expect(Side::Inner, &to(mac.0, "10.1.2.3", &[]), Verdict::PlaintextOwned, Some(42));
+    }
+    let refused = pair.filter.maps().set_own_macs(Side::Inner, &[macs, vec![Mac([6; 6])]].concat());
+    assert!(matches!(refused, Err(XdpError::TooManyMacs { count: 5, .. })), "{refused:?}");
+    pair.expect(Side::Inner, &to(shared, "10.1.2.3", &[]), Verdict::PlaintextOwned, Some(42));
+    // A filter that knows none of its addresses forwards nothing, not even to no address.
+    pair.retell(World { macs: vec![], ..World::default() });
+    for mac in [OWN_MAC.0, [0; 6]] {
+        pair.expect(Side::Inner, &to(mac, "10.1.2.3", &[]), Verdict::OtherHost, None);
+    }
 }
 
 /// The twin alone, so that it runs without privileges too: it survives every frame, and no state of the maps lets
