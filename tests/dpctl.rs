@@ -26,8 +26,7 @@ impl Gateway {
         write_private(&path.join("cluster.key"), &"5a".repeat(32));
         write_private(&path.join("baton.toml"), &configuration(path, id, cluster, keyed));
         let config = Config::load(&path.join("baton.toml")).expect("a good configuration");
-        let options =
-            TableOptions { capacity: 64, node: config.node.id, cluster: config.cluster_id() };
+        let options = TableOptions { capacity: 64, node: config.node.id, cluster: config.cluster_id() };
         let table = Table::create(&config.table_path(), &options).expect("a table");
         if keyed {
             let tunnel = &config.tunnels[0];
@@ -35,7 +34,9 @@ impl Gateway {
             let window = ReplayWindow::closed(900, inbound.replay_window);
             let received = Counters { sequence: 900, window, packets: 900, ..Counters::default() };
             let sent = Counters { sequence: 700, packets: 700, ..Counters::default() };
-            table.put(&[(inbound, received), (tunnel.outbound_sa().expect("keyed"), sent)]).expect("installed");
+            table
+                .put(&[(inbound, received), (tunnel.outbound_sa().expect("keyed"), sent)])
+                .expect("installed");
         }
         Self { directory, table }
     }
@@ -139,7 +140,10 @@ fn i2_i3_a_copy_advances_both_edges() {
     assert!(b2.dpctl_with_input(&["restore", "-", "--advance", "5000"], &file).status.success());
     assert_eq!(edges(&b2), [5900, 5700]);
     let window = &b2.state()[0].counters.window;
-    assert!((1..=5900).all(|sequence| window.has(sequence, 1024)), "what may have been received counts as received");
+    assert!(
+        (1..=5900).all(|sequence| window.has(sequence, 1024)),
+        "what may have been received counts as received"
+    );
 }
 
 #[test]
@@ -205,7 +209,8 @@ fn an_older_file_is_refused() {
 fn a_tunnel_that_is_unknown_or_another_one_here_is_refused() {
     let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
     let file = b.snapshot(&["--move"]);
-    let other = fs::read_to_string(b2.path("baton.toml")).expect("readable").replace("10.1.0.0/16", "10.9.0.0/16");
+    let other =
+        fs::read_to_string(b2.path("baton.toml")).expect("readable").replace("10.1.0.0/16", "10.9.0.0/16");
     write_private(&b2.path("baton.toml"), &other);
     b2.refuses(&file, &[], 5, "selectors");
     write_private(&b2.path("baton.toml"), &other.replace("site-a", "site-b"));
@@ -241,10 +246,15 @@ fn keys_are_never_shown() {
     let sealed = b.snapshot(&[]);
     assert!(keys.iter().all(|key| !sealed.windows(16).any(|window| window == *key)), "sealed means sealed");
     let clear = b.snapshot(&["--clear-text"]);
-    assert!(keys.iter().all(|key| clear.windows(16).any(|window| window == *key)), "the check above can fail");
+    assert!(
+        keys.iter().all(|key| clear.windows(16).any(|window| window == *key)),
+        "the check above can fail"
+    );
     fs::write(b.path("file.ctx"), &sealed).expect("written");
     let file = b.path("file.ctx").display().to_string();
-    for arguments in [vec!["sa", "list"], vec!["sa", "show", "site-a"], vec!["inspect", &file], vec!["policy", "list"]] {
+    for arguments in
+        [vec!["sa", "list"], vec!["sa", "show", "site-a"], vec!["inspect", &file], vec!["policy", "list"]]
+    {
         for json in [false, true] {
             let mut arguments = arguments.clone();
             if json {
@@ -283,7 +293,10 @@ fn a_snapshot_file_is_private_and_reads_back() {
     let output = b.dpctl(&["snapshot", "--all", "--json", "-o", &path]);
     assert!(output.status.success(), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&report["contexts"], &report["sealed"], &report["move"]), (&1.into(), &true.into(), &false.into()));
+    assert_eq!(
+        (&report["contexts"], &report["sealed"], &report["move"]),
+        (&1.into(), &true.into(), &false.into())
+    );
     assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
     assert!(b2.dpctl(&["restore", &path]).status.success());
     assert_eq!(b2.state().len(), 2);
