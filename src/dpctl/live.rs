@@ -107,6 +107,10 @@ pub(super) fn reload(config: &Config, output: &Output) -> Result<(), DpctlError>
             }
         }
         writeln!(out, "{} tunnels as they were", report.unchanged)?;
-        report.needs_restart.iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
+        report
+            .needs_restart
+            .iter()
+            .chain(&report.problems)
+            .try_for_each(|sentence| writeln!(out, "{sentence}"))
     })
 }
