@@ -131,7 +131,7 @@ pub fn print(view: &View, figures: &Figures) {
     let Figures { first, planned_move, second, crash, wire, machine } = figures;
     let row = |name: &str, value: &str| view.line(&format!("  {name:<40} {value}"));
     view.chapter("The move from B to B2");
-    row("download", &download_text(view, first));
+    download_rows(view, &row, first);
     row(
         "interruption (longest gap in the ESP)",
         &view.bold(&format!("{:.2} ms", planned_move.interruption_ms)),
@@ -152,7 +152,7 @@ pub fn print(view: &View, figures: &Figures) {
     );
     edges(&row, planned_move.before, planned_move.after);
     view.chapter("kill -9 of B2's data plane");
-    row("download", &download_text(view, second));
+    download_rows(view, &row, second);
     row("interruption (longest gap in the ESP)", &view.bold(&format!("{:.1} ms", crash.interruption_ms)));
     row("  TCP went on after", &format!("{:.1} ms", crash.download_paused_ms));
     row("from the kill to packets flowing", &format!("{:.1} ms", crash.restart_ms));
@@ -172,10 +172,11 @@ fn edges(row: &impl Fn(&str, &str), before: Edge, after: Edge) {
     row("IV after", &after.iv_text());
 }
 
-fn download_text(view: &View, figures: &DownloadFigures) -> String {
+fn download_rows(view: &View, row: &impl Fn(&str, &str), figures: &DownloadFigures) {
     let verdict =
         if figures.is_intact() { view.paint("32", "intact") } else { view.paint("31;1", "DAMAGED") };
     let (octets, seconds, rate) = (figures.octets, figures.seconds, figures.megabits_per_second);
-    let digest = &figures.sha256_received[..16];
-    format!("{octets} octets in {seconds:.1} s ({rate:.0} Mbit/s), {verdict}, SHA-256 {digest}...")
+    row("download", &format!("{octets} octets in {seconds:.1} s, {rate:.0} Mbit/s, {verdict}"));
+    let (sent, received) = (&figures.sha256_sent[..16], &figures.sha256_received[..16]);
+    row("  SHA-256 at the server, at the client", &format!("{sent}..., {received}..."));
 }
