@@ -217,7 +217,7 @@ impl Table {
         let words = self.shared().slot(number).ok_or(Failure::Gone)?;
         let (sa, generation, version) = read_config(words)?;
         let counters = read_counters(words, &sa);
-        let frozen = words[slot::STATE].load(Ordering::Acquire) == state::FROZEN;
+        let frozen = state::of(words[slot::STATE].load(Ordering::Acquire)) == state::FROZEN;
         if !seqlock::end_read(&words[slot::VERSION], version) {
             return Err(Failure::Moving);
         }

@@ -53,6 +53,39 @@ fn freezing_waits_for_workers_that_are_online_and_names_the_one_that_hangs() {
     assert_eq!(table.thaw(&keys).expect("thawed"), 2);
 }
 
+/// I2: a freeze that fails thaws only what it froze itself, and another one of the same SA either holds on
+/// to it or fails as well.
+#[test]
+fn a_freeze_that_fails_does_not_thaw_what_another_one_exports() {
+    let directory = directory();
+    let table = new_table(&directory, 4);
+    table.put(&[seeded(OUTBOUND, 7, 1)]).expect("put");
+    let _lease = table.attach().expect("attached");
+    let worker = table.register_worker(0);
+    let state = |key| table.slot(table.lookup(OUTBOUND, key).expect("found")).expect("there").state();
+    let long = Duration::from_secs(5);
+    for _ in 0..50 {
+        table.put(&[seeded(OUTBOUND, 8, 1)]).expect("put");
+        worker.online();
+        let held = thread::scope(|scope| {
+            let failing = scope.spawn(|| table.freeze(&[(OUTBOUND, 7), (OUTBOUND, 8)], long));
+            while state(8) == SlotState::Live {
+                thread::yield_now();
+            }
+            table.freeze(&[(OUTBOUND, 7)], Duration::ZERO).expect_err("the worker is busy");
+            assert_eq!(state(7), SlotState::Frozen, "another freeze is under way");
+            let other = scope.spawn(|| table.freeze(&[(OUTBOUND, 7)], long));
+            table.remove(&[(OUTBOUND, 8)]).expect("removed");
+            thread::sleep(Duration::from_millis(1));
+            worker.offline();
+            assert!(failing.join().expect("joined").is_err(), "one was removed");
+            other.join().expect("joined").is_ok()
+        });
+        assert_eq!(state(7) == SlotState::Frozen, held);
+        table.thaw(&[(OUTBOUND, 7)]).expect("thawed");
+    }
+}
+
 /// I2: what a freeze exports is final.
 #[test]
 fn a_frozen_sequence_is_above_all_that_was_ever_reserved() {
