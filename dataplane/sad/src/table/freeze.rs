@@ -66,13 +66,14 @@ struct Freezing {
 
 impl Table {
     /// Freezes SAs and gives their final state: when this returns, every worker has stopped using them.
-    /// Workers of a dead data plane, and idle ones, are not waited for.
+    /// Workers of a dead data plane, and idle ones, are not waited for. `timeout` counts from the call.
     ///
     /// # Errors
     /// [`FreezeError::WorkerBusy`] names the worker that did not stop within `timeout`.
     pub fn freeze(&self, keys: &[(Direction, u32)], timeout: Duration) -> Result<Vec<Snapshot>, FreezeError> {
-        let freezing = self.start_freezing(keys)?;
-        let result = self.finish_freezing(&freezing, timeout);
+        let start = Instant::now();
+        let freezing = self.start_freezing(keys, timeout)?;
+        let result = self.finish_freezing(&freezing, start, timeout);
         if result.is_err() {
             // Without the lock, so that nothing stays frozen because somebody else holds it.
             let own = state::frozen_by(freezing.period);
@@ -89,8 +90,10 @@ impl Table {
     /// # Errors
     /// [`FreezeError::WorkerBusy`] names the worker that did not finish within `timeout`.
     pub fn wait_until_quiescent(&self, timeout: Duration) -> Result<(), FreezeError> {
-        let period = self.write()?.start_grace_period();
-        self.wait_for_workers(period, timeout).map_err(|worker| FreezeError::WorkerBusy { worker, timeout })
+        let start = Instant::now();
+        let period = self.write_within(timeout)?.start_grace_period();
+        self.wait_for_workers(period, start, timeout)
+            .map_err(|worker| FreezeError::WorkerBusy { worker, timeout })
     }
 
     /// Lets workers use SAs again; gives how many were frozen.
@@ -107,8 +110,8 @@ impl Table {
         Ok(frozen.len())
     }
 
-    fn start_freezing(&self, keys: &[(Direction, u32)]) -> Result<Freezing, FreezeError> {
-        let writer = self.write()?;
+    fn start_freezing(&self, keys: &[(Direction, u32)], timeout: Duration) -> Result<Freezing, FreezeError> {
+        let writer = self.write_within(timeout)?;
         let own = state::frozen_by(writer.next_grace_period());
         let find = |&(direction, key): &(Direction, u32)| {
             let number = self.shared().resolve(direction, key);
@@ -124,8 +127,13 @@ impl Table {
         Ok(Freezing { targets, period: writer.start_grace_period() })
     }
 
-    fn finish_freezing(&self, freezing: &Freezing, timeout: Duration) -> Result<Vec<Snapshot>, FreezeError> {
-        let waited = self.wait_for_workers(freezing.period, timeout);
+    fn finish_freezing(
+        &self,
+        freezing: &Freezing,
+        start: Instant,
+        timeout: Duration,
+    ) -> Result<Vec<Snapshot>, FreezeError> {
+        let waited = self.wait_for_workers(freezing.period, start, timeout);
         waited.map_err(|worker| FreezeError::WorkerBusy { worker, timeout })?;
         let snapshots: Result<Vec<_>, _> = freezing.targets.iter().map(|t| self.frozen_snapshot(t)).collect();
         // None was thawed since; those that an earlier freeze froze are from now on this one's, so that they
@@ -150,19 +158,18 @@ impl Table {
     }
 
     /// Waits until every worker has passed a quiescent point, or gives the one that has not.
-    fn wait_for_workers(&self, period: u64, timeout: Duration) -> Result<(), u16> {
-        let start = Instant::now();
+    fn wait_for_workers(&self, period: u64, start: Instant, timeout: Duration) -> Result<(), u16> {
+        let begin = Instant::now();
         for round in 0_u32.. {
             let Some(worker) = first_busy(self.shared(), period) else { return Ok(()) };
-            let waited = start.elapsed();
-            if waited >= timeout {
+            if start.elapsed() >= timeout {
                 return Err(worker);
             }
             if round.is_multiple_of(64) && !self.dataplane.alive(self.shared()) {
                 return Ok(());
             }
             // A batch takes microseconds: do not sleep through the first ones.
-            if waited < Duration::from_micros(50) {
+            if begin.elapsed() < Duration::from_micros(50) {
                 std::hint::spin_loop();
             } else {
                 thread::sleep(Duration::from_micros(20));
