@@ -143,7 +143,7 @@ fn system<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| TableError::System { action, path: path.to_owned(), source }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

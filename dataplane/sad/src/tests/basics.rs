@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
-use crate::{SlotState, Table};
+use crate::{GetError, SlotState, Table};
 
 #[test]
 fn what_was_put_is_got_also_by_another_process() {
@@ -56,6 +56,16 @@ fn a_search_misses_no_sa_that_is_replaced_meanwhile() {
             assert_eq!(table.iter().filter(|found| found.sa.name.as_str() == "tunnel-300").count(), 2);
         }
     });
+}
+
+#[test]
+fn a_get_never_gives_an_sa_of_another_key() {
+    let directory = directory();
+    let table = new_table(&directory, 4);
+    let handles = table.put(&[seeded(INBOUND, 0x300, 1), seeded(INBOUND, 0x301, 1)]).expect("put").handles;
+    // As a reader may see it that was put off its processor while the slot went from one SA to another.
+    table.shared().index(INBOUND).set(0x300, handles[1].slot());
+    assert_eq!(table.get(INBOUND, 0x300), Err(GetError::Busy { direction: INBOUND, key: 0x300 }));
 }
 
 #[test]
