@@ -72,6 +72,8 @@ pub struct Captured {
 #[derive(Debug)]
 pub struct Tap {
     on: AtomicBool,
+    /// Somebody captures, or is about to.
+    taken: AtomicBool,
     filter: ArcSwap<Filter>,
     queue: ArrayQueue<Captured>,
     lost: AtomicU64,
@@ -81,6 +83,7 @@ impl Default for Tap {
     fn default() -> Self {
         Self {
             on: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
             filter: ArcSwap::from_pointee(Filter::default()),
             queue: ArrayQueue::new(BACKLOG),
             lost: AtomicU64::new(0),
@@ -91,19 +94,21 @@ impl Default for Tap {
 impl Tap {
     /// Starts a capture. Returns `false`, and changes nothing, if one runs already.
     pub fn start(&self, filter: Filter) -> bool {
-        if self.on.load(Ordering::Acquire) {
+        if self.taken.swap(true, Ordering::AcqRel) {
             return false;
         }
         while self.queue.pop().is_some() {}
         self.lost.store(0, Ordering::Relaxed);
         self.filter.store(std::sync::Arc::new(filter));
-        self.on.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.on.store(true, Ordering::Release);
+        true
     }
 
     /// Ends the capture.
     pub fn stop(&self) {
         self.on.store(false, Ordering::Release);
         while self.queue.pop().is_some() {}
+        self.taken.store(false, Ordering::Release);
     }
 
     /// Whether a capture runs.

@@ -51,20 +51,22 @@ pub enum ProhibitError {
 /// none.
 ///
 /// # Errors
-/// [`ProhibitError`]; routes added before the failure stay, as they protect.
+/// The first [`ProhibitError`]; all other routes are there nevertheless, as they protect.
 pub fn install(prefixes: &[Prefix]) -> Result<usize, ProhibitError> {
     with_handle(async |handle| {
-        let mut added = 0;
+        let (mut added, mut failure) = (0, None);
         for prefix in prefixes {
             let request = RouteNetlinkMessage::NewRoute(message(*prefix));
             // Neither EXCL nor APPEND: the route comes before others of its prefix and metric.
             match send(handle, request, NLM_F_CREATE).await {
                 Ok(()) => added += 1,
                 Err(libc::EEXIST) => {}
-                Err(code) => return Err(refused(*prefix, code)),
+                Err(code) => {
+                    failure.get_or_insert_with(|| refused(*prefix, code));
+                }
             }
         }
-        Ok(added)
+        failure.map_or(Ok(added), Err)
     })
 }
 

@@ -40,7 +40,7 @@ impl Rings {
         Arc::new(Self((0..workers.max(1)).map(|_| ring()).collect()))
     }
 
-    /// Sets how `owner` is woken when a packet comes into its empty ring: called in another worker's thread, it
+    /// Sets how `owner` is woken when a packet comes into its ring: called in another worker's thread, it
     /// must not block. Only the first call counts.
     pub fn on_packet(&self, owner: u16, wake: impl Fn() + Send + Sync + 'static) {
         if let Some(ring) = self.0.get(usize::from(owner)) {
@@ -52,10 +52,9 @@ impl Rings {
     /// The frame, when the ring is full.
     pub(crate) fn push(&self, owner: u16, frame: Frame) -> Result<(), Frame> {
         let Some(ring) = self.0.get(usize::from(owner)) else { return Err(frame) };
-        let was_empty = ring.frames.is_empty();
         ring.frames.push(frame)?;
-        // A worker that has packets waiting is awake.
-        if was_empty && let Some(wake) = ring.wake.get() {
+        // Always: whether the ring was empty before says nothing about whether its worker sleeps by now.
+        if let Some(wake) = ring.wake.get() {
             wake();
         }
         Ok(())
@@ -95,9 +94,10 @@ pub struct WorkerOptions {
     pub clock: fn() -> u64,
 }
 
-/// `CLOCK_MONOTONIC` in ns: the clock of leases, the same in all processes.
+/// `CLOCK_BOOTTIME` in ns: the clock of leases, the same in all processes. It goes on while the machine sleeps, so
+/// that a lease does not outlive a suspension (I4).
 pub fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 

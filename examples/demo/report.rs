@@ -60,9 +60,9 @@ pub struct MoveFigures {
     pub lost_to_a: u64,
     /// TCP segments that the server sent again during the first download.
     pub tcp_retransmissions: u64,
-    /// Reading the tunnel's context from the table, in the process.
+    /// GET in `dpctl snapshot`: freezing and reading the SAs, sealing and writing the context.
     pub get_us: f64,
-    /// Installing it, in the process.
+    /// PUT in `dpctl restore`: checking the context and installing its SAs.
     pub put_us: f64,
     /// The whole command `dpctl snapshot --move`, process start included.
     pub snapshot_command_ms: f64,
@@ -134,7 +134,10 @@ pub fn print(view: &View, figures: &Figures) {
     row("ESP packets lost in the move, A to B", &view.bold(&planned_move.lost_to_gateways.to_string()));
     row("ESP packets lost, B and B2 to A", &planned_move.lost_to_a.to_string());
     row("TCP segments sent again", &planned_move.tcp_retransmissions.to_string());
-    row("GET, PUT of the context", &format!("{:.1} us, {:.1} us", planned_move.get_us, planned_move.put_us));
+    row(
+        "GET with freeze and sealing, PUT",
+        &format!("{:.0} us, {:.0} us", planned_move.get_us, planned_move.put_us),
+    );
     let commands = format!(
         "{:.1} ms, {:.1} ms; all four commands {:.1} ms",
         planned_move.snapshot_command_ms, planned_move.restore_command_ms, planned_move.commands_ms

@@ -1,5 +1,6 @@
 //! The cast that tests and the demo share: gateways A, B and B2, and one tunnel between A and B.
 
+use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -144,6 +145,10 @@ pub struct Handover {
     pub start: Duration,
     /// End, since the Unix epoch.
     pub end: Duration,
+    /// GET as `dpctl snapshot` says: open the table, freeze, read, seal, write.
+    pub get: Duration,
+    /// PUT as `dpctl restore` says: check and install.
+    pub put: Duration,
     /// `dpctl snapshot --move`, from its start.
     pub snapshot: Duration,
     /// `dpctl restore`, from its start, its wait for the snapshot included.
@@ -161,9 +166,11 @@ pub struct Handover {
 pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
     let start = now();
     let clock = Instant::now();
-    let mut snapshot = spawn(from.dpctl_command(&["snapshot", TUNNEL, "--move"]).stdout(Stdio::piped()))?;
+    let mut snapshot = from.dpctl_command(&["--json", "snapshot", TUNNEL, "--move"]);
+    let mut snapshot = spawn(snapshot.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let pipe = snapshot.stdout.take().ok_or_else(|| LabError::Unexpected("no pipe to dpctl".into()))?;
-    let mut restore = spawn(to.dpctl_command(&["restore", "-"]).stdin(pipe).stdout(Stdio::null()))?;
+    let mut restore = to.dpctl_command(&["--json", "restore", "-"]);
+    let mut restore = spawn(restore.stdin(pipe).stdout(Stdio::piped()))?;
     let taken = wait(&mut snapshot)?;
     let snapshot_took = clock.elapsed();
     if !taken.success() {
@@ -179,13 +186,24 @@ pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
         return Err(failed(from, "restore or segment drop", installed));
     }
     to.dpctl(&["segment", "take", SEGMENT])?;
-    Ok(Handover { start, end: now(), snapshot: snapshot_took, restore: restore_took })
+    let end = now();
+    let (get, put) = (took(snapshot.stderr)?, took(restore.stdout)?);
+    Ok(Handover { start, end, get, put, snapshot: snapshot_took, restore: restore_took })
 }
 
 fn failed(from: &Gateway, what: &str, status: ExitStatus) -> LabError {
     let thawed = from.dpctl(&["sa", "thaw", TUNNEL]);
     let then = thawed.map_or_else(|error| error.to_string(), |_| "the tunnel goes on where it was".into());
     LabError::Unexpected(format!("the move failed at {what} ({status}); {then}"))
+}
+
+/// The `took_us` that a `dpctl --json` command reported.
+fn took(report: Option<impl Read>) -> Result<Duration> {
+    let report: Option<Value> = report.and_then(|pipe| serde_json::from_reader(pipe).ok());
+    let microseconds = report.as_ref().and_then(|report| report.get("took_us")?.as_u64());
+    microseconds
+        .map(Duration::from_micros)
+        .ok_or_else(|| LabError::Unexpected(format!("dpctl did not say how long it took: {report:?}")))
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {

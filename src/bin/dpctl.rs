@@ -1,1 +1,7 @@
-fn main() {}
+//! `dpctl`: the operator's tool.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    baton::dpctl::main()
+}

@@ -27,7 +27,7 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-pub use keys::SnapshotKey;
+pub use keys::{SnapshotKey, SnapshotKeyError};
 pub use problem::{ConfigErrors, Problem};
 pub use sa::{Policy, cluster_id_of};
 

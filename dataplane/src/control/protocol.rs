@@ -294,6 +294,9 @@ pub struct ReloadReport {
     pub unchanged: u64,
     /// Changes that wait for a restart, as sentences.
     pub needs_restart: Vec<String>,
+    /// Tunnels that could not be brought in line, as sentences.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// What a freeze or thaw did.

@@ -177,6 +177,7 @@ impl Handler for Control {
 
     fn segment_drop(&self, segments: &[u8]) -> Result<Segments, Refusal> {
         self.gateway.with_filter(|filter| ownership::give_up(&self.gateway.table, filter, segments))?;
+        ownership::wait_for_workers(&self.gateway.table)?;
         self.segments()
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use baton_sad::{AttachError, EpochError, GetError, PutError, TableError, UpdateError, WriteError};
+use baton_sad::{
+    AttachError, EpochError, FreezeError, GetError, PutError, TableError, UpdateError, WriteError,
+};
 use thiserror::Error;
 
 use crate::config::ConfigErrors;
@@ -30,12 +32,18 @@ pub enum DaemonError {
     /// No epoch, so no IV (I1).
     #[error("no packet can be sent without an epoch: {0}")]
     Epoch(#[from] EpochError),
-    /// A configured SA cannot be installed.
-    #[error("a configured SA cannot be installed: {0}")]
+    /// An SA cannot be installed.
+    #[error(transparent)]
     Put(#[from] PutError),
-    /// A configured SA cannot be updated.
-    #[error("a configured SA cannot be updated: {0}")]
+    /// An SA cannot be updated.
+    #[error(transparent)]
     Update(#[from] UpdateError),
+    /// An SA cannot be frozen.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// Configured SAs cannot be installed.
+    #[error("{0}")]
+    StaticSas(String),
     /// An installed SA cannot be read.
     #[error(transparent)]
     Get(#[from] GetError),
@@ -73,6 +81,16 @@ pub enum DaemonError {
     /// An interface went away under the sockets.
     #[error("the {0} interface was removed; start the data plane again when it is back: no SA is lost")]
     InterfaceGone(&'static str),
+    /// A directory in which others may write.
+    #[error(
+        "{0} belongs to or can be written by others, who could put their own files there; chown and chmod 700 it"
+    )]
+    OpenDirectory(PathBuf),
+    /// The netlink thread ended.
+    #[error(
+        "routes and neighbours are not followed any more; see the message above, and start the data plane again"
+    )]
+    Blind,
     /// A worker's thread ended.
     #[error("worker {0} died; see its message above. Start the data plane again: no SA is lost")]
     WorkerDied(u16),

@@ -1,10 +1,11 @@
 //! The running gateway: what the main thread, the control socket and the workers share.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use baton_sad::{DataplaneLease, EpochKeeper, Table, TableOptions};
@@ -22,7 +23,8 @@ use crate::io::Side;
 use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, IoCounters};
 use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
 use crate::next_hop::{NextHops, ResolveRequests};
-use crate::prohibit;
+use crate::prefix::Prefix;
+use crate::prohibit::{self, ProhibitError};
 use crate::spd::{Action, Policy, Spd};
 use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
 use crate::xdp::{Attachment, XdpError, XdpOptions};
@@ -41,9 +43,12 @@ pub(super) struct Gateway {
     next_hops: Arc<ArcSwap<NextHops>>,
     /// A side whose interface went away.
     lost: Arc<OnceLock<Side>>,
-    _follower: NetlinkFollower,
+    follower: NetlinkFollower,
     keeper: EpochKeeper,
     epoch_alarm: Mutex<Option<String>>,
+    static_alarms: Mutex<Vec<String>>,
+    /// When the slower tasks of [`Self::tick`] were done last.
+    last_look: Mutex<Instant>,
     /// One data plane per table, as long as this lives.
     _lease: DataplaneLease,
 }
@@ -64,18 +69,15 @@ struct Filter {
 /// Starts everything, in the order that [`super`] argues for.
 pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
     require_interfaces(&config)?;
-    prohibit::install(&config.protected_prefixes())?;
-
     let table = Arc::new(open_table(&config)?);
     let lease = table.attach()?;
     let keeper =
         EpochKeeper::new(&config.node.state_directory, &config.node.runtime_directory, config.node.id);
-    if table.epoch_state().current.is_none() {
-        // A new table, or one whose creator died before this point.
-        ownership::set_leases(&table, &config.segments.owned);
-    }
-    let report = table.epoch_maintain(&keeper)?;
-    static_sas::install(&table, &config)?;
+    ownership::initialise(&table, &config.segments.owned);
+    // Without an epoch nothing can be sent, but packets can be received, and the main thread asks again.
+    let epoch_alarm = maintain(&table, &keeper, None);
+    let static_alarms = static_sas::install(&table, &config);
+    static_alarms.iter().for_each(|alarm| error!("{alarm}"));
 
     let spd = Arc::new(ArcSwap::from_pointee(spd(&config)));
     let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
@@ -102,9 +104,11 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
         filter: Mutex::new(Filter { attachment, local }),
         next_hops,
         lost,
-        _follower: follower,
+        follower,
         keeper,
-        epoch_alarm: Mutex::new(report.refused.map(|refused| refused.to_string())),
+        epoch_alarm: Mutex::new(epoch_alarm),
+        static_alarms: Mutex::new(static_alarms),
+        last_look: Mutex::new(Instant::now()),
         _lease: lease,
     };
     Ok((gateway, workers))
@@ -262,6 +266,11 @@ impl Gateway {
         self.next_hops.load().side(side).mtu
     }
 
+    /// Whether next hops are followed no longer.
+    pub(super) fn is_blind(&self) -> bool {
+        self.follower.is_finished()
+    }
+
     /// The side whose interface went away: the sockets on it are dead.
     pub(super) fn lost_side(&self) -> Option<Side> {
         self.lost.get().copied()
@@ -269,18 +278,47 @@ impl Gateway {
 
     /// What wants an operator, as sentences.
     pub(super) fn alarms(&self) -> Vec<String> {
-        lock(&self.epoch_alarm).iter().cloned().collect()
+        let mut alarms: Vec<String> = lock(&self.epoch_alarm).iter().cloned().collect();
+        alarms.extend(lock(&self.static_alarms).iter().cloned());
+        alarms
     }
 
-    /// What the main thread does many times a second: the filter follows leases and addresses, the table gets its
-    /// epochs.
+    /// What the main thread does many times a second: the filter follows leases and addresses; and what it does once
+    /// a second: the table is repaired if a writer died, it gets its epochs, prohibit routes that somebody flushed
+    /// come back.
     pub(super) fn tick(&self) {
         if let Err(error) = self.follow_filter() {
             error!(%error, "the filter cannot be changed");
         }
-        if self.table.epoch_state().spare.is_none() {
-            self.maintain_epochs();
+        let mut last_look = lock(&self.last_look);
+        if last_look.elapsed() < Duration::from_secs(1) {
+            return;
         }
+        *last_look = Instant::now();
+        match self.table.recover_if_abandoned() {
+            Ok(true) => {
+                warn!("a process died while it changed the SA table; what it had not finished is undone")
+            }
+            Ok(false) => {}
+            Err(error) => error!(%error, "the SA table cannot be repaired"),
+        }
+        let mut alarm = lock(&self.epoch_alarm);
+        *alarm = maintain(&self.table, &self.keeper, alarm.as_deref());
+        drop(alarm);
+        if let Err(error) = self.restore_prohibits() {
+            error!(%error, "the prohibit routes cannot be looked after");
+        }
+    }
+
+    fn restore_prohibits(&self) -> Result<(), ProhibitError> {
+        let installed: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
+        let mut missing = self.config().protected_prefixes();
+        missing.retain(|prefix| !installed.contains(prefix));
+        if !missing.is_empty() {
+            warn!(count = missing.len(), "somebody removed prohibit routes; they are put back");
+            prohibit::install(&missing)?;
+        }
+        Ok(())
     }
 
     fn follow_filter(&self) -> Result<(), XdpError> {
@@ -292,20 +330,6 @@ impl Gateway {
             filter.local = hops.local_addresses().to_vec();
         }
         Ok(())
-    }
-
-    fn maintain_epochs(&self) {
-        let alarm = match self.table.epoch_maintain(&self.keeper) {
-            Ok(report) => report.refused.map(|refused| refused.to_string()),
-            Err(refused) => Some(refused.to_string()),
-        };
-        let mut standing = lock(&self.epoch_alarm);
-        if let Some(alarm) = &alarm
-            && standing.is_none()
-        {
-            error!(%alarm, "no spare epoch: sending stops when the current one is used up");
-        }
-        *standing = alarm;
     }
 
     /// Reads the configuration again.
@@ -328,14 +352,32 @@ impl Gateway {
             )
         };
         prohibit::install(&new.protected_prefixes()).map_err(|error| failed(&error))?;
-        static_sas::install(&self.table, &new).map_err(|error| failed(&error))?;
+        report.problems = static_sas::install(&self.table, &new);
+        lock(&self.static_alarms).clone_from(&report.problems);
         self.spd.store(Arc::new(spd(&new)));
         let filter = &mut lock(&self.filter).attachment;
         filter.set_outer_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
         filter.set_inner_prefixes(&new.inner_prefixes()).map_err(|error| failed(&error))?;
+        static_sas::remove(&self.table, &report.removed).map_err(|error| failed(&error))?;
         *current = Arc::new(new);
         Ok(report)
     }
+}
+
+/// Gives the table the epochs that it lacks, and tells what stands in the way.
+fn maintain(table: &Table, keeper: &EpochKeeper, standing: Option<&str>) -> Option<String> {
+    let alarm = match table.epoch_maintain(keeper) {
+        Ok(report) => report.refused.map(|refused| {
+            format!("sending stops when the current epoch is used up, as there is no spare one: {refused}")
+        }),
+        Err(refused) => Some(format!("nothing can be sent for want of an epoch: {refused}")),
+    };
+    if let Some(alarm) = &alarm
+        && standing.is_none()
+    {
+        error!("{alarm}");
+    }
+    alarm
 }
 
 fn changes(running: &Config, new: &Config) -> ReloadReport {

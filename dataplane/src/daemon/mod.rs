@@ -13,7 +13,7 @@ mod static_sas;
 mod threads;
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::control::Server;
 use crate::prohibit;
 use crate::xdp::Attachment;
+use baton_sad::{Table, TableError};
 
 pub use error::DaemonError;
 use error::io_error;
@@ -52,6 +53,8 @@ pub fn check(config: &Path) -> Result<(), DaemonError> {
 /// Why it could not start, or had to stop. Nothing is half-attached then; prohibit routes stay.
 pub fn run(path: &Path) -> Result<(), DaemonError> {
     let config = Config::load(path)?;
+    // Before anything that can fail: from here on the kernel lets nothing out in clear.
+    prohibit::install(&config.protected_prefixes())?;
     forbid_core_dumps();
     make_directories(&config)?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(io_error("catch signals for", path))?;
@@ -90,6 +93,9 @@ fn supervise(
         if let Some(worker) = workers.first_dead() {
             return Err(DaemonError::WorkerDied(worker));
         }
+        if gateway.is_blind() {
+            return Err(DaemonError::Blind);
+        }
         if let Some(side) = gateway.lost_side() {
             return Err(DaemonError::InterfaceGone(side.name()));
         }
@@ -104,24 +110,30 @@ fn supervise(
 /// What could not be removed, or that a data plane still runs.
 pub fn uninstall(path: &Path) -> Result<(), DaemonError> {
     let config = Config::load(path)?;
-    if let Ok(table) = baton_sad::Table::open(&config.table_path()) {
-        // Held until all is removed, so that none starts meanwhile.
-        let _lease = table.attach()?;
-        remove_everything(&config)?;
-        let keys: Vec<_> = table.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
-        for keys in keys.chunks(1024) {
-            // Removal overwrites the keys.
-            table.remove(keys)?;
+    match Table::open(&config.table_path()) {
+        Ok(table) => {
+            // Held until all is removed, so that none starts meanwhile.
+            let _lease = table.attach()?;
+            remove_everything(&config)?;
+            remove_table(&table)?;
         }
-        fs::remove_file(config.table_path()).map_err(io_error("remove", &config.table_path()))?;
-    } else {
-        remove_everything(&config)?;
+        Err(TableError::NotFound(_)) => remove_everything(&config)?,
+        Err(error) => return Err(error.into()),
     }
     println!(
         "removed: filter, prohibit routes, SA table. Nothing protects the prefixes of {} now.",
         path.display()
     );
     Ok(())
+}
+
+fn remove_table(table: &Table) -> Result<(), DaemonError> {
+    let places: Vec<_> = table.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
+    for places in places.chunks(1024) {
+        // Removal overwrites the keys.
+        table.remove(places)?;
+    }
+    fs::remove_file(table.path()).map_err(io_error("remove", table.path()))
 }
 
 fn remove_everything(config: &Config) -> Result<(), DaemonError> {
@@ -146,6 +158,11 @@ fn make_directories(config: &Config) -> Result<(), DaemonError> {
             .mode(0o700)
             .create(directory)
             .map_err(io_error("create", directory))?;
+        let metadata = fs::metadata(directory).map_err(io_error("examine", directory))?;
+        // Others could replace the table, the epoch file or their locks.
+        if metadata.mode() & 0o022 != 0 || metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(DaemonError::OpenDirectory(directory.clone()));
+        }
     }
     Ok(())
 }

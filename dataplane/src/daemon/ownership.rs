@@ -14,7 +14,16 @@ use crate::xdp::{Attachment, XdpError};
 /// How long a drop waits for the workers to finish their batches.
 const DROP_WAIT: Duration = Duration::from_secs(2);
 
-/// Sets the leases of a table that is new.
+/// Gives a table that is new, or whose creator died before this point, its first leases. Later the table knows
+/// better than the configuration.
+pub(super) fn initialise(table: &Table, owned: &[u64; 4]) {
+    let untouched = (0..=255).all(|segment| table.lease(segment) == NOT_OWNED);
+    if untouched && table.installed() == 0 && table.epoch_state().current.is_none() {
+        set_leases(table, owned);
+    }
+}
+
+/// Owns these segments without a limit in time.
 pub(super) fn set_leases(table: &Table, owned: &[u64; 4]) {
     Segments::members(owned).into_iter().for_each(|segment| table.set_lease(segment, OWNED));
 }
@@ -25,7 +34,7 @@ pub(super) fn take(table: &Table, filter: &mut Attachment, segments: &[u8]) -> R
     follow(table, filter).map_err(internal)
 }
 
-/// Gives segments up; when it returns, no worker sends for them any more.
+/// Gives segments up. A worker may still be sending the batch that it has begun ([`wait_for_workers`]).
 pub(super) fn give_up(table: &Table, filter: &mut Attachment, segments: &[u8]) -> Result<(), Refusal> {
     let mut owned = table.owned_segments(monotonic_ns());
     for segment in segments {
@@ -33,7 +42,15 @@ pub(super) fn give_up(table: &Table, filter: &mut Attachment, segments: &[u8]) -
     }
     filter.set_owned(owned).map_err(internal)?;
     segments.iter().for_each(|segment| table.set_lease(*segment, NOT_OWNED));
-    table.wait_until_quiescent(DROP_WAIT).map_err(internal)
+    Ok(())
+}
+
+/// Returns when no worker sends any more for what was given up before.
+pub(super) fn wait_for_workers(table: &Table) -> Result<(), Refusal> {
+    table.wait_until_quiescent(DROP_WAIT).map_err(|error| {
+        let message = format!("the segments are given up, but not all workers have confirmed it: {error}");
+        Refusal::new(Code::Internal, message, "see the data plane's log")
+    })
 }
 
 /// Makes the filter own what the table's leases say now.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,13 +24,13 @@ use crate::prefix::Prefix;
 use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
 
 /// Reads frames from `input`, handles them as the configured gateway would, and writes to `output` what left.
-/// It uses a table of its own in a scratch directory beside `output`: a running gateway is not touched.
+/// It uses a table of its own in memory: a running gateway is not touched.
 ///
 /// # Errors
 /// A refused configuration, or files that cannot be read or written.
 pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonError> {
     let config = Config::load(config)?;
-    let scratch = Scratch::new(output)?;
+    let scratch = Scratch::new()?;
     let options =
         TableOptions { capacity: config.table.capacity, node: config.node.id, cluster: config.cluster_id() };
     let table = Arc::new(Table::create(&scratch.0.join("sa-table"), &options)?);
@@ -40,7 +41,10 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
     let keeper =
         EpochKeeper::new(&config.node.state_directory, &config.node.runtime_directory, config.node.id);
     table.epoch_maintain(&keeper)?;
-    static_sas::install(&table, &config)?;
+    let problems = static_sas::install(&table, &config);
+    if !problems.is_empty() {
+        return Err(DaemonError::StaticSas(problems.join("\n")));
+    }
 
     let counters = Arc::new(WorkerCounters::default());
     let options = WorkerOptions {
@@ -62,7 +66,7 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
         IpAddr::V6(_) => None,
     });
     let reader = File::open(input).map(BufReader::new).map_err(io_error("open", input))?;
-    let writer = File::create(output).map(BufWriter::new).map_err(io_error("create", output))?;
+    let writer = private_file(output).map(BufWriter::new).map_err(io_error("create", output))?;
     let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?);
     while !worker.io().ended() {
         worker.turn();
@@ -75,6 +79,11 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
     );
     report(&counters);
     Ok(())
+}
+
+/// It will hold plaintext.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 fn report(counters: &WorkerCounters) {
@@ -105,10 +114,10 @@ fn everywhere() -> NextHops {
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {
-    fn new(output: &Path) -> Result<Self, DaemonError> {
-        let name = format!(".baton-replay-{}", std::process::id());
-        let path = output.parent().unwrap_or(Path::new(".")).join(name);
-        std::fs::create_dir(&path).map_err(io_error("create", &path))?;
+    fn new() -> Result<Self, DaemonError> {
+        // In memory, as it holds keys.
+        let path = Path::new("/dev/shm").join(format!("baton-replay-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("create", &path))?;
         Ok(Self(path))
     }
 }

@@ -1,7 +1,10 @@
 //! SAs that are keyed by the configuration.
 //!
-//! An SA that the table holds already stays as it is, counters and all: a restart or a reload must not send it
-//! back to sequence number 1 under the same key (I2), nor open its replay window (I3).
+//! An SA goes on with its counters for as long as its direction, SPI and key stay the same, whatever else of its
+//! tunnel changes: a restart or a reload must not send it back to sequence number 1 (I2), nor open its replay
+//! window (I3). What was restored into the table stays, unless a reload takes its tunnel away.
+
+use std::time::Duration;
 
 use baton_sad::{Counters, Direction, Sa, Table};
 use tracing::{info, warn};
@@ -9,52 +12,102 @@ use tracing::{info, warn};
 use super::error::DaemonError;
 use crate::config::{Config, Tunnel};
 
-/// What [`install`] changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    pub(super) installed: usize,
-    pub(super) updated: usize,
-    pub(super) removed: usize,
-}
+/// How long taking over an SA under another reqid waits for the workers.
+const FREEZE_WAIT: Duration = Duration::from_secs(1);
 
-/// Brings the table in line with the configuration. Tunnels without configured keys keep the SAs that were
-/// restored into them; SAs of tunnels that the configuration no longer names are removed.
-pub(super) fn install(table: &Table, config: &Config) -> Result<Changes, DaemonError> {
-    let mut changes = Changes { removed: remove_unnamed(table, config)?, ..Changes::default() };
+/// An SA's place in the table's index.
+type Place = (Direction, u32);
+
+/// Installs what the configuration keys, and removes what it keyed before: SAs of its tunnels with keys, under
+/// other SPIs or reqids. Returns a sentence for each tunnel that could not be brought in line; the others are.
+pub(super) fn install(table: &Table, config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
     for tunnel in &config.tunnels {
-        install_tunnel(table, tunnel, &mut changes)?;
+        if let Err(error) = install_tunnel(table, tunnel) {
+            problems.push(format!("tunnel {} is not as configured: {error}", tunnel.name));
+        }
     }
-    Ok(changes)
+    for found in table.iter() {
+        if config.tunnel(found.sa.name.as_str()).is_none() {
+            warn!(tunnel = %found.sa.name, spi = found.sa.spi, "an SA is installed whose tunnel is not configured");
+        }
+    }
+    problems
 }
 
-fn install_tunnel(table: &Table, tunnel: &Tunnel, changes: &mut Changes) -> Result<(), DaemonError> {
+/// Removes the SAs of these tunnels; to remove is to wipe.
+pub(super) fn remove(table: &Table, tunnels: &[String]) -> Result<(), DaemonError> {
+    for tunnel in tunnels {
+        let places: Vec<Place> = table.find_by_name(tunnel).iter().map(|found| place(&found.sa)).collect();
+        table.remove(&places)?;
+    }
+    Ok(())
+}
+
+fn place(sa: &Sa) -> Place {
+    (sa.direction, sa.index_key())
+}
+
+fn install_tunnel(table: &Table, tunnel: &Tunnel) -> Result<(), DaemonError> {
     let (Some(inbound), Some(outbound)) = (tunnel.inbound_sa(), tunnel.outbound_sa()) else {
         return Ok(());
     };
+    let configured = [place(&inbound), place(&outbound)];
     let mut fresh = Vec::new();
     for sa in [inbound, outbound] {
-        match table.get(sa.direction, sa.index_key())? {
-            Some(installed) if is_same_sa(&installed.sa, &sa) => {
-                if let Some(sa) = differing(&installed.sa, sa) {
-                    table.update(&sa)?;
-                    changes.updated += 1;
-                }
-            }
-            Some(_) | None => fresh.push((sa, Counters::default())),
+        if let Some(sa) = take_over(table, sa)? {
+            fresh.push((sa, Counters::default()));
         }
     }
-    changes.installed += fresh.len();
-    if fresh.is_empty() {
-        return Ok(());
+    if !fresh.is_empty() {
+        table.put(&fresh)?;
+        info!(
+            tunnel = %tunnel.name,
+            sas = fresh.len(),
+            "installed from the configuration, beginning at sequence number 1: if these keys were in use before, \
+             the peer drops what it takes for replays until it is restarted too"
+        );
     }
-    table.put(&fresh)?;
-    info!(tunnel = %tunnel.name, sas = fresh.len(), "installed from the configuration");
+    // Last, so that there is no gap; a key that was replaced accepts nothing any more.
+    let replaced: Vec<Place> = table
+        .find_by_name(&tunnel.name)
+        .iter()
+        .map(|found| place(&found.sa))
+        .filter(|place| !configured.contains(place))
+        .collect();
+    table.remove(&replaced)?;
     Ok(())
+}
+
+/// Goes on with the installed SA of the same SPI and key, or gives the configured one back.
+fn take_over(table: &Table, sa: Sa) -> Result<Option<Sa>, DaemonError> {
+    if let Some(installed) = table.get(sa.direction, sa.index_key())?
+        && is_same_sa(&installed.sa, &sa)
+    {
+        if let Some(sa) = differing(&installed.sa, sa) {
+            table.update(&sa)?;
+        }
+        return Ok(None);
+    }
+    // Outbound SAs are found by their reqid: under another one, the same SA may stand elsewhere.
+    let elsewhere = (sa.direction == Direction::Outbound)
+        .then(|| table.iter().find(|found| found.sa.direction == sa.direction && is_same_sa(&found.sa, &sa)))
+        .flatten();
+    let Some(elsewhere) = elsewhere else { return Ok(Some(sa)) };
+    let old = place(&elsewhere.sa);
+    let frozen = table.freeze(&[old], FREEZE_WAIT)?;
+    let counters = frozen.into_iter().next().map(|found| found.counters).unwrap_or_default();
+    let sa = differing(&elsewhere.sa, sa).unwrap_or(elsewhere.sa);
+    table.put(&[(sa, counters)])?;
+    table.remove(&[old])?;
+    Ok(None)
 }
 
 /// Whether the counters of one go on in the other.
 fn is_same_sa(installed: &Sa, configured: &Sa) -> bool {
-    installed.spi == configured.spi && installed.key.ct_eq(&configured.key)
+    installed.direction == configured.direction
+        && installed.spi == configured.spi
+        && installed.key.ct_eq(&configured.key)
 }
 
 /// The configured SA with what only the table knows, if it differs from the installed one.
@@ -63,18 +116,110 @@ fn differing(installed: &Sa, mut configured: Sa) -> Option<Sa> {
     (configured != *installed).then_some(configured)
 }
 
-fn remove_unnamed(table: &Table, config: &Config) -> Result<usize, DaemonError> {
-    let unnamed: Vec<(Direction, u32)> = table
-        .iter()
-        .filter(|found| config.tunnel(found.sa.name.as_str()).is_none())
-        .inspect(|found| {
-            warn!(tunnel = %found.sa.name, "an SA is removed: the configuration no longer has its tunnel");
-        })
-        .map(|found| (found.sa.direction, found.sa.index_key()))
-        .collect();
-    let mut removed = 0;
-    for keys in unnamed.chunks(1024) {
-        removed += table.remove(keys)?;
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use baton_sad::{ClusterId, NodeId, ReplayWindow, TableOptions};
+
+    use super::*;
+
+    const TUNNEL: &str = r#"
+[node]
+id = 1
+cluster = "test"
+state_directory = "/var/lib/baton"
+runtime_directory = "/run/baton"
+pin_directory = "/sys/fs/bpf/baton"
+[outer]
+interface = "wan0"
+addresses = ["203.0.113.2"]
+[inner]
+interface = "lan0"
+[[tunnel]]
+name = "NAME"
+reqid = REQID
+local = "203.0.113.2"
+remote = "203.0.113.1"
+local_selectors = ["10.2.0.0/16"]
+remote_selectors = ["10.1.0.0/16"]
+suite = "aes128gcm16"
+[tunnel.inbound]
+spi = SPI
+key = "1111111111111111111111111111111111111111"
+[tunnel.outbound]
+spi = 0x11000001
+key = "2222222222222222222222222222222222222222"
+"#;
+
+    fn config(name: &str, reqid: u32, spi: u32) -> Config {
+        let text = TUNNEL
+            .replace("NAME", name)
+            .replace("REQID", &reqid.to_string())
+            .replace("SPI", &format!("{spi:#x}"));
+        Config::parse_as(&text, Path::new("test.toml"), true).expect("a good configuration")
     }
-    Ok(removed)
+
+    /// A table in which the tunnel of `config` has sent and received.
+    fn used_table(config: &Config) -> (tempfile::TempDir, Table) {
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+        let node = NodeId::new(1).expect("not 0");
+        let options = TableOptions { capacity: 16, node, cluster: ClusterId::new(1) };
+        let table = Table::create(&directory.path().join("sa-table"), &options).expect("a table");
+        let used = |sa: Sa| {
+            let window = ReplayWindow::closed(500, sa.replay_window);
+            (sa, Counters { sequence: 500, window, ..Counters::default() })
+        };
+        let tunnel = &config.tunnels[0];
+        let sas = [tunnel.inbound_sa(), tunnel.outbound_sa()].map(|sa| used(sa.expect("keyed")));
+        table.put(&sas).expect("installed");
+        (directory, table)
+    }
+
+    fn edges(table: &Table) -> Vec<(Direction, u32, u64)> {
+        let mut edges: Vec<_> = table
+            .iter()
+            .map(|found| (found.sa.direction, found.sa.index_key(), found.counters.edge()))
+            .collect();
+        edges.sort_unstable();
+        edges
+    }
+
+    #[test]
+    fn i2_i3_a_restart_keeps_the_counters() {
+        let config = config("a", 7, 0x2a00_0001);
+        let (_directory, table) = used_table(&config);
+        assert_eq!(install(&table, &config), Vec::<String>::new());
+        assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0001, 500), (Direction::Outbound, 7, 500)]);
+    }
+
+    #[test]
+    fn i2_i3_a_renamed_tunnel_with_another_reqid_keeps_the_counters() {
+        let before = config("a", 7, 0x2a00_0001);
+        let (_directory, table) = used_table(&before);
+        let after = config("b", 8, 0x2a00_0001);
+        assert_eq!(install(&table, &after), Vec::<String>::new());
+        remove(&table, &["a".to_owned()]).expect("removed");
+        assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0001, 500), (Direction::Outbound, 8, 500)]);
+        assert!(table.iter().all(|found| found.sa.name.as_str() == "b" && !found.frozen));
+    }
+
+    #[test]
+    fn a_replaced_inbound_sa_accepts_nothing_any_more() {
+        let before = config("a", 7, 0x2a00_0001);
+        let (_directory, table) = used_table(&before);
+        let after = config("a", 7, 0x2a00_0002);
+        install(&table, &after);
+        assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0002, 0), (Direction::Outbound, 7, 500)]);
+    }
+
+    #[test]
+    fn i6_a_restored_sa_of_an_unknown_tunnel_survives_a_start() {
+        let before = config("moved", 7, 0x2a00_0001);
+        let (_directory, table) = used_table(&before);
+        let text = TUNNEL.split("[[tunnel]]").next().expect("a head");
+        let other = Config::parse_as(text, Path::new("test.toml"), true).expect("a good configuration");
+        install(&table, &other);
+        assert_eq!(edges(&table).len(), 2);
+    }
 }

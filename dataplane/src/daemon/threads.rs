@@ -52,8 +52,15 @@ impl Workers {
 
     /// Ends all threads.
     pub(super) fn stop(self) {
+        drop(self);
+    }
+}
+
+/// However the daemon ends: as long as a worker runs, the table's lease must be held.
+impl Drop for Workers {
+    fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

@@ -109,6 +109,13 @@ impl NetlinkFollower {
     }
 }
 
+impl NetlinkFollower {
+    /// Whether the thread ended by itself: next hops are frozen then.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for NetlinkFollower {
     fn drop(&mut self) {
         self.stop.notify_one();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use baton_sad::{Sa, SaHandle, SlotView, Table};
+use baton_sad::{Sa, SaHandle, SlotState, SlotView, Table};
 
 use super::Stop;
 use crate::crypto::Backend;
@@ -100,13 +100,22 @@ pub(super) struct SaCache {
     backend: Backend,
     swept_for: u64,
     to_sweep: usize,
+    /// The entry that was looked at last.
+    position: usize,
 }
 
 impl SaCache {
     pub(super) fn new(table: &Table, workers: u16, backend: Backend) -> Self {
         let workers = u32::from(workers.max(1));
         let own = table.slots().div_ceil(workers);
-        Self { entries: (0..own).map(|_| None).collect(), workers, backend, swept_for: 0, to_sweep: 0 }
+        Self {
+            entries: (0..own).map(|_| None).collect(),
+            workers,
+            backend,
+            swept_for: 0,
+            to_sweep: 0,
+            position: 0,
+        }
     }
 
     #[inline]
@@ -127,10 +136,15 @@ impl SaCache {
             self.swept_for = changes;
             self.to_sweep = self.entries.len();
         }
-        let end = self.to_sweep;
-        self.to_sweep = end.saturating_sub(SWEEP_STEP);
-        for entry in &mut self.entries[self.to_sweep..end] {
-            if entry.as_ref().is_some_and(|sa| table.slot(sa.handle).is_none()) {
+        // Round and round from where it was, so that steady changes do not keep it from any entry.
+        let step = SWEEP_STEP.min(self.to_sweep);
+        self.to_sweep -= step;
+        for _ in 0..step {
+            self.position = (self.position + 1) % self.entries.len();
+            let entry = &mut self.entries[self.position];
+            let is_gone =
+                |sa: &PreparedSa| table.slot(sa.handle).is_none_or(|slot| slot.state() == SlotState::Dead);
+            if entry.as_deref().is_some_and(is_gone) {
                 *entry = None;
             }
         }

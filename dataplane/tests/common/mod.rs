@@ -150,7 +150,7 @@ pub struct Gateway {
 impl Gateway {
     /// Gateway 0 or 1 of a pair with the same set-up.
     pub fn new(end: usize, setup: &Setup) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let node = NodeId::new(end as u8 + 1).unwrap();
         let options = TableOptions { capacity: setup.tunnels * 2 + 16, node, cluster: ClusterId::new(1) };
         let table = Arc::new(Table::create(&directory.path().join("sa-table"), &options).unwrap());

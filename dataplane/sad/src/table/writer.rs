@@ -51,7 +51,7 @@ impl Drop for Writer<'_> {
 
 impl Table {
     /// Takes the writer lock, and completes or undoes what a writer left that died with it.
-    pub(super) fn write(&self) -> Result<Writer<'_>, WriteError> {
+    pub(crate) fn write(&self) -> Result<Writer<'_>, WriteError> {
         let file = self.writer.file.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match file.lock() {
@@ -62,16 +62,35 @@ impl Table {
         Ok(self.writer(file))
     }
 
-    /// Repairs the table if its last writer died; does nothing while a writer lives.
-    pub(super) fn repair_if_abandoned(&self) {
+    /// Repairs the table if its last writer died inside a change, so that nobody sees half of it for long;
+    /// gives whether that was so. Never waits: one load when nobody is inside a change, and nothing is done
+    /// while a writer lives.
+    ///
+    /// # Errors
+    /// If the lock file cannot be locked.
+    pub fn recover_if_abandoned(&self) -> Result<bool, WriteError> {
+        if self.shared.header_value(header::INTENT) == 0 {
+            return Ok(false);
+        }
+        let Some(file) = self.try_lock()? else { return Ok(false) };
+        // The change may have ended in between; under the lock nobody else announces one.
+        let abandoned = self.shared.header_value(header::INTENT) != 0;
+        drop(self.writer(file));
+        Ok(abandoned)
+    }
+
+    /// The writer lock, if nobody else has it.
+    fn try_lock(&self) -> Result<Option<MutexGuard<'_, File>>, WriteError> {
         let file = match self.writer.file.try_lock() {
             Ok(file) => file,
             Err(sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(sync::TryLockError::WouldBlock) => return,
+            Err(sync::TryLockError::WouldBlock) => return Ok(None),
         };
         match file.try_lock() {
-            Ok(()) => drop(self.writer(file)),
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
 
@@ -98,16 +117,17 @@ impl Writer<'_> {
     }
 
     /// Announces a change: from here to [`Self::end`] a dead writer's work is completed or undone.
-    pub(super) fn begin(&self) -> u64 {
+    pub(crate) fn begin(&self) -> u64 {
         let transaction = self.value(header::TRANSACTION) + 1;
-        self.set(header::TRANSACTION, transaction);
+        // In this order: who reads the number and then no intent knows that this transaction is over.
         self.set(header::INTENT, transaction);
+        self.set(header::TRANSACTION, transaction);
         // Nothing of the change before its announcement.
         fence(Ordering::Release);
         transaction
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.set(header::INTENT, 0);
     }
 }

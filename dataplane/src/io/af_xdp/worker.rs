@@ -43,10 +43,11 @@ impl Waker {
         }
     }
 
-    /// Takes the signal back. First the flag: a wake after it writes again, at worst for nothing.
+    /// Takes the signal back. First the event: a wake before the flag falls finds its worker awake, and one after
+    /// it writes again. The other way round, this could eat the event of a wake that leaves its flag standing.
     fn clear(&self) {
-        self.0.signalled.store(false, Ordering::Release);
         let _ = rustix::io::read(&self.0.event, &mut [0; 8]);
+        self.0.signalled.swap(false, Ordering::AcqRel);
     }
 }
 

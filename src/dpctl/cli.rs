@@ -1,0 +1,278 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::segments::SegmentSet;
+
+const AFTER_HELP: &str = "\
+EXAMPLES
+  dpctl status                                   is the gateway well?
+  dpctl sa list                                  which SAs are installed?
+  dpctl counters --nonzero                       what was dropped, and why?
+  dpctl snapshot site-a -o site-a.ctx            keep a copy of one tunnel
+  dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
+                                                 move a tunnel to another gateway
+
+EXIT CODES
+  0  done
+  1  refused, or failed: the reason is on standard error, nothing was changed
+  2  wrong command line
+  3  there is no such SA, tunnel or segment
+  4  no data plane answers, or there is no SA table yet
+  5  a context file was refused: foreign, damaged, cut off, older than what is installed, or another key
+  6  no permission: run it as the user that the data plane runs as
+  7  the configuration was refused
+
+With --json every answer is one JSON object on standard output, and an error is one on standard error.";
+
+/// Baton's operator tool: see what a gateway does, take tunnels out of it and put them into another.
+#[derive(Debug, Parser)]
+#[command(name = "dpctl", version, after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// The gateway's configuration file.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "BATON_CONFIG",
+        default_value = baton_dataplane::config::DEFAULT_PATH,
+        value_name = "FILE"
+    )]
+    pub(super) config: PathBuf,
+
+    /// Answer in JSON (docs/DPCTL.md has the shapes).
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// How the data plane is: interfaces, workers, SAs, segments, alarms.
+    ///
+    /// An alarm is a sentence that says what needs an operator and what to do.
+    #[command(after_help = "EXAMPLE\n  dpctl status --json | jq .alarms")]
+    Status,
+
+    /// Every counter: traffic, each reason for a drop, verdicts of the XDP filter.
+    ///
+    /// Every packet that does not go on is counted under exactly one reason. Workers' counters begin with the
+    /// daemon, the filter's (xdp-outer, xdp-inner) with its installation.
+    #[command(after_help = "EXAMPLE\n  dpctl counters --nonzero --group drop")]
+    Counters(CountersOptions),
+
+    /// The security policies (SPD).
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+
+    /// Security associations (SAD): list, show, thaw.
+    #[command(subcommand)]
+    Sa(SaCommand),
+
+    /// Read a tunnel's context (GET) from the shared table, while packets flow or the data plane is down.
+    ///
+    /// The file is sealed under the cluster key ([snapshot] key_file). Without --move the tunnel goes on here, and the
+    /// file is a copy: who restores it jumps ahead (see `dpctl restore --help`). With --move the SAs are frozen first:
+    /// the workers have stopped using them when the command returns, the counters in the file are final, and the
+    /// tunnel waits to be restored elsewhere (or here: `dpctl sa thaw`).
+    #[command(after_help = "EXAMPLES
+  dpctl snapshot site-a -o site-a.ctx
+  dpctl snapshot --all -o everything.ctx
+  dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
+
+If writing the file fails, a tunnel that this command froze is thawed again.")]
+    Snapshot(SnapshotOptions),
+
+    /// Install a tunnel's context (PUT) into the shared table, atomically.
+    ///
+    /// The tunnel must be in this gateway's configuration, with the same addresses, selectors, suite and reqid. A file
+    /// made with --move continues exactly where the tunnel was frozen. A copy does not know what was sent and
+    /// received after it was made: sequence numbers sent again would be dropped by the peer as replays, and packets
+    /// received before could be replayed to us. So both edges are advanced by --advance: choose it larger than the
+    /// packets of either direction since the snapshot. A refused file changes nothing.
+    #[command(
+        after_help = "EXAMPLES\n  dpctl restore site-a.ctx\n  dpctl restore site-a.ctx --advance 100000000"
+    )]
+    Restore(RestoreOptions),
+
+    /// Print what a context file holds; keys are never shown.
+    #[command(after_help = "EXAMPLE\n  dpctl inspect site-a.ctx")]
+    Inspect(InspectOptions),
+
+    /// Which of the 256 segments this gateway owns, or the segment of a peer's address.
+    #[command(after_help = "EXAMPLES\n  dpctl segments\n  dpctl segments --of 203.0.113.7")]
+    Segments(SegmentsOptions),
+
+    /// Take or drop segments.
+    #[command(subcommand)]
+    Segment(SegmentCommand),
+
+    /// Read the configuration again. A refused one leaves the running one in force.
+    #[command(after_help = "EXAMPLE\n  dpctl reload")]
+    Reload,
+
+    /// Copy packets to a pcap file or to standard output.
+    ///
+    /// The encrypted side is what crosses the outer interface, the decrypted side the inner one. Captures of the
+    /// decrypted side hold your users' plaintext.
+    #[command(after_help = "EXAMPLES
+  dpctl capture --side encrypted --spi 0x2a000001 -o esp.pcap
+  dpctl capture --side decrypted --host 10.1.0.2 --count 20 -o - | tcpdump -nr -")]
+    Capture(CaptureOptions),
+
+    /// Print a completion script for your shell.
+    #[command(after_help = "EXAMPLE\n  dpctl completions bash > /etc/bash_completion.d/dpctl")]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CountersOptions {
+    /// Leave out what is zero.
+    #[arg(long)]
+    pub(super) nonzero: bool,
+    /// Only this group, for example drop, worker-outer or xdp-inner.
+    #[arg(long)]
+    pub(super) group: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// The policies in force, in the order in which they are tried.
+    #[command(after_help = "EXAMPLE\n  dpctl policy list")]
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SaCommand {
+    /// One line per installed SA.
+    #[command(after_help = "EXAMPLE\n  dpctl sa list")]
+    List,
+    /// Everything about a tunnel's SAs but their keys.
+    #[command(after_help = "EXAMPLES\n  dpctl sa show site-a\n  dpctl sa show 0x2a000001")]
+    Show {
+        /// The tunnel's name, or an inbound SPI.
+        #[arg(value_name = "SPI|NAME")]
+        sa: String,
+    },
+    /// Use a frozen tunnel's SAs again, after a move that did not happen.
+    ///
+    /// Never thaw a tunnel that was restored elsewhere: both gateways would send with the same sequence numbers.
+    #[command(after_help = "EXAMPLE\n  dpctl sa thaw site-a")]
+    Thaw {
+        /// The tunnel's name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SnapshotOptions {
+    /// The tunnel's name, or its inbound SPI.
+    #[arg(value_name = "SPI|NAME", required_unless_present = "all", conflicts_with = "all")]
+    pub(super) sa: Option<String>,
+    /// All tunnels, in one file.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Freeze first: the counters in the file are final, and the tunnel stops here.
+    #[arg(long = "move")]
+    pub(super) moving: bool,
+    /// Where to write; standard output if absent. A file is private (0600) and replaced as a whole.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Do not seal: the file shows the keys to everyone who reads it.
+    #[arg(long)]
+    pub(super) clear_text: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreOptions {
+    /// The file, or - for standard input.
+    pub(super) file: PathBuf,
+    /// By how many packets both edges of a copy advance [default: the configuration's, usually 1048576].
+    #[arg(long, value_name = "PACKETS")]
+    pub(super) advance: Option<u64>,
+    /// Accept a file in clear, for which nobody vouches.
+    #[arg(long)]
+    pub(super) clear_text: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectOptions {
+    /// The file, or - for standard input.
+    pub(super) file: PathBuf,
+    /// Accept a file in clear.
+    #[arg(long)]
+    pub(super) clear_text: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SegmentsOptions {
+    /// Tell the segment of a peer with this outer address, when it first appears.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) of: Option<IpAddr>,
+    /// The peer's source port, where the hash covers it.
+    #[arg(long, default_value_t = 500, requires = "of")]
+    pub(super) source_port: u16,
+    /// Our port, where the hash covers it.
+    #[arg(long, default_value_t = 500, requires = "of")]
+    pub(super) destination_port: u16,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SegmentCommand {
+    /// Own these segments from now on.
+    ///
+    /// Make sure that no other gateway owns them: drop them there first.
+    #[command(after_help = "EXAMPLE\n  dpctl segment take 0-127")]
+    Take {
+        /// all, or numbers and ranges: 0-127,200
+        segments: SegmentSet,
+    },
+    /// No longer own these segments; when it returns, nothing is sent for them any more.
+    #[command(after_help = "EXAMPLE\n  dpctl segment drop 42")]
+    Drop {
+        /// all, or numbers and ranges: 0-127,200
+        segments: SegmentSet,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Side {
+    /// Outer: ESP.
+    Encrypted,
+    /// Inner: plaintext.
+    Decrypted,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CaptureOptions {
+    /// Which side of the gateway.
+    #[arg(long, value_enum)]
+    pub(super) side: Side,
+    /// Only packets from or to this address.
+    #[arg(long)]
+    pub(super) host: Option<IpAddr>,
+    /// Only ESP packets with this SPI (0x... or decimal).
+    #[arg(long, value_parser = super::sa::parse_spi)]
+    pub(super) spi: Option<u32>,
+    /// Only this IP protocol number.
+    #[arg(long)]
+    pub(super) protocol: Option<u8>,
+    /// Only packets from or to this port.
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// Stop after this many packets.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) count: u32,
+    /// Where to write; - or absent: standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+}

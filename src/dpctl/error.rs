@@ -1,0 +1,171 @@
+//! What goes wrong, as sentences, and the exit codes.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use baton_ctx_transfer::restore::RestoreError;
+use baton_ctx_transfer::{OpenError, SealError};
+use baton_dataplane::config::{ConfigErrors, SnapshotKeyError};
+use baton_dataplane::control::{ClientError, Code};
+use baton_sad::{FreezeError, GetError, PutError, TableError, WriteError};
+use thiserror::Error;
+
+/// The exit codes; `dpctl --help` and docs/DPCTL.md list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Refused or failed.
+    Failed = 1,
+    /// Wrong command line.
+    Usage = 2,
+    /// No such thing.
+    NotFound = 3,
+    /// No data plane.
+    Unreachable = 4,
+    /// A refused file.
+    File = 5,
+    /// No permission.
+    Permission = 6,
+    /// A refused configuration.
+    Config = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DpctlError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The SA table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The table belongs to another node.
+    #[error(
+        "the table {path} belongs to node {found} or to another cluster; use that gateway's configuration"
+    )]
+    OtherNode {
+        /// The table.
+        path: PathBuf,
+        /// Its node.
+        found: u8,
+    },
+    /// The control socket.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The cluster key.
+    #[error(transparent)]
+    Key(#[from] SnapshotKeyError),
+    /// There is no cluster key.
+    #[error(
+        "no key is configured to seal contexts; set [snapshot] key_file, or pass --clear-text to show the keys"
+    )]
+    NoKey,
+    /// No such SA or tunnel.
+    #[error("there is no SA or tunnel {0} here; `dpctl sa list` shows what there is")]
+    NotFound(String),
+    /// Nothing to take a snapshot of.
+    #[error("no SA is installed here, so there is nothing to take a snapshot of")]
+    Nothing,
+    /// Binary on a terminal.
+    #[error("a context is binary; write it to a file with -o FILE, or into a pipe")]
+    Terminal,
+    /// Reading a table entry.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// Freezing.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// Changing the table.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Installing.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A file that is none of ours.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A context that must not be installed here.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A context of a tunnel that this gateway does not know.
+    #[error(
+        "tunnel {0} is not in this gateway's configuration; add it as it is on the gateway that it comes from"
+    )]
+    UnknownTunnel(String),
+    /// A context of a tunnel that is another one here.
+    #[error("tunnel {name} is another one here ({differences}); make both configurations agree")]
+    Differs {
+        /// The tunnel.
+        name: String,
+        /// In what.
+        differences: String,
+    },
+    /// One file, one tunnel twice.
+    #[error("the file holds tunnel {0} twice; take a new snapshot")]
+    Twice(String),
+    /// A file of ours.
+    #[error("cannot {action} {path}: {source}; check its directory, permissions and free space")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Standard output.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl DpctlError {
+    /// For `map_err`.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { action, path: path.to_owned(), source }
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Key(_) => Exit::Config,
+            Self::NotFound(_) | Self::Nothing | Self::Freeze(FreezeError::NotFound { .. }) => Exit::NotFound,
+            Self::Table(TableError::NotFound(_)) | Self::Client(ClientError::NotReachable { .. }) => {
+                Exit::Unreachable
+            }
+            Self::Open(OpenError::Io(_)) => Exit::Failed,
+            Self::Open(_)
+            | Self::Restore(_)
+            | Self::UnknownTunnel(_)
+            | Self::Differs { .. }
+            | Self::Twice(_)
+            | Self::Put(PutError::Older { .. } | PutError::Invalid { .. } | PutError::SharedKey(_)) => {
+                Exit::File
+            }
+            Self::Client(ClientError::Permission(_)) => Exit::Permission,
+            Self::Client(ClientError::Refused(refusal)) if refusal.code == Code::NotFound => Exit::NotFound,
+            Self::Terminal => Exit::Usage,
+            Self::Table(TableError::System { source, .. }) | Self::File { source, .. }
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                Exit::Permission
+            }
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Who reads our output went away: nobody is left to tell.
+    pub(super) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,79 @@
+//! `dpctl`: what an operator does with a gateway, from a shell or a script.
+//!
+//! What reads or changes SAs works on the shared table alone, whether or not a data plane runs; what concerns the
+//! running daemon asks its control socket.
+
+mod capture;
+mod cli;
+mod error;
+mod live;
+mod output;
+mod restore;
+mod sa;
+mod segments;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use baton_dataplane::config::Config;
+use baton_sad::Table;
+use clap::{CommandFactory, Parser};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use cli::{Arguments, Command, PolicyCommand, SaCommand, SegmentCommand};
+pub use error::{DpctlError, Exit};
+use output::Output;
+
+/// Runs the command line and gives the process's exit code.
+pub fn main() -> ExitCode {
+    // Contexts hold keys, and a core file would keep them. Where that is refused, nothing is lost but this.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    match run(&arguments, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            error.exit().into()
+        }
+    }
+}
+
+fn run(arguments: &Arguments, output: &Output) -> Result<(), DpctlError> {
+    if let Command::Completions { shell } = &arguments.command {
+        clap_complete::generate(*shell, &mut Arguments::command(), "dpctl", &mut std::io::stdout());
+        return Ok(());
+    }
+    let config = Config::load(&arguments.config)?;
+    match &arguments.command {
+        Command::Status => live::status(&config, output),
+        Command::Counters(options) => live::counters(&config, options, output),
+        Command::Policy(PolicyCommand::List) => live::policies(&config, output),
+        Command::Reload => live::reload(&config, output),
+        Command::Sa(SaCommand::List) => sa::list(&open(&config)?, output),
+        Command::Sa(SaCommand::Show { sa }) => sa::show(&open(&config)?, sa, output),
+        Command::Sa(SaCommand::Thaw { name }) => sa::thaw(&open(&config)?, name, output),
+        Command::Snapshot(options) => snapshot::run(&config, &open(&config)?, options, output),
+        Command::Restore(options) => restore::run(&config, &open(&config)?, options, output),
+        Command::Inspect(options) => restore::inspect(&config, options, output),
+        Command::Segments(options) => segments::show(&config, options, output),
+        Command::Segment(SegmentCommand::Take { segments }) => {
+            segments::change(&config, segments, true, output)
+        }
+        Command::Segment(SegmentCommand::Drop { segments }) => {
+            segments::change(&config, segments, false, output)
+        }
+        Command::Capture(options) => capture::run(&config, options),
+        Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// The gateway's SA table, which must be this configuration's.
+fn open(config: &Config) -> Result<Table, DpctlError> {
+    let table = Table::open(&config.table_path())?;
+    if table.node() != config.node.id || table.cluster() != config.cluster_id() {
+        return Err(DpctlError::OtherNode { path: config.table_path(), found: table.node().get() });
+    }
+    Ok(table)
+}

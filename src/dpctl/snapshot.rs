@@ -1,0 +1,198 @@
+//! `dpctl snapshot`: GET.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use baton_ctx_transfer::{
+    ClusterKey, Context, ContextSa, ContextWriter, Kind, Origin, Policy, PolicyAction, SealWith, Unknown,
+};
+use baton_dataplane::config::{Config, SnapshotKey};
+use baton_sad::{Direction, Name, Snapshot, Table};
+use serde::Serialize;
+
+use super::cli::SnapshotOptions;
+use super::error::DpctlError;
+use super::output::{Output, Progress};
+use super::sa;
+
+/// How long a freeze waits for the workers.
+const FREEZE_WAIT: Duration = Duration::from_secs(2);
+
+/// What a snapshot did.
+#[derive(Debug, Serialize)]
+struct Report {
+    contexts: u64,
+    #[serde(rename = "move")]
+    moved: bool,
+    sealed: bool,
+    /// Microseconds from opening the table to the last octet written.
+    took_us: u128,
+    file: Option<PathBuf>,
+}
+
+/// The key that seals contexts, if the configuration names one.
+pub(super) fn cluster_key(config: &Config) -> Result<Option<ClusterKey>, DpctlError> {
+    let key = config.snapshot.key_file.as_deref().map(SnapshotKey::read).transpose()?;
+    Ok(key.map(|key| ClusterKey::new(key.as_octets())))
+}
+
+pub(super) fn run(
+    config: &Config,
+    table: &Table,
+    options: &SnapshotOptions,
+    output: &Output,
+) -> Result<(), DpctlError> {
+    let start = Instant::now();
+    if options.output.is_none() && io::stdout().is_terminal() {
+        return Err(DpctlError::Terminal);
+    }
+    let key = if options.clear_text { None } else { Some(cluster_key(config)?.ok_or(DpctlError::NoKey)?) };
+    let names = names(table, options)?;
+    let mut frozen = Frozen { table, keys: Vec::new() };
+    let contexts = match &options.output {
+        Some(path) => {
+            let mut file = PrivateFile::create(path)?;
+            let contexts = write(table, &names, options, key.as_ref(), &mut frozen, &mut file.file)?;
+            file.publish()?;
+            contexts
+        }
+        None => write(table, &names, options, key.as_ref(), &mut frozen, io::stdout().lock())?,
+    };
+    // All is written: whoever restores it goes on from here.
+    frozen.keys.clear();
+    let took_us = start.elapsed().as_micros();
+    let (sealed, file) = (key.is_some(), options.output.clone());
+    let report = Report { contexts, moved: options.moving, sealed, took_us, file };
+    let text = format!("{contexts} contexts written in {took_us} us");
+    match &report.file {
+        Some(_) => output.answer(&report, |out| writeln!(out, "{text}")),
+        None => {
+            output.aside(&report, &text);
+            Ok(())
+        }
+    }
+}
+
+fn names(table: &Table, options: &SnapshotOptions) -> Result<Vec<Name>, DpctlError> {
+    let names: Vec<Name> = match &options.sa {
+        Some(sa) => sa::find(table, sa)?.first().map(|found| found.sa.name).into_iter().collect(),
+        None => table.iter().map(|found| found.sa.name).collect::<BTreeSet<_>>().into_iter().collect(),
+    };
+    if names.is_empty() { Err(DpctlError::Nothing) } else { Ok(names) }
+}
+
+/// SAs that this command froze: in use again unless their context is out.
+struct Frozen<'a> {
+    table: &'a Table,
+    keys: Vec<(Direction, u32)>,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            let _ = self.table.thaw(&self.keys);
+        }
+    }
+}
+
+fn write(
+    table: &Table,
+    names: &[Name],
+    options: &SnapshotOptions,
+    key: Option<&ClusterKey>,
+    frozen: &mut Frozen<'_>,
+    out: impl Write,
+) -> Result<u64, DpctlError> {
+    let mut progress = Progress::new("contexts written");
+    let mut writer = ContextWriter::new(io::BufWriter::new(out), key.map_or(SealWith::Clear, SealWith::Key))?;
+    let mut contexts = 0;
+    for name in names {
+        let mut sas = table.find_by_name(name.as_str());
+        if options.moving && !sas.is_empty() {
+            sas = freeze(table, &sas, frozen)?;
+        }
+        // Removed since the names were read.
+        if sas.is_empty() {
+            continue;
+        }
+        writer.write(&context(table, *name, sas, options.moving))?;
+        contexts += 1;
+        progress.step();
+    }
+    if contexts == 0 {
+        return Err(DpctlError::Nothing);
+    }
+    writer.finish()?;
+    Ok(contexts)
+}
+
+fn freeze(table: &Table, sas: &[Snapshot], frozen: &mut Frozen<'_>) -> Result<Vec<Snapshot>, DpctlError> {
+    let keys: Vec<_> = sas.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
+    let before = sas.iter().zip(&keys).filter(|(found, _)| !found.frozen).map(|(_, key)| *key);
+    frozen.keys.extend(before);
+    Ok(table.freeze(&keys, FREEZE_WAIT)?)
+}
+
+fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> Context {
+    sas.sort_by_key(|found| (found.sa.direction, found.sa.spi));
+    let policies = sas
+        .iter()
+        .filter(|found| found.sa.direction == Direction::Outbound)
+        .map(|found| Policy {
+            action: PolicyAction::Protect,
+            reqid: found.sa.reqid,
+            segment: found.sa.segment,
+            selectors: found.sa.selectors.clone(),
+            unknown: Unknown::default(),
+        })
+        .collect();
+    Context {
+        kind: if moving { Kind::Move } else { Kind::Copy },
+        name,
+        origin: Origin { cluster: table.cluster(), node: table.node() },
+        taken_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        sas: sas.into_iter().map(|found| ContextSa::new(found.sa, found.counters)).collect(),
+        policies,
+        unknown: Unknown::default(),
+    }
+}
+
+/// A file for its owner only that appears whole or not at all.
+pub(super) struct PrivateFile<'a> {
+    path: &'a Path,
+    aside: PathBuf,
+    pub(super) file: File,
+    published: bool,
+}
+
+impl<'a> PrivateFile<'a> {
+    pub(super) fn create(path: &'a Path) -> Result<Self, DpctlError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let aside = PathBuf::from(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(&aside).map_err(DpctlError::file("create", &aside))?;
+        Ok(Self { path, aside, file, published: false })
+    }
+
+    /// Puts it in its place, on the disk for good.
+    pub(super) fn publish(mut self) -> Result<(), DpctlError> {
+        self.file.sync_all().map_err(DpctlError::file("write", self.path))?;
+        fs::rename(&self.aside, self.path).map_err(DpctlError::file("put in place", self.path))?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for PrivateFile<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.aside);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! `dpctl` on a real SA table, without a data plane: snapshot, restore, what is refused, and what is never shown.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use baton_dataplane::config::Config;
+use baton_sad::{Counters, Direction, ReplayWindow, Snapshot, Table, TableOptions};
+
+const INBOUND_KEY: &str = "00112233445566778899aabbccddeeff01020304";
+const OUTBOUND_KEY: &str = "ffeeddccbbaa9988776655443322110005060708";
+
+/// A gateway as `dpctl` sees it: a configuration and a table.
+struct Gateway {
+    directory: tempfile::TempDir,
+    table: Table,
+}
+
+impl Gateway {
+    /// Node `id`; its tunnel's SAs are configured and installed if `keyed`.
+    fn new(id: u8, cluster: &str, keyed: bool) -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        let path = directory.path();
+        write_private(&path.join("cluster.key"), &"5a".repeat(32));
+        write_private(&path.join("baton.toml"), &configuration(path, id, cluster, keyed));
+        let config = Config::load(&path.join("baton.toml")).expect("a good configuration");
+        let options = TableOptions { capacity: 64, node: config.node.id, cluster: config.cluster_id() };
+        let table = Table::create(&config.table_path(), &options).expect("a table");
+        if keyed {
+            let tunnel = &config.tunnels[0];
+            let inbound = tunnel.inbound_sa().expect("keyed");
+            let window = ReplayWindow::closed(900, inbound.replay_window);
+            let received = Counters { sequence: 900, window, packets: 900, ..Counters::default() };
+            let sent = Counters { sequence: 700, packets: 700, ..Counters::default() };
+            table
+                .put(&[(inbound, received), (tunnel.outbound_sa().expect("keyed"), sent)])
+                .expect("installed");
+        }
+        Self { directory, table }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn dpctl(&self, arguments: &[&str]) -> Output {
+        self.dpctl_with_input(arguments, &[])
+    }
+
+    fn dpctl_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dpctl"))
+            .arg("--config")
+            .arg(self.path("baton.toml"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("dpctl starts");
+        // It may refuse before it reads all.
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        child.wait_with_output().expect("dpctl ends")
+    }
+
+    fn snapshot(&self, options: &[&str]) -> Vec<u8> {
+        let output = self.dpctl(&[&["snapshot", "site-a"], options].concat());
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    }
+
+    /// Everything in the table, to compare before and after.
+    fn state(&self) -> Vec<Snapshot> {
+        let mut state: Vec<Snapshot> = self.table.iter().collect();
+        state.sort_by_key(|found| (found.sa.direction, found.sa.spi));
+        state
+    }
+
+    /// Restoring `file` is refused with `exit` and a sentence that has `word` in it, and changes nothing.
+    fn refuses(&self, file: &[u8], options: &[&str], exit: i32, word: &str) {
+        let before = self.state();
+        let output = self.dpctl_with_input(&[&["restore", "-"], options].concat(), file);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit), "{message}");
+        assert!(message.contains(word), "`{message}` lacks `{word}`");
+        assert_eq!(self.state(), before, "a refused file changed the table");
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("private");
+}
+
+fn configuration(directory: &Path, id: u8, cluster: &str, keyed: bool) -> String {
+    let directory = directory.display();
+    let keys = if keyed {
+        format!(
+            "[tunnel.inbound]\nspi = 0x2a000001\nkey = \"{INBOUND_KEY}\"\n[tunnel.outbound]\nspi = 0x11000001\n\
+             key = \"{OUTBOUND_KEY}\"\n"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "[node]\nid = {id}\ncluster = \"{cluster}\"\nstate_directory = \"{directory}\"\n\
+         runtime_directory = \"{directory}\"\npin_directory = \"/sys/fs/bpf/baton-test\"\n[outer]\n\
+         interface = \"wan0\"\naddresses = [\"203.0.113.2\"]\n[inner]\ninterface = \"lan0\"\n[snapshot]\n\
+         key_file = \"cluster.key\"\n[[tunnel]]\nname = \"site-a\"\nsegment = 42\nlocal = \"203.0.113.2\"\n\
+         remote = \"203.0.113.1\"\nlocal_selectors = [\"10.2.0.0/16\"]\nremote_selectors = [\"10.1.0.0/16\"]\n\
+         suite = \"aes128gcm16\"\nreqid = 7\n{keys}"
+    )
+}
+
+fn edges(gateway: &Gateway) -> Vec<u64> {
+    gateway.state().iter().map(|found| found.counters.edge()).collect()
+}
+
+#[test]
+fn i2_i3_a_move_continues_exactly_where_it_was_frozen() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
+    let file = b.snapshot(&["--move"]);
+    assert!(b.state().iter().all(|found| found.frozen), "the tunnel stops where it was");
+    let output = b2.dpctl_with_input(&["restore", "-"], &file);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(edges(&b2), [900, 700]);
+    let restored = b2.state();
+    assert!(restored.iter().all(|found| !found.frozen));
+    assert_eq!(restored[0].counters.window, b.state()[0].counters.window);
+    let senders: Vec<u8> = restored[0].sa.senders.iter().map(|sender| sender.node.get()).collect();
+    assert_eq!(senders, [2, 3], "who has sent with these keys travels along (I1)");
+}
+
+#[test]
+fn i2_i3_a_copy_advances_both_edges() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
+    let file = b.snapshot(&[]);
+    assert!(b.state().iter().all(|found| !found.frozen), "a copy stops nothing");
+    assert!(b2.dpctl_with_input(&["restore", "-", "--advance", "5000"], &file).status.success());
+    assert_eq!(edges(&b2), [5900, 5700]);
+    let window = &b2.state()[0].counters.window;
+    assert!(
+        (1..=5900).all(|sequence| window.has(sequence, 1024)),
+        "what may have been received counts as received"
+    );
+}
+
+#[test]
+fn a_move_that_did_not_happen_is_undone_by_thaw_or_by_its_own_file() {
+    let b = Gateway::new(2, "demo", true);
+    let file = b.snapshot(&["--move"]);
+    assert!(b.dpctl(&["sa", "thaw", "site-a"]).status.success());
+    assert!(b.state().iter().all(|found| !found.frozen));
+    b.snapshot(&["--move"]);
+    assert!(b.dpctl_with_input(&["restore", "-"], &file).status.success());
+    assert!(b.state().iter().all(|found| !found.frozen));
+    assert_eq!(edges(&b), [900, 700]);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_leaves_the_tunnel_running() {
+    let b = Gateway::new(2, "demo", true);
+    let output = b.dpctl(&["snapshot", "site-a", "--move", "-o", "/dev/full/none"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(b.state().iter().all(|found| !found.frozen));
+}
+
+#[test]
+fn refused_files_change_nothing() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
+    let file = b.snapshot(&["--move"]);
+    b2.refuses(b"", &[], 5, "not a Baton context");
+    b2.refuses(&[7; 4096], &[], 5, "not a Baton context");
+    b2.refuses(&[&file[..], b"x"].concat(), &[], 5, "follows the end");
+    for cut in (9..file.len()).step_by(7) {
+        let output = b2.dpctl_with_input(&["restore", "-"], &file[..cut]);
+        assert_eq!(output.status.code(), Some(5), "cut at {cut}: {output:?}");
+    }
+    for position in (0..file.len()).step_by(11) {
+        let mut damaged = file.clone();
+        damaged[position] ^= 0x10;
+        let output = b2.dpctl_with_input(&["restore", "-"], &damaged);
+        assert_eq!(output.status.code(), Some(5), "damaged at {position}: {output:?}");
+    }
+    assert!(b2.state().is_empty());
+}
+
+#[test]
+fn a_file_of_another_cluster_key_or_in_clear_is_refused() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
+    let clear = b.snapshot(&["--clear-text"]);
+    b2.refuses(&clear, &[], 5, "--clear-text");
+    let file = b.snapshot(&[]);
+    write_private(&b2.path("cluster.key"), &"a5".repeat(32));
+    b2.refuses(&file, &[], 5, "key");
+}
+
+#[test]
+fn an_older_file_is_refused() {
+    let b = Gateway::new(2, "demo", true);
+    let file = b.snapshot(&[]);
+    let installed = b.table.get(Direction::Outbound, 7).expect("readable").expect("installed");
+    b.table.slot(installed.handle).expect("live").next_sequence(1, u64::MAX).expect("a number");
+    b.refuses(&file, &[], 5, "further");
+}
+
+#[test]
+fn a_tunnel_that_is_unknown_or_another_one_here_is_refused() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
+    let file = b.snapshot(&["--move"]);
+    let other =
+        fs::read_to_string(b2.path("baton.toml")).expect("readable").replace("10.1.0.0/16", "10.9.0.0/16");
+    write_private(&b2.path("baton.toml"), &other);
+    b2.refuses(&file, &[], 5, "selectors");
+    write_private(&b2.path("baton.toml"), &other.replace("site-a", "site-b"));
+    b2.refuses(&file, &[], 5, "not in this gateway's configuration");
+}
+
+#[test]
+fn i1_a_node_whose_number_has_sent_in_another_cluster_is_refused() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(2, "elsewhere", false));
+    b2.refuses(&b.snapshot(&["--move"]), &[], 5, "another cluster");
+}
+
+#[test]
+fn i2_an_advance_beyond_32_bits_is_refused_without_extended_sequence() {
+    let b = Gateway::new(2, "demo", true);
+    let plain = fs::read_to_string(b.path("baton.toml")).expect("readable");
+    let plain = plain.replace("reqid = 7\n", "reqid = 7\nextended_sequence = false\n");
+    write_private(&b.path("baton.toml"), &plain);
+    let config = Config::load(&b.path("baton.toml")).expect("good");
+    let (inbound, outbound) = (config.tunnels[0].inbound_sa(), config.tunnels[0].outbound_sa());
+    b.table.update(&inbound.expect("keyed")).expect("updated");
+    b.table.update(&outbound.expect("keyed")).expect("updated");
+    b.refuses(&b.snapshot(&[]), &["--advance", "4294967295"], 5, "exhaust");
+}
+
+#[test]
+fn keys_are_never_shown() {
+    let b = Gateway::new(2, "demo", true);
+    let raw = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex")).collect()
+    };
+    let keys = [raw(&INBOUND_KEY[..32]), raw(&OUTBOUND_KEY[..32])];
+    let sealed = b.snapshot(&[]);
+    assert!(keys.iter().all(|key| !sealed.windows(16).any(|window| window == *key)), "sealed means sealed");
+    let clear = b.snapshot(&["--clear-text"]);
+    assert!(
+        keys.iter().all(|key| clear.windows(16).any(|window| window == *key)),
+        "the check above can fail"
+    );
+    fs::write(b.path("file.ctx"), &sealed).expect("written");
+    let file = b.path("file.ctx").display().to_string();
+    for arguments in
+        [vec!["sa", "list"], vec!["sa", "show", "site-a"], vec!["inspect", &file], vec!["policy", "list"]]
+    {
+        for json in [false, true] {
+            let mut arguments = arguments.clone();
+            if json {
+                arguments.push("--json");
+            }
+            let output = b.dpctl(&arguments);
+            assert!(output.status.success(), "{output:?}");
+            let text = String::from_utf8(output.stdout).expect("text").to_lowercase();
+            for key in [INBOUND_KEY, OUTBOUND_KEY] {
+                assert!(!text.contains(&key[..16]), "{arguments:?} shows a key");
+            }
+            if json {
+                serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+            }
+        }
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_is_the_matter() {
+    let b = Gateway::new(2, "demo", true);
+    let exit = |arguments: &[&str]| b.dpctl(arguments).status.code();
+    assert_eq!(exit(&["sa", "show", "nobody"]), Some(3));
+    assert_eq!(exit(&["snapshot", "0x2a0000ff"]), Some(3));
+    assert_eq!(exit(&["status"]), Some(4), "no data plane runs");
+    assert_eq!(exit(&["no-such-command"]), Some(2));
+    fs::set_permissions(b.path("cluster.key"), fs::Permissions::from_mode(0o644)).expect("changed");
+    assert_eq!(exit(&["snapshot", "site-a"]), Some(7), "a key that others can read");
+}
+
+#[test]
+fn a_snapshot_file_is_private_and_reads_back() {
+    let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
+    let file = b.path("all.ctx");
+    let path = file.display().to_string();
+    let output = b.dpctl(&["snapshot", "--all", "--json", "-o", &path]);
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&report["contexts"], &report["sealed"], &report["move"]),
+        (&1.into(), &true.into(), &false.into())
+    );
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    assert!(b2.dpctl(&["restore", &path]).status.success());
+    assert_eq!(b2.state().len(), 2);
+}
+
+#[test]
+fn segments_are_the_tables_while_no_data_plane_runs() {
+    let b = Gateway::new(2, "demo", true);
+    assert!(b.dpctl(&["segment", "take", "0-127,200"]).status.success());
+    assert!(b.dpctl(&["segment", "drop", "3"]).status.success());
+    let text = String::from_utf8(b.dpctl(&["segments"]).stdout).expect("text");
+    assert!(text.starts_with("owned: 0-2,4-127,200 (128 of 256)"), "{text}");
+    assert_eq!(b.dpctl(&["segment", "take", "300"]).status.code(), Some(2));
+}
