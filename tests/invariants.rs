@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use baton_lab::gateway::random;
-use baton_lab::site::{self, Progress, SEGMENT, SPI_TO_A, SPI_TO_B, Site, TUNNEL};
+use baton_lab::site::{self, Progress, SPI_TO_A, SPI_TO_B, Site, TUNNEL};
 use baton_lab::{Captured, Direction, Gateway, GatewaySpec, esp, inject};
 use support::{OuterTaps, Tap, Traffic, assert_no_iv_repeats, counter, sequences};
 
@@ -64,7 +64,7 @@ fn i1_one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv() {
     site.b2.start(&site.lab).expect("b2 starts");
     restore(&site.b, &file, &FEW_AHEAD);
     restore(&site.b2, &file, &FEW_AHEAD);
-    site.b2.dpctl(&["segment", "take", SEGMENT]).expect("b2 owns the segment as well");
+    site.b2.dpctl(&["segment", "take", "42"]).expect("b2 owns the segment as well");
     traffic.flows(200);
     support::eventually("both gateways sending", || {
         let [_, b, b2] = taps.frames();
@@ -88,10 +88,10 @@ fn i1_a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv() {
     let traffic = Traffic::start(&site, FAST);
     traffic.flows(50);
     let file = snapshot(&site.b, &[]);
-    site.b.dpctl(&["segment", "drop", SEGMENT]).expect("b gives up");
+    site.b.dpctl(&["segment", "drop", "42"]).expect("b gives up");
     for round in 1..=support::count(3, 8) {
         restore(&site.b2, &file, &FEW_AHEAD);
-        site.b2.dpctl(&["segment", "take", SEGMENT]).expect("b2 takes over");
+        site.b2.dpctl(&["segment", "take", "42"]).expect("b2 takes over");
         support::eventually("B2 sending", || sent_to_a(&taps.frames()[2]) > 50 * round);
         site.b2.kill();
         std::fs::remove_dir_all(site.b2.runtime_directory()).expect("table removed");
@@ -199,7 +199,7 @@ fn i2_i3_a_restore_without_move_advances_both_edges() {
     traffic.flows(100);
     let file = snapshot(&site.b, &[]);
     traffic.flows(100);
-    site.b.dpctl(&["segment", "drop", SEGMENT]).expect("b gives up");
+    site.b.dpctl(&["segment", "drop", "42"]).expect("b gives up");
     restore(&site.b2, &file, &[]);
     for direction in ["inbound", "outbound"] {
         let old = Progress::of(&site.b, direction).expect("old SA").sequence;
