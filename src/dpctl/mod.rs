@@ -30,7 +30,7 @@ pub fn main() -> ExitCode {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
-    match run(&arguments, &output) {
+    match run(&arguments, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments, output: &Output) -> Result<(), DpctlError> {
+fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
     if let Command::Completions { shell } = &arguments.command {
         clap_complete::generate(*shell, &mut Arguments::command(), "dpctl", &mut std::io::stdout());
         return Ok(());

@@ -44,7 +44,7 @@ pub(super) fn run(
     config: &Config,
     table: &Table,
     options: &SnapshotOptions,
-    output: &Output,
+    output: Output,
 ) -> Result<(), DpctlError> {
     let start = Instant::now();
     if options.output.is_none() && io::stdout().is_terminal() {
@@ -68,13 +68,11 @@ pub(super) fn run(
     let (sealed, file) = (key.is_some(), options.output.clone());
     let report = Report { contexts, moved: options.moving, sealed, took_us, file };
     let text = format!("{contexts} contexts written in {took_us} us");
-    match &report.file {
-        Some(_) => output.answer(&report, |out| writeln!(out, "{text}")),
-        None => {
-            output.aside(&report, &text);
-            Ok(())
-        }
+    if report.file.is_some() {
+        return output.answer(&report, |out| writeln!(out, "{text}"));
     }
+    output.aside(&report, &text);
+    Ok(())
 }
 
 fn names(table: &Table, options: &SnapshotOptions) -> Result<Vec<Name>, DpctlError> {

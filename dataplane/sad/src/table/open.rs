@@ -310,9 +310,10 @@ fn check_file(file: &File, path: &Path) -> Result<u64, TableError> {
 }
 
 fn check_memory(file: &File, path: &Path) -> Result<(), TableError> {
-    match is_in_memory(file).map_err(system("find the file system of", path))? {
-        true => Ok(()),
-        false => Err(TableError::NotInMemory(path.to_owned())),
+    if is_in_memory(file).map_err(system("find the file system of", path))? {
+        Ok(())
+    } else {
+        Err(TableError::NotInMemory(path.to_owned()))
     }
 }
 
