@@ -26,8 +26,7 @@ impl Gateway {
         write_private(&path.join("cluster.key"), &"5a".repeat(32));
         write_private(&path.join("baton.toml"), &configuration(path, id, cluster, keyed));
         let config = Config::load(&path.join("baton.toml")).expect("a good configuration");
-        let options =
-            TableOptions { capacity: 64, node: config.node.id, cluster: config.cluster_id() };
+        let options = TableOptions { capacity: 64, node: config.node.id, cluster: config.cluster_id() };
         let table = Table::create(&config.table_path(), &options).expect("a table");
         if keyed {
             let tunnel = &config.tunnels[0];
@@ -35,7 +34,9 @@ impl Gateway {
             let window = ReplayWindow::closed(900, inbound.replay_window);
             let received = Counters { sequence: 900, window, packets: 900, ..Counters::default() };
             let sent = Counters { sequence: 700, packets: 700, ..Counters::default() };
-            table.put(&[(inbound, received), (tunnel.outbound_sa().expect("keyed"), sent)]).expect("installed");
+            table
+                .put(&[(inbound, received), (tunnel.outbound_sa().expect("keyed"), sent)])
+                .expect("installed");
         }
         Self { directory, table }
     }
@@ -127,7 +128,8 @@ fn i2_i3_a_move_continues_exactly_where_it_was_frozen() {
     let restored = b2.state();
     assert!(restored.iter().all(|found| !found.frozen));
     assert_eq!(restored[0].counters.window, b.state()[0].counters.window);
-    let senders: Vec<u8> = restored[0].sa.senders.iter().map(|sender| sender.node.get()).collect();
+    let senders: Vec<u8> = restored[1].sa.senders.iter().map(|sender| sender.node.get()).collect();
+    assert_eq!(restored[0].sa.senders.len(), 0, "with an inbound key only the peer sends");
     assert_eq!(senders, [2, 3], "who has sent with these keys travels along (I1)");
 }
 
@@ -139,7 +141,10 @@ fn i2_i3_a_copy_advances_both_edges() {
     assert!(b2.dpctl_with_input(&["restore", "-", "--advance", "5000"], &file).status.success());
     assert_eq!(edges(&b2), [5900, 5700]);
     let window = &b2.state()[0].counters.window;
-    assert!((1..=5900).all(|sequence| window.has(sequence, 1024)), "what may have been received counts as received");
+    assert!(
+        (1..=5900).all(|sequence| window.has(sequence, 1024)),
+        "what may have been received counts as received"
+    );
 }
 
 #[test]
@@ -152,6 +157,26 @@ fn a_move_that_did_not_happen_is_undone_by_thaw_or_by_its_own_file() {
     assert!(b.dpctl_with_input(&["restore", "-"], &file).status.success());
     assert!(b.state().iter().all(|found| !found.frozen));
     assert_eq!(edges(&b), [900, 700]);
+}
+
+#[test]
+fn i2_i3_a_copy_over_the_live_sa_that_it_was_taken_of_advances_that() {
+    let b = Gateway::new(2, "demo", true);
+    let file = b.snapshot(&[]);
+    assert!(b.dpctl_with_input(&["restore", "-", "--advance", "10"], &file).status.success());
+    assert_eq!(edges(&b), [910, 710]);
+    assert!(b.state().iter().all(|found| !found.frozen));
+    b.refuses(&file, &[], 5, "further");
+}
+
+#[test]
+fn an_sa_is_found_by_the_spis_of_both_directions() {
+    let b = Gateway::new(2, "demo", true);
+    for spi in ["0x2a000001", "704643073", "0x11000001"] {
+        let output = b.dpctl(&["--json", "sa", "show", spi]);
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(shown["sas"].as_array().map(Vec::len), Some(2), "{spi}: {shown}");
+    }
 }
 
 #[test]
@@ -205,7 +230,8 @@ fn an_older_file_is_refused() {
 fn a_tunnel_that_is_unknown_or_another_one_here_is_refused() {
     let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(3, "demo", false));
     let file = b.snapshot(&["--move"]);
-    let other = fs::read_to_string(b2.path("baton.toml")).expect("readable").replace("10.1.0.0/16", "10.9.0.0/16");
+    let other =
+        fs::read_to_string(b2.path("baton.toml")).expect("readable").replace("10.1.0.0/16", "10.9.0.0/16");
     write_private(&b2.path("baton.toml"), &other);
     b2.refuses(&file, &[], 5, "selectors");
     write_private(&b2.path("baton.toml"), &other.replace("site-a", "site-b"));
@@ -241,10 +267,15 @@ fn keys_are_never_shown() {
     let sealed = b.snapshot(&[]);
     assert!(keys.iter().all(|key| !sealed.windows(16).any(|window| window == *key)), "sealed means sealed");
     let clear = b.snapshot(&["--clear-text"]);
-    assert!(keys.iter().all(|key| clear.windows(16).any(|window| window == *key)), "the check above can fail");
+    assert!(
+        keys.iter().all(|key| clear.windows(16).any(|window| window == *key)),
+        "the check above can fail"
+    );
     fs::write(b.path("file.ctx"), &sealed).expect("written");
     let file = b.path("file.ctx").display().to_string();
-    for arguments in [vec!["sa", "list"], vec!["sa", "show", "site-a"], vec!["inspect", &file], vec!["policy", "list"]] {
+    for arguments in
+        [vec!["sa", "list"], vec!["sa", "show", "site-a"], vec!["inspect", &file], vec!["policy", "list"]]
+    {
         for json in [false, true] {
             let mut arguments = arguments.clone();
             if json {
@@ -283,7 +314,10 @@ fn a_snapshot_file_is_private_and_reads_back() {
     let output = b.dpctl(&["snapshot", "--all", "--json", "-o", &path]);
     assert!(output.status.success(), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&report["contexts"], &report["sealed"], &report["move"]), (&1.into(), &true.into(), &false.into()));
+    assert_eq!(
+        (&report["contexts"], &report["sealed"], &report["move"]),
+        (&1.into(), &true.into(), &false.into())
+    );
     assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
     assert!(b2.dpctl(&["restore", &path]).status.success());
     assert_eq!(b2.state().len(), 2);

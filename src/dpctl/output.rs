@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::DpctlError;
 
 /// Where answers go and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Output {
     json: bool,
     colour: bool,
