@@ -21,15 +21,34 @@
  *     ICMP error about ESP                                     SOCKET  icmp-esp
  *     later fragment of anything but ESP                       PASS    fragment
  *     everything else                                          PASS    local
+ *   whatever of this would PASS, but for not-ip and IKE, from a protected prefix:
+ *     neighbour discovery that no router forwarded or will     PASS    as above
+ *     a later fragment of UDP for one of our addresses         PASS    fragment
+ *     everything else                                          DROP    clear-protected
  * Inner side
  *   malformed-ethernet, not-ip, malformed-ip                   as above
  *   multicast, broadcast, IPv6 link-local destination          PASS    multicast
  *   for one of our addresses                                   PASS    local
  *   longest prefix match: segment owned / foreign / no match   SOCKET  plaintext-owned / DROP plaintext-foreign / DROP no-policy
+ *   plaintext-owned in a frame that is not addressed to us     DROP    other-host
  *
  * SOCKET is the AF_XDP socket of the receive queue; without one, that is whenever the data plane is down, the
  * packet is dropped (no-socket). So what the policy protects never reaches the kernel's forwarding (I7), and a
  * map that was never filled protects too: unknown plaintext is dropped.
+ *
+ * Clear traffic on the outer side (RFC 4301 section 5.2)
+ *   A source behind a tunnel comes through it or not at all: the kernel would forward what claims to be from there
+ *   to inner hosts, or believe it. A remote network of ::/0 or 0.0.0.0/0 makes that every source, for our own
+ *   addresses too. What keeps the tunnels themselves alive is exempt: IKE; the later fragments of a large IKE
+ *   message, of which the first is known to be IKE, since no other first fragment passes; neighbour discovery,
+ *   IPv6's ARP, with the hop limit that proves it to be from this link (RFC 4861) and for a destination that is
+ *   never forwarded.
+ *
+ * Frames of others (RFC 1812 sections 3.3 and 5.3.4)
+ *   What a switch floods, what is broadcast on the link and what is meant for another router is not ours to
+ *   forward, and sealing it would double it. The kernel knows such frames by their destination, and so does the inner
+ *   side, before it sends one to the data plane. On the outer side the IP address decides alone: nodes of a cluster
+ *   share an address under a multicast MAC, or sit behind a hub, and a packet for our own address is not forwarded.
  *
  * Segments
  *   ESP: overrides[SPI], else the SPI's top octet: SPIs are ours, and we put the segment there.
@@ -69,6 +88,22 @@ enum verdict {
 #undef VERDICT
 _Static_assert(VERDICTS <= BATON_VERDICTS_PER_SIDE, "raise BATON_VERDICTS_PER_SIDE and BATON_LAYOUT");
 
+/* The action of each verdict, from the list. */
+enum action { PASS, DROP, SOCKET };
+
+static __always_inline enum action action_of(enum verdict verdict)
+{
+#define VERDICT(name, text, action, ...)                                                                               \
+	case VERDICT_##name:                                                                                           \
+		return action;
+	switch (verdict) {
+#include "verdicts.def"
+	default:
+		return DROP;
+	}
+#undef VERDICT
+}
+
 #define IKE_PORT 500
 #define NAT_T_PORT 4500
 #define IKE_MAJOR_VERSION 2
@@ -103,6 +138,8 @@ struct icmp_header {
 /* Errors about a packet, not about a route: RFC 792, RFC 4443. */
 enum { ICMP_UNREACHABLE = 3, ICMP_TIME_EXCEEDED = 11, ICMP_PARAMETER_PROBLEM = 12 };
 enum { ICMPV6_UNREACHABLE = 1, ICMPV6_PARAMETER_PROBLEM = 4 };
+/* Neighbour discovery, from router solicitation to redirect, and its hop limit: RFC 4861 section 4. */
+enum { ICMPV6_ROUTER_SOLICITATION = 133, ICMPV6_REDIRECT = 137, ON_LINK_HOP_LIMIT = 255 };
 
 /* What is known so far about where a packet goes. */
 struct steering {
@@ -273,31 +310,26 @@ static __always_inline struct steering steer_icmp(const struct frame *frame, con
 	return without_segment(about_esp ? VERDICT_ICMP_ESP : VERDICT_LOCAL);
 }
 
-static __always_inline struct steering steer_outer(const struct frame *frame)
+/* A packet for one of our addresses. */
+static __always_inline struct steering steer_to_us(const struct frame *frame, struct packet *packet)
 {
-	struct packet packet = {};
-	enum parsed parsed = parse(frame, &packet);
-	__u32 icmp;
+	__u32 icmp = IPPROTO_ICMP;
 
-	if (parsed != PARSED)
-		return steer_malformed(parsed);
-	if (!is_local(BATON_SIDE_OUTER, &packet.destination))
-		return without_segment(VERDICT_NOT_OURS);
-	icmp = IPPROTO_ICMP;
-	if (packet.destination.family == BATON_FAMILY_IPV6) {
-		parsed = skip_extension_headers(frame, &packet);
+	if (packet->destination.family == BATON_FAMILY_IPV6) {
+		enum parsed parsed = skip_extension_headers(frame, packet);
+
 		if (parsed != PARSED)
 			return steer_malformed(parsed);
 		icmp = IPPROTO_ICMPV6;
 	}
-	if (packet.fragment == LATER_FRAGMENT)
-		return without_segment(packet.protocol == IPPROTO_ESP ? VERDICT_ESP_FRAGMENT : VERDICT_FRAGMENT);
-	if (packet.protocol == IPPROTO_ESP)
-		return steer_esp(frame, packet.offset, packet.end, VERDICT_ESP_OWNED, VERDICT_ESP_FOREIGN);
-	if (packet.protocol == IPPROTO_UDP)
-		return steer_udp(frame, &packet);
-	if (packet.protocol == icmp)
-		return steer_icmp(frame, &packet);
+	if (packet->fragment == LATER_FRAGMENT)
+		return without_segment(packet->protocol == IPPROTO_ESP ? VERDICT_ESP_FRAGMENT : VERDICT_FRAGMENT);
+	if (packet->protocol == IPPROTO_ESP)
+		return steer_esp(frame, packet->offset, packet->end, VERDICT_ESP_OWNED, VERDICT_ESP_FOREIGN);
+	if (packet->protocol == IPPROTO_UDP)
+		return steer_udp(frame, packet);
+	if (packet->protocol == icmp)
+		return steer_icmp(frame, packet);
 	return without_segment(VERDICT_LOCAL);
 }
 
@@ -310,10 +342,62 @@ static __always_inline int is_multicast(const struct address *address)
 	return first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6;
 }
 
+/* Neighbour discovery for this link: from it, and to us (`to_us`) or a destination that is not forwarded. */
+static __always_inline int is_neighbour_discovery(const struct frame *frame, const struct packet *packet, int to_us)
+{
+	struct icmp_header *icmp;
+
+	if (packet->destination.family != BATON_FAMILY_IPV6 || packet->protocol != IPPROTO_ICMPV6 ||
+	    packet->hop_limit != ON_LINK_HOP_LIMIT || packet->fragment != WHOLE)
+		return 0;
+	if (!to_us && !is_multicast(&packet->destination))
+		return 0;
+	icmp = within(frame, packet->offset, packet->end, sizeof(*icmp));
+	return icmp && icmp->type >= ICMPV6_ROUTER_SOLICITATION && icmp->type <= ICMPV6_REDIRECT;
+}
+
+/* Whether the kernel may have a packet in clear, whatever its source. */
+static __always_inline int may_be_clear(const struct frame *frame, const struct packet *packet, enum verdict verdict)
+{
+	if (action_of(verdict) != PASS || verdict == VERDICT_IKE_OWNED)
+		return 1;
+	if (verdict == VERDICT_FRAGMENT && packet->protocol == IPPROTO_UDP)
+		return 1;
+	return is_neighbour_discovery(frame, packet, verdict == VERDICT_LOCAL);
+}
+
+static __always_inline struct steering steer_outer(const struct frame *frame)
+{
+	struct packet packet = {};
+	enum parsed parsed = parse(frame, &packet);
+	struct steering steering;
+
+	if (parsed != PARSED)
+		return steer_malformed(parsed);
+	if (is_local(BATON_SIDE_OUTER, &packet.destination))
+		steering = steer_to_us(frame, &packet);
+	else
+		steering = without_segment(VERDICT_NOT_OURS);
+	if (!may_be_clear(frame, &packet, steering.verdict) && protected_segment(&packet.source))
+		return without_segment(VERDICT_CLEAR_PROTECTED);
+	return steering;
+}
+
+static __always_inline int is_addressed_to(__u32 side, const struct frame *frame)
+{
+	struct ethhdr *ethernet = at(frame, 0, sizeof(*ethernet));
+	__u64 mac = 0;
+
+	if (!ethernet)
+		return 0;
+	__builtin_memcpy(&mac, ethernet->h_dest, ETH_ALEN);
+	return is_own_mac(side, mac);
+}
+
 static __always_inline struct steering steer_inner(const struct frame *frame)
 {
 	struct packet packet = {};
-	struct prefix_key key = { .prefix_length = 32 };
+	struct steering steering;
 	enum parsed parsed = parse(frame, &packet);
 	__u32 *segment;
 
@@ -323,12 +407,13 @@ static __always_inline struct steering steer_inner(const struct frame *frame)
 		return without_segment(VERDICT_MULTICAST);
 	if (is_local(BATON_SIDE_INNER, &packet.destination))
 		return without_segment(VERDICT_LOCAL);
-	key.prefix_length += packet.destination.family == BATON_FAMILY_IPV4 ? 32 : 128;
-	key.address = packet.destination;
-	segment = bpf_map_lookup_elem(&prefixes, &key);
+	segment = protected_segment(&packet.destination);
 	if (!segment)
 		return without_segment(VERDICT_NO_POLICY);
-	return by_owner(*segment & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
+	steering = by_owner(*segment & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
+	if (action_of(steering.verdict) == SOCKET && !is_addressed_to(BATON_SIDE_INNER, frame))
+		return without_segment(VERDICT_OTHER_HOST);
+	return steering;
 }
 
 static __always_inline void count(__u32 side, struct steering steering)
@@ -344,22 +429,6 @@ static __always_inline void count(__u32 side, struct steering steering)
 
 		bpf_map_update_elem(&trace, &zero, &traced, BPF_ANY);
 	}
-}
-
-/* The action of each verdict, from the list. */
-enum action { PASS, DROP, SOCKET };
-
-static __always_inline enum action action_of(enum verdict verdict)
-{
-#define VERDICT(name, text, action, ...)                                                                               \
-	case VERDICT_##name:                                                                                           \
-		return action;
-	switch (verdict) {
-#include "verdicts.def"
-	default:
-		return DROP;
-	}
-#undef VERDICT
 }
 
 static __always_inline int finish(struct xdp_md *ctx, __u32 side, void *sockets, struct steering steering)

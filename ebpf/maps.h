@@ -35,6 +35,11 @@ struct bitmap {
 	__u64 word[4]; /* bit (segment & 63) of word (segment >> 6) */
 };
 
+/* MAC addresses as they stand in a frame, then two zero octets; 0 is no address. */
+struct own_macs {
+	__u64 mac[BATON_MAX_OWN_MACS];
+};
+
 struct traced {
 	__u32 verdict;
 	__u32 segment;
@@ -74,7 +79,15 @@ struct {
 	__type(value, __u32);
 } addresses SEC(".maps");
 
-/* Protected destinations -> segment. */
+/* MAC addresses by side, to which a frame for us is addressed: the interface's own and those shared with others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct own_macs);
+} macs SEC(".maps");
+
+/* Protected prefixes -> segment: destinations on the inner side; on the outer side, sources that must not be clear. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -131,12 +144,34 @@ static __always_inline int is_local(__u32 side, const struct address *address)
 	return bpf_map_lookup_elem(&addresses, &key) != NULL;
 }
 
+static __always_inline int is_own_mac(__u32 side, __u64 mac)
+{
+	struct own_macs *own = bpf_map_lookup_elem(&macs, &side);
+	int i, found = 0;
+
+	if (!own || !mac)
+		return 0;
+#pragma unroll
+	for (i = 0; i < BATON_MAX_OWN_MACS; i++)
+		found |= own->mac[i] == mac;
+	return found;
+}
+
 static __always_inline int is_owned(__u32 segment)
 {
 	__u32 active = config_word(BATON_CONFIG_ACTIVE) & 1;
 	struct bitmap *bits = bpf_map_lookup_elem(&owned, &active);
 
 	return bits && (bits->word[(segment >> 6) & 3] >> (segment & 63)) & 1;
+}
+
+/* The segment of the longest protected prefix that holds `address`. */
+static __always_inline __u32 *protected_segment(const struct address *address)
+{
+	struct prefix_key key = { .prefix_length = 32, .address = *address };
+
+	key.prefix_length += address->family == BATON_FAMILY_IPV4 ? 32 : 128;
+	return bpf_map_lookup_elem(&prefixes, &key);
 }
 
 #endif

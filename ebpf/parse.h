@@ -41,6 +41,7 @@ struct packet {
 	__u32 offset; /* of what follows the IP headers parsed so far; never beyond end */
 	__u32 end;
 	__u32 protocol; /* of what stands at offset */
+	__u32 hop_limit;
 	enum fragment fragment;
 	struct address source;
 	struct address destination;
@@ -103,6 +104,7 @@ static __always_inline enum parsed parse_ipv4(const struct frame *frame, struct 
 	packet->destination.family = BATON_FAMILY_IPV4;
 	packet->destination.word[0] = ip->daddr;
 	packet->protocol = ip->protocol;
+	packet->hop_limit = ip->ttl;
 	packet->end = packet->offset + total;
 	packet->offset += header;
 	return PARSED;
@@ -123,6 +125,7 @@ static __always_inline enum parsed parse_ipv6(const struct frame *frame, struct 
 	__builtin_memcpy(packet->source.word, &ip->saddr, 16);
 	__builtin_memcpy(packet->destination.word, &ip->daddr, 16);
 	packet->protocol = ip->nexthdr;
+	packet->hop_limit = ip->hop_limit;
 	packet->end = packet->offset + total;
 	packet->offset += sizeof(*ip);
 	return PARSED;

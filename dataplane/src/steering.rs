@@ -11,8 +11,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::io::Side;
+use crate::next_hop::Mac;
 use crate::prefix::PrefixTable;
-use crate::xdp::Verdict;
+use crate::xdp::{Action, Verdict};
 
 pub use hash::{HashMode, UnknownHashMode, segment_of};
 use packet::{Fragment, Packet, Parsed, be16, be32};
@@ -58,7 +59,10 @@ pub struct SteeringView {
     pub overrides: HashMap<Spi, u8>,
     /// Our own addresses on this side.
     pub addresses: HashSet<IpAddr>,
-    /// Protected destinations and their segments.
+    /// The MAC addresses to which frames for us are addressed; the inner side alone asks.
+    pub macs: Vec<Mac>,
+    /// Protected prefixes and their segments: destinations on the inner side; on the outer side, sources that must
+    /// not come in clear.
     pub prefixes: PrefixTable<u8>,
     /// Whether an AF_XDP socket stands behind the queue.
     pub socket: bool,
@@ -79,7 +83,7 @@ pub fn classify(frame: &[u8], view: &SteeringView) -> Decision {
         Side::Outer => outer(frame, view),
         Side::Inner => inner(frame, view),
     };
-    if decision.verdict.action() == crate::xdp::Action::Socket && !view.socket {
+    if decision.verdict.action() == Action::Socket && !view.socket {
         decision.verdict = Verdict::NoSocket;
     }
     decision
@@ -105,6 +109,11 @@ impl SteeringView {
         Decision { verdict: if owned { ours } else { theirs }, segment: Some(segment) }
     }
 
+    fn is_addressed_to_us(&self, frame: &[u8]) -> bool {
+        let destination = frame.first_chunk().copied().map(Mac);
+        destination.is_some_and(|mac| mac != Mac::default() && self.macs.contains(&mac))
+    }
+
     fn spi_segment(&self, spi: Spi) -> u8 {
         self.overrides.get(&spi).copied().unwrap_or(spi.segment())
     }
@@ -117,14 +126,39 @@ fn outer(frame: &[u8], view: &SteeringView) -> Decision {
     }
     let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
     if !view.addresses.contains(&packet.destination) {
-        return plain(Verdict::NotOurs);
+        return unless_protected(&packet, view, plain(Verdict::NotOurs));
     }
     let parsed = packet.without_extension_headers();
     if let Some(decision) = refused(&parsed) {
         return decision;
     }
     let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
-    to_us(&packet, view)
+    unless_protected(&packet, view, to_us(&packet, view))
+}
+
+/// `decision`, unless it lets the kernel have in clear what must come through a tunnel (RFC 4301 section 5.2).
+fn unless_protected(packet: &Packet<'_>, view: &SteeringView, decision: Decision) -> Decision {
+    let exempt = match decision.verdict {
+        verdict if verdict.action() != Action::Pass => true,
+        Verdict::IkeOwned => true,
+        // Of IKE: no other first fragment of such a source passes.
+        Verdict::Fragment if packet.protocol == UDP => true,
+        Verdict::Local => is_neighbour_discovery(packet),
+        _ => is_multicast(packet.destination) && is_neighbour_discovery(packet),
+    };
+    if exempt || view.prefixes.lookup(packet.source).is_none() {
+        return decision;
+    }
+    plain(Verdict::ClearProtected)
+}
+
+/// Router solicitation to redirect, from this link by its hop limit (RFC 4861 section 4).
+fn is_neighbour_discovery(packet: &Packet<'_>) -> bool {
+    packet.destination.is_ipv6()
+        && packet.protocol == ICMPV6
+        && packet.hop_limit == 255
+        && packet.fragment == Fragment::Whole
+        && packet.payload.first_chunk::<8>().is_some_and(|header| matches!(header[0], 133..=137))
 }
 
 fn to_us(packet: &Packet<'_>, view: &SteeringView) -> Decision {
@@ -230,10 +264,12 @@ fn inner(frame: &[u8], view: &SteeringView) -> Decision {
     if view.addresses.contains(&packet.destination) {
         return plain(Verdict::Local);
     }
-    match view.prefixes.lookup(packet.destination) {
-        Some(segment) => view.by_owner(*segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign),
-        None => plain(Verdict::NoPolicy),
+    let Some(segment) = view.prefixes.lookup(packet.destination) else { return plain(Verdict::NoPolicy) };
+    let decision = view.by_owner(*segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign);
+    if decision.verdict.action() == Action::Socket && !view.is_addressed_to_us(frame) {
+        return plain(Verdict::OtherHost);
     }
+    decision
 }
 
 fn is_multicast(address: IpAddr) -> bool {

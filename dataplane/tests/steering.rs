@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use baton_dataplane::io::Side;
+use baton_dataplane::next_hop::Mac;
 use baton_dataplane::steering::{HashMode, Spi, classify, segment_of};
-use baton_dataplane::xdp::{Action, DryRun, Verdict};
+use baton_dataplane::xdp::{Action, DryRun, Verdict, XdpError};
 use steering_support::packets::{
-    ESP, ICMP, ICMPV6, UDP, esp, ethernet, extension, fragment_header, frame, icmp, ike, ip, ipv4, ipv6,
-    random_frame, random_world, udp,
+    ESP, ICMP, ICMPV6, OWN_MAC, UDP, esp, ethernet, extension, fragment_header, frame, icmp, ike, ip, ipv4,
+    ipv6, random_frame, random_world, udp,
 };
 use steering_support::pair::{Pair, text};
 use steering_support::random::Random;
@@ -251,6 +252,81 @@ fn icmp_errors_about_esp_reach_every_data_plane() {
     pair.expect(Side::Outer, &solicitation, Verdict::Local, None);
 }
 
+/// RFC 4301 section 5.2: what claims to be from behind a tunnel and is not sealed never reaches the kernel.
+#[test]
+fn clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side() {
+    if !privileged("clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side") {
+        return;
+    }
+    let mut pair = Pair::with_socket(World::default());
+    let (inner_host, ours6, inner_host6) =
+        (address("10.2.0.9"), address("2001:db8::2"), address("fd00:2::9"));
+    let dns = udp(61_000, 53, &[0; 20]);
+    let clear = |source: &str, destination, payload: &[u8]| frame(address(source), destination, UDP, payload);
+    for (source, destination) in [("10.1.0.5", inner_host), ("fd00:1::5", inner_host6)] {
+        pair.expect(Side::Outer, &clear(source, destination, &dns), Verdict::ClearProtected, None);
+    }
+    for (source, destination) in [("10.1.7.9", ours()), ("fd00:1:9::5", ours6)] {
+        pair.expect(Side::Outer, &clear(source, destination, &dns), Verdict::ClearProtected, None);
+        let syn = frame(address(source), destination, 6, &[0; 20]);
+        pair.expect(Side::Outer, &syn, Verdict::ClearProtected, None);
+    }
+    let multicast = clear("10.1.0.5", address("224.0.0.5"), &dns);
+    pair.expect(Side::Outer, &multicast, Verdict::ClearProtected, None);
+    let fragment = |to, protocol, field| {
+        ethernet(&[0x8100], 0x0800, &ipv4([10, 1, 0, 5], to, protocol, field, &[], &[7; 16]))
+    };
+    let (us, them) = ([203, 0, 113, 2], [10, 2, 0, 9]);
+    pair.expect(Side::Outer, &fragment(us, 6, 0x0005), Verdict::ClearProtected, None);
+    pair.expect(Side::Outer, &fragment(us, UDP, 0x2000), Verdict::ClearProtected, None);
+    pair.expect(Side::Outer, &fragment(them, UDP, 0x0005), Verdict::ClearProtected, None);
+    // The peer's own gateway may stand behind the tunnel's selector: IPsec and IKE go on, in fragments too.
+    pair.expect(Side::Outer, &fragment(us, UDP, 0x0005), Verdict::Fragment, None);
+    pair.expect(Side::Outer, &fragment(us, ESP, 0x0005), Verdict::EspFragment, None);
+    let sealed = frame(address("10.1.0.5"), ours(), ESP, &esp(0x2a00_0001));
+    pair.expect(Side::Outer, &sealed, Verdict::EspOwned, Some(0x2a));
+    let message = udp(500, 500, &ike(1, 0x2a00_0000_0000_0001, 0x20, 0x08));
+    pair.expect(Side::Outer, &clear("10.1.0.5", ours(), &message), Verdict::IkeOwned, Some(0x2a));
+    // For somebody else it is plaintext like any other.
+    pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &message), Verdict::ClearProtected, None);
+    // Neighbours of the prefixes.
+    pair.expect(Side::Outer, &clear("10.2.0.5", inner_host, &dns), Verdict::NotOurs, None);
+    pair.expect(Side::Outer, &clear("198.51.100.7", ours(), &dns), Verdict::Local, None);
+    pair.expect(Side::Outer, &clear("fd00:2::5", ours6, &dns), Verdict::Local, None);
+    pair.retell(World { prefixes: vec![], ..World::default() });
+    pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &dns), Verdict::NotOurs, None);
+}
+
+/// With ::/0 behind a tunnel too, IPv6's ARP must work.
+#[test]
+fn neighbour_discovery_passes_whatever_is_protected() {
+    if !privileged("neighbour_discovery_passes_whatever_is_protected") {
+        return;
+    }
+    let world = World { prefixes: vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)], ..World::default() };
+    let mut pair = Pair::with_socket(world);
+    let message = |destination: &str, kind, hop_limit| {
+        let mut frame = frame(address("2001:db8::9"), address(destination), ICMPV6, &icmp(kind, &[0; 16]));
+        frame[14 + 7] = hop_limit;
+        frame
+    };
+    for kind in 133..=137 {
+        pair.expect(Side::Outer, &message("2001:db8::2", kind, 255), Verdict::Local, None);
+        pair.expect(Side::Outer, &message("ff02::1:ff00:2", kind, 255), Verdict::NotOurs, None);
+        pair.expect(Side::Outer, &message("fe80::2", kind, 255), Verdict::NotOurs, None);
+        // A router forwarded it, or the kernel would.
+        pair.expect(Side::Outer, &message("2001:db8::2", kind, 254), Verdict::ClearProtected, None);
+        pair.expect(Side::Outer, &message("fd00:2::9", kind, 255), Verdict::ClearProtected, None);
+    }
+    for kind in [128, 132, 138] {
+        pair.expect(Side::Outer, &message("2001:db8::2", kind, 255), Verdict::ClearProtected, None);
+    }
+    pair.expect(Side::Outer, &message("2001:db8::2", 135, 255)[..61], Verdict::MalformedIp, None);
+    let dns = frame(peer(), ours(), UDP, &udp(61_000, 53, &[0; 20]));
+    pair.expect(Side::Outer, &dns, Verdict::ClearProtected, None);
+    pair.expect(Side::Outer, &ethernet(&[], 0x0806, &[0; 28]), Verdict::NotIp, None);
+}
+
 #[test]
 fn plaintext_goes_by_the_longest_prefix() {
     if !privileged("plaintext_goes_by_the_longest_prefix") {
@@ -279,6 +355,51 @@ fn plaintext_goes_by_the_longest_prefix() {
     pair.retell(World { prefixes: vec![(prefix("::/0"), 5)], ..World::default() });
     pair.expect(Side::Inner, &to("10.1.2.3"), Verdict::NoPolicy, None);
     pair.expect(Side::Inner, &to("fd00:9::1"), Verdict::PlaintextOwned, Some(5));
+}
+
+/// RFC 1812 sections 3.3 and 5.3.4: what the link carries for others is not forwarded through a tunnel.
+#[test]
+fn frames_for_other_hosts_never_reach_the_data_plane_from_the_inner_side() {
+    if !privileged("frames_for_other_hosts_never_reach_the_data_plane_from_the_inner_side") {
+        return;
+    }
+    let mut pair = Pair::with_socket(World::default());
+    let to = |mac: [u8; 6], destination: &str, tags: &[u16]| {
+        let packet = ip(address("10.2.0.5"), address(destination), 6, &[0; 20]);
+        let mut frame = ethernet(tags, 0x0800, &packet);
+        frame[..6].copy_from_slice(&mac);
+        frame
+    };
+    let shared = [1, 0, 0x5e, 0x7f, 0, 1];
+    let others = [[0; 6], [0xff; 6], shared, [2, 0, 0, 0, 0, 2], [3, 0, 0, 0, 0, 1], [2, 0, 0, 0, 1, 1]];
+    for mac in others {
+        for tags in [&[][..], &[0x8100]] {
+            pair.expect(Side::Inner, &to(mac, "10.1.2.3", tags), Verdict::OtherHost, None);
+        }
+        // What does not go to the data plane fares as ever.
+        pair.expect(Side::Inner, &to(mac, "10.1.7.1", &[]), Verdict::PlaintextForeign, Some(200));
+        pair.expect(Side::Inner, &to(mac, "10.2.0.1", &[]), Verdict::Local, None);
+        pair.expect(Side::Inner, &to(mac, "224.0.0.5", &[]), Verdict::Multicast, None);
+        pair.expect(Side::Inner, &to(mac, "10.9.0.1", &[]), Verdict::NoPolicy, None);
+        // Nodes of a cluster share an outer address, whatever the frame says.
+        let mut sealed = frame(peer(), ours(), ESP, &esp(0x2a00_0001));
+        sealed[..6].copy_from_slice(&mac);
+        pair.expect(Side::Outer, &sealed, Verdict::EspOwned, Some(0x2a));
+    }
+    // Up to four addresses are ours.
+    let macs = vec![Mac([2, 0, 0, 0, 0, 7]), Mac([2, 0, 0, 0, 0, 8]), Mac(shared), OWN_MAC];
+    pair.retell(World { macs: macs.clone(), ..World::default() });
+    for mac in &macs {
+        pair.expect(Side::Inner, &to(mac.0, "10.1.2.3", &[]), Verdict::PlaintextOwned, Some(42));
+    }
+    let refused = pair.filter.maps().set_own_macs(Side::Inner, &[macs, vec![Mac([6; 6])]].concat());
+    assert!(matches!(refused, Err(XdpError::TooManyMacs { count: 5, .. })), "{refused:?}");
+    pair.expect(Side::Inner, &to(shared, "10.1.2.3", &[]), Verdict::PlaintextOwned, Some(42));
+    // A filter that knows none of its addresses forwards nothing, not even to no address.
+    pair.retell(World { macs: vec![], ..World::default() });
+    for mac in [OWN_MAC.0, [0; 6]] {
+        pair.expect(Side::Inner, &to(mac, "10.1.2.3", &[]), Verdict::OtherHost, None);
+    }
 }
 
 /// The twin alone, so that it runs without privileges too: it survives every frame, and no state of the maps lets

@@ -13,6 +13,7 @@ use std::thread;
 use aya::maps::{Array, Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use baton_dataplane::io::Side;
+use baton_dataplane::next_hop::Mac;
 use baton_dataplane::xdp::{AttachMode, Attachment, XdpError, XdpOptions};
 use steering_support::namespaces::Lab;
 use steering_support::{bits, prefix, privileged};
@@ -307,6 +308,9 @@ fn an_interface_that_was_made_anew_is_attached_anew() {
     assert!(has_xdp(&lab, "lan0"));
     assert_eq!(attachment.owned().unwrap(), bits([SEGMENT]));
     assert!(!lab.leaks(&lab.listener()));
+    // Its address is another one, and the filter knows it.
+    assert!(count(&attachment, Side::Inner, "no-socket") > 0);
+    assert_eq!(count(&attachment, Side::Inner, "other-host"), 0);
 }
 
 #[test]
@@ -332,6 +336,55 @@ fn a_driver_without_xdp_gets_generic_mode_and_keeps_it() {
         assert!(!lab.leaks(&plain));
         assert!(count(&attachment, Side::Inner, "plaintext-foreign") > 0);
     }
+}
+
+#[test]
+fn clear_traffic_from_behind_a_tunnel_is_not_forwarded_inwards() {
+    if !privileged("clear_traffic_from_behind_a_tunnel_is_not_forwarded_inwards") {
+        return;
+    }
+    let lab = Lab::new();
+    let victim = lab.within("lan", || UdpSocket::bind(("10.2.0.9", 7_778))).unwrap();
+    victim.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let inject = || {
+        lab.within("wan", || {
+            let socket = UdpSocket::bind(("10.1.0.5", 0)).unwrap();
+            for _ in 0..10 {
+                socket.send_to(b"forged", ("10.2.0.9", 7_778)).unwrap();
+            }
+        });
+        let heard = victim.recv(&mut [0; 64]).is_ok();
+        while victim.recv(&mut [0; 64]).is_ok() {}
+        heard
+    };
+    assert!(inject(), "the lab cannot show the leak");
+    let attachment = protect(&lab);
+    assert!(!inject(), "the kernel forwarded it");
+    assert_eq!(count(&attachment, Side::Outer, "clear-protected"), 10);
+}
+
+#[test]
+fn frames_for_other_hosts_stay_out_until_their_address_is_ours() {
+    const SHARED: Mac = Mac([2, 0, 0, 0, 0, 0x99]);
+    if !privileged("frames_for_other_hosts_stay_out_until_their_address_is_ours") {
+        return;
+    }
+    let lab = Lab::new();
+    let mut attachment = protect(&lab);
+    lab.ip_in("lan", &["neigh", "replace", "10.2.0.1", "lladdr", &SHARED.to_string(), "dev", "lan0"]);
+    let fate = |attachment: &Attachment| {
+        ["other-host", "no-socket"].map(|name| count(attachment, Side::Inner, name))
+    };
+    lab.send_plaintext(5);
+    assert_eq!(fate(&attachment), [5, 0]);
+    attachment.set_own_macs(Side::Inner, &[SHARED]).unwrap();
+    lab.send_plaintext(5);
+    assert_eq!(fate(&attachment), [5, 5]);
+    let attachment = install(&lab).unwrap_or_else(|error| panic!("{error}"));
+    lab.send_plaintext(5);
+    assert_eq!(fate(&attachment), [10, 5], "a new data plane knows the interface's own address alone");
+    let refused = install_with(&lab, &XdpOptions { inner: "lo".to_owned(), ..lab.options() }).unwrap_err();
+    assert!(matches!(refused, XdpError::NoMac { side: Side::Inner, .. }), "{refused}");
 }
 
 #[test]

@@ -13,10 +13,11 @@ use std::time::Duration;
 use baton_lab::content::Content;
 use baton_lab::http::{Download, Downloaded, FileServer};
 use baton_lab::site::{self, Handover, Progress, SPI_TO_A, Site};
-use baton_lab::{Lab, LabError, Result, requirements, topology};
+use baton_lab::{Lab, LabError, Namespace, Result, requirements, topology};
 use clap::Parser;
 
 use report::{CrashFigures, DownloadFigures, Edge, Figures, MoveFigures, WireFigures, milliseconds};
+use stage::Heartbeat;
 use trace::{Gaps, Sighting, Tap};
 use view::View;
 
@@ -25,6 +26,10 @@ const SEED: u64 = 0xba70;
 const SETTLE: Duration = Duration::from_millis(300);
 /// Gaps that begin so soon before or after an event belong to it.
 const MARGIN: Duration = Duration::from_millis(50);
+/// After a download, until its last packets have arrived.
+const LULL: Duration = Duration::from_millis(100);
+/// ESP packets longer than this carry the download, shorter ones heartbeats.
+const DATA: usize = 1000;
 
 /// A download through a tunnel that moves to another gateway and survives kill -9.
 #[derive(Parser)]
@@ -73,6 +78,8 @@ struct Act<T> {
     event: T,
     start: Duration,
     end: Duration,
+    /// When nothing moved any more.
+    finish: Duration,
     downloaded: Downloaded,
 }
 
@@ -98,20 +105,18 @@ fn run(options: &Options) -> Result<bool> {
     let taps = [Tap::start(wan, "a")?, Tap::start(wan, "b")?, Tap::start(wan, "b2")?];
 
     view.chapter("First download: the tunnel moves from B to B2");
-    let accepted_before = Progress::of(&site.a, "inbound")?;
-    let first =
-        act(&mut view, &site.topology.client.clone(), &server, octets, |view| first_event(view, &site))?;
-    let accepted = Progress::of(&site.a, "inbound")?.packets - accepted_before.packets;
+    let hosts = (site.topology.server.clone(), site.topology.client.clone());
+    let first = act(&mut view, &hosts, &server, octets, |view| first_event(view, &site))?;
+    let accepted = Progress::of(&site.a, "inbound")?.packets;
     let retransmissions = stage::server_retransmissions(&site)?;
 
     view.chapter("Second download: B2's data plane is killed");
-    let client = site.topology.client.clone();
-    let second = act(&mut view, &client, &server, octets, |view| second_event(view, &mut site))?;
+    let second = act(&mut view, &hosts, &server, octets, |view| second_event(view, &mut site))?;
 
     let (seen, missed) = finish(taps)?;
     let figures = Figures {
         machine: requirements::machine(),
-        planned_move: move_figures(&first, second.start, &seen, accepted, retransmissions),
+        planned_move: move_figures(&first, &seen, accepted, retransmissions),
         crash: crash_figures(&second, &seen[2]),
         first: download_figures(&first.downloaded, &sha256),
         second: download_figures(&second.downloaded, &sha256),
@@ -131,14 +136,15 @@ fn introduce(view: &View) {
     view.line("");
 }
 
-/// Downloads the file and lets `event` happen at two fifths of it.
+/// Downloads the file, beside a heartbeat, and lets `event` happen at two fifths of it.
 fn act<T>(
     view: &mut View,
-    client: &baton_lab::Namespace,
+    (server_host, client): &(Namespace, Namespace),
     server: &FileServer,
     size: u64,
     event: impl FnOnce(&mut View) -> Result<T>,
 ) -> Result<Act<T>> {
+    let heartbeat = Heartbeat::start(server_host, client)?;
     let download = Download::start(client, server.address())?;
     view.follow(&download, size, size / 5 * 2);
     if download.is_finished() {
@@ -152,26 +158,25 @@ fn act<T>(
     view.follow(&download, size, size);
     view.end_bar();
     let downloaded = download.finish()?;
+    drop(heartbeat);
+    std::thread::sleep(LULL);
     view.done(&format!(
         "the client has {} octets in {:.1} s",
         downloaded.octets,
         downloaded.duration.as_secs_f64()
     ));
-    Ok(Act { event, start, end, downloaded })
+    Ok(Act { event, start, end, finish: site::now(), downloaded })
 }
 
 fn first_event(view: &mut View, site: &Site) -> Result<Moved> {
-    view.event("dpctl snapshot site-a --move | dpctl restore -, then the segment: B to B2");
+    view.event("dpctl snapshot site-a --move | dpctl restore -, and the segment follows from B to B2");
     let handover = site::move_tunnel(&site.b, &site.b2)?;
     std::thread::sleep(SETTLE);
     // B's SA is frozen, so its counters are those of the snapshot that B2 continued from.
     let (last, now) = (Progress::of(&site.b, "inbound")?, Progress::of(&site.b2, "inbound")?);
     let sent = now.sequence.saturating_sub(last.sequence);
     let accepted = now.packets.saturating_sub(last.packets);
-    view.done(&format!(
-        "moved in {:.1} ms of commands",
-        milliseconds(handover.end.saturating_sub(handover.start))
-    ));
+    view.done(&format!("moved in {:.1} ms", milliseconds(handover.end.saturating_sub(handover.start))));
     Ok(Moved { handover, lost_to_gateways: sent.saturating_sub(accepted) })
 }
 
@@ -192,24 +197,26 @@ fn finish(taps: [Tap; 3]) -> Result<(Seen, u64)> {
     Ok(([a, b, b2], missed_a + missed_b + missed_b2))
 }
 
-fn move_figures(first: &Act<Moved>, until: Duration, seen: &Seen, accepted: u64, again: u64) -> MoveFigures {
+fn move_figures(first: &Act<Moved>, seen: &Seen, accepted: u64, again: u64) -> MoveFigures {
     let [_, b, b2] = seen;
-    let to_a = || b.iter().chain(b2).filter(|sighting| sighting.spi == SPI_TO_A && sighting.at < until);
+    let to_a =
+        || b.iter().chain(b2).filter(|sighting| sighting.spi == SPI_TO_A && sighting.at < first.finish);
     let gaps = Gaps::of(to_a());
     let Moved { handover, lost_to_gateways } = &first.event;
     let (start, end) = (handover.start.saturating_sub(MARGIN), handover.end + MARGIN);
     MoveFigures {
         interruption_ms: milliseconds(gaps.longest_within(start, end).length),
+        download_paused_ms: milliseconds(Gaps::of(download_only(to_a())).longest_within(start, end).length),
         typical_gap_ms: milliseconds(gaps.typical()),
         longest_other_gap_ms: milliseconds(gaps.longest_outside(start, end).length),
         lost_to_gateways: *lost_to_gateways,
         lost_to_a: (to_a().count() as u64).saturating_sub(accepted),
         tcp_retransmissions: again,
-        get_us: 0.0,
-        put_us: 0.0,
+        get_us: milliseconds(handover.get) * 1e3,
+        put_us: milliseconds(handover.put) * 1e3,
         snapshot_command_ms: milliseconds(handover.snapshot),
         restore_command_ms: milliseconds(handover.restore),
-        commands_ms: milliseconds(handover.end.saturating_sub(handover.start)),
+        move_ms: milliseconds(handover.end.saturating_sub(handover.start)),
         before: edge(b.iter().rfind(|sighting| sighting.spi == SPI_TO_A)),
         after: edge(b2.iter().find(|sighting| sighting.spi == SPI_TO_A)),
     }
@@ -221,12 +228,18 @@ fn crash_figures(second: &Act<Duration>, b2: &[Sighting]) -> CrashFigures {
             .filter(|sighting| sighting.spi == SPI_TO_A && sighting.at >= second.start.saturating_sub(MARGIN))
     };
     let gap = Gaps::of(to_a()).longest_within(second.start, second.end + MARGIN);
+    let pause = Gaps::of(download_only(to_a())).longest_within(second.start, second.end + MARGIN);
     CrashFigures {
         interruption_ms: milliseconds(gap.length),
+        download_paused_ms: milliseconds(pause.length),
         restart_ms: milliseconds(second.event),
         before: edge(to_a().rfind(|sighting| sighting.at <= gap.start)),
         after: edge(to_a().find(|sighting| sighting.at > gap.start)),
     }
+}
+
+fn download_only<'a>(all: impl Iterator<Item = &'a Sighting>) -> impl Iterator<Item = &'a Sighting> {
+    all.filter(|sighting| sighting.length > DATA)
 }
 
 fn edge(sighting: Option<&Sighting>) -> Edge {

@@ -50,6 +50,8 @@ impl DownloadFigures {
 pub struct MoveFigures {
     /// Longest time without an ESP packet towards A around the move.
     pub interruption_ms: f64,
+    /// Longest time without a packet of the download in it: TCP adds its own pause to ours.
+    pub download_paused_ms: f64,
     /// Median time between ESP packets towards A.
     pub typical_gap_ms: f64,
     /// Longest time between them away from move and crash.
@@ -60,16 +62,16 @@ pub struct MoveFigures {
     pub lost_to_a: u64,
     /// TCP segments that the server sent again during the first download.
     pub tcp_retransmissions: u64,
-    /// Reading the tunnel's context from the table, in the process.
+    /// GET in `dpctl snapshot`: freezing and reading the SAs, sealing and writing the context.
     pub get_us: f64,
-    /// Installing it, in the process.
+    /// PUT in `dpctl restore`: checking the context and installing its SAs.
     pub put_us: f64,
     /// The whole command `dpctl snapshot --move`, process start included.
     pub snapshot_command_ms: f64,
     /// The whole command `dpctl restore`, its wait for the snapshot included.
     pub restore_command_ms: f64,
-    /// From the start of the first command to the end of the last.
-    pub commands_ms: f64,
+    /// From the start of the first command until B2 owned the segment.
+    pub move_ms: f64,
     /// The last packet that B sent.
     pub before: Edge,
     /// The first packet that B2 sent.
@@ -81,6 +83,8 @@ pub struct MoveFigures {
 pub struct CrashFigures {
     /// Longest time without an ESP packet towards A around the crash.
     pub interruption_ms: f64,
+    /// Longest time without a packet of the download in it.
+    pub download_paused_ms: f64,
     /// From the kill to the new process's word that packets flow.
     pub restart_ms: f64,
     /// The last packet before the crash.
@@ -125,25 +129,32 @@ pub fn milliseconds(duration: Duration) -> f64 {
 /// Shows the table.
 pub fn print(view: &View, figures: &Figures) {
     let Figures { first, planned_move, second, crash, wire, machine } = figures;
-    let row = |name: &str, value: &str| view.line(&format!("  {name:<36} {value}"));
+    let row = |name: &str, value: &str| view.line(&format!("  {name:<40} {value}"));
     view.chapter("The move from B to B2");
     row("download", &download_text(view, first));
-    row("interruption", &view.bold(&format!("{:.2} ms", planned_move.interruption_ms)));
-    row("  a typical gap between ESP packets", &format!("{:.3} ms", planned_move.typical_gap_ms));
+    row(
+        "interruption (longest gap in the ESP)",
+        &view.bold(&format!("{:.2} ms", planned_move.interruption_ms)),
+    );
+    row("  TCP went on after", &format!("{:.2} ms", planned_move.download_paused_ms));
+    row("  a typical gap", &format!("{:.3} ms", planned_move.typical_gap_ms));
     row("  the longest gap elsewhere", &format!("{:.2} ms", planned_move.longest_other_gap_ms));
-    row("ESP packets lost in the move, A to B", &view.bold(&planned_move.lost_to_gateways.to_string()));
+    row("ESP packets lost in the move, A to B, B2", &view.bold(&planned_move.lost_to_gateways.to_string()));
     row("ESP packets lost, B and B2 to A", &planned_move.lost_to_a.to_string());
     row("TCP segments sent again", &planned_move.tcp_retransmissions.to_string());
-    row("GET, PUT of the context", &format!("{:.1} us, {:.1} us", planned_move.get_us, planned_move.put_us));
-    let commands = format!(
-        "{:.1} ms, {:.1} ms; all four commands {:.1} ms",
-        planned_move.snapshot_command_ms, planned_move.restore_command_ms, planned_move.commands_ms
+    row("GET (freeze, read, seal)", &format!("{:.0} us", planned_move.get_us));
+    row("PUT (check, install)", &format!("{:.0} us", planned_move.put_us));
+    let commands =
+        format!("{:.1} ms, {:.1} ms", planned_move.snapshot_command_ms, planned_move.restore_command_ms);
+    row(
+        "dpctl snapshot --move, dpctl restore",
+        &format!("{commands}; segment taken after {:.1} ms", planned_move.move_ms),
     );
-    row("dpctl snapshot --move, restore", &commands);
     edges(&row, planned_move.before, planned_move.after);
     view.chapter("kill -9 of B2's data plane");
     row("download", &download_text(view, second));
-    row("interruption", &view.bold(&format!("{:.1} ms", crash.interruption_ms)));
+    row("interruption (longest gap in the ESP)", &view.bold(&format!("{:.1} ms", crash.interruption_ms)));
+    row("  TCP went on after", &format!("{:.1} ms", crash.download_paused_ms));
     row("from the kill to packets flowing", &format!("{:.1} ms", crash.restart_ms));
     edges(&row, crash.before, crash.after);
     view.chapter("The outer wire");

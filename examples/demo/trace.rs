@@ -17,6 +17,8 @@ pub struct Sighting {
     pub sequence: u32,
     /// Its explicit IV.
     pub iv: u64,
+    /// Its length on the wire in octets.
+    pub length: usize,
 }
 
 /// A sniffer on the hub's port of one gateway.
@@ -32,7 +34,7 @@ impl Tap {
         let sink = Arc::clone(&seen);
         let sniffer = Sniffer::start(wan, port, &Options::esp_headers(Direction::In), move |captured| {
             if let Some(esp::Esp { spi, sequence, iv }) = esp::esp(&captured.frame) {
-                let sighting = Sighting { at: captured.at, spi, sequence, iv };
+                let sighting = Sighting { at: captured.at, spi, sequence, iv, length: captured.length };
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(sighting);
             }
         })?;

@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod content;
+pub mod control;
 pub mod error;
 pub mod esp;
 pub mod gateway;

@@ -15,6 +15,7 @@ const ECHO_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Prober {
     stop: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -34,14 +35,25 @@ impl Prober {
     ) -> Result<Self> {
         let socket = namespace.run(|| UdpSocket::bind(source))?.map_err(LabError::io("bind"))?;
         socket.set_nonblocking(true).map_err(LabError::io("set nonblocking"))?;
-        let (stop, sent, answered) = (Arc::default(), Arc::default(), Arc::default());
-        let counters = (Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&answered));
+        let (stop, paused) = (Arc::default(), Arc::default());
+        let (sent, answered) = (Arc::default(), Arc::default());
+        let shared = Shared {
+            stop: Arc::clone(&stop),
+            paused: Arc::clone(&paused),
+            sent: Arc::clone(&sent),
+            answered: Arc::clone(&answered),
+        };
         let marker = marker.to_vec();
         let thread = std::thread::spawn(move || {
-            probe(&socket, target, &marker, interval, &counters);
+            probe(&socket, target, &marker, interval, &shared);
             Ok(())
         });
-        Ok(Self { stop, sent, answered, thread: Some(thread) })
+        Ok(Self { stop, paused, sent, answered, thread: Some(thread) })
+    }
+
+    /// Sends nothing more, but keeps its port: late answers meet no ICMP error.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
     }
 
     /// Datagrams sent so far, and answers received.
@@ -76,19 +88,27 @@ impl Drop for Prober {
     }
 }
 
-type Counters = (Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>);
+/// What a prober and its thread share.
+struct Shared {
+    stop: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
+}
 
-fn probe(socket: &UdpSocket, target: SocketAddr, marker: &[u8], interval: Duration, counters: &Counters) {
-    let (stop, sent, answered) = counters;
+fn probe(socket: &UdpSocket, target: SocketAddr, marker: &[u8], interval: Duration, shared: &Shared) {
+    let Shared { stop, paused, sent, answered } = shared;
     let mut payload = marker.to_vec();
     let mut buffer = [0; 2048];
     while !stop.load(Ordering::Relaxed) {
         let number = sent.load(Ordering::Relaxed);
         payload.truncate(marker.len());
         payload.extend(number.to_be_bytes());
-        // A refusal (no route, prohibited) is an answer of the network too: keep sending.
-        let _ = socket.send_to(&payload, target);
-        sent.store(number + 1, Ordering::Relaxed);
+        if !paused.load(Ordering::Relaxed) {
+            // A refusal (no route, prohibited) is an answer of the network too: keep sending.
+            let _ = socket.send_to(&payload, target);
+            sent.store(number + 1, Ordering::Relaxed);
+        }
         std::thread::sleep(interval);
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             if from == target && buffer[..length].starts_with(marker) {

@@ -1,10 +1,12 @@
 //! The cast that tests and the demo share: gateways A, B and B2, and one tunnel between A and B.
 
+use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::control::ControlSocket;
 use crate::error::{LabError, Result};
 use crate::gateway::{Gateway, GatewaySpec, SaSpec, TunnelSpec, random};
 use crate::lab::Lab;
@@ -17,7 +19,7 @@ pub const SPI_TO_B: u32 = 0x2a00_0001;
 /// The SPI that A receives with.
 pub const SPI_TO_A: u32 = 0x1100_0001;
 /// The segment of the tunnel at B and B2.
-pub const SEGMENT: &str = "42";
+pub const SEGMENT: u8 = 42;
 const SUITE: &str = "aes128gcm16";
 
 /// Three gateways on their stage. Fields drop in order: processes before the lab that holds their namespaces.
@@ -93,7 +95,7 @@ fn tunnel() -> Result<TunnelSpec> {
         reqid: 7,
         extended_sequence: true,
         replay_window: 1024,
-        segment: 0x2a,
+        segment: SEGMENT,
         inbound: Some(SaSpec::random(SPI_TO_B, SUITE)?),
         outbound: Some(SaSpec::random(SPI_TO_A, SUITE)?),
     })
@@ -137,13 +139,17 @@ pub fn find<'a>(value: &'a Value, wanted: &dyn Fn(&Value) -> bool) -> Option<&'a
     children.into_iter().find_map(|child| find(child, wanted))
 }
 
-/// When the four commands of a move ran and how long they took.
+/// When a move ran and how long its parts took.
 #[derive(Clone, Copy, Debug)]
 pub struct Handover {
-    /// Start, since the Unix epoch.
+    /// Start of the first command, since the Unix epoch.
     pub start: Duration,
-    /// End, since the Unix epoch.
+    /// When the new owner had the segment, since the Unix epoch.
     pub end: Duration,
+    /// GET as `dpctl snapshot` says: open the table, freeze, read, seal, write.
+    pub get: Duration,
+    /// PUT as `dpctl restore` says: check and install.
+    pub put: Duration,
     /// `dpctl snapshot --move`, from its start.
     pub snapshot: Duration,
     /// `dpctl restore`, from its start, its wait for the snapshot included.
@@ -153,39 +159,55 @@ pub struct Handover {
 /// Moves the tunnel and then its segment from `from` to `to`.
 ///
 /// `snapshot --move | restore -` as in a shell: both processes start at once, so that the second is waiting
-/// when the first has frozen the SAs. The old owner gives the segment up while the new one still installs the
-/// context, and the new one takes it last: at no moment do two gateways own it (I4).
+/// when the first has frozen the SAs. Then the segment, over connections that are open already, because a
+/// process takes milliseconds to start: the old owner gives it up while the new one still installs the context,
+/// and the new one takes it last. At no moment do two gateways own it (I4).
 ///
 /// # Errors
-/// If a command fails; the tunnel is then thawed where it was.
+/// If a part fails; the tunnel then goes on where it was.
 pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
+    let mut sockets = (ControlSocket::connect(from)?, ControlSocket::connect(to)?);
     let start = now();
     let clock = Instant::now();
-    let mut snapshot = spawn(from.dpctl_command(&["snapshot", TUNNEL, "--move"]).stdout(Stdio::piped()))?;
+    let mut snapshot = from.dpctl_command(&["--json", "snapshot", TUNNEL, "--move"]);
+    let mut snapshot = spawn(snapshot.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let pipe = snapshot.stdout.take().ok_or_else(|| LabError::Unexpected("no pipe to dpctl".into()))?;
-    let mut restore = spawn(to.dpctl_command(&["restore", "-"]).stdin(pipe).stdout(Stdio::null()))?;
+    let mut restore = to.dpctl_command(&["--json", "restore", "-"]);
+    let mut restore = spawn(restore.stdin(pipe).stdout(Stdio::piped()))?;
     let taken = wait(&mut snapshot)?;
     let snapshot_took = clock.elapsed();
     if !taken.success() {
         let _ = wait(&mut restore);
-        return Err(failed(from, "snapshot", taken));
+        return Err(LabError::Unexpected(format!("dpctl snapshot failed: {taken}")));
     }
-    let mut release = spawn(from.dpctl_command(&["segment", "drop", SEGMENT]).stdout(Stdio::null()))?;
+    let released = sockets.0.ask(json!({"request": "segment-drop", "segments": [SEGMENT]}));
     let installed = wait(&mut restore)?;
     let restore_took = clock.elapsed();
-    let released = wait(&mut release)?;
-    if !(installed.success() && released.success()) {
-        let _ = from.dpctl(&["segment", "take", SEGMENT]);
-        return Err(failed(from, "restore or segment drop", installed));
+    if !installed.success() {
+        return Err(taken_back(from, &format!("dpctl restore failed: {installed}")));
     }
-    to.dpctl(&["segment", "take", SEGMENT])?;
-    Ok(Handover { start, end: now(), snapshot: snapshot_took, restore: restore_took })
+    released?;
+    sockets.1.ask(json!({"request": "segment-take", "segments": [SEGMENT]}))?;
+    let end = now();
+    let (get, put) = (took(snapshot.stderr)?, took(restore.stdout)?);
+    Ok(Handover { start, end, get, put, snapshot: snapshot_took, restore: restore_took })
 }
 
-fn failed(from: &Gateway, what: &str, status: ExitStatus) -> LabError {
-    let thawed = from.dpctl(&["sa", "thaw", TUNNEL]);
-    let then = thawed.map_or_else(|error| error.to_string(), |_| "the tunnel goes on where it was".into());
-    LabError::Unexpected(format!("the move failed at {what} ({status}); {then}"))
+/// Nothing was installed elsewhere: the old owner goes on.
+fn taken_back(from: &Gateway, failure: &str) -> LabError {
+    let segment = SEGMENT.to_string();
+    let back = from.dpctl(&["segment", "take", &segment]).and_then(|_| from.dpctl(&["sa", "thaw", TUNNEL]));
+    let then = back.map_or_else(|error| error.to_string(), |_| "the tunnel goes on where it was".into());
+    LabError::Unexpected(format!("{failure}; {then}"))
+}
+
+/// The `took_us` that a `dpctl --json` command reported.
+fn took(report: Option<impl Read>) -> Result<Duration> {
+    let report: Option<Value> = report.and_then(|pipe| serde_json::from_reader(pipe).ok());
+    let microseconds = report.as_ref().and_then(|report| report.get("took_us")?.as_u64());
+    microseconds
+        .map(Duration::from_micros)
+        .ok_or_else(|| LabError::Unexpected(format!("dpctl did not say how long it took: {report:?}")))
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {

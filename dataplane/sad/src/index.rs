@@ -120,11 +120,10 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// All entries, for tests.
-    #[cfg(test)]
-    pub(crate) fn entries(&self) -> Vec<(u32, u32)> {
-        let entries = self.entries.iter().map(|entry| entry.load(Ordering::Relaxed));
-        entries.filter(|entry| *entry != 0).map(decode).collect()
+    /// All entries: keys and slots.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, u32)> + use<'a> {
+        let entries = self.entries.iter().map(|entry| entry.load(Ordering::Acquire));
+        entries.filter(|entry| *entry != 0).map(decode)
     }
 
     #[inline]

@@ -12,7 +12,7 @@
 /// Octets `BATONSAD` read as a big-endian number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BATONSAD");
 /// The version of this layout; another one is refused.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 /// The largest capacity: memory for it must exist, and slot numbers are 32 bits.
 pub(crate) const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
 /// Words per cache line.
@@ -27,7 +27,8 @@ pub(crate) mod header {
     pub(crate) const FILE_WORDS: usize = 2;
     pub(crate) const CAPACITY: usize = 3;
     pub(crate) const SLOTS: usize = 4;
-    pub(crate) const SLOT_WORDS: usize = 5;
+    /// The boot of the machine that it was made in.
+    pub(crate) const BOOT: usize = 5;
     pub(crate) const INDEX_ENTRIES: usize = 6;
     /// Node id in the top octet, cluster id in the other seven.
     pub(crate) const OWNER: usize = 7;

@@ -295,6 +295,13 @@ impl Gateway {
             return;
         }
         *last_look = Instant::now();
+        match self.table.recover_if_abandoned() {
+            Ok(true) => {
+                warn!("a process died while it changed the SA table; what it had not finished is undone")
+            }
+            Ok(false) => {}
+            Err(error) => error!(%error, "the SA table cannot be repaired"),
+        }
         let mut alarm = lock(&self.epoch_alarm);
         *alarm = maintain(&self.table, &self.keeper, alarm.as_deref());
         drop(alarm);

@@ -25,6 +25,7 @@ pub(super) struct Packet<'a> {
     pub fragment: Fragment,
     /// Of `payload`.
     pub protocol: u8,
+    pub hop_limit: u8,
     pub payload: &'a [u8],
 }
 
@@ -98,6 +99,7 @@ fn ipv4(octets: &[u8]) -> Option<Packet<'_>> {
         destination: Ipv4Addr::from_bits(be32(header, 16)).into(),
         fragment,
         protocol: header[9],
+        hop_limit: header[8],
         payload,
     })
 }
@@ -112,6 +114,7 @@ fn ipv6(octets: &[u8]) -> Option<Packet<'_>> {
         destination: ipv6_address(&header[24..40]),
         fragment: Fragment::Whole,
         protocol: header[6],
+        hop_limit: header[7],
         payload: rest.get(..usize::from(be16(header, 4)))?,
     })
 }

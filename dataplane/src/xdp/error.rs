@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::shared::LAYOUT;
+use super::shared::{LAYOUT, MAX_OWN_MACS};
 use crate::io::Side;
 
 /// Why the filter could not be installed, changed or removed.
@@ -23,6 +23,44 @@ pub enum XdpError {
         side: Side,
         /// The name that was looked for.
         interface: String,
+    },
+    /// An interface whose frames have no MAC address that tells whose they are.
+    #[error(
+        "the {side} interface {interface} has no Ethernet address of its own; use an Ethernet interface, not a \
+         tunnel or the loopback",
+        side = side.name()
+    )]
+    NoMac {
+        /// Which side was meant.
+        side: Side,
+        /// The interface.
+        interface: String,
+    },
+    /// The kernel does not tell an interface's MAC address.
+    #[error(
+        "the kernel does not tell the address of the {side} interface {interface}: {reason}; check that netlink \
+         sockets (AF_NETLINK) are not forbidden to the data plane",
+        side = side.name()
+    )]
+    MacUnknown {
+        /// Which side was meant.
+        side: Side,
+        /// The interface.
+        interface: String,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// More own MAC addresses than the filter has room for.
+    #[error(
+        "{count} own MAC addresses on the {side} side are too many; the filter holds {MAX_OWN_MACS}, the \
+         interface's own included",
+        side = side.name()
+    )]
+    TooManyMacs {
+        /// Which side was meant.
+        side: Side,
+        /// How many were given.
+        count: usize,
     },
     /// One interface for both sides.
     #[error(

@@ -15,15 +15,27 @@ use super::error::XdpError;
 use super::shared;
 use super::verdicts::Verdict;
 use crate::io::Side;
+use crate::next_hop::Mac;
 use crate::prefix::Prefix;
 use crate::steering::{Decision, HashMode, Spi};
 
 /// All pinned maps. The config map comes last: without it the others are leftovers.
-pub(super) const PINNED: [&str; 8] =
-    ["owned", "overrides", "addresses", "prefixes", "outer_sockets", "inner_sockets", "verdicts", CONFIG];
+pub(super) const PINNED: [&str; 9] = [
+    "owned",
+    "overrides",
+    "addresses",
+    MACS,
+    "prefixes",
+    "outer_sockets",
+    "inner_sockets",
+    "verdicts",
+    CONFIG,
+];
 
 /// Holds the layout number.
 pub(super) const CONFIG: &str = "config";
+
+const MACS: &str = "macs";
 
 /// `struct address`: family, then four words in network order.
 type AddressKey = [u8; 20];
@@ -31,6 +43,8 @@ type AddressKey = [u8; 20];
 type LocalKey = [u8; 24];
 /// `struct override_key`: kind, high and low word of the SPI.
 type OverrideKey = [u32; 3];
+/// `struct own_macs`.
+type OwnMacs = [u64; shared::MAX_OWN_MACS as usize];
 
 /// The filter's knowledge, as userspace sees it.
 pub struct FilterMaps {
@@ -38,6 +52,7 @@ pub struct FilterMaps {
     owned: Array<MapData, [u64; 4]>,
     overrides: HashMap<MapData, OverrideKey, u32>,
     addresses: HashMap<MapData, LocalKey, u32>,
+    macs: Array<MapData, OwnMacs>,
     prefixes: LpmTrie<MapData, AddressKey, u32>,
     sockets: [XskMap<MapData>; 2],
     verdicts: PerCpuArray<MapData, u64>,
@@ -65,6 +80,7 @@ impl FilterMaps {
             owned: take(object, "owned")?,
             overrides: take(object, "overrides")?,
             addresses: take(object, "addresses")?,
+            macs: take(object, MACS)?,
             prefixes: take(object, "prefixes")?,
             sockets: [take(object, "outer_sockets")?, take(object, "inner_sockets")?],
             verdicts: take(object, "verdicts")?,
@@ -148,6 +164,26 @@ impl FilterMaps {
             absent_is_fine(self.addresses.remove(key))?;
         }
         Ok(())
+    }
+
+    /// Replaces the MAC addresses to which frames for us are addressed on `side`: the interface's own, and those
+    /// that it shares with others. The inner side sends no other frame to the data plane. The outer side does not
+    /// ask.
+    ///
+    /// # Errors
+    /// [`XdpError::TooManyMacs`] beyond [`shared::MAX_OWN_MACS`], [`XdpError::Map`] when the kernel refuses; what
+    /// was known before then stands.
+    pub fn set_own_macs(&mut self, side: Side, macs: &[Mac]) -> Result<(), XdpError> {
+        let mut words = OwnMacs::default();
+        if macs.len() > words.len() {
+            return Err(XdpError::TooManyMacs { side, count: macs.len() });
+        }
+        for (word, mac) in words.iter_mut().zip(macs) {
+            *word = mac_word(*mac);
+        }
+        self.macs
+            .set(u32::from_ne_bytes(side_word(side)), words, 0)
+            .map_err(|error| XdpError::map(MACS, "changed", &error))
     }
 
     /// Replaces the protected destinations and their segments. New ones come before old ones go; what has no
@@ -247,6 +283,12 @@ fn side_word(side: Side) -> [u8; 4] {
         Side::Inner => shared::SIDE_INNER,
     };
     number.to_ne_bytes()
+}
+
+fn mac_word(Mac(octets): Mac) -> u64 {
+    let mut word = [0; 8];
+    word[..6].copy_from_slice(&octets);
+    u64::from_ne_bytes(word)
 }
 
 fn address_key(address: IpAddr) -> AddressKey {

@@ -6,6 +6,7 @@
 //! the program inside the pinned link, at one instant. Only [`Attachment::uninstall`] detaches.
 
 mod error;
+mod link;
 mod maps;
 mod pins;
 mod program;
@@ -31,6 +32,7 @@ pub use program::{DryRun, DryRunResult};
 pub use verdicts::{Action, Verdict};
 
 use crate::io::Side;
+use crate::next_hop::Mac;
 use crate::prefix::Prefix;
 use crate::steering::{HashMode, Spi};
 use pins::{NewPin, PinDirectory};
@@ -111,13 +113,14 @@ struct Target<'a> {
 impl Attachment {
     /// Puts the filter in place, or takes over the one that is. A new one owns no segment and knows no prefix:
     /// it drops IPsec and everything that is to be forwarded. A taken over one keeps ownership, overrides and
-    /// prefixes.
+    /// prefixes. Own MAC addresses are then the interfaces' own alone, as they are now.
     ///
     /// # Errors
     /// Every [`XdpError`]. What this call pinned and attached is then removed again; what was pinned before
     /// stays and goes on protecting.
     pub fn install(options: &XdpOptions) -> Result<Self, XdpError> {
         let indices = interface_indices(options)?;
+        let macs = own_macs(options, indices)?;
         let pins = PinDirectory::prepare(&options.pin_directory)?;
         let targets = targets(options, indices, &pins)?;
         let known = take_stock(&pins, &targets)?;
@@ -125,7 +128,7 @@ impl Attachment {
         // Declared before `loaded`, so that on failure they go when this process no longer holds the programs.
         let mut new_links = Vec::new();
         let mut loaded = Loaded::pinned(&pins)?;
-        fill(&mut loaded.maps, options, known)?;
+        fill(&mut loaded.maps, options, macs, known)?;
         let mut modes = [AttachMode::Native; 2];
         for target in targets {
             let side = target.side;
@@ -208,6 +211,15 @@ impl Attachment {
         self.maps.set_addresses(Side::Inner, addresses)
     }
 
+    /// See [`FilterMaps::set_own_macs`]. [`install`](Self::install) sets the interface's own alone: name that one
+    /// too.
+    ///
+    /// # Errors
+    /// [`XdpError::TooManyMacs`] and [`XdpError::Map`].
+    pub fn set_own_macs(&mut self, side: Side, macs: &[Mac]) -> Result<(), XdpError> {
+        self.maps.set_own_macs(side, macs)
+    }
+
     /// See [`FilterMaps::register_socket`].
     ///
     /// # Errors
@@ -238,6 +250,13 @@ fn interface_indices(options: &XdpOptions) -> Result<[u32; 2], XdpError> {
         return Err(XdpError::OneInterface(options.outer.clone()));
     }
     Ok([interface_index(Side::Outer, &options.outer)?, interface_index(Side::Inner, &options.inner)?])
+}
+
+fn own_macs(options: &XdpOptions, [outer, inner]: [u32; 2]) -> Result<[Mac; 2], XdpError> {
+    Ok([
+        link::own_mac(Side::Outer, &options.outer, outer)?,
+        link::own_mac(Side::Inner, &options.inner, inner)?,
+    ])
 }
 
 fn interface_index(side: Side, interface: &str) -> Result<u32, XdpError> {
@@ -282,10 +301,11 @@ fn take_stock(pins: &PinDirectory, targets: &[Target<'_>]) -> Result<bool, XdpEr
 }
 
 /// Brings the maps to what `options` say. The layout number comes last: it says that the rest is there.
-fn fill(maps: &mut FilterMaps, options: &XdpOptions, known: bool) -> Result<(), XdpError> {
+fn fill(maps: &mut FilterMaps, options: &XdpOptions, own: [Mac; 2], known: bool) -> Result<(), XdpError> {
     maps.set_hash(options.hash_mode, options.hash_seed)?;
     maps.set_addresses(Side::Outer, &options.outer_addresses)?;
     maps.set_addresses(Side::Inner, &options.inner_addresses)?;
+    Side::ALL.into_iter().try_for_each(|side| maps.set_own_macs(side, &[own[side.index()]]))?;
     if known { Ok(()) } else { maps.set_config(shared::CONFIG_LAYOUT, shared::LAYOUT) }
 }
 

@@ -150,7 +150,7 @@ pub struct Gateway {
 impl Gateway {
     /// Gateway 0 or 1 of a pair with the same set-up.
     pub fn new(end: usize, setup: &Setup) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let node = NodeId::new(end as u8 + 1).unwrap();
         let options = TableOptions { capacity: setup.tunnels * 2 + 16, node, cluster: ClusterId::new(1) };
         let table = Arc::new(Table::create(&directory.path().join("sa-table"), &options).unwrap());
@@ -179,6 +179,12 @@ impl Gateway {
             gateway.workers.push(Worker::new(&options, MemoryIo::on(Arc::clone(&pool))));
         }
         gateway
+    }
+
+    /// Worker 0 on another I/O, in place of those in memory.
+    pub fn worker_on<I: baton_dataplane::io::PacketIo>(&mut self, setup: &Setup, io: I) -> Worker<I> {
+        self.workers.clear();
+        Worker::new(&self.worker_options(0, setup, &Rings::new(1)), io)
     }
 
     fn worker_options(&self, index: u16, setup: &Setup, rings: &Arc<Rings>) -> WorkerOptions {

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use baton_dataplane::io::Side;
+use baton_dataplane::next_hop::Mac;
 use baton_dataplane::prefix::{Prefix, PrefixTable};
 use baton_dataplane::steering::{HashMode, Spi, SteeringView};
 use baton_dataplane::xdp::{DryRun, FilterMaps, XdpError};
@@ -64,6 +65,7 @@ pub struct World {
     pub overrides: HashMap<Spi, u8>,
     pub outer: Vec<IpAddr>,
     pub inner: Vec<IpAddr>,
+    pub macs: Vec<Mac>,
     pub prefixes: Vec<(Prefix, u8)>,
 }
 
@@ -76,6 +78,7 @@ impl Default for World {
             overrides: HashMap::new(),
             outer: vec![address("203.0.113.2"), address("2001:db8::2")],
             inner: vec![address("10.2.0.1"), address("fd00:2::1")],
+            macs: vec![packets::OWN_MAC],
             prefixes: vec![
                 (prefix("10.1.0.0/16"), 42),
                 (prefix("10.1.7.0/24"), 200),
@@ -97,6 +100,7 @@ impl World {
             owned: self.owned,
             overrides: self.overrides.clone(),
             addresses: addresses.iter().copied().collect::<HashSet<_>>(),
+            macs: self.macs.clone(),
             prefixes: PrefixTable::new(self.prefixes.clone()),
             socket,
         }
@@ -107,6 +111,9 @@ impl World {
         maps.set_hash(self.mode, self.seed).unwrap();
         maps.set_addresses(Side::Outer, &self.outer).unwrap();
         maps.set_addresses(Side::Inner, &self.inner).unwrap();
+        for side in Side::ALL {
+            maps.set_own_macs(side, &self.macs).unwrap();
+        }
         maps.set_prefixes(&self.prefixes).unwrap();
         for spi in before.iter().flat_map(|before| before.overrides.keys()) {
             maps.set_override(*spi, None).unwrap();

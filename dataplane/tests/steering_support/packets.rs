@@ -4,7 +4,11 @@ use std::net::IpAddr;
 
 use super::World;
 use super::random::Random;
+use baton_dataplane::next_hop::Mac;
 use baton_dataplane::steering::{HashMode, Spi};
+
+/// Where the frames of these tests go.
+pub const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 pub const ESP: u8 = 50;
 pub const UDP: u8 = 17;
@@ -13,7 +17,7 @@ pub const ICMPV6: u8 = 58;
 
 /// What stands in front of an IP packet: addresses, then `tags`, then the protocol's number.
 pub fn ethernet(tags: &[u16], protocol: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    let mut frame = [OWN_MAC.0, [2, 0, 0, 0, 0, 2]].concat();
     for tag in tags {
         frame.extend(tag.to_be_bytes());
         frame.extend([0, 10]);
@@ -119,8 +123,15 @@ pub fn random_frame(random: &mut Random, world: &World) -> Vec<u8> {
     } else {
         0x0800
     };
-    let packet = if v6 { random_ipv6(random, world) } else { random_ipv4(random, world) };
+    let mut packet = if v6 { random_ipv6(random, world) } else { random_ipv4(random, world) };
+    if random.one_in(3) {
+        packet[if v6 { 7 } else { 8 }] = 255;
+    }
     let mut frame = ethernet(&tags, protocol, &packet);
+    if random.one_in(6) {
+        let other = [1, 0, 0x5e, 0, 0, 1];
+        frame[..6].copy_from_slice(&random.pick(&[[0; 6], [0xff; 6], other, [2, 0, 0, 0, 0, 3]]));
+    }
     damage(random, &mut frame, 14 + 4 * tags.len());
     frame
 }
@@ -292,7 +303,7 @@ fn random_ike(random: &mut Random, world: &World) -> Vec<u8> {
 }
 
 fn random_icmp(random: &mut Random, world: &World, v6: bool) -> Vec<u8> {
-    let kind = random.pick(&[0, 1, 2, 3, 4, 5, 8, 11, 12, 128, 135]);
+    let kind = random.pick(&[0, 1, 2, 3, 4, 5, 8, 11, 12, 128, 132, 133, 135, 137, 138]);
     let quoted = match random.below(4) {
         0 => esp(1),
         1 => udp(random.pick(&[4500, 500]), 4500, &esp(random.pick(&[0, 1, 0x0100_0000]))),
@@ -318,6 +329,11 @@ pub fn random_world(random: &mut Random) -> World {
         seed: random.next() as u32,
         owned: [(); 4].map(|()| random.next()),
         ..World::default()
+    };
+    world.macs = match random.below(6) {
+        0 => vec![],
+        1 => vec![Mac([1, 0, 0x5e, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 9]), Mac([6; 6]), OWN_MAC],
+        _ => world.macs,
     };
     for _ in 0..random.below(8) {
         world.overrides.insert(Spi::Esp(random.next() as u32), random.next() as u8);

@@ -45,10 +45,14 @@ pub(crate) type ConfigWords = Zeroizing<[u64; CONFIG_WORDS]>;
 
 /// A tag to scan for when an SA is looked for by name (FNV-1a); never 0.
 pub(crate) fn name_tag(name: &str) -> u64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash.max(1)
+    fnv1a(name.as_bytes()).max(1)
+}
+
+/// FNV-1a: the same in every process and release, as what stands in the table has to be.
+pub(crate) fn fnv1a(octets: &[u8]) -> u64 {
+    octets
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
 }
 
 pub(crate) fn encode(sa: &Sa) -> ConfigWords {

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-pub(crate) use codec::{decode, encode, holds_key, name_tag};
+pub(crate) use codec::{decode, encode, fnv1a, holds_key, name_tag};
 pub(crate) use counters::ring_index;
 pub use counters::{Counters, ReplayWindow};
 pub use identity::{ClusterId, Name, NodeId, Sender, Senders};

@@ -1,6 +1,7 @@
 //! The table: a file on tmpfs that several processes map.
 
 mod freeze;
+mod memory;
 mod open;
 mod put;
 mod read;
@@ -95,7 +96,8 @@ impl Table {
         Some(SaHandle { slot: number, generation })
     }
 
-    /// The counters of an SA; `None` if the handle is not that of the slot's content any more.
+    /// The counters of an SA; `None` if the handle is not that of the slot's content any more, because
+    /// the SA was updated since, or the worker passed a quiescent point: look it up again.
     #[inline]
     pub fn slot(&self, handle: SaHandle) -> Option<SlotView<'_>> {
         let words = self.shared.slot(handle.slot)?;

@@ -10,8 +10,9 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use thiserror::Error;
 
 use super::Table;
+use super::memory::{boot, boot_id_path, is_in_memory};
 use super::writer::WriterLock;
-use crate::layout::{Layout, MAGIC, MAX_CAPACITY, SLOT_WORDS, VERSION, header};
+use crate::layout::{Layout, MAGIC, MAX_CAPACITY, VERSION, header};
 use crate::mapping::Mapping;
 use crate::sa::{ClusterId, NodeId};
 use crate::shared::Shared;
@@ -65,6 +66,18 @@ pub enum TableError {
     /// Not an ordinary file.
     #[error("{0} is not an ordinary file, so it is not used as an SA table; remove it")]
     NotAFile(PathBuf),
+    /// On a file system that outlives the machine's memory.
+    #[error(
+        "{0} is not on tmpfs, so that its IVs could be used again and its keys stay on a disk; set \
+         runtime_directory to a tmpfs such as /run or /dev/shm"
+    )]
+    NotInMemory(PathBuf),
+    /// A table that was made before the machine started.
+    #[error(
+        "{0} was made in another boot of this or another machine, so that its IVs could be used again; \
+         remove it and rekey its tunnels"
+    )]
+    OtherBoot(PathBuf),
     /// Others may read or write it.
     #[error(
         "{path} has mode {mode:04o}, so that others may read its keys; use `chmod 600`, and rekey its tunnels"
@@ -130,7 +143,7 @@ fn system<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| TableError::System { action, path: path.to_owned(), source }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -189,6 +202,7 @@ impl Table {
             Err(error) => return Err(system("open", path)(error)),
         };
         let octets = check_file(&file, path)?;
+        check_memory(&file, path)?;
         let layout = check_header(&file, path, octets)?;
         let mapping = Mapping::new(&file, layout.words).map_err(system("map", path))?;
         Self::assemble(path, Shared::new(mapping, layout))
@@ -243,6 +257,8 @@ fn create_aside(path: &Path, options: &TableOptions) -> Result<Shared, TableErro
         _ => {}
     }
     let file = private_file().create_new(true).open(path).map_err(system("create", path))?;
+    check_memory(&file, path)?;
+    let boot = this_boot()?;
     let layout = Layout::new(options.capacity);
     // All pages now: a store to a page that tmpfs cannot provide later would kill the process.
     fallocate(&file, FallocateFlags::empty(), 0, layout.octets()).map_err(|error| match error {
@@ -253,11 +269,11 @@ fn create_aside(path: &Path, options: &TableOptions) -> Result<Shared, TableErro
     })?;
     let mapping = Mapping::new(&file, layout.words).map_err(system("map", path))?;
     let shared = Shared::new(mapping, layout);
-    write_header(&shared, options);
+    write_header(&shared, options, boot);
     Ok(shared)
 }
 
-fn write_header(shared: &Shared, options: &TableOptions) {
+fn write_header(shared: &Shared, options: &TableOptions, boot: u64) {
     let layout = shared.layout();
     let owner = u64::from(options.node.get()) << 56 | options.cluster.get();
     for (word, value) in [
@@ -265,7 +281,7 @@ fn write_header(shared: &Shared, options: &TableOptions) {
         (header::FILE_WORDS, layout.words as u64),
         (header::CAPACITY, u64::from(layout.capacity)),
         (header::SLOTS, u64::from(layout.slots)),
-        (header::SLOT_WORDS, SLOT_WORDS as u64),
+        (header::BOOT, boot),
         (header::INDEX_ENTRIES, layout.index_entries as u64),
         (header::OWNER, owner),
         // 0 says offline in a worker's word.
@@ -293,6 +309,17 @@ fn check_file(file: &File, path: &Path) -> Result<u64, TableError> {
     Ok(metadata.len())
 }
 
+fn check_memory(file: &File, path: &Path) -> Result<(), TableError> {
+    match is_in_memory(file).map_err(system("find the file system of", path))? {
+        true => Ok(()),
+        false => Err(TableError::NotInMemory(path.to_owned())),
+    }
+}
+
+fn this_boot() -> Result<u64, TableError> {
+    boot().map_err(system("read", boot_id_path()))
+}
+
 /// Reads the identity with plain reads first: nothing is mapped that might end too early.
 fn check_header(file: &File, path: &Path, octets: u64) -> Result<Layout, TableError> {
     use std::os::unix::fs::FileExt;
@@ -318,9 +345,12 @@ fn check_header(file: &File, path: &Path, octets: u64) -> Result<Layout, TableEr
     let layout = Layout::new(capacity);
     let fits = word(header::FILE_WORDS) == layout.words as u64
         && word(header::SLOTS) == u64::from(layout.slots)
-        && word(header::SLOT_WORDS) == SLOT_WORDS as u64
         && word(header::INDEX_ENTRIES) == layout.index_entries as u64
         && word(header::OWNER) >> 56 != 0
         && octets == layout.octets();
-    if fits { Ok(layout) } else { Err(damaged) }
+    match fits {
+        false => Err(damaged),
+        true if word(header::BOOT) != this_boot()? => Err(TableError::OtherBoot(path.to_owned())),
+        true => Ok(layout),
+    }
 }

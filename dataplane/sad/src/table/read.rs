@@ -1,12 +1,15 @@
 //! GET, and what else reads SAs: without a lock, and without stopping anybody.
 
+use std::collections::BTreeSet;
 use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::Table;
 use super::slots::split_key_word;
+use super::writer::WriteError;
 use crate::layout::{CONFIG_WORDS, header, slot};
 use crate::sa::{Counters, Direction, ReplayWindow, Sa, decode, name_tag, ring_index};
 use crate::seqlock;
@@ -14,12 +17,16 @@ use crate::shared::SlotWords;
 use crate::slot::{SaHandle, is_installed, state};
 use crate::sync::{Ordering, fence, spin};
 
-/// Tries of a GET; a writer is inside an SA for a fraction of a microsecond.
-const TRIES: u32 = 20_000;
-/// From this try on the writer is suspected to be dead or asleep.
-const SUSPECT: u32 = 1_000;
+/// Tries of a GET that spin: a writer is inside an SA for a fraction of a microsecond.
+const SPINS: u32 = 1_000;
+/// All tries of a GET; those after the first ones sleep, since the writer is dead or was put off its
+/// processor in there, and the system may take its time to let it go on.
+const TRIES: u32 = SPINS + 20_000;
+const PAUSE: Duration = Duration::from_micros(100);
 /// Tries of a worker for a configuration: it has packets waiting.
 const WORKER_TRIES: u32 = 200;
+/// Scans of the whole table without the writer lock.
+const SCANS: u32 = 4;
 /// Tries for a window that keeps sliding.
 const WINDOW_TRIES: u32 = 8;
 
@@ -48,6 +55,9 @@ pub enum GetError {
         /// Its SPI or reqid.
         key: u32,
     },
+    /// The table was changed again and again while it was searched, and its lock was not to be had.
+    #[error("the SA table is being changed all the time; try again")]
+    Changing,
     /// Its words make no SA.
     #[error("the {direction} SA {key:#x} in the table is damaged; restore it from a snapshot")]
     Damaged {
@@ -90,8 +100,12 @@ impl Table {
         for attempt in 0..TRIES {
             let Some(number) = self.shared().resolve(direction, key) else { return Ok(None) };
             match self.read_slot(number) {
-                // Only what the key still leads to: a slot may have been given to another SA meanwhile.
-                Ok((snapshot, _)) if self.shared().resolve(direction, key) == Some(number) => {
+                // Only what has the key, and what the key still leads to: a slot may have been given to another
+                // SA meanwhile, and given back.
+                Ok((snapshot, _))
+                    if (snapshot.sa.direction, snapshot.sa.index_key()) == (direction, key)
+                        && self.shared().resolve(direction, key) == Some(number) =>
+                {
                     return Ok(Some(snapshot));
                 }
                 Err(Failure::Damaged) => return Err(GetError::Damaged { direction, key }),
@@ -101,19 +115,74 @@ impl Table {
         Err(GetError::Busy { direction, key })
     }
 
-    /// All SAs of the tunnel with this name. Looks at one word per slot, then at those that may fit.
+    /// All SAs of the tunnel with this name, as they stand together at one instant: a replacement meanwhile
+    /// leaves none out. Looks at one word per slot, then at those that may fit.
+    ///
+    /// # Errors
+    /// If one of them cannot be read, or the table keeps changing: never a part of them.
+    pub fn read_by_name(&self, name: &str) -> Result<Vec<Snapshot>, GetError> {
+        self.undisturbed(|| self.scan_for_name(name)).map_err(|_| GetError::Changing)?
+    }
+
+    /// What [`Self::read_by_name`] gives; nothing where it fails.
     pub fn find_by_name(&self, name: &str) -> Vec<Snapshot> {
-        let tag = name_tag(name);
-        let tags = self.shared().tags()[..self.used_slots() as usize].iter().enumerate();
-        tags.filter(|(_, word)| word.load(Ordering::Acquire) == tag)
-            .filter_map(|(number, _)| self.installed_at(number as u32))
-            .filter(|snapshot| snapshot.sa.name.as_str() == name)
-            .collect()
+        self.read_by_name(name).unwrap_or_default()
     }
 
     /// All SAs, each whole; those that come or go meanwhile may be among them or not.
     pub fn iter(&self) -> impl Iterator<Item = Snapshot> + '_ {
-        (0..self.used_slots()).filter_map(|number| self.installed_at(number))
+        let keys = self.undisturbed(|| self.keys());
+        // Whoever holds the lock for so long is not changing anything.
+        let mut keys = keys.unwrap_or_else(|_| self.keys());
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().filter_map(|(direction, key)| self.get(direction, key).ok().flatten())
+    }
+
+    /// Runs a scan so that no SA moves from a part not yet seen to one that was: again if a change fell
+    /// into it, and at last under the writer lock.
+    fn undisturbed<T>(&self, scan: impl Fn() -> T) -> Result<T, WriteError> {
+        for _ in 0..SCANS {
+            if let Some(before) = self.idle_since() {
+                let found = scan();
+                // What the scan has read is not younger than what is read now.
+                fence(Ordering::Acquire);
+                if self.idle_since() == Some(before) {
+                    return Ok(found);
+                }
+            }
+            spin();
+        }
+        let _writer = self.write()?;
+        Ok(scan())
+    }
+
+    /// The last transaction, if it is over.
+    fn idle_since(&self) -> Option<u64> {
+        let transaction = self.shared().header(header::TRANSACTION).load(Ordering::Acquire);
+        let idle = self.shared().header(header::INTENT).load(Ordering::Acquire) == 0;
+        idle.then_some(transaction)
+    }
+
+    /// One pass over the name tags. Goes by keys, not slots: the slot may be an SA's old or coming one.
+    fn scan_for_name(&self, name: &str) -> Result<Vec<Snapshot>, GetError> {
+        let tag = name_tag(name);
+        let tagged = (0..self.used_slots()).zip(self.shared().tags());
+        let tagged = tagged.filter(|(_, word)| word.load(Ordering::Acquire) == tag);
+        let words = tagged.filter_map(|(number, _)| self.shared().slot(number));
+        let keys: BTreeSet<_> = words.map(|words| words[slot::KEY].load(Ordering::Acquire)).collect();
+        let mut found = Vec::new();
+        for (direction, key) in keys.into_iter().map(split_key_word) {
+            let snapshot = self.get(direction, key)?;
+            found.extend(snapshot.filter(|snapshot| snapshot.sa.name.as_str() == name));
+        }
+        Ok(found)
+    }
+
+    /// The keys of all SAs, some twice if a writer died. The index keeps an SA's entry when it is replaced.
+    fn keys(&self) -> Vec<(Direction, u32)> {
+        let of = |direction| self.shared().index(direction).entries().map(move |(key, _)| (direction, key));
+        of(Direction::Inbound).chain(of(Direction::Outbound)).collect()
     }
 
     /// The slots that were ever used are those below this number.
@@ -138,33 +207,13 @@ impl Table {
         Err(ConfigError::Busy)
     }
 
-    /// The SA of a slot, if it is what its key leads to.
-    fn installed_at(&self, number: u32) -> Option<Snapshot> {
-        let words = self.shared().slot(number)?;
-        for attempt in 0..TRIES {
-            if !is_installed(words[slot::STATE].load(Ordering::Acquire)) {
-                return None;
-            }
-            let (direction, key) = split_key_word(words[slot::KEY].load(Ordering::Acquire));
-            if self.shared().resolve(direction, key) != Some(number) {
-                return None;
-            }
-            match self.read_slot(number) {
-                Ok((snapshot, _)) if snapshot.sa.direction == direction && snapshot.sa.index_key() == key => {
-                    return Some(snapshot);
-                }
-                Ok(_) | Err(Failure::Moving) => self.back_off(attempt),
-                Err(Failure::Gone | Failure::Damaged) => return None,
-            }
-        }
-        None
-    }
-
     fn back_off(&self, attempt: u32) {
-        spin();
-        if attempt >= SUSPECT && attempt.is_multiple_of(SUSPECT) {
-            self.repair_if_abandoned();
-            thread::yield_now();
+        if attempt < SPINS {
+            spin();
+        } else {
+            // Where the lock cannot be tried, the last try will tell.
+            let _ = self.recover_if_abandoned();
+            thread::sleep(PAUSE);
         }
     }
 
@@ -172,7 +221,7 @@ impl Table {
         let words = self.shared().slot(number).ok_or(Failure::Gone)?;
         let (sa, generation, version) = read_config(words)?;
         let counters = read_counters(words, &sa);
-        let frozen = words[slot::STATE].load(Ordering::Acquire) == state::FROZEN;
+        let frozen = state::of(words[slot::STATE].load(Ordering::Acquire)) == state::FROZEN;
         if !seqlock::end_read(&words[slot::VERSION], version) {
             return Err(Failure::Moving);
         }

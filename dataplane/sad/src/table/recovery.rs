@@ -20,11 +20,8 @@ impl Writer<'_> {
         for number in self.used() {
             self.settle_or_undo(number);
         }
+        self.take_away();
         self.rebuild_lists();
-        for direction in [Direction::Inbound, Direction::Outbound] {
-            self.shared.index(direction).repair(|key, number| self.belongs(direction, key, number));
-        }
-        self.add(header::CHANGE_COUNT, 1);
         self.end();
     }
 
@@ -55,6 +52,19 @@ impl Writer<'_> {
         self.retire(number);
     }
 
+    /// Takes from the workers what they must not use any more, and tells them: all of it before the grace
+    /// period starts, so that who passes a quiescent point in it has no way left to what is freed then.
+    fn take_away(&self) {
+        let unreachable = |number: &u32| is_installed(self.state(*number)) && !self.is_reachable(*number);
+        for number in self.used().filter(unreachable) {
+            self.retire(number);
+        }
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            self.shared.index(direction).repair(|key, number| self.belongs(direction, key, number));
+        }
+        self.add(header::CHANGE_COUNT, 1);
+    }
+
     /// Sorts all slots into installed, retired and free again.
     fn rebuild_lists(&self) {
         for word in [
@@ -67,11 +77,6 @@ impl Writer<'_> {
         ] {
             self.set(word, 0);
         }
-        let unreachable = |number: &u32| is_installed(self.state(*number)) && !self.is_reachable(*number);
-        for number in self.used().filter(unreachable) {
-            self.retire(number);
-        }
-        // After everything was taken away.
         let period = self.start_grace_period();
         for number in self.used() {
             match self.state(number) {

@@ -2,15 +2,24 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::sync::{self, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{self, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::Table;
+use super::open::with_suffix;
 use crate::layout::header;
 use crate::shared::Shared;
 use crate::sync::{Ordering, add_single_writer, fence, store};
 use crate::workers::DataplaneLock;
+
+/// How long the writer lock is waited for. A change takes microseconds, so that whoever holds the lock for
+/// this long was stopped, and who waits for it may have a lease to keep.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_micros(50);
 
 /// Why the table cannot be changed.
 #[derive(Debug, Error)]
@@ -19,6 +28,17 @@ pub enum WriteError {
     /// The lock file cannot be locked.
     #[error("cannot lock the SA table for writing: {0}")]
     Lock(#[from] io::Error),
+    /// Somebody else holds the lock, and does not let go of it.
+    #[error(
+        "somebody else has been changing the SA table for {waited:?}; try again, and if it lasts, stop the \
+         process that `lslocks` shows for {lock}"
+    )]
+    Busy {
+        /// The lock file.
+        lock: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
 }
 
 /// A lock file (`flock`, which the kernel releases when its holder dies) and a mutex, because the
@@ -51,27 +71,55 @@ impl Drop for Writer<'_> {
 
 impl Table {
     /// Takes the writer lock, and completes or undoes what a writer left that died with it.
-    pub(super) fn write(&self) -> Result<Writer<'_>, WriteError> {
-        let file = self.writer.file.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match file.lock() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        }
-        Ok(self.writer(file))
+    pub(crate) fn write(&self) -> Result<Writer<'_>, WriteError> {
+        self.write_within(LOCK_WAIT)
     }
 
-    /// Repairs the table if its last writer died; does nothing while a writer lives.
-    pub(super) fn repair_if_abandoned(&self) {
+    /// The same for a caller that waits no longer than `limit`.
+    pub(super) fn write_within(&self, limit: Duration) -> Result<Writer<'_>, WriteError> {
+        let (start, limit) = (Instant::now(), limit.min(LOCK_WAIT));
+        loop {
+            // Polled, because neither a mutex nor `flock` has an end to its waiting.
+            if let Some(file) = self.try_lock()? {
+                return Ok(self.writer(file));
+            }
+            let waited = start.elapsed();
+            if waited >= limit {
+                return Err(WriteError::Busy { lock: with_suffix(&self.path, ".lock"), waited });
+            }
+            thread::sleep(LOCK_POLL);
+        }
+    }
+
+    /// Repairs the table if its last writer died inside a change, so that nobody sees half of it for long;
+    /// gives whether that was so. Never waits: one load when nobody is inside a change, and nothing is done
+    /// while a writer lives.
+    ///
+    /// # Errors
+    /// If the lock file cannot be locked.
+    pub fn recover_if_abandoned(&self) -> Result<bool, WriteError> {
+        if self.shared.header_value(header::INTENT) == 0 {
+            return Ok(false);
+        }
+        let Some(file) = self.try_lock()? else { return Ok(false) };
+        // The change may have ended in between; under the lock nobody else announces one.
+        let abandoned = self.shared.header_value(header::INTENT) != 0;
+        drop(self.writer(file));
+        Ok(abandoned)
+    }
+
+    /// The writer lock, if nobody else has it.
+    fn try_lock(&self) -> Result<Option<MutexGuard<'_, File>>, WriteError> {
         let file = match self.writer.file.try_lock() {
             Ok(file) => file,
             Err(sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(sync::TryLockError::WouldBlock) => return,
+            Err(sync::TryLockError::WouldBlock) => return Ok(None),
         };
         match file.try_lock() {
-            Ok(()) => drop(self.writer(file)),
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
 
@@ -98,16 +146,17 @@ impl Writer<'_> {
     }
 
     /// Announces a change: from here to [`Self::end`] a dead writer's work is completed or undone.
-    pub(super) fn begin(&self) -> u64 {
+    pub(crate) fn begin(&self) -> u64 {
         let transaction = self.value(header::TRANSACTION) + 1;
-        self.set(header::TRANSACTION, transaction);
+        // In this order: who reads the number and then no intent knows that this transaction is over.
         self.set(header::INTENT, transaction);
+        self.set(header::TRANSACTION, transaction);
         // Nothing of the change before its announcement.
         fence(Ordering::Release);
         transaction
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.set(header::INTENT, 0);
     }
 }

@@ -1,9 +1,10 @@
 //! The simple path.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
-use crate::{SlotState, Table};
+use crate::{GetError, SlotState, Table};
 
 #[test]
 fn what_was_put_is_got_also_by_another_process() {
@@ -26,6 +27,45 @@ fn what_was_put_is_got_also_by_another_process() {
     assert_eq!(other.installed(), 2);
     assert_eq!(other.iter().count(), 2);
     assert_eq!(other.find_by_name("tunnel-7").len(), 1);
+}
+
+/// A search that goes through the slots meets an SA that moves between them.
+#[test]
+fn a_search_misses_no_sa_that_is_replaced_meanwhile() {
+    let directory = directory();
+    let table = new_table(&directory, 600);
+    let filler: Vec<_> = (0..500).map(|n| seeded(INBOUND, 0x1000 + n, 1)).collect();
+    table.put(&filler).expect("put");
+    let pair = |seed| [seeded(INBOUND, 0x300, seed), seeded(OUTBOUND, 0x300, seed)];
+    table.put(&pair(0)).expect("put");
+    // Retired slots all over, for the pair to move to.
+    for n in (0..500).rev().step_by(9) {
+        table.remove(&[(INBOUND, 0x1000 + n)]).expect("removed");
+    }
+    let end = Instant::now() + Duration::from_millis(300);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for seed in (1..).take_while(|_| Instant::now() < end) {
+                table.put(&pair(seed)).expect("put");
+                table.remove(&[(INBOUND, 0x1000 + (seed as u32 % 500))]).expect("removed");
+                table.put(&[filler[seed as usize % 500].clone()]).expect("put");
+            }
+        });
+        while Instant::now() < end {
+            assert_eq!(table.read_by_name("tunnel-300").expect("read").len(), 2);
+            assert_eq!(table.iter().filter(|found| found.sa.name.as_str() == "tunnel-300").count(), 2);
+        }
+    });
+}
+
+#[test]
+fn a_get_never_gives_an_sa_of_another_key() {
+    let directory = directory();
+    let table = new_table(&directory, 4);
+    let handles = table.put(&[seeded(INBOUND, 0x300, 1), seeded(INBOUND, 0x301, 1)]).expect("put").handles;
+    // As a reader may see it that was put off its processor while the slot went from one SA to another.
+    table.shared().index(INBOUND).set(0x300, handles[1].slot());
+    assert_eq!(table.get(INBOUND, 0x300), Err(GetError::Busy { direction: INBOUND, key: 0x300 }));
 }
 
 #[test]

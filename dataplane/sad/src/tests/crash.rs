@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::inspect::assert_sound;
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
 use crate::fault::{self, End};
+use crate::layout::header;
 use crate::{Counters, Direction, Sa, Table};
 
 type Installed = Vec<(Sa, Counters)>;
@@ -197,6 +198,32 @@ fn a_recovery_that_dies_is_completed_by_the_next() {
     }
 }
 
+/// A worker that has passed a quiescent point in the grace period does not remember what is freed after it.
+#[test]
+fn recovery_tells_the_workers_before_its_grace_period_starts() {
+    let directory = directory();
+    let (clean, path) = (directory.path().join("clean"), table_path(&directory));
+    prepare(&clean);
+    // After its announcement, before it has told anybody.
+    assert!(!fault::survive(10, || do_work(&reopen(&clean), Work::PutReplacing)));
+    let mut started = 0;
+    for step in 1.. {
+        fs::copy(&clean, &path).expect("copied");
+        let table = reopen(&path);
+        let period = || table.shared().header_value(header::GRACE_PERIOD);
+        let (changes, before) = (table.change_count(), period());
+        let finished = fault::survive(step, || do_work(&table, Work::Recover));
+        if period() > before {
+            started += 1;
+            assert!(table.change_count() > changes, "died at step {step}");
+        }
+        if finished {
+            break;
+        }
+    }
+    assert!(started > 1);
+}
+
 #[test]
 fn a_process_killed_inside_the_sequence_lock_or_a_put_loses_nothing() {
     let directory = directory();
@@ -253,4 +280,24 @@ fn a_get_alone_gets_over_a_writer_that_died_inside_an_update() {
     let snapshot = reader.get(INBOUND, KEYS[1]).expect("got").expect("there");
     assert_eq!((snapshot.sa, snapshot.counters), seeded(INBOUND, KEYS[1], 1));
     assert_sound(&reader);
+}
+
+#[test]
+fn a_tick_alone_recovers_from_a_dead_writer_and_leaves_a_living_one_alone() {
+    let directory = directory();
+    let path = table_path(&directory);
+    let table = new_table(&directory, 8);
+    table.put(&before()).expect("put");
+    let other = reopen(&path);
+    assert!(!other.recover_if_abandoned().expect("looked"), "nothing to recover");
+    let writer = table.write().expect("locked");
+    writer.begin();
+    assert!(!other.recover_if_abandoned().expect("looked"), "another one's writer lives");
+    assert!(!table.recover_if_abandoned().expect("looked"), "our own writer lives");
+    writer.end();
+    drop(writer);
+    assert!(!fault::survive(150, || do_work(&table, Work::Update)));
+    assert!(other.recover_if_abandoned().expect("locked"));
+    assert!(!table.recover_if_abandoned().expect("looked"), "once");
+    assert_sound(&table);
 }

@@ -34,7 +34,7 @@ pub(crate) fn options(capacity: u32) -> TableOptions {
 
 /// A directory on tmpfs that goes with the test.
 pub(crate) fn directory() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+    tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs")
 }
 
 pub(crate) fn table_path(directory: &TempDir) -> PathBuf {

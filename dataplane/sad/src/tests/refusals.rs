@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
 use super::{INBOUND, OUTBOUND, directory, new_table, options, reopen, seeded, table_path};
-use crate::layout::{Layout, header};
+use crate::layout::{Layout, VERSION, header};
 use crate::{ClusterId, Key, PutError, ReplayWindow, SaError, Table, TableError, TableOptions, UpdateError};
 
 #[test]
@@ -51,15 +51,39 @@ fn open_with(word: usize, value: u64) -> TableError {
 #[test]
 fn files_that_are_not_exactly_a_table_are_refused() {
     assert!(matches!(open_with(header::MAGIC, 1), TableError::NotATable(_)));
-    assert!(matches!(open_with(header::VERSION, 2), TableError::OtherVersion { found: 2, .. }));
-    for word in
-        [header::FILE_WORDS, header::CAPACITY, header::SLOTS, header::SLOT_WORDS, header::INDEX_ENTRIES]
-    {
+    for other in [VERSION - 1, VERSION + 1] {
+        let refused = open_with(header::VERSION, other);
+        assert!(matches!(refused, TableError::OtherVersion { found, .. } if found == other));
+    }
+    for word in [header::FILE_WORDS, header::CAPACITY, header::SLOTS, header::INDEX_ENTRIES] {
         for value in [0, 5, u64::MAX] {
             assert!(matches!(open_with(word, value), TableError::Damaged { .. }), "word {word} = {value}");
         }
     }
     assert!(matches!(open_with(header::OWNER, 0), TableError::Damaged { .. }));
+}
+
+/// I1: a table that outlived the machine's memory would hand out its IVs again.
+#[test]
+fn a_table_on_a_disk_or_of_another_boot_is_refused() {
+    assert!(matches!(open_with(header::BOOT, 7), TableError::OtherBoot(_)));
+    // The disk that this program was built on, if it is one.
+    let disk = std::env::current_exe().expect("this test").with_file_name(format!("{}", std::process::id()));
+    fs::create_dir(&disk).expect("a directory");
+    let (memory, path) = (directory(), disk.join("sa-table"));
+    drop(new_table(&memory, 4));
+    let refused = Table::create(&path, &options(4));
+    let left = path.exists() || disk.join("sa-table.new").exists();
+    fs::copy(table_path(&memory), &path).expect("copied");
+    let copied = Table::open(&path);
+    fs::remove_dir_all(&disk).expect("removed");
+    if refused.is_ok() {
+        println!("SKIPPED: this program is not on a disk");
+        return;
+    }
+    assert!(matches!(refused, Err(TableError::NotInMemory(_))) && !left);
+    let refused = copied.expect_err("refused").to_string();
+    assert!(refused.contains("set runtime_directory to a tmpfs"), "{refused}");
 }
 
 #[test]

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::inspect::assert_sound;
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
+use crate::layout::slot;
+use crate::sync::Ordering;
+use crate::table::key_word;
 use crate::{ClusterId, ConfigError, Counters, Direction, Sa, Sender, Senders, SlotState, Snapshot, Table};
 
 const CHILD: &str = "BATON_SAD_STRESS_CHILD";
@@ -44,6 +47,13 @@ fn assert_whole(direction: Direction, key: u32, got: &Sa, seed: u64) {
 struct Random(u64);
 
 impl Random {
+    /// A permanent key; one in two is the first, so that processes meet at it.
+    fn permanent(&mut self) -> u32 {
+        if self.below(2) == 0 { FIRST } else { FIRST + self.below(PERMANENT) }
+    }
+    fn any_key(&mut self) -> u32 {
+        if self.below(2) == 0 { self.permanent() } else { FIRST + PERMANENT + self.below(TRANSIENT) }
+    }
     fn below(&mut self, limit: u32) -> u32 {
         self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         ((self.0 >> 33) % u64::from(limit)) as u32
@@ -55,7 +65,7 @@ impl Random {
 
 fn write(table: &Table, operations: u64, random: &mut Random) {
     for seed in 1..=operations {
-        let key = FIRST + random.below(PERMANENT);
+        let key = random.permanent();
         let transient = FIRST + PERMANENT + random.below(TRANSIENT);
         let seed = seed << 20 | u64::from(random.below(1 << 20));
         match random.below(8) {
@@ -75,7 +85,9 @@ fn write(table: &Table, operations: u64, random: &mut Random) {
 
 /// Readers go on until they have done their share and the writer has finished.
 fn go_on(table: &Table, done: u64, operations: u64) -> bool {
-    done < operations || !done.is_multiple_of(1000) || !finished(table.path()).exists()
+    // When the test has failed the table is gone as well.
+    let over = || finished(table.path()).exists() || !table.path().exists();
+    done < operations || !done.is_multiple_of(1000) || !over()
 }
 
 fn finished(path: &Path) -> PathBuf {
@@ -85,7 +97,7 @@ fn finished(path: &Path) -> PathBuf {
 fn get(table: &Table, operations: u64, random: &mut Random) {
     for _ in (0..).take_while(|done| go_on(table, *done, operations)) {
         let direction = random.direction();
-        let key = FIRST + random.below(PERMANENT + TRANSIENT);
+        let key = random.any_key();
         match table.get(direction, key).expect("readable") {
             Some(Snapshot { sa: got, counters, .. }) => {
                 assert_whole(direction, key, &got, counters.packets);
@@ -112,15 +124,20 @@ fn look_up(table: &Table, operations: u64, random: &mut Random) {
             worker.online();
         }
         let direction = random.direction();
-        let key = FIRST + random.below(PERMANENT + TRANSIENT);
+        let key = random.any_key();
         let Some(handle) = table.lookup(direction, key) else {
             assert!(key >= FIRST + PERMANENT, "lost: {direction} {key:#x}");
             continue;
         };
-        let slot = table.slot(handle).expect("not reused under a worker that is online");
-        assert_ne!(slot.state(), SlotState::Frozen);
+        let Some(view) = table.slot(handle) else {
+            // Updated since; perhaps replaced after that, but not given to another SA under a worker.
+            let words = table.shared().slot(handle.slot()).expect("a slot");
+            assert_eq!(words[slot::KEY].load(Ordering::Relaxed), key_word(direction, key), "reused");
+            continue;
+        };
+        assert_ne!(view.state(), SlotState::Frozen);
         match table.read_config(handle) {
-            Ok(found) => assert_whole(direction, key, &found, slot.packets()),
+            Ok(found) => assert_whole(direction, key, &found, view.packets()),
             // Replaced or removed since the look-up, or its writer was killed inside.
             Err(ConfigError::Stale | ConfigError::Busy) => {}
             Err(error) => panic!("{error}"),
