@@ -128,7 +128,8 @@ fn i2_i3_a_move_continues_exactly_where_it_was_frozen() {
     let restored = b2.state();
     assert!(restored.iter().all(|found| !found.frozen));
     assert_eq!(restored[0].counters.window, b.state()[0].counters.window);
-    let senders: Vec<u8> = restored[0].sa.senders.iter().map(|sender| sender.node.get()).collect();
+    let senders: Vec<u8> = restored[1].sa.senders.iter().map(|sender| sender.node.get()).collect();
+    assert_eq!(restored[0].sa.senders.len(), 0, "with an inbound key only the peer sends");
     assert_eq!(senders, [2, 3], "who has sent with these keys travels along (I1)");
 }
 
@@ -156,6 +157,26 @@ fn a_move_that_did_not_happen_is_undone_by_thaw_or_by_its_own_file() {
     assert!(b.dpctl_with_input(&["restore", "-"], &file).status.success());
     assert!(b.state().iter().all(|found| !found.frozen));
     assert_eq!(edges(&b), [900, 700]);
+}
+
+#[test]
+fn i2_i3_a_copy_over_the_live_sa_that_it_was_taken_of_advances_that() {
+    let b = Gateway::new(2, "demo", true);
+    let file = b.snapshot(&[]);
+    assert!(b.dpctl_with_input(&["restore", "-", "--advance", "10"], &file).status.success());
+    assert_eq!(edges(&b), [910, 710]);
+    assert!(b.state().iter().all(|found| !found.frozen));
+    b.refuses(&file, &[], 5, "further");
+}
+
+#[test]
+fn an_sa_is_found_by_the_spis_of_both_directions() {
+    let b = Gateway::new(2, "demo", true);
+    for spi in ["0x2a000001", "704643073", "0x11000001"] {
+        let output = b.dpctl(&["--json", "sa", "show", spi]);
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(shown["sas"].as_array().map(Vec::len), Some(2), "{spi}: {shown}");
+    }
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! The rules by which a context is installed (PUT). What they refuse changes nothing.
 
-use baton_sad::{Counters, Direction, GetError, Name, Sa, SaError, Sender, Table};
+use std::time::Duration;
+
+use baton_sad::{
+    Counters, Direction, FreezeError, GetError, Name, PutError, PutReceipt, Sa, SaError, Sender, Table,
+    WriteError,
+};
 use thiserror::Error;
 
 use crate::context::{Context, ContextSa, Kind};
@@ -73,6 +78,61 @@ pub enum RestoreError {
     /// The table cannot be read.
     #[error(transparent)]
     Get(#[from] GetError),
+    /// The SAs that would be replaced cannot be stopped.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// The table refuses them.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// The table cannot be changed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Installs contexts on node `us`, all or none. SAs that are installed and in use under the same keys are stopped
+/// first, so that what is checked is final and no worker counts on in a slot that is being replaced.
+///
+/// A move that is restored where it was taken goes on with the counters it was frozen at.
+///
+/// # Errors
+/// [`RestoreError`]; then nothing was changed.
+pub fn install(
+    table: &Table,
+    contexts: &[Context],
+    us: Sender,
+    advance: u64,
+    timeout: Duration,
+) -> Result<PutReceipt, RestoreError> {
+    let mut batch = Vec::new();
+    let mut in_use = Vec::new();
+    for context in contexts {
+        check_installed(context, table)?;
+        batch.extend(prepare(context, us, advance)?);
+        in_use.extend(same_keys_in_use(context, table)?);
+    }
+    if in_use.is_empty() {
+        return Ok(table.put(&batch)?);
+    }
+    table.freeze(&in_use, timeout)?;
+    let checked = contexts.iter().try_for_each(|context| check_installed(context, table));
+    let result = checked.and_then(|()| Ok(table.put(&batch)?));
+    if result.is_err() {
+        table.thaw(&in_use)?;
+    }
+    result
+}
+
+/// The installed SAs with keys of the context that workers may be using.
+fn same_keys_in_use(context: &Context, table: &Table) -> Result<Vec<(Direction, u32)>, RestoreError> {
+    let mut keys = Vec::new();
+    for offered in &context.sas {
+        let key = (offered.sa.direction, offered.sa.index_key());
+        let installed = table.get(key.0, key.1)?;
+        if installed.is_some_and(|found| !found.frozen && found.sa.key.ct_eq(&offered.sa.key)) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
 }
 
 /// The SAs to PUT for a context on node `us`: final counters for a move; both edges advanced by `advance` for a
@@ -92,15 +152,17 @@ fn prepare_sa(
 ) -> Result<(Sa, Counters), RestoreError> {
     let tunnel = context.name;
     let mut sa = offered.sa.clone();
-    // The origin may have sent, whether or not it wrote itself down.
-    let insert = |sa: &mut Sa, sender| {
-        sa.senders.insert(sender).map_err(|source| RestoreError::Sender { tunnel, source })
-    };
-    insert(&mut sa, Sender { cluster: context.origin.cluster, node: context.origin.node })?;
-    if sa.senders.forbid(us) {
-        return Err(RestoreError::SenderClash { tunnel, node: us.node.get() });
+    // With an inbound key only the peer sends.
+    if sa.direction == Direction::Outbound {
+        let refused = |source| RestoreError::Sender { tunnel, source };
+        // The origin may have sent, whether or not it wrote itself down.
+        let origin = Sender { cluster: context.origin.cluster, node: context.origin.node };
+        sa.senders.insert(origin).map_err(refused)?;
+        if sa.senders.forbid(us) {
+            return Err(RestoreError::SenderClash { tunnel, node: us.node.get() });
+        }
+        sa.senders.insert(us).map_err(refused)?;
     }
-    insert(&mut sa, us)?;
     let mut counters = offered.counters.clone();
     if context.kind == Kind::Copy {
         let edge = counters.edge().checked_add(advance);

@@ -159,7 +159,7 @@ pub(super) enum SaCommand {
     /// Everything about a tunnel's SAs but their keys.
     #[command(after_help = "EXAMPLES\n  dpctl sa show site-a\n  dpctl sa show 0x2a000001")]
     Show {
-        /// The tunnel's name, or an inbound SPI.
+        /// The tunnel's name, or the SPI of one of its SAs.
         #[arg(value_name = "SPI|NAME")]
         sa: String,
     },
@@ -175,7 +175,7 @@ pub(super) enum SaCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct SnapshotOptions {
-    /// The tunnel's name, or its inbound SPI.
+    /// The tunnel's name, or the SPI of one of its SAs.
     #[arg(value_name = "SPI|NAME", required_unless_present = "all", conflicts_with = "all")]
     pub(super) sa: Option<String>,
     /// All tunnels, in one file.

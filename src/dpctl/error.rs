@@ -86,9 +86,6 @@ pub enum DpctlError {
     /// Changing the table.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// Installing.
-    #[error(transparent)]
-    Put(#[from] PutError),
     /// Sealing.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -143,15 +140,19 @@ impl DpctlError {
             Self::Table(TableError::NotFound(_)) | Self::Client(ClientError::NotReachable { .. }) => {
                 Exit::Unreachable
             }
-            Self::Open(OpenError::Io(_)) => Exit::Failed,
+            // What the disk, the table or a worker does is not the file's fault.
+            Self::Open(OpenError::Io(_))
+            | Self::Restore(
+                RestoreError::Get(_)
+                | RestoreError::Freeze(_)
+                | RestoreError::Write(_)
+                | RestoreError::Put(PutError::Full(_) | PutError::WorkerBusy(_) | PutError::Write(_)),
+            ) => Exit::Failed,
             Self::Open(_)
             | Self::Restore(_)
             | Self::UnknownTunnel(_)
             | Self::Differs { .. }
-            | Self::Twice(_)
-            | Self::Put(PutError::Older { .. } | PutError::Invalid { .. } | PutError::SharedKey(_)) => {
-                Exit::File
-            }
+            | Self::Twice(_) => Exit::File,
             Self::Client(ClientError::Permission(_)) => Exit::Permission,
             Self::Client(ClientError::Refused(refusal)) if refusal.code == Code::NotFound => Exit::NotFound,
             Self::Terminal => Exit::Usage,

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use baton_dataplane::config::Config;
 use baton_sad::Table;
 use clap::{CommandFactory, Parser};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use cli::{Arguments, Command, PolicyCommand, SaCommand, SegmentCommand};
 pub use error::{DpctlError, Exit};
@@ -26,11 +26,13 @@ use output::Output;
 
 /// Runs the command line and gives the process's exit code.
 pub fn main() -> ExitCode {
-    // Contexts hold keys, and a core file would keep them. Where that is refused, nothing is lost but this.
+    // Contexts hold keys, and a core file would keep them (the limit does not bind one that the kernel pipes to a
+    // program). Where that is refused, nothing is lost but this.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
-    match run(&arguments, &output) {
+    match run(&arguments, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,7 +42,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments, output: &Output) -> Result<(), DpctlError> {
+fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
     if let Command::Completions { shell } = &arguments.command {
         clap_complete::generate(*shell, &mut Arguments::command(), "dpctl", &mut std::io::stdout());
         return Ok(());

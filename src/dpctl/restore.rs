@@ -6,10 +6,10 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::time::Instant;
 
-use baton_ctx_transfer::restore::{check_installed, prepare};
+use baton_ctx_transfer::restore::{check_installed, install, prepare};
 use baton_ctx_transfer::{Context, ContextReader, Kind, OpenWith};
 use baton_dataplane::config::{Config, Tunnel};
-use baton_sad::{Counters, Direction, Sa, Sender, Table};
+use baton_sad::{Direction, MAX_BATCH, Sa, Sender, Table};
 use serde_json::{Value, json};
 
 use super::cli::{InspectOptions, RestoreOptions};
@@ -17,21 +17,17 @@ use super::error::DpctlError;
 use super::output::{Output, Progress};
 use super::{sa, snapshot};
 
-/// SAs that the table installs at one instant.
-const BATCH: usize = 1024;
-
 pub(super) fn run(
     config: &Config,
     table: &Table,
     options: &RestoreOptions,
-    output: &Output,
+    output: Output,
 ) -> Result<(), DpctlError> {
     let contexts = read(config, &options.file, options.clear_text)?;
     let start = Instant::now();
     let us = Sender { cluster: table.cluster(), node: table.node() };
     let advance = options.advance.unwrap_or(config.snapshot.advance);
     let mut names = HashSet::new();
-    let mut prepared = Vec::with_capacity(contexts.len());
     // Everything is checked before anything is changed.
     for context in &contexts {
         if !names.insert(context.name) {
@@ -39,9 +35,9 @@ pub(super) fn run(
         }
         check_tunnel(config, context)?;
         check_installed(context, table)?;
-        prepared.push(prepare(context, us, advance)?);
+        prepare(context, us, advance)?;
     }
-    put(table, prepared)?;
+    install_all(table, &contexts, us, advance)?;
     let took_us = start.elapsed().as_micros();
     let copies = contexts.iter().filter(|context| context.kind == Kind::Copy).count();
     let report =
@@ -56,19 +52,28 @@ pub(super) fn run(
 }
 
 /// Installs tunnels whole, as many at one instant as the table can.
-fn put(table: &Table, prepared: Vec<Vec<(Sa, Counters)>>) -> Result<(), DpctlError> {
+fn install_all(table: &Table, contexts: &[Context], us: Sender, advance: u64) -> Result<(), DpctlError> {
     let mut progress = Progress::new("contexts installed");
-    let mut batch: Vec<(Sa, Counters)> = Vec::new();
-    for sas in prepared {
-        if batch.len() + sas.len() > BATCH {
-            table.put(&batch)?;
-            batch.clear();
+    let mut rest = contexts;
+    while !rest.is_empty() {
+        let (batch, after) = rest.split_at(fitting(rest));
+        install(table, batch, us, advance, snapshot::FREEZE_WAIT)?;
+        for _ in batch {
+            progress.step();
         }
-        batch.extend(sas);
-        progress.step();
+        rest = after;
     }
-    table.put(&batch)?;
     Ok(())
+}
+
+/// How many contexts from the front on fit one PUT; a context always does.
+fn fitting(contexts: &[Context]) -> usize {
+    let mut sas = 0;
+    let fits = |context: &&Context| {
+        sas += context.sas.len();
+        sas <= MAX_BATCH
+    };
+    contexts.iter().take_while(fits).count()
 }
 
 /// All contexts of a file, which must be whole.
@@ -122,7 +127,7 @@ fn differing(tunnel: &Tunnel, sa: &Sa) -> impl Iterator<Item = &'static str> {
     .map(|(what, _)| what)
 }
 
-pub(super) fn inspect(config: &Config, options: &InspectOptions, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn inspect(config: &Config, options: &InspectOptions, output: Output) -> Result<(), DpctlError> {
     let contexts = read(config, &options.file, options.clear_text)?;
     let values: Vec<Value> = contexts.iter().map(describe).collect();
     output.answer(&json!({ "contexts": values }), |out| {

@@ -18,14 +18,14 @@ pub(super) fn parse_spi(text: &str) -> Result<u32, String> {
     parsed.map_err(|_| format!("`{text}` is not an SPI; write it like 0x2a000001"))
 }
 
-/// The SAs of a tunnel, by its name or one of its inbound SPIs.
+/// The SAs of a tunnel, by its name or one of its SPIs.
 pub(super) fn find(table: &Table, sa: &str) -> Result<Vec<Snapshot>, DpctlError> {
     let mut found = table.find_by_name(sa);
     if found.is_empty()
         && let Ok(spi) = parse_spi(sa)
-        && let Some(inbound) = table.get(Direction::Inbound, spi)?
+        && let Some(holder) = holder(table, spi)?
     {
-        found = table.find_by_name(inbound.sa.name.as_str());
+        found = table.find_by_name(holder.sa.name.as_str());
     }
     if found.is_empty() {
         return Err(DpctlError::NotFound(sa.to_owned()));
@@ -34,7 +34,13 @@ pub(super) fn find(table: &Table, sa: &str) -> Result<Vec<Snapshot>, DpctlError>
     Ok(found)
 }
 
-pub(super) fn list(table: &Table, output: &Output) -> Result<(), DpctlError> {
+/// The SA with this SPI: ours are indexed, the peers' are looked for.
+fn holder(table: &Table, spi: u32) -> Result<Option<Snapshot>, DpctlError> {
+    let inbound = table.get(Direction::Inbound, spi)?;
+    Ok(inbound.or_else(|| table.iter().find(|found| found.sa.spi == spi)))
+}
+
+pub(super) fn list(table: &Table, output: Output) -> Result<(), DpctlError> {
     let mut sas: Vec<Snapshot> = table.iter().collect();
     sas.sort_by_key(|found| (found.sa.name, found.sa.direction, found.sa.spi));
     let values: Vec<Value> =
@@ -65,7 +71,7 @@ fn state(frozen: bool) -> &'static str {
     if frozen { "frozen" } else { "live" }
 }
 
-pub(super) fn show(table: &Table, sa: &str, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn show(table: &Table, sa: &str, output: Output) -> Result<(), DpctlError> {
     let found = find(table, sa)?;
     let values: Vec<Value> = found.iter().map(describe_snapshot).collect();
     output
@@ -138,7 +144,7 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
     })
 }
 
-pub(super) fn thaw(table: &Table, name: &str, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn thaw(table: &Table, name: &str, output: Output) -> Result<(), DpctlError> {
     let keys: Vec<_> =
         find(table, name)?.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let thawed = table.thaw(&keys)?;

@@ -1,6 +1,6 @@
 //! `dpctl snapshot`: GET.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +20,7 @@ use super::output::{Output, Progress};
 use super::sa;
 
 /// How long a freeze waits for the workers.
-const FREEZE_WAIT: Duration = Duration::from_secs(2);
+pub(super) const FREEZE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a snapshot did.
 #[derive(Debug, Serialize)]
@@ -44,23 +44,23 @@ pub(super) fn run(
     config: &Config,
     table: &Table,
     options: &SnapshotOptions,
-    output: &Output,
+    output: Output,
 ) -> Result<(), DpctlError> {
     let start = Instant::now();
     if options.output.is_none() && io::stdout().is_terminal() {
         return Err(DpctlError::Terminal);
     }
     let key = if options.clear_text { None } else { Some(cluster_key(config)?.ok_or(DpctlError::NoKey)?) };
-    let names = names(table, options)?;
+    let tunnels = tunnels(table, options)?;
     let mut frozen = Frozen { table, keys: Vec::new() };
     let contexts = match &options.output {
         Some(path) => {
             let mut file = PrivateFile::create(path)?;
-            let contexts = write(table, &names, options, key.as_ref(), &mut frozen, &mut file.file)?;
+            let contexts = write(table, &tunnels, options, key.as_ref(), &mut frozen, &mut file.file)?;
             file.publish()?;
             contexts
         }
-        None => write(table, &names, options, key.as_ref(), &mut frozen, io::stdout().lock())?,
+        None => write(table, &tunnels, options, key.as_ref(), &mut frozen, io::stdout().lock())?,
     };
     // All is written: whoever restores it goes on from here.
     frozen.keys.clear();
@@ -68,21 +68,26 @@ pub(super) fn run(
     let (sealed, file) = (key.is_some(), options.output.clone());
     let report = Report { contexts, moved: options.moving, sealed, took_us, file };
     let text = format!("{contexts} contexts written in {took_us} us");
-    match &report.file {
-        Some(_) => output.answer(&report, |out| writeln!(out, "{text}")),
-        None => {
-            output.aside(&report, &text);
-            Ok(())
-        }
+    if report.file.is_some() {
+        return output.answer(&report, |out| writeln!(out, "{text}"));
     }
+    output.aside(&report, &text);
+    Ok(())
 }
 
-fn names(table: &Table, options: &SnapshotOptions) -> Result<Vec<Name>, DpctlError> {
-    let names: Vec<Name> = match &options.sa {
-        Some(sa) => sa::find(table, sa)?.first().map(|found| found.sa.name).into_iter().collect(),
-        None => table.iter().map(|found| found.sa.name).collect::<BTreeSet<_>>().into_iter().collect(),
+/// A tunnel and where its SAs stand: to find them by name again would read the whole table for each.
+type Tunnels = BTreeMap<Name, Vec<(Direction, u32)>>;
+
+fn tunnels(table: &Table, options: &SnapshotOptions) -> Result<Tunnels, DpctlError> {
+    let mut tunnels = Tunnels::new();
+    let mut add = |found: &Snapshot| {
+        tunnels.entry(found.sa.name).or_default().push((found.sa.direction, found.sa.index_key()));
     };
-    if names.is_empty() { Err(DpctlError::Nothing) } else { Ok(names) }
+    match &options.sa {
+        Some(sa) => sa::find(table, sa)?.iter().for_each(&mut add),
+        None => table.iter().for_each(|found| add(&found)),
+    }
+    if tunnels.is_empty() { Err(DpctlError::Nothing) } else { Ok(tunnels) }
 }
 
 /// SAs that this command froze: in use again unless their context is out.
@@ -101,7 +106,7 @@ impl Drop for Frozen<'_> {
 
 fn write(
     table: &Table,
-    names: &[Name],
+    tunnels: &Tunnels,
     options: &SnapshotOptions,
     key: Option<&ClusterKey>,
     frozen: &mut Frozen<'_>,
@@ -110,12 +115,12 @@ fn write(
     let mut progress = Progress::new("contexts written");
     let mut writer = ContextWriter::new(io::BufWriter::new(out), key.map_or(SealWith::Clear, SealWith::Key))?;
     let mut contexts = 0;
-    for name in names {
-        let mut sas = table.find_by_name(name.as_str());
+    for (name, keys) in tunnels {
+        let mut sas = get_all(table, keys)?;
         if options.moving && !sas.is_empty() {
             sas = freeze(table, &sas, frozen)?;
         }
-        // Removed since the names were read.
+        // Removed since they were looked for.
         if sas.is_empty() {
             continue;
         }
@@ -128,6 +133,14 @@ fn write(
     }
     writer.finish()?;
     Ok(contexts)
+}
+
+fn get_all(table: &Table, keys: &[(Direction, u32)]) -> Result<Vec<Snapshot>, DpctlError> {
+    let mut sas = Vec::with_capacity(keys.len());
+    for (direction, key) in keys {
+        sas.extend(table.get(*direction, *key)?);
+    }
+    Ok(sas)
 }
 
 fn freeze(table: &Table, sas: &[Snapshot], frozen: &mut Frozen<'_>) -> Result<Vec<Snapshot>, DpctlError> {
@@ -154,7 +167,7 @@ fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> C
         kind: if moving { Kind::Move } else { Kind::Copy },
         name,
         origin: Origin { cluster: table.cluster(), node: table.node() },
-        taken_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        taken_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
         sas: sas.into_iter().map(|found| ContextSa::new(found.sa, found.counters)).collect(),
         policies,
         unknown: Unknown::default(),

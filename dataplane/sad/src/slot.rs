@@ -44,13 +44,26 @@ pub(crate) mod state {
     /// Being filled, or holding what an update undoes.
     pub(crate) const FILLING: u64 = 1;
     pub(crate) const LIVE: u64 = 2;
+    /// With the number of the freeze above it: see [`frozen_by`].
     pub(crate) const FROZEN: u64 = 3;
     pub(crate) const DEAD: u64 = 4;
+    const BITS: u32 = 8;
+
+    /// The state in a slot's state word.
+    #[inline]
+    pub(crate) fn of(word: u64) -> u64 {
+        word & ((1 << BITS) - 1)
+    }
+
+    /// The state word of an SA that one freeze froze, so that a freeze that fails undoes no other's.
+    pub(crate) fn frozen_by(number: u64) -> u64 {
+        number << BITS | FROZEN
+    }
 }
 
-/// Whether a slot in this state holds an installed SA.
-pub(crate) fn is_installed(state: u64) -> bool {
-    matches!(state, state::LIVE | state::FROZEN)
+/// Whether a slot with this state word holds an installed SA.
+pub(crate) fn is_installed(word: u64) -> bool {
+    matches!(state::of(word), state::LIVE | state::FROZEN)
 }
 
 /// The counters of an SA as its one worker uses them: no lock, no allocation, no system call.
@@ -70,7 +83,7 @@ impl<'a> SlotView<'a> {
     /// Whether the SA may be used. A worker asks once per batch, after its quiescent point.
     #[inline]
     pub fn state(&self) -> SlotState {
-        match self.words[slot::STATE].load(Ordering::Acquire) {
+        match state::of(self.words[slot::STATE].load(Ordering::Acquire)) {
             state::LIVE => SlotState::Live,
             state::FROZEN => SlotState::Frozen,
             _ => SlotState::Dead,

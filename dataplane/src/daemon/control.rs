@@ -110,7 +110,7 @@ impl Control {
     }
 
     fn tunnel_keys(&self, name: &str) -> Result<Vec<(Direction, u32)>, Refusal> {
-        let found = self.gateway.table.find_by_name(name);
+        let found = self.gateway.table.read_by_name(name).map_err(internal)?;
         if found.is_empty() {
             let message = format!("no SA of a tunnel {name} is installed");
             return Err(Refusal::new(Code::NotFound, message, "`dpctl sa list` shows what is"));

@@ -38,7 +38,7 @@ pub(super) fn install(table: &Table, config: &Config) -> Vec<String> {
 /// Removes the SAs of these tunnels; to remove is to wipe.
 pub(super) fn remove(table: &Table, tunnels: &[String]) -> Result<(), DaemonError> {
     for tunnel in tunnels {
-        let places: Vec<Place> = table.find_by_name(tunnel).iter().map(|found| place(&found.sa)).collect();
+        let places: Vec<Place> = table.read_by_name(tunnel)?.iter().map(|found| place(&found.sa)).collect();
         table.remove(&places)?;
     }
     Ok(())
@@ -70,7 +70,7 @@ fn install_tunnel(table: &Table, tunnel: &Tunnel) -> Result<(), DaemonError> {
     }
     // Last, so that there is no gap; a key that was replaced accepts nothing any more.
     let replaced: Vec<Place> = table
-        .find_by_name(&tunnel.name)
+        .read_by_name(&tunnel.name)?
         .iter()
         .map(|found| place(&found.sa))
         .filter(|place| !configured.contains(place))

@@ -34,11 +34,11 @@ fn ask(index: u32) -> Result<Vec<u8>, String> {
         tokio::spawn(connection);
         let mut links = handle.link().get().match_index(index).execute();
         let link = links.try_next().await.map_err(|error| chain(&error))?;
-        let attributes = link.into_iter().flat_map(|link| link.attributes);
-        let address = attributes.filter_map(|attribute| match attribute {
-            LinkAttribute::Address(octets) => Some(octets),
-            _ => None,
-        });
-        Ok(address.last().unwrap_or_default())
+        let address =
+            link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
+                LinkAttribute::Address(octets) => Some(octets),
+                _ => None,
+            });
+        Ok(address.unwrap_or_default())
     })
 }

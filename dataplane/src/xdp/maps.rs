@@ -285,8 +285,10 @@ fn side_word(side: Side) -> [u8; 4] {
     number.to_ne_bytes()
 }
 
-fn mac_word(Mac([a, b, c, d, e, f]): Mac) -> u64 {
-    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
+fn mac_word(Mac(octets): Mac) -> u64 {
+    let mut word = [0; 8];
+    word[..6].copy_from_slice(&octets);
+    u64::from_ne_bytes(word)
 }
 
 fn address_key(address: IpAddr) -> AddressKey {

@@ -301,11 +301,11 @@ fn take_stock(pins: &PinDirectory, targets: &[Target<'_>]) -> Result<bool, XdpEr
 }
 
 /// Brings the maps to what `options` say. The layout number comes last: it says that the rest is there.
-fn fill(maps: &mut FilterMaps, options: &XdpOptions, macs: [Mac; 2], known: bool) -> Result<(), XdpError> {
+fn fill(maps: &mut FilterMaps, options: &XdpOptions, own: [Mac; 2], known: bool) -> Result<(), XdpError> {
     maps.set_hash(options.hash_mode, options.hash_seed)?;
     maps.set_addresses(Side::Outer, &options.outer_addresses)?;
     maps.set_addresses(Side::Inner, &options.inner_addresses)?;
-    Side::ALL.into_iter().try_for_each(|side| maps.set_own_macs(side, &[macs[side.index()]]))?;
+    Side::ALL.into_iter().try_for_each(|side| maps.set_own_macs(side, &[own[side.index()]]))?;
     if known { Ok(()) } else { maps.set_config(shared::CONFIG_LAYOUT, shared::LAYOUT) }
 }
 

@@ -181,6 +181,12 @@ impl Gateway {
         gateway
     }
 
+    /// Worker 0 on another I/O, in place of those in memory.
+    pub fn worker_on<I: baton_dataplane::io::PacketIo>(&mut self, setup: &Setup, io: I) -> Worker<I> {
+        self.workers.clear();
+        Worker::new(&self.worker_options(0, setup, &Rings::new(1)), io)
+    }
+
     fn worker_options(&self, index: u16, setup: &Setup, rings: &Arc<Rings>) -> WorkerOptions {
         WorkerOptions {
             index,

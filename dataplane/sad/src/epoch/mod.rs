@@ -86,6 +86,11 @@ pub enum EpochError {
     /// Too soon after the last grants, or after the machine started.
     #[error("the next epoch can be granted in {0} s; it will be asked for again")]
     TooEarly(i64),
+    /// The epoch was used up before it could stand by.
+    #[error(
+        "epoch {0} was granted and is no spare: another one was in use by then; it will be asked for again"
+    )]
+    NotSpare(u32),
     /// The numbers are used up (24 bits of 16 seconds last until July 2034), or the clock is years ahead.
     #[error("no epoch is left: the clock says a time after the last one; set the clock right")]
     Exhausted,
@@ -137,9 +142,14 @@ impl EpochKeeper {
     /// # Errors
     /// [`EpochError`]: nothing was granted.
     pub fn grant(&self) -> Result<u32, EpochError> {
+        self.grant_above(0)
+    }
+
+    /// The same, above an epoch that is known from elsewhere: a table may outlive both files.
+    fn grant_above(&self, floor: u32) -> Result<u32, EpochError> {
         let lock = self.file.with_extension("lock");
         let _guard = self.files.lock(&lock).map_err(|source| failed("lock", &lock, source))?;
-        let last = self.read(&self.file)?.max(self.read(&self.mark)?);
+        let last = self.read(&self.file)?.max(self.read(&self.mark)?).max(floor);
         let epoch = choose(last, self.clock.unix_seconds(), self.clock.seconds_since_boot())?;
         let text = Record::new(self.node, epoch).to_text();
         self.replace(&self.file, &text)?;
@@ -220,10 +230,17 @@ pub(crate) fn maintain(source: IvSource<'_>, keeper: &EpochKeeper) -> Result<Epo
     }
     let refused = match source.state().spare {
         Some(_) => None,
-        None => keeper.grant().map(|epoch| source.install(epoch)).err(),
+        None => grant_spare(source, keeper).err(),
     };
     let state = source.state();
     let current = state.current.unwrap_or(0);
     let clock_behind = behind(state.spare.unwrap_or(current), keeper.clock.unix_seconds());
     Ok(EpochReport { current, spare: state.spare, refused, clock_behind })
+}
+
+fn grant_spare(source: IvSource<'_>, keeper: &EpochKeeper) -> Result<(), EpochError> {
+    // An epoch at or below the one in use would be granted for nothing, again and again.
+    let epoch = keeper.grant_above(source.state().current.unwrap_or(0))?;
+    source.install(epoch);
+    source.state().spare.map(|_| ()).ok_or(EpochError::NotSpare(epoch))
 }

@@ -7,8 +7,10 @@ use thiserror::Error;
 
 use super::writer::WriteError;
 use super::{GetError, Snapshot, Table};
+use crate::layout::slot;
 use crate::sa::Direction;
 use crate::slot::{SaHandle, state};
+use crate::sync::Ordering;
 use crate::workers::first_busy;
 
 /// Why SAs were not frozen. Those that were not frozen before are not frozen now.
@@ -33,8 +35,8 @@ pub enum FreezeError {
         /// How long it was given.
         timeout: Duration,
     },
-    /// Somebody replaced or removed one meanwhile.
-    #[error("the {direction} SA {key:#x} was replaced or removed while it was being frozen; try again")]
+    /// Somebody replaced, removed or thawed one meanwhile, or froze it as well.
+    #[error("the {direction} SA {key:#x} was changed or thawed while it was being frozen; try again")]
     Changed {
         /// Its direction.
         direction: Direction,
@@ -49,28 +51,35 @@ pub enum FreezeError {
     Write(#[from] WriteError),
 }
 
-/// An SA to freeze, and whether it was frozen before.
+/// An SA to freeze, and its state word while it is frozen: this freeze's or that of an earlier one.
 struct Target {
     key: (Direction, u32),
     handle: SaHandle,
-    was_frozen: bool,
+    state: u64,
+}
+
+/// A freeze under way. Its number is that of its grace period, which no other freeze has.
+struct Freezing {
+    targets: Vec<Target>,
+    period: u64,
 }
 
 impl Table {
     /// Freezes SAs and gives their final state: when this returns, every worker has stopped using them.
-    /// Workers of a dead data plane, and idle ones, are not waited for.
+    /// Workers of a dead data plane, and idle ones, are not waited for. `timeout` counts from the call.
     ///
     /// # Errors
     /// [`FreezeError::WorkerBusy`] names the worker that did not stop within `timeout`.
     pub fn freeze(&self, keys: &[(Direction, u32)], timeout: Duration) -> Result<Vec<Snapshot>, FreezeError> {
-        let (targets, period) = self.start_freezing(keys)?;
-        let result = match self.wait_for_workers(period, timeout) {
-            Ok(()) => targets.iter().map(|target| self.frozen_snapshot(target)).collect(),
-            Err(worker) => Err(FreezeError::WorkerBusy { worker, timeout }),
-        };
+        let start = Instant::now();
+        let freezing = self.start_freezing(keys, timeout)?;
+        let result = self.finish_freezing(&freezing, start, timeout);
         if result.is_err() {
-            let thawed: Vec<_> = targets.iter().filter(|t| !t.was_frozen).map(|t| t.key).collect();
-            self.thaw(&thawed)?;
+            // Without the lock, so that nothing stays frozen because somebody else holds it.
+            let own = state::frozen_by(freezing.period);
+            for target in &freezing.targets {
+                self.swap_state(target, own, if target.state == own { state::LIVE } else { target.state });
+            }
         }
         result
     }
@@ -81,8 +90,10 @@ impl Table {
     /// # Errors
     /// [`FreezeError::WorkerBusy`] names the worker that did not finish within `timeout`.
     pub fn wait_until_quiescent(&self, timeout: Duration) -> Result<(), FreezeError> {
-        let period = self.write()?.start_grace_period();
-        self.wait_for_workers(period, timeout).map_err(|worker| FreezeError::WorkerBusy { worker, timeout })
+        let start = Instant::now();
+        let period = self.write_within(timeout)?.start_grace_period();
+        self.wait_for_workers(period, start, timeout)
+            .map_err(|worker| FreezeError::WorkerBusy { worker, timeout })
     }
 
     /// Lets workers use SAs again; gives how many were frozen.
@@ -99,35 +110,66 @@ impl Table {
         Ok(frozen.len())
     }
 
-    fn start_freezing(&self, keys: &[(Direction, u32)]) -> Result<(Vec<Target>, u64), FreezeError> {
-        let writer = self.write()?;
+    fn start_freezing(&self, keys: &[(Direction, u32)], timeout: Duration) -> Result<Freezing, FreezeError> {
+        let writer = self.write_within(timeout)?;
+        let own = state::frozen_by(writer.next_grace_period());
         let find = |&(direction, key): &(Direction, u32)| {
             let number = self.shared().resolve(direction, key);
             let number = number.ok_or(FreezeError::NotFound { direction, key })?;
-            let was_frozen = writer.state(number) == state::FROZEN;
-            Ok(Target { key: (direction, key), handle: writer.handle(number), was_frozen })
+            let frozen = writer.state(number) == state::FROZEN;
+            let state = if frozen { writer.state_word(number) } else { own };
+            Ok(Target { key: (direction, key), handle: writer.handle(number), state })
         };
         let targets = keys.iter().map(find).collect::<Result<Vec<_>, FreezeError>>()?;
-        for target in &targets {
-            writer.set_state(target.handle.slot, state::FROZEN);
+        for target in targets.iter().filter(|target| target.state == own) {
+            writer.set_state(target.handle.slot, own);
         }
-        Ok((targets, writer.start_grace_period()))
+        Ok(Freezing { targets, period: writer.start_grace_period() })
+    }
+
+    fn finish_freezing(
+        &self,
+        freezing: &Freezing,
+        start: Instant,
+        timeout: Duration,
+    ) -> Result<Vec<Snapshot>, FreezeError> {
+        let waited = self.wait_for_workers(freezing.period, start, timeout);
+        waited.map_err(|worker| FreezeError::WorkerBusy { worker, timeout })?;
+        let snapshots: Result<Vec<_>, _> = freezing.targets.iter().map(|t| self.frozen_snapshot(t)).collect();
+        // None was thawed since; those that an earlier freeze froze are from now on this one's, so that they
+        // stay frozen if that one fails.
+        for target in &freezing.targets {
+            if !self.swap_state(target, target.state, state::frozen_by(freezing.period)) {
+                let (direction, key) = target.key;
+                return Err(FreezeError::Changed { direction, key });
+            }
+        }
+        snapshots
+    }
+
+    /// Changes the state of a target's slot, if it is still what it was; whether it was.
+    fn swap_state(&self, target: &Target, from: u64, to: u64) -> bool {
+        #[cfg(test)]
+        crate::fault::step();
+        let words = self.shared().slot(target.handle.slot);
+        words.is_some_and(|words| {
+            words[slot::STATE].compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
     }
 
     /// Waits until every worker has passed a quiescent point, or gives the one that has not.
-    fn wait_for_workers(&self, period: u64, timeout: Duration) -> Result<(), u16> {
-        let start = Instant::now();
+    fn wait_for_workers(&self, period: u64, start: Instant, timeout: Duration) -> Result<(), u16> {
+        let begin = Instant::now();
         for round in 0_u32.. {
             let Some(worker) = first_busy(self.shared(), period) else { return Ok(()) };
-            let waited = start.elapsed();
-            if waited >= timeout {
+            if start.elapsed() >= timeout {
                 return Err(worker);
             }
             if round.is_multiple_of(64) && !self.dataplane.alive(self.shared()) {
                 return Ok(());
             }
             // A batch takes microseconds: do not sleep through the first ones.
-            if waited < Duration::from_micros(50) {
+            if begin.elapsed() < Duration::from_micros(50) {
                 std::hint::spin_loop();
             } else {
                 thread::sleep(Duration::from_micros(20));

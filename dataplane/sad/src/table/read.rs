@@ -100,8 +100,12 @@ impl Table {
         for attempt in 0..TRIES {
             let Some(number) = self.shared().resolve(direction, key) else { return Ok(None) };
             match self.read_slot(number) {
-                // Only what the key still leads to: a slot may have been given to another SA meanwhile.
-                Ok((snapshot, _)) if self.shared().resolve(direction, key) == Some(number) => {
+                // Only what has the key, and what the key still leads to: a slot may have been given to another
+                // SA meanwhile, and given back.
+                Ok((snapshot, _))
+                    if (snapshot.sa.direction, snapshot.sa.index_key()) == (direction, key)
+                        && self.shared().resolve(direction, key) == Some(number) =>
+                {
                     return Ok(Some(snapshot));
                 }
                 Err(Failure::Damaged) => return Err(GetError::Damaged { direction, key }),
@@ -217,7 +221,7 @@ impl Table {
         let words = self.shared().slot(number).ok_or(Failure::Gone)?;
         let (sa, generation, version) = read_config(words)?;
         let counters = read_counters(words, &sa);
-        let frozen = words[slot::STATE].load(Ordering::Acquire) == state::FROZEN;
+        let frozen = state::of(words[slot::STATE].load(Ordering::Acquire)) == state::FROZEN;
         if !seqlock::end_read(&words[slot::VERSION], version) {
             return Err(Failure::Moving);
         }
@@ -266,10 +270,12 @@ fn read_window(words: &SlotWords, size: u16) -> ReplayWindow {
         let oldest = newest.saturating_sub(blocks - 1);
         let ring = &words[slot::REPLAY..];
         let block = |block: u64| ring[ring_index(block)].load(Ordering::Relaxed);
-        let read: Vec<u64> = (oldest..=newest).rev().map(block).collect();
+        let mut read: Vec<u64> = (oldest..=newest).rev().map(block).collect();
         fence(Ordering::Acquire);
         let top = words[slot::SEQUENCE].load(Ordering::Relaxed);
         if top / 64 == newest {
+            // The top was received, though its worker may not have come to marking it yet.
+            read[0] |= 1 << (top % 64);
             return ReplayWindow { top, words: read };
         }
     }

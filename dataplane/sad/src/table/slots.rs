@@ -21,6 +21,10 @@ impl Writer<'_> {
     }
 
     pub(super) fn state(&self, number: u32) -> u64 {
+        state::of(self.state_word(number))
+    }
+
+    pub(super) fn state_word(&self, number: u32) -> u64 {
         self.words(number)[slot::STATE].load(Ordering::Relaxed)
     }
 
@@ -116,6 +120,11 @@ impl Writer<'_> {
         }
         self.set(header::RETIRED_TAIL, u64::from(number) + 1);
         self.add(header::RETIRED_COUNT, 1);
+    }
+
+    /// The number that [`Self::start_grace_period`] will give.
+    pub(super) fn next_grace_period(&self) -> u64 {
+        self.value(header::GRACE_PERIOD) + 1
     }
 
     /// Starts the grace period of what was just taken away.

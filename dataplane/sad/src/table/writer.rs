@@ -2,15 +2,24 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::sync::{self, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{self, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::Table;
+use super::open::with_suffix;
 use crate::layout::header;
 use crate::shared::Shared;
 use crate::sync::{Ordering, add_single_writer, fence, store};
 use crate::workers::DataplaneLock;
+
+/// How long the writer lock is waited for. A change takes microseconds, so that whoever holds the lock for
+/// this long was stopped, and who waits for it may have a lease to keep.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_micros(50);
 
 /// Why the table cannot be changed.
 #[derive(Debug, Error)]
@@ -19,6 +28,17 @@ pub enum WriteError {
     /// The lock file cannot be locked.
     #[error("cannot lock the SA table for writing: {0}")]
     Lock(#[from] io::Error),
+    /// Somebody else holds the lock, and does not let go of it.
+    #[error(
+        "somebody else has been changing the SA table for {waited:?}; try again, and if it lasts, stop the \
+         process that `lslocks` shows for {lock}"
+    )]
+    Busy {
+        /// The lock file.
+        lock: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
 }
 
 /// A lock file (`flock`, which the kernel releases when its holder dies) and a mutex, because the
@@ -52,14 +72,23 @@ impl Drop for Writer<'_> {
 impl Table {
     /// Takes the writer lock, and completes or undoes what a writer left that died with it.
     pub(crate) fn write(&self) -> Result<Writer<'_>, WriteError> {
-        let file = self.writer.file.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_within(LOCK_WAIT)
+    }
+
+    /// The same for a caller that waits no longer than `limit`.
+    pub(super) fn write_within(&self, limit: Duration) -> Result<Writer<'_>, WriteError> {
+        let (start, limit) = (Instant::now(), limit.min(LOCK_WAIT));
         loop {
-            match file.lock() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result?,
+            // Polled, because neither a mutex nor `flock` has an end to its waiting.
+            if let Some(file) = self.try_lock()? {
+                return Ok(self.writer(file));
             }
+            let waited = start.elapsed();
+            if waited >= limit {
+                return Err(WriteError::Busy { lock: with_suffix(&self.path, ".lock"), waited });
+            }
+            thread::sleep(LOCK_POLL);
         }
-        Ok(self.writer(file))
     }
 
     /// Repairs the table if its last writer died inside a change, so that nobody sees half of it for long;

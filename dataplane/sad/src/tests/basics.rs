@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
-use crate::{SlotState, Table};
+use crate::{GetError, SlotState, Table};
 
 #[test]
 fn what_was_put_is_got_also_by_another_process() {
@@ -33,13 +33,16 @@ fn what_was_put_is_got_also_by_another_process() {
 #[test]
 fn a_search_misses_no_sa_that_is_replaced_meanwhile() {
     let directory = directory();
-    let table = new_table(&directory, 600);
-    let filler: Vec<_> = (0..500).map(|n| seeded(INBOUND, 0x1000 + n, 1)).collect();
-    table.put(&filler).expect("put");
+    // So many that the pair is replaced while a search is among them.
+    let table = new_table(&directory, 21_000);
+    let filler: Vec<_> = (0..20_000).map(|n| seeded(INBOUND, 0x1000 + n, 1)).collect();
+    for batch in filler.chunks(1000) {
+        table.put(batch).expect("put");
+    }
     let pair = |seed| [seeded(INBOUND, 0x300, seed), seeded(OUTBOUND, 0x300, seed)];
     table.put(&pair(0)).expect("put");
     // Retired slots all over, for the pair to move to.
-    for n in (0..500).rev().step_by(9) {
+    for n in (0..20_000).rev().step_by(9) {
         table.remove(&[(INBOUND, 0x1000 + n)]).expect("removed");
     }
     let end = Instant::now() + Duration::from_millis(300);
@@ -47,15 +50,27 @@ fn a_search_misses_no_sa_that_is_replaced_meanwhile() {
         scope.spawn(|| {
             for seed in (1..).take_while(|_| Instant::now() < end) {
                 table.put(&pair(seed)).expect("put");
-                table.remove(&[(INBOUND, 0x1000 + (seed as u32 % 500))]).expect("removed");
-                table.put(&[filler[seed as usize % 500].clone()]).expect("put");
+                table.remove(&[(INBOUND, 0x1000 + (seed as u32 * 7919 % 20_000))]).expect("removed");
+                table.put(&[filler[seed as usize * 7919 % 20_000].clone()]).expect("put");
             }
         });
         while Instant::now() < end {
-            assert_eq!(table.read_by_name("tunnel-300").expect("read").len(), 2);
+            for _ in 0..100 {
+                assert_eq!(table.read_by_name("tunnel-300").expect("read").len(), 2);
+            }
             assert_eq!(table.iter().filter(|found| found.sa.name.as_str() == "tunnel-300").count(), 2);
         }
     });
+}
+
+#[test]
+fn a_get_never_gives_an_sa_of_another_key() {
+    let directory = directory();
+    let table = new_table(&directory, 4);
+    let handles = table.put(&[seeded(INBOUND, 0x300, 1), seeded(INBOUND, 0x301, 1)]).expect("put").handles;
+    // As a reader may see it that was put off its processor while the slot went from one SA to another.
+    table.shared().index(INBOUND).set(0x300, handles[1].slot());
+    assert_eq!(table.get(INBOUND, 0x300), Err(GetError::Busy { direction: INBOUND, key: 0x300 }));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::inspect::assert_sound;
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
-use crate::{AttachError, Counters, FreezeError, NOT_OWNED, OWNED, PutError, SlotState};
+use crate::fault;
+use crate::{AttachError, Counters, FreezeError, NOT_OWNED, OWNED, PutError, SlotState, WriteError};
 
 const TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -51,6 +52,57 @@ fn freezing_waits_for_workers_that_are_online_and_names_the_one_that_hangs() {
     drop(lease);
     assert_eq!(table.freeze(&keys, TIMEOUT).expect("frozen").len(), 2);
     assert_eq!(table.thaw(&keys).expect("thawed"), 2);
+}
+
+#[test]
+fn nobody_waits_for_the_writer_lock_without_end() {
+    let directory = directory();
+    let (table, path) = (new_table(&directory, 4), table_path(&directory));
+    let _stopped = table.write().expect("locked");
+    // In another process, which is another open file, and in another thread of the same one.
+    for other in [&reopen(&path), &table] {
+        let start = Instant::now();
+        let refused = other.put(&[seeded(OUTBOUND, 7, 1)]).expect_err("locked");
+        assert!(matches!(refused, PutError::Write(WriteError::Busy { .. })), "{refused}");
+        assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&start.elapsed()));
+        assert!(refused.to_string().contains("sa-table.lock"), "{refused}");
+        let start = Instant::now();
+        assert!(matches!(other.freeze(&[], TIMEOUT), Err(FreezeError::Write(WriteError::Busy { .. }))));
+        assert!(start.elapsed() < Duration::from_secs(1), "a freeze's time counts from its call");
+    }
+}
+
+/// I2: a freeze that fails thaws only what it froze itself, and another one of the same SA either holds on
+/// to it or fails as well.
+#[test]
+fn a_freeze_that_fails_does_not_thaw_what_another_one_exports() {
+    let directory = directory();
+    let table = new_table(&directory, 4);
+    table.put(&[seeded(OUTBOUND, 7, 1)]).expect("put");
+    let _lease = table.attach().expect("attached");
+    let worker = table.register_worker(0);
+    let state = |key| table.slot(table.lookup(OUTBOUND, key).expect("found")).expect("there").state();
+    let long = Duration::from_secs(5);
+    for _ in 0..50 {
+        table.put(&[seeded(OUTBOUND, 8, 1)]).expect("put");
+        worker.online();
+        let held = thread::scope(|scope| {
+            let failing = scope.spawn(|| table.freeze(&[(OUTBOUND, 7), (OUTBOUND, 8)], long));
+            while state(8) == SlotState::Live {
+                thread::yield_now();
+            }
+            table.freeze(&[(OUTBOUND, 7)], Duration::ZERO).expect_err("the worker is busy");
+            assert_eq!(state(7), SlotState::Frozen, "another freeze is under way");
+            let other = scope.spawn(|| table.freeze(&[(OUTBOUND, 7)], long));
+            table.remove(&[(OUTBOUND, 8)]).expect("removed");
+            thread::sleep(Duration::from_millis(1));
+            worker.offline();
+            assert!(failing.join().expect("joined").is_err(), "one was removed");
+            other.join().expect("joined").is_ok()
+        });
+        assert_eq!(state(7) == SlotState::Frozen, held);
+        table.thaw(&[(OUTBOUND, 7)]).expect("thawed");
+    }
 }
 
 /// I2: what a freeze exports is final.
@@ -210,6 +262,24 @@ fn leases_are_kept_and_compared_with_the_time() {
     assert_eq!(table.lease(255), 12);
     assert_eq!(table.owned_segments(10), [1, 1, 0, 1 << 63]);
     assert_eq!(table.owned_segments(12), [1, 0, 0, 0]);
+}
+
+/// I3: a worker stores the new top first, and marks it a moment later.
+#[test]
+fn a_get_between_a_new_top_and_its_mark_takes_it_as_received() {
+    let directory = directory();
+    let table = new_table(&directory, 1);
+    let (mut sa, _) = seeded(INBOUND, 0x300, 1);
+    sa.replay_window = 64;
+    table.put(&[(sa, Counters::default())]).expect("put");
+    let slot = table.slot(table.lookup(INBOUND, 0x300).expect("found")).expect("there");
+    // The stores of a slide to 70: the top, the cleared block, the mark.
+    for step in 2..=3 {
+        assert!(!fault::survive(step, || slot.slide_to(70 * step)));
+        let window = table.get(INBOUND, 0x300).expect("got").expect("there").counters.window;
+        assert_eq!(window.top, 70 * step);
+        assert!(window.has(window.top, 64));
+    }
 }
 
 #[test]

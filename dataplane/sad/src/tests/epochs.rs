@@ -233,6 +233,24 @@ fn a_table_with_an_epoch_works_on_when_no_spare_can_be_granted() {
     assert_eq!(table.iv_block(5).expect("drawn").len(), 5);
 }
 
+/// I1: the files were lost, or are those of an earlier time, but the table is there.
+#[test]
+fn a_spare_lies_above_the_epoch_in_use_whatever_the_files_say() {
+    let machine = Shared::at(NOW, 100_000);
+    let lower = machine.keeper().grant().expect("granted");
+    let table = Words::default();
+    table.source().install(lower + 4);
+    let report = maintain(table.source(), &machine.keeper()).expect("has an epoch");
+    assert_eq!((report.current, report.spare), (lower + 4, Some(lower + 5)));
+    assert!(report.refused.is_none());
+    // And above all that the clock allows: refused with a reason, and no spare.
+    let table = Words::default();
+    table.source().install(lower + 4000);
+    let report = maintain(table.source(), &machine.keeper()).expect("has an epoch");
+    assert!(matches!(report.refused, Some(EpochError::ClockBehind { last, .. }) if last == lower + 4000));
+    assert_eq!(report.spare, None);
+}
+
 #[test]
 fn an_empty_block_at_the_end_of_an_epoch_does_not_start_it_again() {
     let table = Words::default();
