@@ -36,7 +36,7 @@ pub(super) fn run(config: &Config, options: &CaptureOptions) -> Result<(), Dpctl
 
 /// Each packet at once, so that what reads us sees it when it passes.
 fn copy(mut packets: impl Read, mut out: impl Write) -> Result<(), DpctlError> {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 8 * 1024];
     loop {
         match packets.read(&mut buffer)? {
             0 => return Ok(()),

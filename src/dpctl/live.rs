@@ -17,7 +17,7 @@ pub(super) fn connect(config: &Config) -> Result<Client, DpctlError> {
     Ok(Client::connect(&config.control_socket(), PATIENCE)?)
 }
 
-pub(super) fn status(config: &Config, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> {
     let status: Status = connect(config)?.request(&Request::Status)?;
     output.answer(&status, |out| {
         writeln!(out, "node {} of cluster {}, release {}", status.node, status.cluster, status.release)?;
@@ -44,11 +44,7 @@ pub(super) fn status(config: &Config, output: &Output) -> Result<(), DpctlError>
     })
 }
 
-pub(super) fn counters(
-    config: &Config,
-    options: &CountersOptions,
-    output: &Output,
-) -> Result<(), DpctlError> {
+pub(super) fn counters(config: &Config, options: &CountersOptions, output: Output) -> Result<(), DpctlError> {
     let mut counters: Counters = connect(config)?.request(&Request::Counters)?;
     counters.counters.retain(|counter| {
         (!options.nonzero || counter.value > 0)
@@ -68,7 +64,7 @@ pub(super) fn counters(
 }
 
 /// The configuration's policies: what the data plane has in force unless a reload is pending.
-pub(super) fn policies(config: &Config, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn policies(config: &Config, output: Output) -> Result<(), DpctlError> {
     let policies: Vec<PolicyEntry> = match connect(config) {
         Ok(mut client) => client.request::<baton_dataplane::control::Policies>(&Request::Policies)?.policies,
         Err(_) => config.policies().iter().map(PolicyEntry::from).collect(),
@@ -96,7 +92,7 @@ pub(super) fn policies(config: &Config, output: &Output) -> Result<(), DpctlErro
     })
 }
 
-pub(super) fn reload(config: &Config, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn reload(config: &Config, output: Output) -> Result<(), DpctlError> {
     let report: ReloadReport = connect(config)?.request(&Request::Reload)?;
     output.answer(&report, |out| {
         for (what, names) in

@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
-    match run(&arguments, &output) {
+    match run(&arguments, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments, output: &Output) -> Result<(), DpctlError> {
+fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
     if let Command::Completions { shell } = &arguments.command {
         // Into a buffer first: the generator panics where it cannot write.
         let mut script = Vec::new();

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::DpctlError;
 
 /// Where answers go and how.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     json: bool,
     colour: bool,
@@ -21,13 +21,13 @@ impl Output {
     }
 
     /// Whether programs read the answers.
-    pub(super) fn is_json(&self) -> bool {
+    pub(super) fn is_json(self) -> bool {
         self.json
     }
 
     /// One answer: `value` as JSON, or what `text` writes.
     pub(super) fn answer<T: Serialize>(
-        &self,
+        self,
         value: &T,
         text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), DpctlError> {
@@ -42,7 +42,7 @@ impl Output {
     }
 
     /// What a command did whose standard output is data: on standard error.
-    pub(super) fn aside<T: Serialize>(&self, value: &T, text: &str) {
+    pub(super) fn aside<T: Serialize>(self, value: &T, text: &str) {
         // Nobody may be listening.
         let _ = if self.json {
             writeln!(io::stderr(), "{}", json!(value))
@@ -54,7 +54,7 @@ impl Output {
     }
 
     /// An error, on standard error.
-    pub(super) fn error(&self, error: &DpctlError) {
+    pub(super) fn error(self, error: &DpctlError) {
         let _ = if self.json {
             let value = json!({ "error": { "exit": error.exit() as u8, "message": error.to_string() } });
             writeln!(io::stderr(), "{value}")
@@ -64,12 +64,7 @@ impl Output {
     }
 
     /// A table with a heading, columns as wide as they need. The last column is not padded.
-    pub(super) fn table(
-        &self,
-        out: &mut dyn Write,
-        heading: &[&str],
-        rows: &[Vec<String>],
-    ) -> io::Result<()> {
+    pub(super) fn table(self, out: &mut dyn Write, heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
             cells.chain([heading[column].chars().count()]).max().unwrap_or(0)

@@ -21,7 +21,7 @@ pub(super) fn run(
     config: &Config,
     table: &Table,
     options: &RestoreOptions,
-    output: &Output,
+    output: Output,
 ) -> Result<(), DpctlError> {
     let contexts = read(config, &options.file, options.clear_text)?;
     let start = Instant::now();
@@ -127,7 +127,7 @@ fn differing(tunnel: &Tunnel, sa: &Sa) -> impl Iterator<Item = &'static str> {
     .map(|(what, _)| what)
 }
 
-pub(super) fn inspect(config: &Config, options: &InspectOptions, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn inspect(config: &Config, options: &InspectOptions, output: Output) -> Result<(), DpctlError> {
     let contexts = read(config, &options.file, options.clear_text)?;
     let values: Vec<Value> = contexts.iter().map(describe).collect();
     output.answer(&json!({ "contexts": values }), |out| {

@@ -40,7 +40,7 @@ fn holder(table: &Table, spi: u32) -> Result<Option<Snapshot>, DpctlError> {
     Ok(inbound.or_else(|| table.iter().find(|found| found.sa.spi == spi)))
 }
 
-pub(super) fn list(table: &Table, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn list(table: &Table, output: Output) -> Result<(), DpctlError> {
     let mut sas: Vec<Snapshot> = table.iter().collect();
     sas.sort_by_key(|found| (found.sa.name, found.sa.direction, found.sa.spi));
     let values: Vec<Value> =
@@ -71,7 +71,7 @@ fn state(frozen: bool) -> &'static str {
     if frozen { "frozen" } else { "live" }
 }
 
-pub(super) fn show(table: &Table, sa: &str, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn show(table: &Table, sa: &str, output: Output) -> Result<(), DpctlError> {
     let found = find(table, sa)?;
     let values: Vec<Value> = found.iter().map(describe_snapshot).collect();
     output
@@ -144,7 +144,7 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
     })
 }
 
-pub(super) fn thaw(table: &Table, name: &str, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn thaw(table: &Table, name: &str, output: Output) -> Result<(), DpctlError> {
     let keys: Vec<_> =
         find(table, name)?.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let thawed = table.thaw(&keys)?;

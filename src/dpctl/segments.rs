@@ -59,7 +59,7 @@ fn text_of(segments: &[u8]) -> String {
     }
 }
 
-pub(super) fn show(config: &Config, options: &SegmentsOptions, output: &Output) -> Result<(), DpctlError> {
+pub(super) fn show(config: &Config, options: &SegmentsOptions, output: Output) -> Result<(), DpctlError> {
     if let Some(address) = options.of {
         let (mode, seed) = (config.segments.hash, config.segments.seed);
         let segment = segment_of(address, options.source_port, options.destination_port, mode, seed);
@@ -74,7 +74,7 @@ pub(super) fn show(config: &Config, options: &SegmentsOptions, output: &Output) 
     print(&segments, output)
 }
 
-fn print(segments: &Segments, output: &Output) -> Result<(), DpctlError> {
+fn print(segments: &Segments, output: Output) -> Result<(), DpctlError> {
     output.answer(segments, |out| {
         writeln!(out, "owned: {} ({} of 256)", text_of(&segments.owned), segments.owned.len())?;
         writeln!(out, "hash: {}, seed {}", segments.hash, segments.seed)
@@ -94,7 +94,7 @@ pub(super) fn change(
     config: &Config,
     wanted: &SegmentSet,
     take: bool,
-    output: &Output,
+    output: Output,
 ) -> Result<(), DpctlError> {
     let segments = wanted.0.clone();
     let request = if take { Request::SegmentTake { segments } } else { Request::SegmentDrop { segments } };
@@ -103,7 +103,9 @@ pub(super) fn change(
         Err(DpctlError::Client(ClientError::NotReachable { .. })) => {
             let table = open(config)?;
             let deadline = if take { OWNED } else { NOT_OWNED };
-            wanted.0.iter().for_each(|segment| table.set_lease(*segment, deadline));
+            for segment in &wanted.0 {
+                table.set_lease(*segment, deadline);
+            }
             of_table(config, &table)
         }
         answer => answer?,

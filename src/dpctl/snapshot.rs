@@ -44,7 +44,7 @@ pub(super) fn run(
     config: &Config,
     table: &Table,
     options: &SnapshotOptions,
-    output: &Output,
+    output: Output,
 ) -> Result<(), DpctlError> {
     let start = Instant::now();
     if options.output.is_none() && io::stdout().is_terminal() {

@@ -22,7 +22,7 @@ use crate::crypto::Backend;
 use crate::io::Side;
 use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, IoCounters};
 use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
-use crate::next_hop::{NextHops, ResolveRequests};
+use crate::next_hop::{Mac, NextHops, ResolveRequests};
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ProhibitError};
 use crate::spd::{Action, Policy, Spd};
@@ -60,10 +60,12 @@ pub(super) struct WorkerShare {
     pub(super) io: Arc<IoCounters>,
 }
 
-/// The filter, and the local addresses that it knows.
+/// The filter, and the addresses of this host that it knows.
 struct Filter {
     attachment: Attachment,
     local: Vec<IpAddr>,
+    /// The link-layer address of each side.
+    macs: [Mac; 2],
 }
 
 /// Starts everything, in the order that [`super`] argues for.
@@ -77,7 +79,9 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
     // Without an epoch nothing can be sent, but packets can be received, and the main thread asks again.
     let epoch_alarm = maintain(&table, &keeper, None);
     let static_alarms = static_sas::install(&table, &config);
-    static_alarms.iter().for_each(|alarm| error!("{alarm}"));
+    for alarm in &static_alarms {
+        error!("{alarm}");
+    }
 
     let spd = Arc::new(ArcSwap::from_pointee(spd(&config)));
     let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
@@ -85,6 +89,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
     let lost = Arc::new(OnceLock::new());
     let follower = follow(&config, &next_hops, &resolve, &lost)?;
     let local = next_hops.load().local_addresses().to_vec();
+    let macs = Side::ALL.map(|side| next_hops.load().side(side).mac);
     let mut attachment = Attachment::install(&xdp_options(&config, local.clone()))?;
     attachment.set_inner_prefixes(&config.inner_prefixes())?;
     ownership::follow(&table, &mut attachment)?;
@@ -101,7 +106,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
         tap,
         queues,
         config: Mutex::new(Arc::new(config)),
-        filter: Mutex::new(Filter { attachment, local }),
+        filter: Mutex::new(Filter { attachment, local, macs }),
         next_hops,
         lost,
         follower,
@@ -297,7 +302,7 @@ impl Gateway {
         *last_look = Instant::now();
         match self.table.recover_if_abandoned() {
             Ok(true) => {
-                warn!("a process died while it changed the SA table; what it had not finished is undone")
+                warn!("a process died while it changed the SA table; what it had not finished is undone");
             }
             Ok(false) => {}
             Err(error) => error!(%error, "the SA table cannot be repaired"),
@@ -328,6 +333,13 @@ impl Gateway {
         if hops.local_addresses() != filter.local {
             filter.attachment.set_inner_local(hops.local_addresses())?;
             filter.local = hops.local_addresses().to_vec();
+        }
+        for side in Side::ALL {
+            let mac = hops.side(side).mac;
+            if mac != filter.macs[side.index()] {
+                filter.attachment.set_own_macs(side, &[mac])?;
+                filter.macs[side.index()] = mac;
+            }
         }
         Ok(())
     }

@@ -25,12 +25,16 @@ pub(super) fn initialise(table: &Table, owned: &[u64; 4]) {
 
 /// Owns these segments without a limit in time.
 pub(super) fn set_leases(table: &Table, owned: &[u64; 4]) {
-    Segments::members(owned).into_iter().for_each(|segment| table.set_lease(segment, OWNED));
+    for segment in Segments::members(owned) {
+        table.set_lease(segment, OWNED);
+    }
 }
 
 /// Takes segments without a limit in time.
 pub(super) fn take(table: &Table, filter: &mut Attachment, segments: &[u8]) -> Result<(), Refusal> {
-    segments.iter().for_each(|segment| table.set_lease(*segment, OWNED));
+    for segment in segments {
+        table.set_lease(*segment, OWNED);
+    }
     follow(table, filter).map_err(internal)
 }
 
@@ -41,7 +45,9 @@ pub(super) fn give_up(table: &Table, filter: &mut Attachment, segments: &[u8]) -
         owned[usize::from(segment / 64)] &= !(1 << (segment % 64));
     }
     filter.set_owned(owned).map_err(internal)?;
-    segments.iter().for_each(|segment| table.set_lease(*segment, NOT_OWNED));
+    for segment in segments {
+        table.set_lease(*segment, NOT_OWNED);
+    }
     Ok(())
 }
 

@@ -15,8 +15,10 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Whether the file is on a file system that is lost with the machine's memory.
 pub(super) fn is_in_memory(file: &File) -> io::Result<bool> {
-    // The kernel's numbers have 32 bits; how wide the field is depends on the machine.
-    Ok(IN_MEMORY.contains(&(fstatfs(file)?.f_type as u32)))
+    // The kernel's numbers have 32 bits; how wide the field is, and its sign, depend on the machine.
+    #[allow(clippy::cast_sign_loss)]
+    let kind = fstatfs(file)?.f_type as u32;
+    Ok(IN_MEMORY.contains(&kind))
 }
 
 /// A number that is another one after each boot of the machine.

@@ -310,10 +310,8 @@ fn check_file(file: &File, path: &Path) -> Result<u64, TableError> {
 }
 
 fn check_memory(file: &File, path: &Path) -> Result<(), TableError> {
-    match is_in_memory(file).map_err(system("find the file system of", path))? {
-        true => Ok(()),
-        false => Err(TableError::NotInMemory(path.to_owned())),
-    }
+    let in_memory = is_in_memory(file).map_err(system("find the file system of", path))?;
+    if in_memory { Ok(()) } else { Err(TableError::NotInMemory(path.to_owned())) }
 }
 
 fn this_boot() -> Result<u64, TableError> {
@@ -348,9 +346,11 @@ fn check_header(file: &File, path: &Path, octets: u64) -> Result<Layout, TableEr
         && word(header::INDEX_ENTRIES) == layout.index_entries as u64
         && word(header::OWNER) >> 56 != 0
         && octets == layout.octets();
-    match fits {
-        false => Err(damaged),
-        true if word(header::BOOT) != this_boot()? => Err(TableError::OtherBoot(path.to_owned())),
-        true => Ok(layout),
+    if !fits {
+        return Err(damaged);
     }
+    if word(header::BOOT) != this_boot()? {
+        return Err(TableError::OtherBoot(path.to_owned()));
+    }
+    Ok(layout)
 }

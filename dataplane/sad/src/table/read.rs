@@ -270,10 +270,12 @@ fn read_window(words: &SlotWords, size: u16) -> ReplayWindow {
         let oldest = newest.saturating_sub(blocks - 1);
         let ring = &words[slot::REPLAY..];
         let block = |block: u64| ring[ring_index(block)].load(Ordering::Relaxed);
-        let read: Vec<u64> = (oldest..=newest).rev().map(block).collect();
+        let mut read: Vec<u64> = (oldest..=newest).rev().map(block).collect();
         fence(Ordering::Acquire);
         let top = words[slot::SEQUENCE].load(Ordering::Relaxed);
         if top / 64 == newest {
+            // The top was received, though its worker may not have come to marking it yet.
+            read[0] |= 1 << (top % 64);
             return ReplayWindow { top, words: read };
         }
     }

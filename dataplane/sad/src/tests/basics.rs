@@ -33,13 +33,16 @@ fn what_was_put_is_got_also_by_another_process() {
 #[test]
 fn a_search_misses_no_sa_that_is_replaced_meanwhile() {
     let directory = directory();
-    let table = new_table(&directory, 600);
-    let filler: Vec<_> = (0..500).map(|n| seeded(INBOUND, 0x1000 + n, 1)).collect();
-    table.put(&filler).expect("put");
+    // So many that the pair is replaced while a search is among them.
+    let table = new_table(&directory, 21_000);
+    let filler: Vec<_> = (0..20_000).map(|n| seeded(INBOUND, 0x1000 + n, 1)).collect();
+    for batch in filler.chunks(1000) {
+        table.put(batch).expect("put");
+    }
     let pair = |seed| [seeded(INBOUND, 0x300, seed), seeded(OUTBOUND, 0x300, seed)];
     table.put(&pair(0)).expect("put");
     // Retired slots all over, for the pair to move to.
-    for n in (0..500).rev().step_by(9) {
+    for n in (0..20_000).rev().step_by(9) {
         table.remove(&[(INBOUND, 0x1000 + n)]).expect("removed");
     }
     let end = Instant::now() + Duration::from_millis(300);
@@ -47,12 +50,14 @@ fn a_search_misses_no_sa_that_is_replaced_meanwhile() {
         scope.spawn(|| {
             for seed in (1..).take_while(|_| Instant::now() < end) {
                 table.put(&pair(seed)).expect("put");
-                table.remove(&[(INBOUND, 0x1000 + (seed as u32 % 500))]).expect("removed");
-                table.put(&[filler[seed as usize % 500].clone()]).expect("put");
+                table.remove(&[(INBOUND, 0x1000 + (seed as u32 * 7919 % 20_000))]).expect("removed");
+                table.put(&[filler[seed as usize * 7919 % 20_000].clone()]).expect("put");
             }
         });
         while Instant::now() < end {
-            assert_eq!(table.read_by_name("tunnel-300").expect("read").len(), 2);
+            for _ in 0..100 {
+                assert_eq!(table.read_by_name("tunnel-300").expect("read").len(), 2);
+            }
             assert_eq!(table.iter().filter(|found| found.sa.name.as_str() == "tunnel-300").count(), 2);
         }
     });

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::inspect::assert_sound;
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
+use crate::fault;
 use crate::{AttachError, Counters, FreezeError, NOT_OWNED, OWNED, PutError, SlotState, WriteError};
 
 const TIMEOUT: Duration = Duration::from_millis(50);
@@ -261,6 +262,24 @@ fn leases_are_kept_and_compared_with_the_time() {
     assert_eq!(table.lease(255), 12);
     assert_eq!(table.owned_segments(10), [1, 1, 0, 1 << 63]);
     assert_eq!(table.owned_segments(12), [1, 0, 0, 0]);
+}
+
+/// I3: a worker stores the new top first, and marks it a moment later.
+#[test]
+fn a_get_between_a_new_top_and_its_mark_takes_it_as_received() {
+    let directory = directory();
+    let table = new_table(&directory, 1);
+    let (mut sa, _) = seeded(INBOUND, 0x300, 1);
+    sa.replay_window = 64;
+    table.put(&[(sa, Counters::default())]).expect("put");
+    let slot = table.slot(table.lookup(INBOUND, 0x300).expect("found")).expect("there");
+    // The stores of a slide to 70: the top, the cleared block, the mark.
+    for step in 2..=3 {
+        assert!(!fault::survive(step, || slot.slide_to(70 * step)));
+        let window = table.get(INBOUND, 0x300).expect("got").expect("there").counters.window;
+        assert_eq!(window.top, 70 * step);
+        assert!(window.has(window.top, 64));
+    }
 }
 
 #[test]

@@ -111,6 +111,6 @@ pub(crate) fn seeded(direction: Direction, key: u32, seed: u64) -> (Sa, Counters
 fn window(top: u64, size: u16, next: &mut impl FnMut() -> u64) -> ReplayWindow {
     let blocks = (u64::from(size) / 64).min(top / 64) + 1;
     let mut words: Vec<u64> = (0..blocks).map(|_| next()).collect();
-    words[0] &= u64::MAX >> (63 - top % 64);
+    words[0] = words[0] & u64::MAX >> (63 - top % 64) | 1 << (top % 64);
     ReplayWindow { top, words }
 }
