@@ -45,15 +45,19 @@ impl Gateway {
         self.directory.path().join(name)
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpctl"));
+        command.arg("--config").arg(self.path("baton.toml")).args(arguments);
+        command
+    }
+
     fn dpctl(&self, arguments: &[&str]) -> Output {
         self.dpctl_with_input(arguments, &[])
     }
 
     fn dpctl_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dpctl"))
-            .arg("--config")
-            .arg(self.path("baton.toml"))
-            .args(arguments)
+        let mut child = self
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -331,4 +335,67 @@ fn segments_are_the_tables_while_no_data_plane_runs() {
     let text = String::from_utf8(b.dpctl(&["segments"]).stdout).expect("text");
     assert!(text.starts_with("owned: 0-2,4-127,200 (128 of 256)"), "{text}");
     assert_eq!(b.dpctl(&["segment", "take", "300"]).status.code(), Some(2));
+}
+
+/// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
+#[test]
+fn help_teaches_every_command() {
+    let commands: [&[&str]; 18] = [
+        &[],
+        &["status"],
+        &["counters"],
+        &["policy"],
+        &["policy", "list"],
+        &["sa"],
+        &["sa", "list"],
+        &["sa", "show"],
+        &["sa", "thaw"],
+        &["snapshot"],
+        &["restore"],
+        &["inspect"],
+        &["segments"],
+        &["segment", "take"],
+        &["segment", "drop"],
+        &["reload"],
+        &["capture"],
+        &["completions"],
+    ];
+    for command in commands {
+        let output = Command::new(env!("CARGO_BIN_EXE_dpctl"))
+            .args(command)
+            .arg("--help")
+            .env_remove("BATON_CONFIG")
+            .env_remove("COLUMNS")
+            .stdin(Stdio::null())
+            .output()
+            .expect("dpctl starts");
+        assert!(output.status.success(), "{output:?}");
+        let name = [&["help"], command].concat().join("_");
+        insta::assert_snapshot!(name, String::from_utf8(output.stdout).expect("text"));
+    }
+}
+
+/// The write end of a pipe that nobody reads.
+fn abandoned_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let b = Gateway::new(2, "demo", true);
+    for arguments in [&["sa", "list"][..], &["--json", "sa", "list"], &["completions", "bash"]] {
+        let output = b.command(arguments).stdout(abandoned_pipe()).output().expect("dpctl runs");
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn i2_a_move_whose_reader_goes_away_leaves_the_tunnel_running() {
+    let b = Gateway::new(2, "demo", true);
+    let move_away = ["snapshot", "site-a", "--move"];
+    let output = b.command(&move_away).stdout(abandoned_pipe()).output().expect("dpctl runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(b.state().iter().all(|found| !found.frozen));
 }

@@ -23,11 +23,11 @@ EXIT CODES
   2  wrong command line
   3  there is no such SA, tunnel or segment
   4  no data plane answers, or there is no SA table yet
-  5  a context file was refused: foreign, damaged, cut off, older than what is installed, or another key
+  5  a context file was refused: foreign, damaged, cut off, another key, or older than installed
   6  no permission: run it as the user that the data plane runs as
   7  the configuration was refused
 
-With --json every answer is one JSON object on standard output, and an error is one on standard error.";
+With --json every answer is one JSON object on standard output, an error one on standard error.";
 
 /// Baton's operator tool: see what a gateway does, take tunnels out of it and put them into another.
 #[derive(Debug, Parser)]
@@ -57,14 +57,24 @@ pub(super) enum Command {
     /// How the data plane is: interfaces, workers, SAs, segments, alarms.
     ///
     /// An alarm is a sentence that says what needs an operator and what to do.
-    #[command(after_help = "EXAMPLE\n  dpctl status --json | jq .alarms")]
+    #[command(after_help = "\
+EXAMPLE
+  dpctl status --json | jq .alarms
+
+WHAT CAN GO WRONG
+  Exit code 4: the data plane does not run, or runs with another runtime_directory.")]
     Status,
 
     /// Every counter: traffic, each reason for a drop, verdicts of the XDP filter.
     ///
     /// Every packet that does not go on is counted under exactly one reason. Workers' counters begin with the
     /// daemon, the filter's (xdp-outer, xdp-inner) with its installation.
-    #[command(after_help = "EXAMPLE\n  dpctl counters --nonzero --group drop")]
+    #[command(after_help = "\
+EXAMPLE
+  dpctl counters --nonzero --group drop
+
+WHAT CAN GO WRONG
+  Exit code 4: no data plane runs. What an SA has counted outlives it: `dpctl sa show`.")]
     Counters(CountersOptions),
 
     /// The security policies (SPD).
@@ -86,7 +96,10 @@ pub(super) enum Command {
   dpctl snapshot --all -o everything.ctx
   dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
 
-If writing the file fails, a tunnel that this command froze is thawed again.")]
+WHAT CAN GO WRONG
+  If the file cannot be written, a tunnel that this command froze is thawed again. If the command
+  at the other end of a pipe fails, it stays frozen: `dpctl sa thaw` lets it go on here.
+  --clear-text writes keys that everyone can read who gets the file: for debugging only.")]
     Snapshot(SnapshotOptions),
 
     /// Install a tunnel's context (PUT) into the shared table, atomically.
@@ -96,17 +109,36 @@ If writing the file fails, a tunnel that this command froze is thawed again.")]
     /// received after it was made: sequence numbers sent again would be dropped by the peer as replays, and packets
     /// received before could be replayed to us. So both edges are advanced by --advance: choose it larger than the
     /// packets of either direction since the snapshot. A refused file changes nothing.
-    #[command(
-        after_help = "EXAMPLES\n  dpctl restore site-a.ctx\n  dpctl restore site-a.ctx --advance 100000000"
-    )]
+    #[command(after_help = "\
+EXAMPLES
+  dpctl restore site-a.ctx
+  dpctl restore site-a.ctx --advance 100000000
+
+WHAT CAN GO WRONG
+  Exit code 5, and nothing was changed: the file is damaged or cut off, sealed under another key,
+  of a tunnel that is another one here, or older than what is installed.
+  A file of more than 1,024 SAs is checked whole, then installed in pieces of up to 1,024.
+  A move restored where it was taken goes on there. Do not do that after it was restored elsewhere.")]
     Restore(RestoreOptions),
 
     /// Print what a context file holds; keys are never shown.
-    #[command(after_help = "EXAMPLE\n  dpctl inspect site-a.ctx")]
+    #[command(after_help = "\
+EXAMPLE
+  dpctl inspect site-a.ctx
+
+WHAT CAN GO WRONG
+  Exit code 5: the file is damaged, cut off or sealed under another key. Nothing of it is shown then.")]
     Inspect(InspectOptions),
 
     /// Which of the 256 segments this gateway owns, or the segment of a peer's address.
-    #[command(after_help = "EXAMPLES\n  dpctl segments\n  dpctl segments --of 203.0.113.7")]
+    #[command(after_help = "\
+EXAMPLES
+  dpctl segments
+  dpctl segments --of 203.0.113.7
+
+WHAT CAN GO WRONG
+  --of is about a peer that has no SA yet. Once it has, the top octet of our SPI says the segment:
+  `dpctl sa show`.")]
     Segments(SegmentsOptions),
 
     /// Take or drop segments.
@@ -123,7 +155,10 @@ If writing the file fails, a tunnel that this command froze is thawed again.")]
     /// decrypted side hold your users' plaintext.
     #[command(after_help = "EXAMPLES
   dpctl capture --side encrypted --spi 0x2a000001 -o esp.pcap
-  dpctl capture --side decrypted --host 10.1.0.2 --count 20 -o - | tcpdump -nr -")]
+  dpctl capture --side decrypted --host 10.1.0.2 --count 20 -o - | tcpdump -nr -
+
+WHAT CAN GO WRONG
+  One capture runs at a time. A reader that is too slow loses packets: the gateway does not wait.")]
     Capture(CaptureOptions),
 
     /// Print a completion script for your shell.
@@ -157,7 +192,13 @@ pub(super) enum SaCommand {
     #[command(after_help = "EXAMPLE\n  dpctl sa list")]
     List,
     /// Everything about a tunnel's SAs but their keys.
-    #[command(after_help = "EXAMPLES\n  dpctl sa show site-a\n  dpctl sa show 0x2a000001")]
+    #[command(after_help = "\
+EXAMPLES
+  dpctl sa show site-a
+  dpctl sa show 0x2a000001
+
+WHAT CAN GO WRONG
+  Exit code 3: no such SA is installed; a tunnel that waits for a restore has none.")]
     Show {
         /// The tunnel's name, or the SPI of one of its SAs.
         #[arg(value_name = "SPI|NAME")]

@@ -13,6 +13,7 @@ mod sa;
 mod segments;
 mod snapshot;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use baton_dataplane::config::Config;
@@ -44,8 +45,10 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
     if let Command::Completions { shell } = &arguments.command {
-        clap_complete::generate(*shell, &mut Arguments::command(), "dpctl", &mut std::io::stdout());
-        return Ok(());
+        // Into a buffer first: the generator panics where it cannot write.
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Arguments::command(), "dpctl", &mut script);
+        return Ok(std::io::stdout().lock().write_all(&script)?);
     }
     let config = Config::load(&arguments.config)?;
     match &arguments.command {
