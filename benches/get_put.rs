@@ -1,20 +1,29 @@
-//! GET, PUT and look-up of SAs in a table of 10 to 1,000,000, in process: `cargo bench --bench get_put`.
+//! GET, PUT and look-up of SAs in a table of 10 to 1,000,000, in process, and the whole command `dpctl snapshot` of one
+//! tunnel in it: `cargo bench --bench get_put`.
 //!
 //! Each operation is timed alone, on random SAs; printed are the median and the 10th and 90th
 //! percentiles over all rounds, and what the clock itself costs (which is part of every figure).
 
+use std::fs;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use baton_dataplane::config::cluster_id_of;
 use baton_sad::{
-    AddressRange, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, MAX_BATCH, Name, NodeId,
-    ReplayWindow, Sa, Selector, Selectors, Senders, Suite, Table, TableOptions,
+    AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Key, MAX_BATCH, Name, NodeId, ReplayWindow, Sa,
+    Selector, Selectors, Senders, Suite, Table, TableOptions,
 };
 
 const SIZES: [u32; 4] = [10, 1_000, 100_000, 1_000_000];
 const ROUNDS: usize = 5;
 const PER_ROUND: usize = 4_000;
+/// Whole commands per size.
+const COMMANDS: usize = 101;
+const CLUSTER: &str = "bench";
 /// Below this a look-up cannot be timed alone.
 const LOOKUPS_AT_ONCE: u32 = 64;
 
@@ -80,8 +89,11 @@ fn summary(samples: &mut [Duration], per: u32) -> String {
 
 fn measure(size: u32) -> String {
     let directory = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
-    let options =
-        TableOptions { capacity: size, node: NodeId::new(2).expect("not 0"), cluster: ClusterId::new(1) };
+    let options = TableOptions {
+        capacity: size,
+        node: NodeId::new(2).expect("not 0"),
+        cluster: cluster_id_of(CLUSTER),
+    };
     let table = Table::create(&directory.path().join("sa-table"), &options).expect("created");
     for first in (0..size).step_by(MAX_BATCH) {
         let batch: Vec<_> = (first..size.min(first + MAX_BATCH as u32)).map(|n| sa(n, 1)).collect();
@@ -106,7 +118,37 @@ fn measure(size: u32) -> String {
         }
     }
     let (get, put) = (summary(&mut gets, 1), summary(&mut puts, 1));
-    format!("{size:>9}  {get:>22}  {put:>22}  {:>18}", summary(&mut lookups, LOOKUPS_AT_ONCE))
+    let mut commands = snapshot_commands(directory.path(), size, &mut random);
+    let (lookup, command) = (summary(&mut lookups, LOOKUPS_AT_ONCE), summary(&mut commands, 1_000));
+    format!("{size:>9}  {get:>22}  {put:>22}  {lookup:>18}  {command:>22}")
+}
+
+/// `dpctl snapshot` of random tunnels, sealed, from the start of the process to its end.
+fn snapshot_commands(directory: &Path, size: u32, random: &mut Random) -> Vec<Duration> {
+    let private = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("private");
+        path
+    };
+    private("cluster.key", &"5a".repeat(32));
+    let place = directory.display();
+    let config = private(
+        "baton.toml",
+        &format!(
+            "[node]\nid = 2\ncluster = \"{CLUSTER}\"\nstate_directory = \"{place}\"\nruntime_directory = \
+             \"{place}\"\n[outer]\ninterface = \"wan0\"\naddresses = [\"203.0.113.2\"]\n[inner]\n\
+             interface = \"lan0\"\n[snapshot]\nkey_file = \"cluster.key\"\n"
+        ),
+    );
+    let mut samples = Vec::new();
+    for _ in 0..COMMANDS {
+        let tunnel = format!("tunnel-{}", random.below(size) / 2);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpctl"));
+        command.arg("--config").arg(&config).args(["snapshot", &tunnel]).stdout(Stdio::null());
+        time(&mut samples, || assert!(command.status().expect("dpctl starts").success()));
+    }
+    samples
 }
 
 fn main() {
@@ -114,9 +156,12 @@ fn main() {
     (0..10_000).for_each(|_| time(&mut clock, || ()));
     println!("nanoseconds: median (10th-90th percentile) of {} operations each", ROUNDS * PER_ROUND);
     println!("reading the clock costs {}, within each figure but the look-up's", summary(&mut clock, 1));
-    println!("{:>9}  {:>22}  {:>22}  {:>18}", "SAs", "GET", "PUT (replaces)", "look-up");
+    println!(
+        "{:>9}  {:>22}  {:>22}  {:>18}  {:>22}",
+        "SAs", "GET", "PUT (replaces)", "look-up", "dpctl snapshot, us"
+    );
     for size in SIZES {
         println!("{}", measure(size));
     }
-    println!("goals: GET at most 2000, PUT at most 5000, at every size");
+    println!("goals: GET at most 2000, PUT at most 5000, the command at most 5000 us, at every size");
 }

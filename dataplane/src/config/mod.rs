@@ -8,6 +8,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use baton_sad::{ClusterId, DfPolicy, DscpPolicy, NodeId, Suite};
 use zeroize::Zeroizing;
@@ -105,6 +106,8 @@ pub struct Workers {
     pub cores: Vec<usize>,
     /// Packets per turn, 1..=256.
     pub batch: usize,
+    /// How long a worker drives its device itself when there is nothing to do; zero: interrupts do.
+    pub busy_poll: Duration,
     /// The AEAD's implementation.
     pub crypto: Crypto,
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use baton_sad::NodeId;
 use toml::Spanned;
@@ -145,8 +146,10 @@ fn read_workers(section: &Section<'_, '_>) -> Option<Workers> {
     let batch = integer(section, "batch", 1..=256, 32);
     let words = [("aws-lc", Crypto::AwsLc), ("rustcrypto", Crypto::RustCrypto)];
     let crypto = word(section, "crypto", &words);
+    let busy_poll = integer(section, "busy_poll_microseconds", 0..=10_000, 0);
     section.finish();
-    Some(Workers { cores: cores?, batch: usize::try_from(batch?).ok()?, crypto: crypto? })
+    let busy_poll = Duration::from_micros(busy_poll?);
+    Some(Workers { cores: cores?, batch: usize::try_from(batch?).ok()?, busy_poll, crypto: crypto? })
 }
 
 fn cores(item: &Item<'_, '_>) -> Option<Vec<usize>> {

@@ -20,7 +20,7 @@ use crate::control::{Code, Refusal, ReloadReport};
 use crate::counters::WorkerCounters;
 use crate::crypto::Backend;
 use crate::io::Side;
-use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, IoCounters};
+use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, BusyPoll, IoCounters};
 use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
 use crate::next_hop::{Mac, NextHops, ResolveRequests};
 use crate::prefix::Prefix;
@@ -220,7 +220,11 @@ fn start_workers(
     let cores = &plan.config.workers.cores;
     let count = cores.len() as u16;
     let outer = &plan.config.outer.interface;
-    let ios = AfXdpIo::open(&AfXdpOptions::new(outer, &plan.config.inner.interface, count))?;
+    let mut options = AfXdpOptions::new(outer, &plan.config.inner.interface, count);
+    let time = plan.config.workers.busy_poll;
+    options.busy_poll =
+        (!time.is_zero()).then_some(BusyPoll { time, budget: plan.config.workers.batch as u16 });
+    let ios = AfXdpIo::open(&options)?;
     let mut queues = [0; 2];
     for io in &ios {
         for (side, queue, socket) in io.sockets() {
