@@ -69,6 +69,11 @@ fn has_xdp(lab: &Lab, interface: &str) -> bool {
     String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
 }
 
+/// What passes will do so at last, however busy the machine is.
+fn until(passes: impl Fn() -> bool) -> bool {
+    (0..20).any(|_| passes())
+}
+
 fn pins_in(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
@@ -82,7 +87,7 @@ fn i7_without_a_socket_owned_esp_and_plaintext_are_dropped() {
     let lab = Lab::new();
     let (plain, esp) = (lab.listener(), lab.esp_listener());
     // The lab can show a leak: without the filter the kernel forwards plaintext and takes ESP.
-    assert!(lab.leaks(&plain) && lab.esp_passes(&esp, SPI));
+    assert!(until(|| lab.leaks(&plain)) && until(|| lab.esp_passes(&esp, SPI)));
     let attachment = protect(&lab);
     assert_eq!(Side::ALL.map(|side| attachment.mode(side)), [AttachMode::Native; 2]);
     lab.ip_in("wan", &["neigh", "flush", "all"]);
@@ -198,7 +203,7 @@ fn uninstall_removes_everything_and_only_that_does() {
     Attachment::uninstall(&lab.pin_directory()).unwrap();
     assert!(!lab.pin_directory().exists());
     assert!(!has_xdp(&lab, "wan0") && !has_xdp(&lab, "lan0"));
-    assert!(lab.leaks(&plain), "the filter is gone, but traffic is not forwarded");
+    assert!(until(|| lab.leaks(&plain)), "the filter is gone, but traffic is not forwarded");
     Attachment::uninstall(&lab.pin_directory()).unwrap();
 }
 
@@ -326,7 +331,7 @@ fn a_driver_without_xdp_gets_generic_mode_and_keeps_it() {
     lab.ip_in("gw", &["link", "set", "lan0", "master", "br0"]);
     lab.ip_in("gw", &["addr", "add", "10.2.0.1/24", "dev", "br0"]);
     lab.ip_in("gw", &["link", "set", "br0", "up"]);
-    assert!(lab.leaks(&plain));
+    assert!(until(|| lab.leaks(&plain)));
     let options = XdpOptions { inner: "br0".to_owned(), ..lab.options() };
     for _ in 0..2 {
         let mut attachment = install_with(&lab, &options).unwrap_or_else(|error| panic!("{error}"));
