@@ -89,7 +89,8 @@ fn i1_a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv() {
     traffic.flows(50);
     let file = snapshot(&site.b, &[]);
     site.b.dpctl(&["segment", "drop", "42"]).expect("b gives up");
-    for round in 1..=support::count(3, 8) {
+    // Each new table takes two epochs, and a node gets only eight ahead of the clock: a fourth would have to wait.
+    for round in 1..=3 {
         restore(&site.b2, &file, &FEW_AHEAD);
         site.b2.dpctl(&["segment", "take", "42"]).expect("b2 takes over");
         support::eventually("B2 sending", || sent_to_a(&taps.frames()[2]) > 50 * round);
