@@ -20,12 +20,12 @@ pub(super) fn parse_spi(text: &str) -> Result<u32, String> {
 
 /// The SAs of a tunnel, by its name or one of its SPIs.
 pub(super) fn find(table: &Table, sa: &str) -> Result<Vec<Snapshot>, DpctlError> {
-    let mut found = table.find_by_name(sa);
+    let mut found = table.read_by_name(sa)?;
     if found.is_empty()
         && let Ok(spi) = parse_spi(sa)
         && let Some(holder) = holder(table, spi)?
     {
-        found = table.find_by_name(holder.sa.name.as_str());
+        found = table.read_by_name(holder.sa.name.as_str())?;
     }
     if found.is_empty() {
         return Err(DpctlError::NotFound(sa.to_owned()));
