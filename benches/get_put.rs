@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use baton_dataplane::config::cluster_id_of;
 use baton_sad::{
-    AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Key, MAX_BATCH, Name, NodeId, ReplayWindow, Sa,
-    Selector, Selectors, Senders, Suite, Table, TableOptions,
+    AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Key, Lifetime, MAX_BATCH, Mode, Name, NodeId,
+    ReplayWindow, Sa, Selector, Selectors, Senders, Suite, Table, TableOptions, TfcPadding,
 };
 
 const SIZES: [u32; 4] = [10, 1_000, 100_000, 1_000_000];
@@ -45,17 +45,21 @@ fn sa(number: u32, sequence: u64) -> (Sa, Counters) {
         spi: key,
         peer_spi: key,
         reqid: key,
+        mode: Mode::Tunnel,
         segment: 42,
-        suite: Suite::AesGcm128Icv16,
+        suite: Suite::AES128_GCM16,
         key: Key::new(&material).expect("fits"),
         source: Ipv4Addr::new(203, 0, 113, 1).into(),
         destination: Ipv4Addr::new(203, 0, 113, 2).into(),
         selectors: Selectors::new(vec![Selector::addresses(one, any)]).expect("one"),
+        encapsulation: None,
         extended_sequence: true,
         replay_window: 1024,
         dscp: DscpPolicy::Copy,
         df: DfPolicy::Copy,
         path_mtu: 1400,
+        tfc_padding: TfcPadding::Off,
+        lifetime: Lifetime::default(),
         senders: Senders::default(),
     };
     let window = match direction {

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use baton_sad::{
-    AddressRange, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Name, NodeId, ReplayWindow, Sa,
-    SaError, Selector, Selectors, Sender, Senders, Suite,
+    AddressRange, Bounds, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Lifetime, Mode, Name,
+    NodeId, ReplayWindow, Sa, SaError, Selector, Selectors, Sender, Senders, Suite, TfcPadding,
+    UdpEncapsulation,
 };
 use thiserror::Error;
 
@@ -132,6 +133,10 @@ struct Parts {
     path_mtu: Option<u16>,
     senders: Option<Senders>,
     counters: Option<(Counters, Unknown)>,
+    mode: Option<Mode>,
+    lifetime: Option<Lifetime>,
+    encapsulation: Option<Option<UdpEncapsulation>>,
+    tfc_padding: Option<TfcPadding>,
 }
 
 fn sa(reader: &mut Reader<'_>, name: Name) -> Result<ContextSa> {
@@ -144,17 +149,21 @@ fn sa(reader: &mut Reader<'_>, name: Name) -> Result<ContextSa> {
         spi: present(parts.spi, "spi")?,
         peer_spi: present(parts.peer_spi, "peer_spi")?,
         reqid: present(parts.reqid, "reqid")?,
+        mode: present(parts.mode, "mode")?,
         segment: present(parts.segment, "segment")?,
         suite: present(parts.suite, "suite")?,
         key: present(parts.key, "key")?,
         source: present(parts.source, "source")?,
         destination: present(parts.destination, "destination")?,
+        encapsulation: present(parts.encapsulation, "encapsulation")?,
         selectors: present(parts.selectors, "selectors")?,
         extended_sequence: present(parts.extended_sequence, "extended_sequence")?,
         replay_window: present(parts.replay_window, "replay_window")?,
         dscp: present(parts.dscp, "dscp")?,
         df: present(parts.df, "df")?,
         path_mtu: present(parts.path_mtu, "path_mtu")?,
+        tfc_padding: present(parts.tfc_padding, "tfc_padding")?,
+        lifetime: present(parts.lifetime, "lifetime")?,
         senders: present(parts.senders, "senders")?,
     };
     sa.validate()?;
@@ -180,6 +189,10 @@ fn sa_field(r: &mut Reader<'_>, key: u64, parts: &mut Parts) -> Result<bool> {
         keys::sa::PATH_MTU => parts.path_mtu = Some(narrow(r.unsigned()?, "path_mtu")?),
         keys::sa::SENDERS => parts.senders = Some(Senders::new(r.array(Senders::MAX as u64, sender)?)?),
         keys::sa::COUNTERS => parts.counters = Some(counters(r)?),
+        keys::sa::MODE => parts.mode = Some(mode(r.unsigned()?)?),
+        keys::sa::LIFETIME => parts.lifetime = Some(lifetime(r)?),
+        keys::sa::ENCAPSULATION => parts.encapsulation = Some(encapsulation(r)?),
+        keys::sa::TFC_PADDING => parts.tfc_padding = Some(tfc_padding(narrow(r.unsigned()?, "tfc_padding")?)),
         _ => return Ok(false),
     }
     Ok(true)
@@ -190,6 +203,47 @@ fn direction(value: u64) -> Result<Direction> {
         0 => Ok(Direction::Inbound),
         1 => Ok(Direction::Outbound),
         _ => Err(DecodeError::Value("direction")),
+    }
+}
+
+fn mode(value: u64) -> Result<Mode> {
+    match value {
+        0 => Ok(Mode::Tunnel),
+        1 => Ok(Mode::Transport),
+        _ => Err(DecodeError::Value("mode")),
+    }
+}
+
+fn lifetime(reader: &mut Reader<'_>) -> Result<Lifetime> {
+    let bounds = reader.array(2, bounds)?;
+    let &[soft, hard] = bounds.as_slice() else { return Err(DecodeError::Value("lifetime")) };
+    Ok(Lifetime { soft, hard })
+}
+
+fn bounds(reader: &mut Reader<'_>) -> Result<Bounds> {
+    let fields = reader.array::<_, DecodeError>(4, |r| Ok(r.unsigned()?))?;
+    let &[octets, packets, sequence, expires_at] = fields.as_slice() else {
+        return Err(DecodeError::Value("lifetime"));
+    };
+    Ok(Bounds { octets, packets, sequence, expires_at })
+}
+
+fn encapsulation(reader: &mut Reader<'_>) -> Result<Option<UdpEncapsulation>> {
+    let fields = reader.array(3, |r| narrow::<u16>(r.unsigned()?, "encapsulation"))?;
+    match *fields.as_slice() {
+        [] => Ok(None),
+        [source_port @ 1..=u16::MAX, destination_port @ 1..=u16::MAX, follows_peer @ 0..=1] => {
+            Ok(Some(UdpEncapsulation { source_port, destination_port, follows_peer: follows_peer == 1 }))
+        }
+        _ => Err(DecodeError::Value("encapsulation")),
+    }
+}
+
+fn tfc_padding(value: u16) -> TfcPadding {
+    match value {
+        0 => TfcPadding::Off,
+        u16::MAX => TfcPadding::PathMtu,
+        octets => TfcPadding::To(octets),
     }
 }
 

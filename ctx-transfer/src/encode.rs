@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use baton_sad::{AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Selector, Sender};
+use baton_sad::{
+    AddressRange, Counters, DfPolicy, Direction, DscpPolicy, Lifetime, Mode, Selector, Sender, TfcPadding,
+    UdpEncapsulation,
+};
 use zeroize::Zeroizing;
 
 use crate::CONTEXT_VERSION;
@@ -23,7 +26,7 @@ pub(crate) mod keys {
         pub(crate) const POLICIES: u64 = 6;
         pub(crate) const ALL: [u64; 7] = [VERSION, KIND, NAME, ORIGIN, TAKEN_AT, SAS, POLICIES];
     }
-    /// Keys of an SA. 17 and 18 are reserved for the mode and lifetimes.
+    /// Keys of an SA.
     pub(crate) mod sa {
         pub(crate) const DIRECTION: u64 = 0;
         pub(crate) const SPI: u64 = 1;
@@ -42,7 +45,11 @@ pub(crate) mod keys {
         pub(crate) const PATH_MTU: u64 = 14;
         pub(crate) const SENDERS: u64 = 15;
         pub(crate) const COUNTERS: u64 = 16;
-        pub(crate) const COUNT: u64 = 17;
+        pub(crate) const MODE: u64 = 17;
+        pub(crate) const LIFETIME: u64 = 18;
+        pub(crate) const ENCAPSULATION: u64 = 19;
+        pub(crate) const TFC_PADDING: u64 = 20;
+        pub(crate) const COUNT: u64 = 21;
     }
     /// Keys of counters.
     pub(crate) mod counters {
@@ -136,8 +143,30 @@ fn sa(w: &mut Writer, context: &ContextSa) {
         }),
         keys::sa::PATH_MTU => w.unsigned(sa.path_mtu.into()),
         keys::sa::SENDERS => w.array(&sa.senders, sender),
-        _ => counters(w, &context.counters, &context.unknown_counters),
+        keys::sa::COUNTERS => counters(w, &context.counters, &context.unknown_counters),
+        keys::sa::MODE => w.unsigned(u64::from(sa.mode == Mode::Transport)),
+        keys::sa::LIFETIME => lifetime(w, &sa.lifetime),
+        keys::sa::ENCAPSULATION => encapsulation(w, sa.encapsulation),
+        _ => w.unsigned(match sa.tfc_padding {
+            TfcPadding::Off => 0,
+            TfcPadding::To(octets) => octets.into(),
+            TfcPadding::PathMtu => u16::MAX.into(),
+        }),
     });
+}
+
+fn lifetime(w: &mut Writer, lifetime: &Lifetime) {
+    w.array(&[lifetime.soft, lifetime.hard], |w, bounds| {
+        let fields = [bounds.octets, bounds.packets, bounds.sequence, bounds.expires_at];
+        w.array(&fields, |w, field| w.unsigned(*field));
+    });
+}
+
+fn encapsulation(w: &mut Writer, encapsulation: Option<UdpEncapsulation>) {
+    let fields = encapsulation
+        .map(|udp| [udp.source_port, udp.destination_port, u16::from(udp.follows_peer)])
+        .map_or(Vec::new(), Vec::from);
+    w.array(&fields, |w, field| w.unsigned((*field).into()));
 }
 
 fn counters(w: &mut Writer, counters: &Counters, unknown: &Unknown) {

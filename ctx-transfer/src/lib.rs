@@ -25,4 +25,4 @@ pub use envelope::{
 };
 
 /// Version of the map inside; a reader refuses any other.
-pub const CONTEXT_VERSION: u64 = 1;
+pub const CONTEXT_VERSION: u64 = 2;

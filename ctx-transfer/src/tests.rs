@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use baton_sad::{
-    AddressRange, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Name, NodeId, ReplayWindow, Sa,
-    Selector, Selectors, Sender, Senders, Suite,
+    AddressRange, Bounds, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Lifetime, Mode, Name,
+    NodeId, ReplayWindow, Sa, Selector, Selectors, Sender, Senders, Suite, TfcPadding, UdpEncapsulation,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -63,7 +63,7 @@ fn unknown() -> impl Strategy<Value = Unknown> {
         b"\xf9\x7e\x00",
         b"\xc1\x1a\x51\x4b\x67\xb0",
     ]);
-    vec((20..5000_u64, values), 0..3).prop_map(|entries| {
+    vec((40..5000_u64, values), 0..3).prop_map(|entries| {
         let mut unknown = Unknown::default();
         for (key, value) in &entries {
             unknown.insert(*key, value).unwrap();
@@ -77,8 +77,26 @@ fn sa() -> impl Strategy<Value = ContextSa> {
     let df = select(vec![DfPolicy::Copy, DfPolicy::Set, DfPolicy::Clear]);
     let direction = select(vec![Direction::Inbound, Direction::Outbound]);
     let numbers = (256_u32.., any::<u32>(), 1_u32.., any::<u8>(), any::<bool>(), 1..=64_u16, any::<u16>());
-    let parts = (direction, select(Suite::ALL.to_vec()), vec(any::<u8>(), 36), addresses(), selectors());
-    let rest = (dscp, df, vec(sender(), 0..=8), counters(), unknown(), unknown());
+    let parts = (direction, select(Suite::ALL.to_vec()), vec(any::<u8>(), 100), addresses(), selectors());
+    let padding =
+        prop_oneof![Just(TfcPadding::Off), Just(TfcPadding::PathMtu), (1..u16::MAX).prop_map(TfcPadding::To)];
+    let udp = proptest::option::of((1..=u16::MAX, 1..=u16::MAX, any::<bool>())).prop_map(|ports| {
+        ports.map(|(source_port, destination_port, follows_peer)| UdpEncapsulation {
+            source_port,
+            destination_port,
+            follows_peer,
+        })
+    });
+    let lifetime = any::<[u32; 8]>().prop_map(|[a, b, c, d, e, f, g, h]| Lifetime {
+        soft: Bounds { octets: a.into(), packets: b.into(), sequence: c.into(), expires_at: d.into() },
+        hard: Bounds {
+            octets: u64::from(a) + u64::from(e),
+            packets: u64::from(b) + u64::from(f),
+            sequence: u64::from(c) + u64::from(g),
+            expires_at: u64::from(d) + u64::from(h),
+        },
+    });
+    let rest = (dscp, df, vec(sender(), 0..=8), counters(), unknown(), unknown(), padding, udp, lifetime);
     (numbers, parts, rest).prop_map(|(numbers, parts, rest)| {
         let sa = Sa {
             name: Name::new("site-a").unwrap(),
@@ -86,17 +104,21 @@ fn sa() -> impl Strategy<Value = ContextSa> {
             spi: numbers.0,
             peer_spi: numbers.1,
             reqid: numbers.2,
+            mode: if rest.6 == TfcPadding::Off { Mode::Transport } else { Mode::Tunnel },
             segment: numbers.3,
             suite: parts.1,
             key: Key::new(&parts.2[..parts.1.key_length()]).unwrap(),
             source: parts.3.0,
             destination: parts.3.1,
+            encapsulation: rest.7,
             selectors: parts.4,
             extended_sequence: numbers.4,
             replay_window: numbers.5 * 64,
             dscp: rest.0,
             df: rest.1,
             path_mtu: numbers.6,
+            tfc_padding: rest.6,
+            lifetime: rest.8,
             senders: Senders::new(rest.2).unwrap(),
         };
         ContextSa { sa, counters: rest.3, unknown: rest.4, unknown_counters: rest.5 }
@@ -129,17 +151,21 @@ fn example() -> Context {
         spi,
         peer_spi: 0,
         reqid: 7,
+        mode: Mode::Tunnel,
         segment: 42,
-        suite: Suite::AesGcm128Icv16,
+        suite: Suite::AES128_GCM16,
         key: Key::new(&[key; 20]).unwrap(),
         source: ends.0,
         destination: ends.1,
         selectors: Selectors::new(vec![Selector::addresses(range(ends), range(ends))]).unwrap(),
+        encapsulation: None,
         extended_sequence: true,
         replay_window: 64,
         dscp: DscpPolicy::Copy,
         df: DfPolicy::Copy,
         path_mtu: 0,
+        tfc_padding: TfcPadding::Off,
+        lifetime: Lifetime::default(),
         senders: Senders::default(),
     };
     Context {

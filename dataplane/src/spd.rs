@@ -74,7 +74,7 @@ impl Matcher {
     /// Whether the packet matches (RFC 4301 section 4.4.1.1). Ports that cannot be seen match all ports only.
     #[inline]
     pub fn matches(&self, flow: &Flow, way: Way) -> bool {
-        let (source, destination) = (flow.source().to_bits(), flow.destination().to_bits());
+        let (source, destination) = (flow.source_bits() as u32, flow.destination_bits() as u32);
         let (local, remote) = match way {
             Way::Outbound => (source, destination),
             Way::Inbound => (destination, source),
@@ -177,7 +177,7 @@ impl Spd {
 
     /// The first policy that matches an outbound packet.
     pub fn lookup(&self, flow: &Flow) -> Option<&Policy> {
-        let interval = self.starts.partition_point(|start| *start <= flow.destination().to_bits());
+        let interval = self.starts.partition_point(|start| u128::from(*start) <= flow.destination_bits());
         let from = *self.bounds.get(interval.checked_sub(1)?)?;
         let to = *self.bounds.get(interval)?;
         let candidates = self.covering.get(from as usize..to as usize)?;
@@ -243,13 +243,15 @@ mod tests {
             .prop_map(|(x, high)| Ipv4Addr::from_bits(if high { u32::MAX - 11 + x } else { x }));
         let protocol = prop_oneof![Just(1), Just(6), Just(17)];
         (address.clone(), address, protocol, proptest::option::of((0_u16..4, 0_u16..4))).prop_map(
-            |(source, destination, protocol, ports)| Flow::new(source, destination, protocol, ports),
+            |(source, destination, protocol, ports)| {
+                Flow::new(source.into(), destination.into(), protocol, ports)
+            },
         )
     }
 
     /// The definition, on the public form of the selectors.
     fn naive<'p>(policies: &'p [Policy], flow: &Flow) -> Option<&'p Policy> {
-        let holds = |range: &AddressRange, a: Ipv4Addr| range.contains(a.into());
+        let holds = |range: &AddressRange, a: IpAddr| range.contains(a);
         let port = |range: &RangeInclusive<u16>, port: Option<u16>| {
             *range == (0..=u16::MAX) || port.is_some_and(|port| range.contains(&port))
         };

@@ -7,12 +7,12 @@
 //! | inbound index, outbound index | a power of two each, at most half full |
 //! | slots | [`SLOT_WORDS`] each |
 //!
-//! Every part starts on a cache line. At 1,000,000 SAs an SA costs 1,362 octets, all included.
+//! Every part starts on a cache line. At 1,000,000 SAs an SA costs 1,426 octets, all included.
 
 /// Octets `BATONSAD` read as a big-endian number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BATONSAD");
 /// The version of this layout; another one is refused.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 /// The largest capacity: memory for it must exist, and slot numbers are 32 bits.
 pub(crate) const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
 /// Words per cache line.
@@ -96,6 +96,10 @@ pub(crate) mod slot {
     pub(crate) const OCTETS: usize = HOT + 2;
     pub(crate) const REPLAY_DROPS: usize = HOT + 3;
     pub(crate) const INTEGRITY_FAILURES: usize = HOT + 4;
+    /// When the last packet was protected or accepted.
+    pub(crate) const LAST_USED: usize = HOT + 5;
+    /// Learned path MTU << 48 | when it ends in ms. The only word of this line that the control plane writes.
+    pub(crate) const PATH_MTU: usize = HOT + 6;
     /// The replay bitmap: a ring of 65 words (RFC 6479), on nine lines.
     pub(crate) const REPLAY: usize = 2 * LINE;
     /// Configuration and keys.
@@ -105,8 +109,8 @@ pub(crate) mod slot {
 /// Words of the replay ring: the largest window of 4,096 and one word more (RFC 6479 section 2).
 pub const REPLAY_WORDS: usize = 65;
 /// Words of configuration and keys in a slot.
-pub(crate) const CONFIG_WORDS: usize = 9 * LINE;
-/// Words of a slot: 20 cache lines.
+pub(crate) const CONFIG_WORDS: usize = 10 * LINE;
+/// Words of a slot: 21 cache lines.
 pub(crate) const SLOT_WORDS: usize = slot::CONFIG + CONFIG_WORDS;
 
 /// The sizes and offsets of one table, all in words except the counts.

@@ -55,8 +55,9 @@ pub use layout::{MAX_BATCH, MAX_WORKERS, REPLAY_WORDS};
 pub use ownership::{NOT_OWNED, OWNED};
 #[cfg(not(loom))]
 pub use sa::{
-    AddressRange, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Name, NodeId, ReplayWindow, Sa,
-    SaError, Selector, Selectors, Sender, Senders, Suite,
+    AddressRange, Bounds, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Encryption, Integrity, Key,
+    Lifetime, Mode, Name, NodeId, ReplayWindow, Sa, SaError, Selector, Selectors, Sender, Senders, Suite,
+    TfcPadding, UdpEncapsulation,
 };
 #[cfg(not(loom))]
 pub use slot::{SaHandle, SlotState, SlotView};

@@ -27,6 +27,9 @@ impl SaHandle {
     }
 }
 
+/// Where the MTU stands in the word of the learned path MTU; below it, when that ends, in ms.
+const LEARNED_SHIFT: u32 = 48;
+
 /// What a worker may do with an SA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotState {
@@ -169,6 +172,37 @@ impl<'a> SlotView<'a> {
     #[inline]
     pub fn add_integrity_failures(&self, packets: u64) {
         add_single_writer(&self.words[slot::INTEGRITY_FAILURES], packets);
+    }
+
+    /// Notes when the SA was used last: now, in ns of the machine's boot clock.
+    #[inline]
+    pub fn touch(&self, now: u64) {
+        store(&self.words[slot::LAST_USED], now, Ordering::Relaxed);
+    }
+
+    /// When the SA was used last, in ns of the machine's boot clock; 0 is never since it was installed here.
+    #[inline]
+    pub fn last_used(&self) -> u64 {
+        self.words[slot::LAST_USED].load(Ordering::Relaxed)
+    }
+
+    /// The path MTU that was learned, in octets, while it holds at `now` (ns of the boot clock).
+    #[inline]
+    pub fn learned_path_mtu(&self, now: u64) -> Option<u16> {
+        let word = self.words[slot::PATH_MTU].load(Ordering::Relaxed);
+        let ends_in_ms = word & ((1 << LEARNED_SHIFT) - 1);
+        (word != 0 && now / 1_000_000 < ends_in_ms).then_some((word >> LEARNED_SHIFT) as u16)
+    }
+
+    /// Learns a path MTU until `until` (ns of the boot clock). The one thing here that the control plane writes,
+    /// one thread of it.
+    pub fn learn_path_mtu(&self, octets: u16, until: u64) {
+        let ends_in_ms = (until / 1_000_000).min((1 << LEARNED_SHIFT) - 1);
+        store(
+            &self.words[slot::PATH_MTU],
+            u64::from(octets) << LEARNED_SHIFT | ends_in_ms,
+            Ordering::Relaxed,
+        );
     }
 
     /// Packets counted so far.

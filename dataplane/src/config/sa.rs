@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use baton_sad::{AddressRange, ClusterId, Direction, Name, Sa, Selector, Selectors, Senders};
+use baton_sad::{
+    AddressRange, ClusterId, Direction, Lifetime, Mode, Name, Sa, Selector, Selectors, Senders, TfcPadding,
+};
 
 use super::{StaticSa, Tunnel};
 use crate::prefix::Prefix;
@@ -71,6 +73,7 @@ impl Tunnel {
             spi: sa.spi,
             peer_spi,
             reqid: self.reqid,
+            mode: Mode::Tunnel,
             segment: self.segment,
             suite: self.suite,
             key: sa.key.clone(),
@@ -78,11 +81,14 @@ impl Tunnel {
             destination: to,
             selectors: Selectors::new(self.selectors())
                 .expect("validation bounds selectors as the table does"),
+            encapsulation: None,
             extended_sequence: self.extended_sequence,
             replay_window: self.replay_window,
             dscp: self.dscp,
             df: self.df,
             path_mtu: self.path_mtu,
+            tfc_padding: TfcPadding::Off,
+            lifetime: Lifetime::default(),
             senders: Senders::default(),
         }
     }

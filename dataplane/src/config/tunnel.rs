@@ -47,7 +47,7 @@ pub(super) fn read(
     let remotes = selectors(&section, "remote_selectors", "list the networks behind the peer");
     check_pairs(&section, &locals, &remotes);
     let suite = section.require("suite", "choose the algorithms, e.g. suite = \"aes128gcm16\"");
-    let suite = suite.and_then(|item| item.word(&Suite::ALL.map(|s| (s.name(), s))));
+    let suite = suite.and_then(|item| read_suite(&item));
     let reqid_place = section.get("reqid").map_or(section.place(), |item| item.place());
     let explicit = section.get("reqid").map(|item| item.integer(1..=u64::from(u32::MAX)));
     let reqid = explicit.unwrap_or_else(|| name.as_deref().map(|n| u64::from(sa::reqid_of(n))));
@@ -93,6 +93,19 @@ pub(super) fn read(
         outbound: outbound.map(|r| r.sa),
     };
     Some((tunnel, places))
+}
+
+fn read_suite(item: &Item<'_, '_>) -> Option<Suite> {
+    let name = item.string()?;
+    let suite = Suite::from_name(name);
+    if suite.is_none() {
+        let message = format!("\"{}\" is not a suite", shortened(name));
+        item.report(
+            message,
+            "choose one of docs/CONFIGURATION.md, e.g. \"aes128gcm16\" or \"aes256-sha256\"",
+        );
+    }
+    suite
 }
 
 fn local_address(item: &Item<'_, '_>, own: &[IpAddr]) -> Option<IpAddr> {

@@ -1,6 +1,6 @@
-//! The selectors' view of an IPv4 packet: addresses, protocol and ports (RFC 4301 section 4.4.1.1).
+//! The selectors' view of an IP packet: addresses, protocol and ports (RFC 4301 section 4.4.1.1).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::be16;
 use super::ipv4::{ICMP, Ipv4Header, TCP, UDP};
@@ -12,25 +12,30 @@ const UDP_LITE: u8 = 136;
 const IPV6_ICMP: u8 = 58;
 const MOBILITY: u8 = 135;
 
-/// What policies and selectors compare, packed into two words: flows are compared and hashed for every packet.
+/// What policies and selectors compare, packed into words: flows are compared and hashed for every packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
-    /// Source in the upper half, destination in the lower.
-    addresses: u64,
-    /// Source port, destination port, protocol, and whether there are ports: 16, 16, 8 and 1 bit from the top.
+    /// An IPv4 address stands in the lowest 32 bits.
+    source: u128,
+    destination: u128,
+    /// Source port, destination port, protocol, whether there are ports, whether it is IPv6: 16, 16, 8, 1 and 1 bit
+    /// from the top.
     rest: u64,
 }
 
 /// The bit that says that there are ports.
 const HAS_PORTS: u64 = 1 << 23;
+/// The bit that says that the addresses are IPv6's.
+const IS_IPV6: u64 = 1 << 22;
 
 impl Flow {
-    /// A flow of these.
+    /// A flow of these. The addresses are of one family.
     #[inline]
-    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, ports: Option<(u16, u16)>) -> Self {
-        let addresses = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
+    pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, ports: Option<(u16, u16)>) -> Self {
         let ports = ports.map_or(0, |(a, b)| u64::from(a) << 48 | u64::from(b) << 32 | HAS_PORTS);
-        Self { addresses, rest: ports | u64::from(protocol) << 24 }
+        let family = if destination.is_ipv6() { IS_IPV6 } else { 0 };
+        let rest = ports | u64::from(protocol) << 24 | family;
+        Self { source: bits(source), destination: bits(destination), rest }
     }
 
     /// Looks behind the header, which was parsed from `packet`.
@@ -42,19 +47,46 @@ impl Flow {
             let payload = packet.get(header.header_length..header.total_length).unwrap_or_default();
             ports(header.protocol, payload)
         };
-        Self::new(header.source, header.destination, header.protocol, ports)
+        Self::new(header.source.into(), header.destination.into(), header.protocol, ports)
     }
 
     /// From whom.
     #[inline]
-    pub fn source(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits((self.addresses >> 32) as u32)
+    pub fn source(&self) -> IpAddr {
+        self.address(self.source)
     }
 
     /// To whom.
     #[inline]
-    pub fn destination(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.addresses as u32)
+    pub fn destination(&self) -> IpAddr {
+        self.address(self.destination)
+    }
+
+    #[inline]
+    fn address(&self, bits: u128) -> IpAddr {
+        if self.is_ipv6() {
+            Ipv6Addr::from_bits(bits).into()
+        } else {
+            Ipv4Addr::from_bits(bits as u32).into()
+        }
+    }
+
+    /// From whom, as a number; IPv4 in the lowest 32 bits.
+    #[inline]
+    pub fn source_bits(&self) -> u128 {
+        self.source
+    }
+
+    /// To whom, as a number; IPv4 in the lowest 32 bits.
+    #[inline]
+    pub fn destination_bits(&self) -> u128 {
+        self.destination
+    }
+
+    /// Whether the addresses are IPv6's.
+    #[inline]
+    pub fn is_ipv6(&self) -> bool {
+        self.rest & IS_IPV6 != 0
     }
 
     /// What is carried.
@@ -74,7 +106,9 @@ impl Flow {
     /// Spreads flows over `1 << bits` places. Not a secret: who makes flows collide only makes them slower.
     #[inline]
     pub(crate) fn place(&self, bits: u32) -> usize {
-        let mixed = (self.addresses ^ self.rest.rotate_left(21)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let fold = |address: u128| (address >> 64) as u64 ^ address as u64;
+        let addresses = fold(self.source).rotate_left(32) ^ fold(self.destination);
+        let mixed = (addresses ^ self.rest.rotate_left(21)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> (64 - bits)) as usize
     }
 }
@@ -83,6 +117,15 @@ impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} -> {} protocol {}", self.source(), self.destination(), self.protocol())?;
         self.ports().map_or(Ok(()), |(a, b)| write!(f, " ports {a} -> {b}"))
+    }
+}
+
+/// An address as a number; IPv4 in the lowest 32 bits.
+#[inline]
+pub fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use baton_sad::{Sa, SaHandle, SlotState, SlotView, Table};
+use baton_sad::{Integrity, Mode, Sa, SaHandle, SlotState, SlotView, Table};
 
 use super::Stop;
 use crate::crypto::Backend;
@@ -43,6 +43,9 @@ impl PreparedSa {
         };
         let material = sa.key.expose();
         let (key, salt) = material.split_last_chunk::<SALT>().ok_or(DropReason::SaUnusable)?;
+        if sa.suite.integrity() != Integrity::None || sa.mode != Mode::Tunnel || sa.encapsulation.is_some() {
+            return Err(DropReason::SaUnusable);
+        }
         let icv = sa.suite.icv_length();
         let aead = backend.prepare(key, icv).map_err(|_| DropReason::SaUnusable)?;
         Ok(Self {

@@ -19,7 +19,8 @@ use baton_dataplane::spd::{Action, Policy, Spd};
 use baton_dataplane::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
 use baton_sad::{
     AddressRange, ClusterId, Counters, DataplaneLease, DfPolicy, Direction, DscpPolicy, EpochKeeper, Key,
-    Name, NodeId, OWNED, Sa, Selector, Selectors, Sender, Senders, Suite, Table, TableOptions,
+    Lifetime, Mode, Name, NodeId, OWNED, Sa, Selector, Selectors, Sender, Senders, Suite, Table,
+    TableOptions, TfcPadding,
 };
 
 /// Outer addresses of the two gateways.
@@ -54,7 +55,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            suite: Suite::AesGcm128Icv16,
+            suite: Suite::AES128_GCM16,
             extended: true,
             window: 64,
             dscp: DscpPolicy::Copy,
@@ -94,17 +95,21 @@ pub fn sa(setup: &Setup, end: usize, direction: Direction, tunnel: u32) -> Sa {
         spi: SPI[receiver] + tunnel,
         peer_spi: SPI[1 - receiver] + tunnel,
         reqid: REQID + tunnel,
+        mode: Mode::Tunnel,
         segment: (SPI[end] >> 24) as u8,
         suite: setup.suite,
         key: Key::new(&octets).unwrap(),
         source: OUTER[1 - receiver].into(),
         destination: OUTER[receiver].into(),
         selectors: Selectors::new(vec![selector(end, tunnel)]).unwrap(),
+        encapsulation: None,
         extended_sequence: setup.extended,
         replay_window: setup.window,
         dscp: setup.dscp,
         df: setup.df,
         path_mtu: setup.path_mtu,
+        tfc_padding: TfcPadding::Off,
+        lifetime: Lifetime::default(),
         senders: Senders::new(vec![Sender { cluster: ClusterId::new(1), node }]).unwrap(),
     }
 }

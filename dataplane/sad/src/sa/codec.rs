@@ -3,23 +3,25 @@
 //! | word | high to low |
 //! |---|---|
 //! | 0 | SPI 32, other direction's SPI 32 |
-//! | 1 | reqid 32, suite 16, segment 8, flags 8 |
+//! | 1 | reqid 32, suite's lower half 16, segment 8, flags 8 |
 //! | 2 | replay window 16, path MTU 16, DSCP 8, DF 8, name length 8, selector count 8 |
-//! | 3 | key length 8, sender count 8 |
+//! | 3 | suite's upper half 16, key length 8, sender count 8 |
 //! | 4-7 | name |
 //! | 8-20 | key |
 //! | 21-22, 23-24 | outer source, outer destination |
 //! | 25 | per selector 16: protocol 8, any protocol 1, IPv6 1 |
 //! | 26-61 | per selector 9: four ports in one word, then the ends of local and remote |
 //! | 62-69 | senders: node 8, cluster 56 |
+//! | 70 | UDP source port 16, UDP destination port 16, TFC padding 16 |
+//! | 71-78 | soft, then hard bounds: octets, packets, sequence, end |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zeroize::Zeroizing;
 
 use super::{
-    AddressRange, ClusterId, DfPolicy, Direction, DscpPolicy, Key, Name, NodeId, Sa, Selector, Selectors,
-    Sender, Senders, Suite,
+    AddressRange, ClusterId, DfPolicy, Direction, DscpPolicy, Key, Lifetime, Mode, Name, NodeId, Sa,
+    Selector, Selectors, Sender, Senders, Suite, TfcPadding, UdpEncapsulation,
 };
 use crate::layout::CONFIG_WORDS;
 use crate::sync::{AtomicU64, Ordering};
@@ -32,10 +34,16 @@ const SELECTOR_KINDS: usize = 25;
 const SELECTORS: usize = 26;
 const SELECTOR_WORDS: usize = 9;
 const SENDERS: usize = 62;
+const UDP: usize = 70;
+const LIFETIME: usize = 71;
 
 const OUTBOUND: u64 = 1;
 const EXTENDED_SEQUENCE: u64 = 2;
 const OUTER_IPV6: u64 = 4;
+const TRANSPORT: u64 = 8;
+const FOLLOWS_PEER: u64 = 16;
+/// TFC padding up to the path MTU; 0 is none.
+const TO_PATH_MTU: u64 = 0xffff;
 const ANY_PROTOCOL: u64 = 0x100;
 const SELECTOR_IPV6: u64 = 0x200;
 const COPY_DSCP: u64 = 0xff;
@@ -59,7 +67,7 @@ pub(crate) fn encode(sa: &Sa) -> ConfigWords {
     let mut words = Zeroizing::new([0; CONFIG_WORDS]);
     words[0] = u64::from(sa.spi) << 32 | u64::from(sa.peer_spi);
     words[1] = u64::from(sa.reqid) << 32
-        | u64::from(sa.suite.number()) << 16
+        | u64::from(sa.suite.number() & 0xffff) << 16
         | u64::from(sa.segment) << 8
         | encode_flags(sa);
     words[2] = u64::from(sa.replay_window) << 48
@@ -68,7 +76,8 @@ pub(crate) fn encode(sa: &Sa) -> ConfigWords {
         | encode_df(sa.df) << 16
         | (sa.name.as_str().len() as u64) << 8
         | sa.selectors.len() as u64;
-    words[3] = (sa.key.len() as u64) << 8 | sa.senders.len() as u64;
+    words[3] =
+        u64::from(sa.suite.number() >> 16) << 16 | (sa.key.len() as u64) << 8 | sa.senders.len() as u64;
     put_octets(&mut words[NAME..KEY], sa.name.as_str().as_bytes());
     put_octets(&mut words[KEY..SOURCE], sa.key.expose());
     put_address(&mut words[SOURCE..DESTINATION], sa.source);
@@ -77,7 +86,9 @@ pub(crate) fn encode(sa: &Sa) -> ConfigWords {
         words[SELECTOR_KINDS] |= encode_selector_kind(selector) << (16 * i);
         put_selector(&mut words[SELECTORS + i * SELECTOR_WORDS..][..SELECTOR_WORDS], selector);
     }
-    for (word, sender) in words[SENDERS..].iter_mut().zip(sa.senders.iter()) {
+    words[UDP] = encode_udp(sa);
+    words[LIFETIME..LIFETIME + Lifetime::WORDS].copy_from_slice(&sa.lifetime.to_words());
+    for (word, sender) in words[SENDERS..UDP].iter_mut().zip(sa.senders.iter()) {
         *word = u64::from(sender.node.get()) << 56 | sender.cluster.get();
     }
     words
@@ -95,16 +106,20 @@ pub(crate) fn decode(words: &[u64; CONFIG_WORDS]) -> Option<Sa> {
         peer_spi: words[0] as u32,
         reqid: (words[1] >> 32) as u32,
         segment: (words[1] >> 8) as u8,
-        suite: Suite::from_number((words[1] >> 16) as u16)?,
+        mode: if flags & TRANSPORT == 0 { Mode::Tunnel } else { Mode::Transport },
+        suite: Suite::from_number(((words[3] >> 16) as u32) << 16 | u32::from((words[1] >> 16) as u16))?,
         key: get_key(words)?,
         source: get_address(&words[SOURCE..DESTINATION], outer_ipv6),
         destination: get_address(&words[DESTINATION..SELECTOR_KINDS], outer_ipv6),
+        encapsulation: decode_udp(words),
         selectors: get_selectors(words)?,
         extended_sequence: flags & EXTENDED_SEQUENCE != 0,
         replay_window: (words[2] >> 48) as u16,
         dscp: decode_dscp(words[2] >> 24 & 0xff),
         df: decode_df(words[2] >> 16 & 0xff)?,
         path_mtu: (words[2] >> 32) as u16,
+        tfc_padding: decode_padding(words[UDP] & 0xffff),
+        lifetime: Lifetime::from_words(words[LIFETIME..].first_chunk()?),
         senders: get_senders(words)?,
     })
 }
@@ -120,7 +135,38 @@ fn encode_flags(sa: &Sa) -> u64 {
     if sa.source.is_ipv6() {
         flags |= OUTER_IPV6;
     }
+    if sa.mode == Mode::Transport {
+        flags |= TRANSPORT;
+    }
+    if sa.encapsulation.is_some_and(|udp| udp.follows_peer) {
+        flags |= FOLLOWS_PEER;
+    }
     flags
+}
+
+/// Ports of 0 say that there is no encapsulation.
+fn encode_udp(sa: &Sa) -> u64 {
+    let ports = sa.encapsulation.map_or((0, 0), |udp| (udp.source_port, udp.destination_port));
+    let padding = match sa.tfc_padding {
+        TfcPadding::Off => 0,
+        TfcPadding::To(octets) => u64::from(octets),
+        TfcPadding::PathMtu => TO_PATH_MTU,
+    };
+    u64::from(ports.0) << 32 | u64::from(ports.1) << 16 | padding
+}
+
+fn decode_udp(words: &[u64; CONFIG_WORDS]) -> Option<UdpEncapsulation> {
+    let (source_port, destination_port) = ((words[UDP] >> 32) as u16, (words[UDP] >> 16) as u16);
+    let follows_peer = words[1] & FOLLOWS_PEER != 0;
+    (source_port != 0).then_some(UdpEncapsulation { source_port, destination_port, follows_peer })
+}
+
+fn decode_padding(value: u64) -> TfcPadding {
+    match value {
+        0 => TfcPadding::Off,
+        TO_PATH_MTU => TfcPadding::PathMtu,
+        octets => TfcPadding::To(octets as u16),
+    }
 }
 
 fn encode_dscp(policy: DscpPolicy) -> u64 {
@@ -230,7 +276,7 @@ fn get_selector(words: &[u64], kind: u64) -> Option<Selector> {
 
 fn get_senders(words: &[u64; CONFIG_WORDS]) -> Option<Senders> {
     let count = (words[3] & 0xff) as usize;
-    let senders = words[SENDERS..].get(..count)?.iter().map(|word| {
+    let senders = words[SENDERS..UDP].get(..count)?.iter().map(|word| {
         let node = NodeId::new((word >> 56) as u8)?;
         Some(Sender { cluster: ClusterId::new(*word), node })
     });

@@ -4,6 +4,7 @@ mod codec;
 mod counters;
 mod identity;
 mod key;
+mod lifetime;
 mod selector;
 mod suite;
 
@@ -16,8 +17,9 @@ pub(crate) use counters::ring_index;
 pub use counters::{Counters, ReplayWindow};
 pub use identity::{ClusterId, Name, NodeId, Sender, Senders};
 pub use key::Key;
+pub use lifetime::{Bounds, Lifetime};
 pub use selector::{AddressRange, Selector, Selectors};
-pub use suite::Suite;
+pub use suite::{Encryption, Integrity, Suite};
 
 /// Which way an SA's packets go, seen from this gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +59,38 @@ pub enum DfPolicy {
     Clear,
 }
 
+/// What an SA's packets carry (RFC 4301 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Whole IP packets.
+    Tunnel,
+    /// What stands behind the IP header, between the outer addresses themselves.
+    Transport,
+}
+
+/// ESP in UDP (RFC 3948).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpEncapsulation {
+    /// Source port of its packets, not 0.
+    pub source_port: u16,
+    /// Destination port of its packets, not 0.
+    pub destination_port: u16,
+    /// Inbound: an authenticated packet from another address or port moves the peer there, as a NAT in front of it
+    /// may (RFC 7296 section 2.23). False where we are behind the NAT ourselves.
+    pub follows_peer: bool,
+}
+
+/// Traffic flow confidentiality: how far outbound payloads are padded (RFC 4303 section 2.7). Tunnel mode only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TfcPadding {
+    /// Not at all.
+    Off,
+    /// To payloads of so many octets, 1..=65,534; longer ones stay as they are.
+    To(u16),
+    /// As far as the path MTU allows.
+    PathMtu,
+}
+
 /// The configuration of one SA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sa {
@@ -70,6 +104,8 @@ pub struct Sa {
     pub peer_spi: u32,
     /// Links policies and SAs; not 0.
     pub reqid: u32,
+    /// What its packets carry.
+    pub mode: Mode,
     /// The segment that the peer belongs to.
     pub segment: u8,
     /// How packets are protected.
@@ -80,6 +116,8 @@ pub struct Sa {
     pub source: IpAddr,
     /// Outer destination address of its packets.
     pub destination: IpAddr,
+    /// ESP in UDP; `None` is IP protocol 50.
+    pub encapsulation: Option<UdpEncapsulation>,
     /// The traffic selectors.
     pub selectors: Selectors,
     /// 64-bit sequence numbers (RFC 4303 section 2.2.1).
@@ -92,6 +130,10 @@ pub struct Sa {
     pub df: DfPolicy,
     /// The path MTU in octets; 0 means the interface's.
     pub path_mtu: u16,
+    /// How far payloads are padded.
+    pub tfc_padding: TfcPadding,
+    /// When it is to be replaced, and when it ends.
+    pub lifetime: Lifetime,
     /// The nodes that have sent with this key.
     pub senders: Senders,
 }
@@ -117,7 +159,7 @@ impl Sa {
             return Err(SaError::ZeroReqid);
         }
         if self.key.len() != self.suite.key_length() {
-            let (suite, needs) = (self.suite.name(), self.suite.key_length());
+            let (suite, needs) = (self.suite, self.suite.key_length());
             return Err(SaError::KeyLength { suite, needs, has: self.key.len() });
         }
         if !matches!(self.replay_window, 64..=4096) || !self.replay_window.is_multiple_of(64) {
@@ -126,6 +168,16 @@ impl Sa {
         if self.source.is_ipv4() != self.destination.is_ipv4() {
             return Err(SaError::OuterFamilies);
         }
+        if self.encapsulation.is_some_and(|udp| udp.source_port == 0 || udp.destination_port == 0) {
+            return Err(SaError::EncapsulationPort);
+        }
+        if self.tfc_padding != TfcPadding::Off && self.mode == Mode::Transport {
+            return Err(SaError::TransportPadding);
+        }
+        if matches!(self.tfc_padding, TfcPadding::To(0 | u16::MAX)) {
+            return Err(SaError::TfcPadding);
+        }
+        self.lifetime.validate()?;
         match self.dscp {
             DscpPolicy::Set(value) if value > 63 => Err(SaError::Dscp(value)),
             _ => Ok(()),
@@ -146,8 +198,8 @@ pub enum SaError {
     /// Too much or too little keying material.
     #[error("{suite} needs {needs} octets of keying material (salt included), not {has}")]
     KeyLength {
-        /// The suite's name.
-        suite: &'static str,
+        /// The suite.
+        suite: Suite,
         /// Octets that it needs.
         needs: usize,
         /// Octets that were given.
@@ -162,6 +214,18 @@ pub enum SaError {
     /// Outer addresses of two families.
     #[error("the outer source and destination are of different IP versions; give both of one version")]
     OuterFamilies,
+    /// UDP port 0.
+    #[error("ESP in UDP needs ports other than 0; 4500 is the usual one")]
+    EncapsulationPort,
+    /// TFC padding needs the inner packet's own length field.
+    #[error("TFC padding is possible in tunnel mode only; switch it off for this SA")]
+    TransportPadding,
+    /// A TFC length outside of what can be.
+    #[error("payloads can be padded to 1 to 65534 octets")]
+    TfcPadding,
+    /// A soft limit that would never be reached.
+    #[error("a soft limit lies above its hard limit; put it below, so that a new SA is there in time")]
+    SoftAboveHard,
     /// A DSCP beyond six bits.
     #[error("DSCP {0} does not exist; use 0 to 63")]
     Dscp(u8),

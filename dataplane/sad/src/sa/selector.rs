@@ -61,13 +61,18 @@ pub struct Selector {
     pub remote: AddressRange,
     /// IP protocol number; `None` is any.
     pub protocol: Option<u8>,
-    /// Ports on our side; 0..=65535 is any.
+    /// Ports on our side; 0..=65535 is any, [`Selector::OPAQUE`] is none to see. With ICMP, type (upper octet) and
+    /// code; with Mobility, the header's type in the upper octet.
     pub local_ports: RangeInclusive<u16>,
-    /// Ports on the peer's side; 0..=65535 is any.
+    /// Ports on the peer's side, as `local_ports`.
     pub remote_ports: RangeInclusive<u16>,
 }
 
 impl Selector {
+    /// Ports that cannot be seen, as in a later fragment: RFC 4301's OPAQUE in IKEv2's form (RFC 7296 section 3.13.1).
+    /// It contains no port. 0..=65535, ANY, covers OPAQUE too (RFC 4301 section 4.4.1.1).
+    pub const OPAQUE: RangeInclusive<u16> = RangeInclusive::new(u16::MAX, 0);
+
     /// All protocols and ports between two ranges of addresses.
     pub const fn addresses(local: AddressRange, remote: AddressRange) -> Self {
         Self { local, remote, protocol: None, local_ports: 0..=u16::MAX, remote_ports: 0..=u16::MAX }
@@ -78,7 +83,7 @@ impl Selector {
             return Err(SaError::SelectorFamilies);
         }
         for ports in [&self.local_ports, &self.remote_ports] {
-            if ports.start() > ports.end() {
+            if ports.start() > ports.end() && *ports != Self::OPAQUE {
                 return Err(SaError::PortRange(*ports.start(), *ports.end()));
             }
         }

@@ -183,6 +183,8 @@ fn fill_counters(words: &SlotWords, sa: &Sa, counters: &Counters) {
         (slot::OCTETS, counters.octets),
         (slot::REPLAY_DROPS, counters.replay_drops),
         (slot::INTEGRITY_FAILURES, counters.integrity_failures),
+        (slot::LAST_USED, 0),
+        (slot::PATH_MTU, 0),
     ] {
         store(&words[word], value, Ordering::Relaxed);
     }

@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::{
-    AddressRange, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Name, NodeId, ReplayWindow, Sa,
-    Selector, Selectors, Sender, Senders, Suite, Table, TableOptions,
+    AddressRange, Bounds, ClusterId, Counters, DfPolicy, Direction, DscpPolicy, Key, Lifetime, Mode, Name,
+    NodeId, ReplayWindow, Sa, Selector, Selectors, Sender, Senders, Suite, Table, TableOptions, TfcPadding,
+    UdpEncapsulation,
 };
 
 pub(crate) const INBOUND: Direction = Direction::Inbound;
@@ -56,7 +57,7 @@ pub(crate) fn seeded(direction: Direction, key: u32, seed: u64) -> (Sa, Counters
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         state >> 17
     };
-    let suite = Suite::ALL[(next() % 9) as usize];
+    let suite = Suite::ALL[next() as usize % Suite::ALL.len()];
     let octets: Vec<u8> = (0..suite.key_length()).map(|_| next() as u8).collect();
     let address = |n: u64| IpAddr::V4(Ipv4Addr::from_bits(n as u32));
     let selectors = (0..=next() % 4).map(|_| {
@@ -79,17 +80,28 @@ pub(crate) fn seeded(direction: Direction, key: u32, seed: u64) -> (Sa, Counters
         spi: if direction == INBOUND { key } else { 0x1000 | next() as u32 },
         peer_spi: next() as u32,
         reqid: if direction == OUTBOUND { key } else { next() as u32 | 1 },
+        mode: if next() % 2 == 0 { Mode::Tunnel } else { Mode::Transport },
         segment: next() as u8,
         suite,
         key: Key::new(&octets).expect("fits"),
         source: address(next()),
         destination: address(next()),
         selectors,
+        encapsulation: (next() % 2 == 0).then(|| UdpEncapsulation {
+            source_port: next() as u16 | 1,
+            destination_port: next() as u16 | 1,
+            follows_peer: next() % 2 == 0,
+        }),
         extended_sequence: next() % 2 == 0,
         replay_window,
         dscp: if next() % 2 == 0 { DscpPolicy::Copy } else { DscpPolicy::Set(next() as u8 & 63) },
         df: [DfPolicy::Copy, DfPolicy::Set, DfPolicy::Clear][(next() % 3) as usize],
         path_mtu: next() as u16,
+        tfc_padding: TfcPadding::Off,
+        lifetime: Lifetime {
+            soft: Bounds { octets: next(), packets: next(), sequence: next(), expires_at: next() },
+            hard: Bounds { octets: u64::MAX, packets: 0, sequence: u64::MAX, expires_at: 0 },
+        },
         senders: Senders::new(vec![sender]).expect("one"),
     };
     let window = match direction {
