@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::drop_reason::{COUNT, DropReason};
-use crate::io::Side;
+use crate::io::{Frame, Side};
 
 /// A counter with one writer: an addition is a plain load and store, no locked instruction.
 #[derive(Debug, Default)]
@@ -79,6 +79,14 @@ impl WorkerCounters {
     #[inline]
     pub fn count_drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
+    }
+
+    /// Counts what came in.
+    #[inline]
+    pub fn count_received(&self, side: Side, frames: &[Frame]) {
+        let counters = self.side(side);
+        counters.received.add(frames.len() as u64);
+        counters.received_octets.add(frames.iter().map(|frame| u64::from(frame.length)).sum());
     }
 
     /// Packets dropped for `reason`.

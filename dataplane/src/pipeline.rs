@@ -1,75 +1,128 @@
 //! The packet's way, in the order in which it goes: read [`Pipeline::inbound`] and [`Pipeline::outbound`] from
 //! the top.
 //!
-//! One pipeline belongs to one worker. Packets are transformed in place in the frame that they arrived in; after
-//! start-up nothing here allocates, locks or makes a system call per packet, and every packet that does not go
-//! on has a [`DropReason`].
+//! One pipeline belongs to one worker. A batch goes through in three steps: every packet is looked at and framed; the
+//! crypto engine gets all of them at once; every packet is finished. Packets are transformed in place in the frame
+//! that they arrived in; after start-up nothing here allocates, locks or makes a system call per packet, and every
+//! packet that does not go on has a [`DropReason`].
 // Per packet, a struct returned through memory costs more than the work that makes it (benches/pipeline.rs).
 #![allow(clippy::inline_always)]
 
+mod acquire;
 mod answer;
+mod around;
 mod egress;
 mod flow_cache;
+mod headers;
 mod iv_supply;
+mod policy;
 mod sa_cache;
+mod tend;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use baton_sad::{Direction, SaHandle, SlotState, SlotView, Table};
+use baton_sad::{Direction, Mode, SaHandle, SlotState, SlotView, Table};
 
 use crate::capture::Tap;
 use crate::counters::WorkerCounters;
+use crate::crypto::{Engine, Outcome};
 use crate::drop_reason::DropReason;
-use crate::esp::payload::NO_NEXT_HEADER;
 use crate::esp::tunnel;
-use crate::io::{Frame, PacketIo, Side};
+use crate::events::{Event, EventSender};
+use crate::io::{Frame, Packet, PacketIo, Side};
 use crate::next_hop::NextHops;
 use crate::packet::esp::EspHeader;
-use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::icmp::IcmpError;
-use crate::packet::ipv4::{self, Ipv4Header};
+use crate::packet::ip::{self, Fragment, IpHeader};
 use crate::packet::transport::Flow;
-use crate::spd::{Action, Spd, Way};
+use crate::packet::tcp;
+use crate::spd::{Spd, Way};
 use crate::worker::{Rings, WorkerOptions};
 
+use acquire::Waiting;
 use answer::AnswerLimit;
 use egress::Egress;
-use flow_cache::{Decision, FlowCache};
+use flow_cache::FlowCache;
+use headers::{Arrival, parse_ip};
 use iv_supply::IvSupply;
-use sa_cache::SaCache;
+use policy::Decision;
+use sa_cache::{Age, PreparedSa, SaCache};
 
 /// One worker's pipeline.
-pub struct Pipeline {
+pub struct Pipeline<I: PacketIo> {
     index: u16,
     workers: u16,
     clock: fn() -> u64,
+    unix_clock: fn() -> u64,
     /// Monotonic ns at the beginning of this batch.
     now: u64,
+    /// Unix seconds at the beginning of this batch.
+    unix_seconds: u64,
+    anti_spoofing: bool,
     table: Arc<Table>,
     spd: Cache<Arc<ArcSwap<Spd>>, Arc<Spd>>,
     hops: Cache<Arc<ArcSwap<NextHops>>, Arc<NextHops>>,
+    engine: Engine,
     sas: SaCache,
     flows: FlowCache,
     ivs: IvSupply,
     egress: Egress,
     answers: AnswerLimit,
+    waiting: Waiting,
+    events: EventSender,
     rings: Arc<Rings>,
     counters: Arc<WorkerCounters>,
     tap: Arc<Tap>,
+    /// Packets of this batch between their first and their last step; the vectors keep their memory.
+    opening: Vec<InFlight<I::Buffer, Received>>,
+    sealing: Vec<InFlight<I::Buffer, Sent>>,
 }
 
-impl std::fmt::Debug for Pipeline {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("index", &self.index).finish_non_exhaustive()
-    }
+/// A packet whose turn at the crypto engine comes or was.
+struct InFlight<B, About> {
+    packet: Packet<B>,
+    flight: Flight<About>,
+}
+
+struct Flight<About> {
+    handle: SaHandle,
+    /// From SPI to ICV.
+    esp: Range<usize>,
+    sequence: u64,
+    iv: u64,
+    outcome: Outcome,
+    about: About,
+}
+
+/// What the last step needs to know about a packet that came from the tunnel.
+struct Received {
+    outer: IpHeader,
+    /// Where the outer IP header begins.
+    start: usize,
+    /// Source and destination, if it came in UDP.
+    ports: Option<(u16, u16)>,
+}
+
+/// What the last step needs to know about a packet that goes into the tunnel.
+struct Sent {
+    inner: IpHeader,
 }
 
 /// A packet that goes on: where it lies in its buffer, and which way it leaves.
 type Forward = (Range<usize>, egress::Way);
 
+/// What the first step made of a packet.
+enum Admitted<About> {
+    /// It needs the engine.
+    Protected(Flight<About>),
+    /// A policy lets it pass in clear.
+    Clear(Forward),
+}
+
 /// A packet that does not go on here.
+#[derive(Debug)]
 enum Stop {
     /// It ends here.
     Drop(DropReason),
@@ -77,6 +130,8 @@ enum Stop {
     Answer(DropReason, IcmpError),
     /// This worker owns its SA.
     HandOver(u16),
+    /// It waits for an SA of this reqid.
+    Wait(u32, Flow),
 }
 
 impl<R: Into<DropReason>> From<R> for Stop {
@@ -85,153 +140,211 @@ impl<R: Into<DropReason>> From<R> for Stop {
     }
 }
 
-impl Pipeline {
+impl<I: PacketIo> Pipeline<I> {
     /// From the tunnel to the protected side: parse, SPI, SA, replay check, open, replay commit, inner selectors,
     /// forward (RFC 4301 section 5.2). Empties `batch`.
-    pub fn inbound<I: PacketIo>(&mut self, io: &mut I, batch: &mut Vec<Frame>) {
-        self.begin_batch(Side::Outer, batch);
+    pub fn inbound(&mut self, io: &mut I, batch: &mut Vec<Frame>) {
+        self.begin_batch(batch);
         for frame in batch.drain(..) {
+            let medium = io.medium(Side::Outer);
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Outer, &buffer[frame.range()]);
-            match self.inbound_packet(&frame, buffer) {
-                Ok((packet, way)) => self.egress.send(io, frame, packet, way, (self.hops.load(), self.now)),
+            match self.admit_inbound(&Arrival { frame: &frame, medium }, buffer) {
+                Ok(Admitted::Protected(flight)) => self.opening.push(InFlight { packet: io.lend(frame), flight }),
+                Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
             }
         }
+        self.open();
+        let mut opening = std::mem::take(&mut self.opening);
+        for InFlight { packet, flight } in opening.drain(..) {
+            let frame = io.take_back(packet);
+            match self.finish_inbound(io.buffer(&frame), &flight) {
+                Ok(forward) => self.forward(io, frame, forward),
+                Err(stop) => self.stop(io, frame, &stop),
+            }
+        }
+        self.opening = opening;
         self.transmit(io);
     }
 
     /// From the protected side into the tunnel: parse, policy, SA, path MTU, sequence, IV, seal, lease check,
     /// forward (RFC 4301 section 5.1). Empties `batch`.
-    pub fn outbound<I: PacketIo>(&mut self, io: &mut I, batch: &mut Vec<Frame>) {
-        self.begin_batch(Side::Inner, batch);
+    pub fn outbound(&mut self, io: &mut I, batch: &mut Vec<Frame>) {
+        self.begin_batch(batch);
         for frame in batch.drain(..) {
+            let medium = io.medium(Side::Inner);
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Inner, &buffer[frame.range()]);
-            match self.outbound_packet(&frame, buffer) {
-                Ok((packet, way)) => self.egress.send(io, frame, packet, way, (self.hops.load(), self.now)),
+            match self.admit_outbound(&Arrival { frame: &frame, medium }, buffer) {
+                Ok(Admitted::Protected(flight)) => self.sealing.push(InFlight { packet: io.lend(frame), flight }),
+                Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
             }
         }
+        self.seal();
+        self.finish_sealed(io);
         self.transmit(io);
     }
 
+    /// The last step of everything that was sealed.
+    fn finish_sealed(&mut self, io: &mut I) {
+        let mut sealing = std::mem::take(&mut self.sealing);
+        for InFlight { packet, flight } in sealing.drain(..) {
+            let frame = io.take_back(packet);
+            match self.finish_outbound(io.buffer(&frame), &flight) {
+                Ok(forward) => self.forward(io, frame, forward),
+                Err(reason) => self.drop(io, frame, reason),
+            }
+        }
+        self.sealing = sealing;
+    }
+
+    /// The first step of a packet from the outer side: everything that can be said without its key.
     #[inline(always)]
-    fn inbound_packet(&mut self, frame: &Frame, buffer: &mut [u8]) -> Result<Forward, Stop> {
-        let outer = Outer::parse(frame, buffer)?;
-        let handle = self.table.lookup(Direction::Inbound, outer.esp.spi).ok_or(DropReason::UnknownSpi)?;
+    fn admit_inbound(
+        &mut self,
+        arrival: &Arrival<'_>,
+        buffer: &mut [u8],
+    ) -> Result<Admitted<Received>, Stop> {
+        let (outer, packet) = parse_ip(arrival, buffer)?;
+        let Some((esp, ports)) = headers::find_esp(&outer, &buffer[packet.clone()])? else {
+            return self.not_esp(&outer, packet, buffer).map(Admitted::Clear);
+        };
+        let esp = packet.start + esp..packet.end;
+        let header = EspHeader::parse(&buffer[esp.clone()])?;
+
+        let handle = self.table.lookup(Direction::Inbound, header.spi).ok_or(DropReason::UnknownSpi)?;
         self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
-        let sa = self.sas.get(&self.table, handle)?;
-        if outer.header.source != sa.source || outer.header.destination != sa.destination {
-            return Err(DropReason::OuterAddress.into());
-        }
+        let sa = self.sas.get(&self.table, &self.engine, handle)?;
+        check_outer_addresses(sa, &outer, ports)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
+        check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
+        let sequence = sa
+            .window(slot)
+            .check(header.sequence, sa.key.is_extended())
+            .inspect_err(|_| slot.add_replay_drops(1))?;
+        let about = Received { outer, start: packet.start, ports };
+        Ok(Admitted::Protected(Flight { handle, esp, sequence, iv: 0, outcome: Outcome::Pending, about }))
+    }
 
-        let window = sa.window(slot);
-        let sequence =
-            window.check(outer.esp.sequence, sa.key.extended).inspect_err(|_| slot.add_replay_drops(1))?;
-        let payload =
-            sa.key.open(buffer, outer.range, sequence).inspect_err(|_| slot.add_integrity_failures(1))?;
-        window.commit(sequence);
+    /// The last step of a packet from the outer side: it was opened, or not.
+    #[inline(always)]
+    fn finish_inbound(&mut self, buffer: &mut [u8], flight: &Flight<Received>) -> Result<Forward, Stop> {
+        let sa = self.sas.prepared(flight.handle).ok_or(DropReason::SaUnusable)?;
+        let slot = self.table.slot(flight.handle).ok_or(DropReason::SaUnusable)?;
+        check_opened(flight.outcome, slot)?;
+        let is_newest =
+            sa.window(slot).commit(flight.sequence).inspect_err(|_| slot.add_replay_drops(1))?;
+        slot.touch(self.now);
+        if is_newest {
+            follow_peer(sa, &flight.about, &mut self.events, self.now);
+        }
 
-        check_next_header(payload.next_header)?;
-        let inner =
-            Ipv4Header::parse(&buffer[payload.range.clone()]).map_err(|_| DropReason::InnerMalformed)?;
-        // What follows the packet is traffic flow confidentiality padding (RFC 4303 section 2.7).
-        let packet = payload.range.start..payload.range.start + inner.total_length;
-        if tunnel::combine_ecn(&mut buffer[packet.clone()], inner.traffic_class, outer.header.traffic_class)?
+        let payload = sa.layout.unwrap(buffer, flight.esp.clone())?;
+        let (inner, packet) = match sa.mode {
+            Mode::Tunnel => headers::leave_tunnel(&payload, buffer)?,
+            Mode::Transport => headers::leave_transport(&flight.about, &payload, buffer)?,
+        };
+        if sa.mode == Mode::Tunnel
+            && tunnel::combine_ecn(&mut buffer[packet.clone()], inner.traffic_class, flight.about.outer.traffic_class)?
         {
             self.counters.ecn_unexpected.add(1);
         }
-        let flow = Flow::of(&inner, &buffer[packet.clone()]);
+        let flow = inner.flow(&buffer[packet.clone()]);
         if !sa.selects(&flow, Way::Inbound) {
+            self.events.send(Event::SelectorViolation { spi: sa.name.spi, flow }, self.now);
             return Err(DropReason::Selectors.into());
         }
         slot.add_packets(1, packet.len() as u64);
-        if inner.ttl <= 1 {
-            return Err(DropReason::TtlExpired.into());
+        if sa.mode == Mode::Tunnel {
+            if inner.hop_limit <= 1 {
+                return Err(DropReason::TtlExpired.into());
+            }
+            ip::decrement_hop_limit(&mut buffer[packet.clone()]);
         }
-        ipv4::decrement_ttl(&mut buffer[packet.clone()]);
-        Ok((packet, egress::Way { side: Side::Inner, destination: inner.destination, segment: None }))
+        if sa.clamp_mss {
+            let room = sa.room(slot, &inner, self.hops.load().side(Side::Outer).mtu, self.now);
+            tcp::clamp_mss(&inner, &mut buffer[packet.clone()], sa.largest_segment(&inner, room));
+        }
+        Ok((packet, egress::Way { side: Side::Inner, destination: inner.destination(), segment: None }))
     }
 
+    /// The first step of a packet from the inner side: all of it but the engine's work.
     #[inline(always)]
-    fn outbound_packet(&mut self, frame: &Frame, buffer: &mut [u8]) -> Result<Forward, Stop> {
-        let (inner, packet) = parse_ipv4(frame, buffer)?;
-        let flow = Flow::of(&inner, &buffer[packet.clone()]);
+    fn admit_outbound(&mut self, arrival: &Arrival<'_>, buffer: &mut [u8]) -> Result<Admitted<Sent>, Stop> {
+        let (inner, packet) = parse_ip(arrival, buffer)?;
+        let flow = inner.flow(&buffer[packet.clone()]);
         let handle = match self.decide(&flow)? {
             Decision::Protect(handle) => handle,
-            Decision::Bypass => return self.bypass(buffer, &inner, packet),
+            Decision::Bypass => return self.bypass(buffer, &inner, packet).map(Admitted::Clear),
+            Decision::Acquire(reqid) => return Err(Stop::Wait(reqid, flow)),
             Decision::Drop(reason) => return Err(reason.into()),
         };
         self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
-        let sa = self.sas.get(&self.table, handle)?;
+        let sa = self.sas.get(&self.table, &self.engine, handle)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
-        if inner.ttl <= 1 {
-            return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
+        check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
+        let room = sa.room(slot, &inner, self.hops.load().side(Side::Outer).mtu, self.now);
+        sa.check_room(&inner, room)?;
+        match sa.mode {
+            Mode::Tunnel if inner.hop_limit <= 1 => {
+                return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
+            }
+            Mode::Tunnel => ip::decrement_hop_limit(&mut buffer[packet.clone()]),
+            // RFC 4303 section 3.1.1: transport mode is for whole packets only.
+            Mode::Transport if inner.fragment != Fragment::Whole => return Err(DropReason::Fragment.into()),
+            Mode::Transport => {}
         }
-        sa.check_path_mtu(self.hops.load(), &inner)?;
-        ipv4::decrement_ttl(&mut buffer[packet.clone()]);
+        if sa.clamp_mss {
+            tcp::clamp_mss(&inner, &mut buffer[packet.clone()], sa.largest_segment(&inner, room));
+        }
 
         let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
         let iv = self.ivs.next(&self.table)?;
-        let length = packet.len() as u64;
-        let esp = sa.key.seal(buffer, packet, ipv4::IPIP, sequence, iv)?;
-        slot.add_packets(1, length);
-        // The IV's lower half is as unique as 16 bits can be among all packets of this node (RFC 6864).
-        let start = sa.outer.emit_before(buffer, esp.start, esp.len(), &inner, iv as u16)?;
-        let packet = start..esp.end;
-        Ok((
-            packet,
-            egress::Way { side: Side::Outer, destination: sa.destination, segment: Some(sa.segment) },
-        ))
+        slot.add_packets(1, packet.len() as u64);
+        slot.touch(self.now);
+        let header = EspHeader { spi: sa.name.spi, sequence: sequence as u32 };
+        let esp = match sa.mode {
+            Mode::Tunnel => headers::enter_tunnel(sa, header, &inner, (packet, room), buffer)?,
+            Mode::Transport => headers::enter_transport(sa, header, &inner, packet, buffer)?,
+        };
+        let about = Sent { inner };
+        Ok(Admitted::Protected(Flight { handle, esp, sequence, iv, outcome: Outcome::Pending, about }))
     }
 
-    /// The policy's decision about a flow: from the cache, or from SPD and SAD (RFC 4301 section 5.1).
-    #[inline]
-    fn decide(&mut self, flow: &Flow) -> Result<Decision, Stop> {
-        if let Some(decision) = self.flows.get(flow) {
-            return Ok(decision);
-        }
-        let decision = self.decide_anew(flow)?;
-        self.flows.put(flow, decision);
-        Ok(decision)
-    }
-
-    fn decide_anew(&mut self, flow: &Flow) -> Result<Decision, Stop> {
-        let Some(policy) = self.spd.load().lookup(flow) else {
-            return Ok(Decision::Drop(DropReason::NoPolicy));
-        };
-        let reqid = match policy.action {
-            Action::Protect { reqid } => reqid,
-            Action::Bypass => return Ok(Decision::Bypass),
-            Action::Discard => return Ok(Decision::Drop(DropReason::PolicyDiscard)),
-        };
-        let Some(handle) = self.table.lookup(Direction::Outbound, reqid) else {
-            return Ok(Decision::Drop(DropReason::NoSa));
-        };
-        self.check_owner(handle)?;
-        let sa = self.sas.get(&self.table, handle)?;
-        let selected = sa.selects(flow, Way::Outbound);
-        Ok(if selected { Decision::Protect(handle) } else { Decision::Drop(DropReason::Selectors) })
-    }
-
-    /// A packet that a policy lets out in clear.
+    /// The last step of a packet from the inner side: it was sealed.
     #[inline(always)]
-    fn bypass(
-        &mut self,
-        buffer: &mut [u8],
-        header: &Ipv4Header,
-        packet: Range<usize>,
-    ) -> Result<Forward, Stop> {
-        if header.ttl <= 1 {
-            return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
+    fn finish_outbound(&mut self, buffer: &mut [u8], flight: &Flight<Sent>) -> Result<Forward, DropReason> {
+        let sa = self.sas.prepared(flight.handle).ok_or(DropReason::SaUnusable)?;
+        if flight.outcome != Outcome::Done {
+            return Err(DropReason::SaUnusable);
         }
-        ipv4::decrement_ttl(&mut buffer[packet.clone()]);
-        self.counters.bypassed.add(1);
-        Ok((packet, egress::Way { side: Side::Outer, destination: header.destination, segment: None }))
+        let packet = headers::finish_outer(sa, flight, buffer)?;
+        let (destination, segment) = (sa.destination, Some(sa.segment));
+        Ok((packet, egress::Way { side: Side::Outer, destination, segment }))
+    }
+
+    /// What is neither ESP nor ESP in UDP: a router's word about our ESP, or clear traffic that a policy must allow
+    /// (RFC 4301 section 5.2 step 3).
+    #[cold]
+    fn not_esp(
+        &mut self,
+        header: &IpHeader,
+        packet: Range<usize>,
+        buffer: &mut [u8],
+    ) -> Result<Forward, Stop> {
+        if let Some(event) = headers::too_big_about_esp(header, &buffer[packet.clone()]) {
+            self.events.send(event, self.now);
+            return Err(DropReason::IcmpHeeded.into());
+        }
+        match self.decide_clear(&header.flow(&buffer[packet.clone()])) {
+            Decision::Bypass => self.bypass_inbound(buffer, header, packet),
+            Decision::Drop(reason) => Err(reason.into()),
+            Decision::Protect(_) | Decision::Acquire(_) => Err(DropReason::Unprotected.into()),
+        }
     }
 
     /// Each SA has one worker, so that its sequence numbers and window have one writer.
@@ -242,6 +355,35 @@ impl Pipeline {
         }
         let owner = (handle.slot() % u32::from(self.workers)) as u16;
         if owner == self.index { Ok(()) } else { Err(Stop::HandOver(owner)) }
+    }
+}
+
+/// The packet came where and as the SA's packets do. A peer behind a NAT may come from elsewhere; what it sent says
+/// whether it is the peer.
+#[inline]
+fn check_outer_addresses(
+    sa: &PreparedSa,
+    outer: &IpHeader,
+    ports: Option<(u16, u16)>,
+) -> Result<(), DropReason> {
+    let Some(udp) = sa.encapsulation else {
+        let is_plain = ports.is_none() && outer.is_between(sa.source, sa.destination);
+        return if is_plain { Ok(()) } else { Err(DropReason::OuterAddress) };
+    };
+    let Some((source, destination)) = ports else { return Err(DropReason::OuterAddress) };
+    let is_ours = outer.destination() == sa.destination && destination == udp.destination_port;
+    let is_from_peer = outer.source() == sa.source && source == udp.source_port;
+    if is_ours && (is_from_peer || udp.follows_peer) { Ok(()) } else { Err(DropReason::OuterAddress) }
+}
+
+/// Tells when an authentic packet, the newest so far, came from another place than the SA's peer. Only the newest: an
+/// old one that somebody held back and sent from elsewhere moves nothing.
+#[inline]
+fn follow_peer(sa: &PreparedSa, about: &Received, events: &mut EventSender, now: u64) {
+    if let (Some(udp), Some((port, _))) = (sa.encapsulation, about.ports)
+        && (about.outer.source() != sa.source || port != udp.source_port)
+    {
+        events.send(Event::PeerMoved { spi: sa.name.spi, address: about.outer.source(), port }, now);
     }
 }
 
@@ -256,129 +398,36 @@ fn check_usable(table: &Table, slot: SlotView<'_>, segment: u8, now: u64) -> Res
     if table.lease(segment) > now { Ok(()) } else { Err(DropReason::NotOwned) }
 }
 
-/// An ESP packet's headers.
-struct Outer {
-    header: Ipv4Header,
-    esp: EspHeader,
-    /// From SPI to ICV.
-    range: Range<usize>,
-}
-
-impl Outer {
-    #[inline(always)]
-    fn parse(frame: &Frame, buffer: &[u8]) -> Result<Self, DropReason> {
-        let (header, packet) = parse_ipv4(frame, buffer)?;
-        // UDP-encapsulated ESP will branch here.
-        if header.protocol != ipv4::ESP {
-            return Err(DropReason::NotEsp);
-        }
-        if header.is_fragment() {
-            return Err(DropReason::Fragment);
-        }
-        let range = packet.start + header.header_length..packet.end;
-        let esp = EspHeader::parse(&buffer[range.clone()])?;
-        Ok(Self { header, esp, range })
-    }
-}
-
-/// The IPv4 packet in a frame, checked, and where it lies without the link's padding.
-#[inline(always)]
-fn parse_ipv4(frame: &Frame, buffer: &[u8]) -> Result<(Ipv4Header, Range<usize>), DropReason> {
-    let octets = buffer.get(frame.range()).ok_or(DropReason::Oversized)?;
-    let link = EthernetHeader::parse(octets)?;
-    if link.ethertype != ethernet::IPV4 {
-        return Err(DropReason::NotIpv4);
-    }
-    let header = Ipv4Header::parse(&octets[link.length..])?;
-    let start = frame.start as usize + link.length;
-    Ok((header, start..start + header.total_length))
-}
-
-/// What this SA carries: IPv4, and dummies that end here.
+/// An SA at a hard bound carries nothing more; at a soft one the control plane hears of it.
 #[inline]
-fn check_next_header(next_header: u8) -> Result<(), DropReason> {
-    match next_header {
-        ipv4::IPIP => Ok(()),
-        NO_NEXT_HEADER => Err(DropReason::Dummy),
-        _ => Err(DropReason::NextHeader),
+fn check_age(
+    sa: &PreparedSa,
+    slot: SlotView<'_>,
+    unix_seconds: u64,
+    events: &mut EventSender,
+    now: u64,
+) -> Result<(), DropReason> {
+    let (event, result) = match sa.age(slot, unix_seconds) {
+        Age::Young => return Ok(()),
+        Age::Soft => (Event::SoftLimit(sa.name), Ok(())),
+        Age::Hard { is_news: false } => return Err(DropReason::LifetimeOver),
+        Age::Hard { is_news: true } => (Event::HardLimit(sa.name), Err(DropReason::LifetimeOver)),
+    };
+    if !events.send(event, now) {
+        sa.untell();
     }
+    result
 }
 
-/// Around the packets: what happens once per batch, and what becomes of a packet in the end.
-impl Pipeline {
-    /// A pipeline for the worker that `options` describe.
-    pub fn new(options: &WorkerOptions) -> Self {
-        Self {
-            index: options.index,
-            workers: options.workers.max(1),
-            clock: options.clock,
-            now: (options.clock)(),
-            table: Arc::clone(&options.table),
-            spd: Cache::new(Arc::clone(&options.spd)),
-            hops: Cache::new(Arc::clone(&options.next_hops)),
-            sas: SaCache::new(&options.table, options.workers, options.crypto),
-            flows: FlowCache::default(),
-            ivs: IvSupply::default(),
-            egress: Egress::new(options),
-            answers: AnswerLimit::default(),
-            rings: Arc::clone(&options.rings),
-            counters: Arc::clone(&options.counters),
-            tap: Arc::clone(&options.tap),
+#[inline]
+fn check_opened(outcome: Outcome, slot: SlotView<'_>) -> Result<(), DropReason> {
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::BadIcv => {
+            slot.add_integrity_failures(1);
+            Err(DropReason::BadIcv)
         }
-    }
-
-    fn begin_batch(&mut self, side: Side, batch: &[Frame]) {
-        if batch.is_empty() {
-            return;
-        }
-        self.now = (self.clock)();
-        let changes = self.table.change_count();
-        self.flows.revalidate(self.spd.load().generation(), changes);
-        self.egress.revalidate(self.hops.load());
-        let counters = self.counters.side(side);
-        counters.received.add(batch.len() as u64);
-        counters.received_octets.add(batch.iter().map(|frame| u64::from(frame.length)).sum());
-    }
-
-    #[inline]
-    fn stop<I: PacketIo>(&mut self, io: &mut I, frame: Frame, stop: &Stop) {
-        match *stop {
-            Stop::Drop(reason) => {
-                self.counters.count_drop(reason);
-                io.release(frame);
-            }
-            Stop::Answer(reason, error) => {
-                self.counters.count_drop(reason);
-                self.answer(io, frame, error);
-            }
-            Stop::HandOver(owner) => {
-                io.hand_over(&frame);
-                match self.rings.push(owner, frame) {
-                    Ok(()) => self.counters.handed_over.add(1),
-                    Err(frame) => {
-                        self.counters.count_drop(DropReason::RingFull);
-                        io.release(frame);
-                    }
-                }
-            }
-        }
-    }
-
-    fn transmit<I: PacketIo>(&mut self, io: &mut I) {
-        if self.egress.has_ready() {
-            // The clock again: this is the moment at which the lease must hold (I4).
-            self.egress.transmit(io, &self.table, (self.clock)());
-        }
-    }
-
-    /// Once per turn: sends what waited for a neighbour that answered, drops what waited too long, and wipes keys
-    /// of SAs that are gone.
-    pub fn maintain<I: PacketIo>(&mut self, io: &mut I) {
-        self.sas.sweep(&self.table);
-        if self.egress.has_held() {
-            self.now = (self.clock)();
-            self.egress.release_due(io, self.hops.load(), self.now);
-            self.transmit(io);
-        }
+        Outcome::Malformed => Err(DropReason::EspLength),
+        Outcome::Pending => Err(DropReason::SaUnusable),
     }
 }

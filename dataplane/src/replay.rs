@@ -65,30 +65,44 @@ impl<'t> Window<'t> {
         } else {
             u64::from(low)
         };
+        self.is_new(sequence).map(|()| sequence)
+    }
+
+    #[inline]
+    fn is_new(&self, sequence: u64) -> Result<(), Refused> {
+        let top = self.slot.replay_top();
         if sequence == 0 {
             return Err(Refused::Replayed);
         }
         if sequence > top {
-            return Ok(sequence);
+            return Ok(());
         }
         if top - sequence >= self.size {
             return Err(Refused::TooOld);
         }
         if self.slot.replay_block(sequence / 64) >> (sequence % 64) & 1 == 0 {
-            Ok(sequence)
+            Ok(())
         } else {
             Err(Refused::Replayed)
         }
     }
 
-    /// Records an authenticated number that [`check`](Self::check) let pass.
+    /// Records an authenticated number that [`check`](Self::check) let pass, if that still holds: packets of one
+    /// batch are checked before any of them is recorded, and two of them may be the same (I3). Says whether the
+    /// packet is the newest so far.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing is recorded then.
     #[inline]
-    pub fn commit(&self, sequence: u64) {
-        if sequence > self.slot.replay_top() {
+    pub fn commit(&self, sequence: u64) -> Result<bool, Refused> {
+        self.is_new(sequence)?;
+        let is_newest = sequence > self.slot.replay_top();
+        if is_newest {
             self.slot.slide_to(sequence);
         } else {
             self.slot.mark_received(sequence);
         }
+        Ok(is_newest)
     }
 }
 

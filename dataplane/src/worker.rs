@@ -4,12 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use baton_sad::{Table, WorkerSlot};
+use baton_sad::{SaHandle, Table, WorkerSlot};
 use crossbeam::queue::ArrayQueue;
 
 use crate::capture::Tap;
 use crate::counters::WorkerCounters;
-use crate::crypto::Backend;
+use crate::crypto::{Backend, EngineError};
+use crate::events::Events;
 use crate::io::{Frame, PacketIo, Side};
 use crate::next_hop::{NextHops, ResolveRequests};
 use crate::pipeline::Pipeline;
@@ -18,12 +19,33 @@ use crate::spd::Spd;
 /// Frames that wait in a worker's ring at most.
 const RING: usize = 1024;
 
-/// One ring per worker, by which others hand it packets of SAs that it owns.
+/// Commands that wait for a worker at most.
+const COMMANDS: usize = 256;
+
+/// What the control plane asks an SA's worker to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send a NAT keep-alive to the SA's peer (RFC 3948 section 4).
+    KeepAlive(SaHandle),
+    /// Send a dummy packet (RFC 4303 section 2.6).
+    Dummy(SaHandle),
+}
+
+impl Command {
+    fn handle(self) -> SaHandle {
+        match self {
+            Self::KeepAlive(handle) | Self::Dummy(handle) => handle,
+        }
+    }
+}
+
+/// One ring per worker, by which others hand it packets of SAs that it owns, and commands about them.
 #[derive(Debug)]
 pub struct Rings(Vec<Ring>);
 
 struct Ring {
     frames: ArrayQueue<Frame>,
+    commands: ArrayQueue<Command>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -36,7 +58,11 @@ impl std::fmt::Debug for Ring {
 impl Rings {
     /// Rings for this many workers.
     pub fn new(workers: u16) -> Arc<Self> {
-        let ring = || Ring { frames: ArrayQueue::new(RING), wake: OnceLock::new() };
+        let ring = || Ring {
+            frames: ArrayQueue::new(RING),
+            commands: ArrayQueue::new(COMMANDS),
+            wake: OnceLock::new(),
+        };
         Arc::new(Self((0..workers.max(1)).map(|_| ring()).collect()))
     }
 
@@ -58,6 +84,21 @@ impl Rings {
             wake();
         }
         Ok(())
+    }
+
+    /// Gives a command to the worker that owns its SA. Whether there was room.
+    pub fn command(&self, command: Command) -> bool {
+        let owner = command.handle().slot() as usize % self.0.len();
+        let ring = &self.0[owner];
+        let pushed = ring.commands.push(command).is_ok();
+        if let Some(wake) = ring.wake.get() {
+            wake();
+        }
+        pushed
+    }
+
+    fn pop_command(&self, owner: u16) -> Option<Command> {
+        self.0.get(usize::from(owner))?.commands.pop()
     }
 
     fn pop(&self, owner: u16) -> Option<Frame> {
@@ -92,6 +133,12 @@ pub struct WorkerOptions {
     pub batch: usize,
     /// Monotonic time in ns, in which leases are measured: [`monotonic_ns`], or a test's own.
     pub clock: fn() -> u64,
+    /// Unix time in seconds, in which lifetimes end: [`unix_seconds`], or a test's own.
+    pub unix_clock: fn() -> u64,
+    /// Whether inner hosts may only use addresses to which a route leads on the inner side.
+    pub anti_spoofing: bool,
+    /// Where the control plane hears of what happens.
+    pub events: Arc<Events>,
 }
 
 /// `CLOCK_BOOTTIME` in ns: the clock of leases, the same in all processes. It goes on while the machine sleeps, so
@@ -101,13 +148,19 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec.unsigned_abs()
+}
+
 /// A worker on its I/O. The thread around it pins it, calls [`turn`](Self::turn) and, when there was nothing to do,
 /// [`idle`](Self::idle).
 #[derive(Debug)]
 pub struct Worker<I: PacketIo> {
     index: u16,
     io: I,
-    pipeline: Pipeline,
+    pipeline: Pipeline<I>,
     rings: Arc<Rings>,
     counters: Arc<WorkerCounters>,
     slot: WorkerSlot,
@@ -117,20 +170,24 @@ pub struct Worker<I: PacketIo> {
 
 impl<I: PacketIo> Worker<I> {
     /// Registers the worker with the table; its data plane is attached already.
-    pub fn new(options: &WorkerOptions, io: I) -> Self {
+    ///
+    /// # Errors
+    /// [`EngineError`] when the system gives no random octets.
+    pub fn new(options: &WorkerOptions, io: I) -> Result<Self, EngineError> {
         let batch = || Vec::with_capacity(options.batch.max(1));
+        let pipeline = Pipeline::new(options)?;
         let slot = options.table.register_worker(options.index);
         slot.online();
-        Self {
+        Ok(Self {
             index: options.index,
             io,
-            pipeline: Pipeline::new(options),
+            pipeline,
             rings: Arc::clone(&options.rings),
             counters: Arc::clone(&options.counters),
             slot,
             batches: [batch(), batch()],
             limit: options.batch.max(1),
-        }
+        })
     }
 
     /// One round: what others handed over, then a batch from each side. Returns how many packets were handled.
@@ -139,7 +196,9 @@ impl<I: PacketIo> Worker<I> {
         self.take_handed_over();
         for side in Side::ALL {
             let batch = &mut self.batches[side.index()];
+            let handed_over = batch.len();
             self.io.receive(side, batch);
+            self.counters.count_received(side, &batch[handed_over..]);
             if batch.is_empty() {
                 continue;
             }
@@ -148,6 +207,9 @@ impl<I: PacketIo> Worker<I> {
                 Side::Outer => self.pipeline.inbound(&mut self.io, batch),
                 Side::Inner => self.pipeline.outbound(&mut self.io, batch),
             }
+        }
+        while let Some(command) = self.rings.pop_command(self.index) {
+            self.pipeline.obey(&mut self.io, command);
         }
         self.pipeline.maintain(&mut self.io);
         self.io.flush();

@@ -1,19 +1,19 @@
-//! The ESP payload: padding, trailer, IV and AEAD.
+//! The ESP payload around what the crypto engine works on: SPI and sequence number in front, TFC padding, padding and
+//! trailer behind (RFC 4303 section 2).
+//!
+//! `| SPI 4 | sequence 4 | IV | payload | TFC padding | padding, pad length, next header | ICV |`
 
 use std::ops::Range;
 
-use crate::crypto::{Aead, Job, NONCE, Outcome};
+use baton_sad::Suite;
+
 use crate::drop_reason::DropReason;
 use crate::packet::esp::{EspHeader, HEADER};
 
-/// Octets of the explicit IV (RFC 4106 section 3.1).
-pub const IV: usize = 8;
 /// Octets of pad length and next header.
 pub const TRAILER: usize = 2;
 /// Next header of a dummy packet (RFC 4303 section 2.6).
 pub const NO_NEXT_HEADER: u8 = 59;
-/// RFC 4303 section 2.4: the ciphertext ends on a multiple of four octets.
-const ALIGNMENT: usize = 4;
 /// The padding that RFC 4303 section 2.4 wants: 1, 2, 3, ...
 static PADDING: [u8; 255] = {
     let mut padding = [0; 255];
@@ -25,133 +25,93 @@ static PADDING: [u8; 255] = {
     padding
 };
 
-/// A prepared key with all that ESP needs to know about its suite.
-pub struct EspKey {
-    /// Security parameters index.
-    pub spi: u32,
-    /// The implicit part of the nonce.
-    pub salt: [u8; 4],
-    /// Octets of the ICV.
-    pub icv: usize,
-    /// Whether the sequence numbers have 64 bits.
-    pub extended: bool,
-    /// The cipher.
-    pub aead: Box<dyn Aead>,
+/// Where a suite puts things in a packet, in octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    iv: usize,
+    icv: usize,
+    alignment: usize,
 }
 
-impl std::fmt::Debug for EspKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EspKey").field("spi", &self.spi).field("icv", &self.icv).finish_non_exhaustive()
-    }
-}
-
-/// What opening found.
+/// What a sealed packet carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// Where the payload lies in the buffer, padding and trailer excluded.
+    /// Where the payload lies in the buffer, padding and trailer excluded. TFC padding is still in it: only the inner
+    /// packet's own length tells it apart.
     pub range: Range<usize>,
     /// What it is.
     pub next_header: u8,
 }
 
-impl EspKey {
-    #[inline]
-    fn nonce(&self, iv: [u8; IV]) -> [u8; NONCE] {
-        let mut nonce = [0; NONCE];
-        nonce[..4].copy_from_slice(&self.salt);
-        nonce[4..].copy_from_slice(&iv);
-        nonce
+impl Layout {
+    /// The layout of a suite's packets.
+    pub const fn new(suite: Suite) -> Self {
+        Self { iv: suite.iv_length(), icv: suite.icv_length(), alignment: suite.alignment() }
     }
 
-    /// SPI and sequence number; with extended ones all 64 bits (RFC 4106 section 5).
+    /// Octets in front of the payload: SPI, sequence number and IV.
     #[inline]
-    fn aad(&self, sequence: u64) -> ([u8; 12], usize) {
-        let mut aad = [0; 12];
-        aad[..4].copy_from_slice(&self.spi.to_be_bytes());
-        if self.extended {
-            aad[4..].copy_from_slice(&sequence.to_be_bytes());
-            (aad, 12)
-        } else {
-            aad[4..8].copy_from_slice(&(sequence as u32).to_be_bytes());
-            (aad, 8)
-        }
+    pub const fn front(&self) -> usize {
+        HEADER + self.iv
     }
 
-    /// Octets from SPI to ICV for a payload of `length` octets.
+    /// Octets from SPI to ICV for a payload of `length` octets, TFC padding included.
     #[inline]
-    pub fn sealed_length(&self, length: usize) -> usize {
-        HEADER + IV + (length + TRAILER).next_multiple_of(ALIGNMENT) + self.icv
+    pub const fn sealed_length(&self, length: usize) -> usize {
+        self.front() + (length + TRAILER).next_multiple_of(self.alignment) + self.icv
     }
 
     /// The largest payload whose ESP packet has at most `length` octets.
     #[inline]
-    pub fn largest_payload(&self, length: usize) -> usize {
-        let text = length.saturating_sub(HEADER + IV + self.icv) / ALIGNMENT * ALIGNMENT;
+    pub const fn largest_payload(&self, length: usize) -> usize {
+        let text = length.saturating_sub(self.front() + self.icv) / self.alignment * self.alignment;
         text.saturating_sub(TRAILER)
     }
 
-    /// Seals the payload at `payload` in place, writing SPI, sequence number and IV in front of it and padding,
-    /// trailer and ICV behind. Returns where the ESP packet lies. The caller never gives one IV twice (I1).
+    /// Writes everything around the payload at `payload` but the IV and the ICV, which are the engine's. Returns
+    /// where the ESP packet lies.
     ///
     /// # Errors
     /// [`DropReason::Oversized`] when the buffer has no room around the payload.
     #[inline(always)]
-    pub fn seal(
+    pub fn wrap(
         &self,
         buffer: &mut [u8],
         payload: Range<usize>,
+        tfc_padding: usize,
+        header: EspHeader,
         next_header: u8,
-        sequence: u64,
-        iv: u64,
     ) -> Result<Range<usize>, DropReason> {
-        let start = payload.start.checked_sub(HEADER + IV).ok_or(DropReason::Oversized)?;
-        let esp = start..start + self.sealed_length(payload.len());
+        let start = payload.start.checked_sub(self.front()).ok_or(DropReason::Oversized)?;
+        let esp = start..start + self.sealed_length(payload.len() + tfc_padding);
         let room = buffer.get_mut(esp.clone()).ok_or(DropReason::Oversized)?;
-        let (header, rest) = room.split_at_mut(HEADER + IV);
-        let (text, icv) = rest.split_at_mut(rest.len() - self.icv);
-        header[..HEADER].copy_from_slice(&EspHeader { spi: self.spi, sequence: sequence as u32 }.emit());
-        let iv = iv.to_be_bytes();
-        header[HEADER..].copy_from_slice(&iv);
-        put_trailer(text, payload.len(), next_header);
-        let (aad, aad_length) = self.aad(sequence);
-        let mut job =
-            Job { nonce: self.nonce(iv), aad: &aad[..aad_length], text, icv, outcome: Outcome::Pending };
-        self.aead.seal(std::slice::from_mut(&mut job));
-        if job.outcome == Outcome::Done { Ok(esp) } else { Err(DropReason::SaUnusable) }
+        room[..HEADER].copy_from_slice(&header.emit());
+        let text_end = room.len() - self.icv;
+        let rest = &mut room[self.front() + payload.len()..text_end];
+        if tfc_padding > 0 {
+            rest[..tfc_padding].fill(0);
+        }
+        put_trailer(&mut rest[tfc_padding..], next_header);
+        Ok(esp)
     }
 
-    /// Opens the ESP packet at `esp` in place, with the full sequence number that the replay check inferred.
+    /// What the opened ESP packet at `esp` carries.
     ///
     /// # Errors
-    /// [`DropReason::EspLength`], [`DropReason::BadIcv`], [`DropReason::BadPadding`]. The payload is not
-    /// readable then.
+    /// [`DropReason::EspLength`], [`DropReason::BadPadding`].
     #[inline(always)]
-    pub fn open(&self, buffer: &mut [u8], esp: Range<usize>, sequence: u64) -> Result<Payload, DropReason> {
-        let start = esp.start + HEADER + IV;
-        let packet = buffer.get_mut(esp).ok_or(DropReason::EspLength)?;
-        let (header, rest) = packet.split_at_mut_checked(HEADER + IV).ok_or(DropReason::EspLength)?;
-        let length = rest.len().checked_sub(self.icv).ok_or(DropReason::EspLength)?;
-        if length < ALIGNMENT || !length.is_multiple_of(ALIGNMENT) {
-            return Err(DropReason::EspLength);
-        }
-        let (text, icv) = rest.split_at_mut(length);
-        let iv = *header.last_chunk().ok_or(DropReason::EspLength)?;
-        let (aad, aad_length) = self.aad(sequence);
-        let nonce = self.nonce(iv);
-        let mut job = Job { nonce, aad: &aad[..aad_length], text, icv, outcome: Outcome::Pending };
-        self.aead.open(std::slice::from_mut(&mut job));
-        if job.outcome != Outcome::Done {
-            return Err(DropReason::BadIcv);
-        }
+    pub fn unwrap(&self, buffer: &[u8], esp: Range<usize>) -> Result<Payload, DropReason> {
+        let (start, end) = (esp.start + self.front(), esp.end.saturating_sub(self.icv));
+        let text = buffer.get(start..end).ok_or(DropReason::EspLength)?;
         let (length, next_header) = strip_trailer(text)?;
         Ok(Payload { range: start..start + length, next_header })
     }
 }
 
-/// Padding, pad length and next header behind the first `length` octets of `text`.
+/// Padding, pad length and next header, which fill `room`.
 #[inline]
-fn put_trailer(text: &mut [u8], length: usize, next_header: u8) {
-    if let Some([padding @ .., pad_length, next]) = text.get_mut(length..) {
+fn put_trailer(room: &mut [u8], next_header: u8) {
+    if let [padding @ .., pad_length, next] = room {
         for (octet, value) in padding.iter_mut().zip(&PADDING) {
             *octet = *value;
         }
@@ -176,33 +136,35 @@ fn strip_trailer(text: &[u8]) -> Result<(usize, u8), DropReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::Backend;
     use proptest::prelude::*;
 
-    fn key(icv: usize, extended: bool) -> EspKey {
-        let aead = Backend::default().prepare(&[7; 16], icv).unwrap();
-        EspKey { spi: 0x2a00_0001, salt: [1, 2, 3, 4], icv, extended, aead }
+    fn suites() -> impl Strategy<Value = Suite> {
+        proptest::sample::select(Suite::ALL.to_vec())
     }
 
     proptest! {
         #[test]
-        fn opens_what_it_sealed(length in 0_usize..1600, icv in 2_usize..=4, extended: bool, sequence: u64, iv: u64) {
-            let key = key(icv * 4, extended);
-            let mut buffer = vec![0xee; 2048];
+        fn unwraps_what_it_wrapped(suite in suites(), length in 0_usize..1600, tfc in 0_usize..300, sequence: u32) {
+            let layout = Layout::new(suite);
+            let mut buffer = vec![0xee; 2300];
             buffer[100..100 + length].fill(0x55);
-            let esp = key.seal(&mut buffer, 100..100 + length, 4, sequence, iv).unwrap();
-            prop_assert_eq!(esp.len(), key.sealed_length(length));
-            prop_assert!(esp.len().is_multiple_of(4));
-            prop_assert!(key.largest_payload(esp.len()) >= length && key.largest_payload(esp.len()) < length + 4);
-            let payload = key.open(&mut buffer, esp, sequence).unwrap();
-            prop_assert_eq!(&payload, &Payload { range: 100..100 + length, next_header: 4 });
-            prop_assert!(buffer[payload.range].iter().all(|octet| *octet == 0x55));
+            let header = EspHeader { spi: 0x2a00_0001, sequence };
+            let esp = layout.wrap(&mut buffer, 100..100 + length, tfc, header, 41).unwrap();
+            prop_assert_eq!(esp.len(), layout.sealed_length(length + tfc));
+            prop_assert!((esp.len() - layout.front() - layout.icv).is_multiple_of(suite.alignment()));
+            let largest = layout.largest_payload(esp.len());
+            prop_assert!(largest >= length + tfc && largest < length + tfc + suite.alignment());
+            prop_assert_eq!(EspHeader::parse(&buffer[esp.start..]), Ok(header));
+            let payload = layout.unwrap(&buffer, esp).unwrap();
+            prop_assert_eq!(&payload, &Payload { range: 100..100 + length + tfc, next_header: 41 });
+            prop_assert!(buffer[100..100 + length].iter().all(|octet| *octet == 0x55));
         }
 
         #[test]
-        fn never_panics(mut octets in proptest::collection::vec(any::<u8>(), 0..120), icv in 2_usize..=4) {
-            let length = octets.len();
-            let _ = key(icv * 4, true).open(&mut octets, 0..length, 1);
+        fn never_panics(octets in proptest::collection::vec(any::<u8>(), 0..120), suite in suites(), a in 0_usize..130, b in 0_usize..130) {
+            let layout = Layout::new(suite);
+            let _ = layout.unwrap(&octets, a..b);
+            let _ = layout.wrap(&mut octets.clone(), a.min(b)..b, 7, EspHeader { spi: 1, sequence: 1 }, 4);
             let _ = strip_trailer(&octets);
         }
     }
@@ -214,14 +176,5 @@ mod tests {
         assert_eq!(strip_trailer(&[9, 1, 2, 4, 4]), Err(DropReason::BadPadding));
         assert_eq!(strip_trailer(&[0, 4]), Ok((0, 4)));
         assert_eq!(strip_trailer(&[4]), Err(DropReason::EspLength));
-    }
-
-    #[test]
-    fn extended_numbers_are_authenticated_whole() {
-        let key = key(16, true);
-        let mut buffer = vec![0; 200];
-        let esp = key.seal(&mut buffer, 64..100, 4, (1 << 32) + 5, 9).unwrap();
-        assert_eq!(key.open(&mut buffer.clone(), esp.clone(), 5), Err(DropReason::BadIcv));
-        assert!(key.open(&mut buffer, esp, (1 << 32) + 5).is_ok());
     }
 }

@@ -1,63 +1,85 @@
 //! SAs as a worker uses them: prepared keys and compiled selectors, read once per (slot, generation).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::cell::Cell;
+use std::net::IpAddr;
 
-use baton_sad::{Integrity, Mode, Sa, SaHandle, SlotState, SlotView, Table};
+use baton_sad::{Lifetime, Mode, Sa, SaHandle, SlotState, SlotView, Table, TfcPadding, UdpEncapsulation};
 
 use super::Stop;
-use crate::crypto::Backend;
+use crate::crypto::{Engine, PreparedKey};
 use crate::drop_reason::DropReason;
-use crate::esp::payload::EspKey;
+use crate::esp::payload::Layout;
 use crate::esp::tunnel::OuterHeader;
-use crate::io::Side;
-use crate::next_hop::NextHops;
+use crate::events::SaName;
 use crate::packet::icmp::IcmpError;
-use crate::packet::ipv4::{self, Ipv4Header};
+use crate::packet::ip::IpHeader;
 use crate::packet::transport::Flow;
+use crate::packet::{ipv4, ipv6, udp};
 use crate::replay::Window;
 use crate::spd::{Matcher, Way};
 
-/// Octets of the salt at the end of the keying material (RFC 4106 section 8.1).
-const SALT: usize = 4;
 /// Entries looked at per turn after the table changed.
 const SWEEP_STEP: usize = 64;
+/// The least MTU of an IPv6 link (RFC 8200 section 5): a smaller one may not be told to an inner sender.
+const IPV6_MINIMUM_MTU: usize = 1280;
 
 /// One SA, ready for packets. Dropping it wipes its key.
 #[derive(Debug)]
 pub(super) struct PreparedSa {
     handle: SaHandle,
-    pub(super) key: EspKey,
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
+    pub(super) name: SaName,
+    pub(super) key: PreparedKey,
+    pub(super) layout: Layout,
+    pub(super) mode: Mode,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) encapsulation: Option<UdpEncapsulation>,
     pub(super) segment: u8,
     pub(super) outer: OuterHeader,
+    pub(super) clamp_mss: bool,
     selectors: Vec<Matcher>,
     replay_window: u16,
     path_mtu: u16,
+    tfc_padding: TfcPadding,
+    lifetime: Lifetime,
+    /// Whether the soft bound, and the hard one, was told.
+    told: [Cell<bool>; 2],
+}
+
+/// Which bounds an SA has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Young,
+    /// A soft one, for the first time.
+    Soft,
+    /// A hard one; whether for the first time.
+    Hard { is_news: bool },
 }
 
 impl PreparedSa {
-    fn new(handle: SaHandle, sa: &Sa, backend: Backend) -> Result<Self, DropReason> {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (sa.source, sa.destination) else {
-            return Err(DropReason::SaUnusable);
-        };
-        let material = sa.key.expose();
-        let (key, salt) = material.split_last_chunk::<SALT>().ok_or(DropReason::SaUnusable)?;
-        if sa.suite.integrity() != Integrity::None || sa.mode != Mode::Tunnel || sa.encapsulation.is_some() {
-            return Err(DropReason::SaUnusable);
-        }
-        let icv = sa.suite.icv_length();
-        let aead = backend.prepare(key, icv).map_err(|_| DropReason::SaUnusable)?;
+    fn new(handle: SaHandle, sa: &Sa, engine: &Engine) -> Result<Self, DropReason> {
+        let key = engine
+            .prepare(sa.suite, sa.extended_sequence, sa.key.expose())
+            .map_err(|_| DropReason::SaUnusable)?;
         Ok(Self {
             handle,
-            key: EspKey { spi: sa.spi, salt: *salt, icv, extended: sa.extended_sequence, aead },
-            source,
-            destination,
+            name: SaName { direction: sa.direction, spi: sa.spi, reqid: sa.reqid },
+            key,
+            layout: Layout::new(sa.suite),
+            mode: sa.mode,
+            source: sa.source,
+            destination: sa.destination,
+            encapsulation: sa.encapsulation,
             segment: sa.segment,
-            outer: OuterHeader::new(source, destination, sa.dscp, sa.df),
+            outer: OuterHeader::new(sa.source, sa.destination, sa.encapsulation, sa.dscp, sa.df)
+                .ok_or(DropReason::SaUnusable)?,
+            clamp_mss: sa.clamp_mss,
             selectors: sa.selectors.iter().filter_map(Matcher::new).collect(),
             replay_window: sa.replay_window,
             path_mtu: sa.path_mtu,
+            tfc_padding: sa.tfc_padding,
+            lifetime: sa.lifetime,
+            told: Default::default(),
         })
     }
 
@@ -74,33 +96,90 @@ impl PreparedSa {
     /// The last sequence number that may be sent (RFC 4303 section 3.3.3).
     #[inline]
     pub(super) fn last_sequence(&self) -> u64 {
-        if self.key.extended { u64::MAX } else { u64::from(u32::MAX) }
+        if self.key.is_extended() { u64::MAX } else { u64::from(u32::MAX) }
     }
 
-    /// A packet that does not fit the tunnel is answered if it has DF, and dropped without an answer if not:
-    /// RFC 4301 section 8.2.1 forbids the ICMP message then and wants fragments, which this gateway does not
-    /// make.
+    /// Which bounds the SA has reached (RFC 4301 section 4.4.2.1).
     #[inline]
-    pub(super) fn check_path_mtu(&self, hops: &NextHops, inner: &Ipv4Header) -> Result<(), Stop> {
-        let interface = hops.side(Side::Outer).mtu;
-        let mtu = if self.path_mtu == 0 { interface } else { self.path_mtu.min(interface) };
-        if ipv4::HEADER + self.key.sealed_length(inner.total_length) <= usize::from(mtu) {
+    pub(super) fn age(&self, slot: SlotView<'_>, unix_seconds: u64) -> Age {
+        if self.lifetime == Lifetime::default() {
+            return Age::Young;
+        }
+        let (octets, packets, sequence) = (slot.octets(), slot.packets(), slot.sequence());
+        if self.lifetime.hard.are_reached(octets, packets, sequence, unix_seconds) {
+            return Age::Hard { is_news: !self.told[1].replace(true) };
+        }
+        let is_soft = self.lifetime.soft.are_reached(octets, packets, sequence, unix_seconds);
+        if is_soft && !self.told[0].replace(true) { Age::Soft } else { Age::Young }
+    }
+
+    /// An event could not be told: it is told later.
+    #[cold]
+    pub(super) fn untell(&self) {
+        self.told.iter().for_each(|told| told.set(false));
+    }
+
+    /// Octets in front of ESP that the SA adds or shares: the outer IP header of tunnel mode, and UDP.
+    #[inline]
+    fn outer_overhead(&self, inner: &IpHeader) -> usize {
+        match self.mode {
+            Mode::Tunnel => self.outer.overhead(),
+            Mode::Transport => inner.insertion.offset + if self.encapsulation.is_some() { udp::HEADER } else { 0 },
+        }
+    }
+
+    /// The largest payload that fits the path.
+    #[inline]
+    pub(super) fn room(&self, slot: SlotView<'_>, inner: &IpHeader, interface: u16, now: u64) -> usize {
+        let configured = if self.path_mtu == 0 { interface } else { self.path_mtu.min(interface) };
+        let mtu = slot.learned_path_mtu(now).map_or(configured, |learned| learned.min(configured));
+        self.layout.largest_payload(usize::from(mtu).saturating_sub(self.outer_overhead(inner)))
+    }
+
+    /// A packet that does not fit the tunnel is answered if it has DF (in IPv6 every one has it), and dropped
+    /// without an answer if not: RFC 4301 section 8.2.1 forbids the ICMP message then and wants fragments, which
+    /// this gateway does not make.
+    #[inline]
+    pub(super) fn check_room(&self, inner: &IpHeader, room: usize) -> Result<(), Stop> {
+        let shared = if self.mode == Mode::Transport { inner.insertion.offset } else { 0 };
+        if inner.total_length - shared <= room {
             return Ok(());
         }
-        if !inner.dont_fragment() {
+        if !inner.dont_fragment {
             return Err(DropReason::TooBig.into());
         }
-        let largest = self.key.largest_payload(usize::from(mtu).saturating_sub(ipv4::HEADER));
-        Err(Stop::Answer(DropReason::TooBig, IcmpError::FragmentationNeeded { mtu: largest as u16 }))
+        let fits = room + shared;
+        let mtu = if inner.is_ipv6() { fits.max(IPV6_MINIMUM_MTU) } else { fits };
+        Err(Stop::Answer(DropReason::TooBig, IcmpError::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) }))
+    }
+
+    /// Octets of TFC padding for a payload of `length` (RFC 4303 section 2.7).
+    #[inline]
+    pub(super) fn tfc_padding(&self, length: usize, room: usize) -> usize {
+        match self.tfc_padding {
+            TfcPadding::Off => 0,
+            TfcPadding::To(octets) => usize::from(octets).min(room).saturating_sub(length),
+            TfcPadding::PathMtu => room.saturating_sub(length),
+        }
+    }
+
+    /// The largest TCP segment that fits, options of TCP not counted (RFC 6691).
+    #[inline]
+    pub(super) fn largest_segment(&self, inner: &IpHeader, room: usize) -> u16 {
+        let headers = if inner.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER } + TCP_HEADER;
+        let shared = if self.mode == Mode::Transport { inner.insertion.offset } else { 0 };
+        u16::try_from((room + shared).saturating_sub(headers)).unwrap_or(u16::MAX)
     }
 }
+
+/// Octets of a TCP header without options.
+const TCP_HEADER: usize = 20;
 
 /// This worker's SAs, by slot.
 #[derive(Debug)]
 pub(super) struct SaCache {
     entries: Vec<Option<Box<PreparedSa>>>,
     workers: u32,
-    backend: Backend,
     swept_for: u64,
     to_sweep: usize,
     /// The entry that was looked at last.
@@ -108,13 +187,12 @@ pub(super) struct SaCache {
 }
 
 impl SaCache {
-    pub(super) fn new(table: &Table, workers: u16, backend: Backend) -> Self {
+    pub(super) fn new(table: &Table, workers: u16) -> Self {
         let workers = u32::from(workers.max(1));
         let own = table.slots().div_ceil(workers);
         Self {
             entries: (0..own).map(|_| None).collect(),
             workers,
-            backend,
             swept_for: 0,
             to_sweep: 0,
             position: 0,
@@ -122,14 +200,26 @@ impl SaCache {
     }
 
     #[inline]
-    pub(super) fn get(&mut self, table: &Table, handle: SaHandle) -> Result<&PreparedSa, DropReason> {
+    pub(super) fn get(
+        &mut self,
+        table: &Table,
+        engine: &Engine,
+        handle: SaHandle,
+    ) -> Result<&PreparedSa, DropReason> {
         let entry =
             self.entries.get_mut((handle.slot() / self.workers) as usize).ok_or(DropReason::SaUnusable)?;
         match entry {
             Some(sa) if sa.handle == handle => {}
-            _ => *entry = Some(prepare(table, handle, self.backend)?),
+            _ => *entry = Some(prepare(table, engine, handle)?),
         }
         entry.as_deref().ok_or(DropReason::SaUnusable)
+    }
+
+    /// What [`get`](Self::get) prepared in this batch, unless another content of the slot took its place since.
+    #[inline]
+    pub(super) fn prepared(&self, handle: SaHandle) -> Option<&PreparedSa> {
+        let entry = self.entries.get((handle.slot() / self.workers) as usize)?;
+        entry.as_deref().filter(|sa| sa.handle == handle)
     }
 
     /// Wipes the keys of SAs that are gone: all entries once, a few per turn, after each change of the table.
@@ -156,7 +246,7 @@ impl SaCache {
 
 /// Once per SA, so it may allocate.
 #[cold]
-fn prepare(table: &Table, handle: SaHandle, backend: Backend) -> Result<Box<PreparedSa>, DropReason> {
+fn prepare(table: &Table, engine: &Engine, handle: SaHandle) -> Result<Box<PreparedSa>, DropReason> {
     let sa = table.read_config(handle).map_err(|_| DropReason::SaUnusable)?;
-    PreparedSa::new(handle, &sa, backend).map(Box::new)
+    PreparedSa::new(handle, &sa, engine).map(Box::new)
 }
