@@ -38,13 +38,15 @@ fn forward(io: &mut AfXdpIo, batch: &mut Vec<Frame>) -> usize {
     count
 }
 
-fn readdress(io: &mut AfXdpIo, batch: &[Frame], to: Side) {
-    for frame in batch {
-        let range = frame.range();
-        let packet = &mut io.buffer(frame)[range];
-        packet[..6].copy_from_slice(&host_mac(to).0);
-        packet[6..12].copy_from_slice(&own_mac(to).0);
+fn readdress(io: &mut AfXdpIo, batch: &mut Vec<Frame>, to: Side) {
+    // All of a batch are lent at once.
+    let mut packets: Vec<_> = batch.drain(..).map(|frame| io.lend(frame)).collect();
+    for packet in &mut packets {
+        let link = &mut packet.buffer[packet.start as usize..][..12];
+        link[..6].copy_from_slice(&host_mac(to).0);
+        link[6..].copy_from_slice(&own_mac(to).0);
     }
+    batch.extend(packets.into_iter().map(|packet| io.take_back(packet)));
 }
 
 /// Stops the workers' threads however a test ends: a test that fails must not wait for them for ever.
@@ -272,7 +274,7 @@ fn what_one_worker_received_another_sends_by_the_queue_of_the_first() {
             let mut batch = Vec::with_capacity(32);
             while let Ok(frame) = handed_over.recv() {
                 batch.push(frame);
-                readdress(&mut second, &batch, Side::Inner);
+                readdress(&mut second, &mut batch, Side::Inner);
                 second.transmit(Side::Inner, &mut batch);
                 second.flush();
             }

@@ -3,13 +3,14 @@
 //! Several workers may share one [`Pool`]; each buffer then belongs to the [`MemoryIo`] that holds its frame, and
 //! travels through the pool's exchange when the frame does. All of it is safe code.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::atomic::AtomicCell;
 use crossbeam::queue::ArrayQueue;
 
-use super::{FRAME_SIZE, Frame, HEADROOM, PacketIo, Side};
+use super::{FRAME_SIZE, Frame, HEADROOM, Packet, PacketIo, Side};
 
 type Buffer = Box<[u8; FRAME_SIZE]>;
 
@@ -40,6 +41,29 @@ impl Pool {
     /// Frames that are in nobody's hands.
     pub fn free(&self) -> usize {
         self.free.len()
+    }
+}
+
+/// A lent buffer of a [`MemoryIo`].
+#[derive(Debug)]
+pub struct MemoryBuffer {
+    index: u64,
+    octets: Buffer,
+}
+
+impl Deref for MemoryBuffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &*self.octets
+    }
+}
+
+impl DerefMut for MemoryBuffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut *self.octets
     }
 }
 
@@ -110,6 +134,8 @@ impl MemoryIo {
 }
 
 impl PacketIo for MemoryIo {
+    type Buffer = MemoryBuffer;
+
     fn receive(&mut self, side: Side, batch: &mut Vec<Frame>) -> usize {
         let queue = &mut self.received[side.index()];
         let count = queue.len().min(batch.capacity() - batch.len());
@@ -127,6 +153,26 @@ impl PacketIo for MemoryIo {
             *slot = self.pool.exchange[index].take();
         }
         slot.as_deref_mut().expect("the frame is of this pool and was handed over")
+    }
+
+    /// # Panics
+    /// If `frame` belongs to another pool, or was not handed over.
+    #[inline]
+    fn lend(&mut self, frame: Frame) -> Packet<MemoryBuffer> {
+        let index = frame.index as usize;
+        let octets = self.held[index].take().or_else(|| self.pool.exchange[index].take());
+        let octets = octets.expect("the frame is of this pool and was handed over");
+        let buffer = MemoryBuffer { index: frame.index, octets };
+        Packet { buffer, start: frame.start, length: frame.length, side: frame.side }
+    }
+
+    /// # Panics
+    /// If `packet` belongs to a larger pool.
+    #[inline]
+    fn take_back(&mut self, packet: Packet<MemoryBuffer>) -> Frame {
+        let MemoryBuffer { index, octets } = packet.buffer;
+        self.held[index as usize] = Some(octets);
+        Frame { index, start: packet.start, length: packet.length, side: packet.side }
     }
 
     fn transmit(&mut self, side: Side, frames: &mut Vec<Frame>) {
@@ -180,6 +226,27 @@ mod tests {
         assert_eq!(io.transmitted(Side::Inner).unwrap(), [2; 100]);
         assert!(io.allocate().is_some());
         assert!(!io.inject(Side::Inner, &[0; FRAME_SIZE]), "too long for a frame");
+    }
+
+    #[test]
+    fn many_buffers_are_lent_at_once_and_taken_back_by_any_on_the_pool() {
+        let pool = Pool::new(4);
+        let (mut a, mut b) = (MemoryIo::on(Arc::clone(&pool)), MemoryIo::on(pool));
+        assert!(a.inject(Side::Outer, &[1; 60]) && a.inject(Side::Outer, &[2; 70]));
+        let mut batch = Vec::with_capacity(2);
+        a.receive(Side::Outer, &mut batch);
+        let mut packets: Vec<_> = batch.drain(..).map(|frame| a.lend(frame)).collect();
+        for packet in &mut packets {
+            let range = packet.range();
+            packet.buffer[range.start] = 9;
+            packet.set_range(range.start..range.end - 10);
+        }
+        let frames: Vec<_> = packets.drain(..).map(|packet| b.take_back(packet)).collect();
+        for (frame, (octet, length)) in frames.into_iter().zip([(1, 50), (2, 60)]) {
+            let octets = b.buffer(&frame)[frame.range()].to_vec();
+            assert_eq!((octets.len(), octets[0], octets[1]), (length, 9, octet));
+            b.release(frame);
+        }
     }
 
     #[test]

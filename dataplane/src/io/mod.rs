@@ -7,6 +7,7 @@ pub mod af_xdp;
 pub mod memory;
 pub mod pcap;
 
+use std::ops::{DerefMut, Range};
 use std::time::Duration;
 
 /// Octets of one frame buffer, head- and tailroom included.
@@ -74,26 +75,87 @@ impl Frame {
     /// The same frame with its packet elsewhere in the buffer. A new value, not a change in place: to write single
     /// fields and then move the whole costs the processor a stalled load per packet.
     #[inline]
-    pub(crate) fn with_packet(self, range: std::ops::Range<usize>) -> Self {
+    pub(crate) fn with_packet(self, range: Range<usize>) -> Self {
         let length = range.end.saturating_sub(range.start) as u32;
         Self { index: self.index, start: range.start as u32, length, side: self.side }
     }
 
     /// The octets of the packet within its whole buffer.
     #[inline]
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.start as usize..self.start as usize + self.length as usize
+    }
+}
+
+/// What a frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// An Ethernet header; the sender names the next hop's link address.
+    Ethernet,
+    /// The IP header itself; the kernel routes what is sent.
+    Ip,
+}
+
+/// A frame together with its buffer, so that many can be worked on at once. Made by [`PacketIo::lend`]; the buffer
+/// is nobody else's until [`PacketIo::take_back`].
+#[derive(Debug)]
+#[must_use = "a packet that is dropped is lost to its pool: take it back"]
+pub struct Packet<B> {
+    /// The whole buffer, head- and tailroom included.
+    pub buffer: B,
+    /// Offset of the packet in the buffer, in octets.
+    pub start: u32,
+    /// Octets of the packet.
+    pub length: u32,
+    /// The side on which it was received.
+    pub side: Side,
+}
+
+impl<B: DerefMut<Target = [u8]>> Packet<B> {
+    /// The octets of the packet within its whole buffer.
+    #[inline]
+    pub fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.length as usize
+    }
+
+    /// Declares the packet to be elsewhere in the buffer.
+    #[inline]
+    pub fn set_range(&mut self, range: Range<usize>) {
+        self.length = range.end.saturating_sub(range.start) as u32;
+        self.start = range.start as u32;
+    }
+
+    /// The packet; empty if it reaches out of its buffer.
+    #[inline]
+    pub fn octets(&self) -> &[u8] {
+        self.buffer.get(self.range()).unwrap_or_default()
     }
 }
 
 /// A source and sink of frames for one worker. All methods belong to the hot path: an implementation
 /// allocates nothing and makes system calls only in [`flush`](Self::flush) and [`wait`](Self::wait).
 pub trait PacketIo: Send {
+    /// A lent buffer of [`FRAME_SIZE`] octets.
+    type Buffer: DerefMut<Target = [u8]> + Send;
+
+    /// What frames of `side` begin with, received and sent alike.
+    fn medium(&self, side: Side) -> Medium {
+        let _ = side;
+        Medium::Ethernet
+    }
+
     /// Appends received frames of `side` to `batch` up to its capacity, which never grows. Returns how many.
     fn receive(&mut self, side: Side, batch: &mut Vec<Frame>) -> usize;
 
     /// The whole buffer of `frame`, head- and tailroom included; the packet is at [`Frame::range`].
     fn buffer(&mut self, frame: &Frame) -> &mut [u8];
+
+    /// Parts with the buffer of `frame`, so that several are at hand at once. All must be taken back before the
+    /// I/O ends.
+    fn lend(&mut self, frame: Frame) -> Packet<Self::Buffer>;
+
+    /// The opposite of [`lend`](Self::lend), on any I/O of the same pool.
+    fn take_back(&mut self, packet: Packet<Self::Buffer>) -> Frame;
 
     /// Sends all `frames` on `side` and empties the vector. Frames that find no room are released and counted
     /// by the implementation.

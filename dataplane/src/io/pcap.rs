@@ -12,8 +12,8 @@ use pcap_file::DataLink;
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use thiserror::Error;
 
-use super::memory::MemoryIo;
-use super::{Frame, PacketIo, Side};
+use super::memory::{MemoryBuffer, MemoryIo};
+use super::{Frame, Packet, PacketIo, Side};
 use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::ipv4::{ESP, Ipv4Header, UDP};
 use crate::packet::udp::{NAT_TRAVERSAL, UdpHeader};
@@ -176,6 +176,8 @@ fn is_esp_to(frame: &[u8], outer: &[Ipv4Addr]) -> Option<bool> {
 }
 
 impl<R: Read + Send, W: Write + Send> PacketIo for PcapIo<R, W> {
+    type Buffer = MemoryBuffer;
+
     fn receive(&mut self, side: Side, batch: &mut Vec<Frame>) -> usize {
         let before = batch.len();
         while batch.len() < batch.capacity() && self.read_ahead() == Some(side) {
@@ -191,6 +193,14 @@ impl<R: Read + Send, W: Write + Send> PacketIo for PcapIo<R, W> {
 
     fn buffer(&mut self, frame: &Frame) -> &mut [u8] {
         self.frames.buffer(frame)
+    }
+
+    fn lend(&mut self, frame: Frame) -> Packet<MemoryBuffer> {
+        self.frames.lend(frame)
+    }
+
+    fn take_back(&mut self, packet: Packet<MemoryBuffer>) -> Frame {
+        self.frames.take_back(packet)
     }
 
     fn transmit(&mut self, side: Side, frames: &mut Vec<Frame>) {

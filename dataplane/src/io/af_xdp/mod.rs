@@ -28,6 +28,7 @@ pub use error::AfXdpError;
 pub use ledger::Census;
 use pool::{FreeFrames, Pool};
 use port::Port;
+pub use system::FrameBuffer;
 use system::{BindError, Buffers, FrameMemory, Rings};
 pub use worker::{AfXdpIo, Waker};
 use worker::{Outbox, Parts, Way};

@@ -8,6 +8,7 @@
 use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -56,22 +57,90 @@ impl FrameMemory {
 
 /// One worker's way to the buffers.
 #[derive(Debug)]
-pub(super) struct Buffers(Arc<FrameMemory>);
+pub(super) struct Buffers {
+    memory: Arc<FrameMemory>,
+    /// Buffers lent less buffers taken back. Modulo 2^32 the sum over all workers is how many are out: as long as
+    /// one is, some worker's share is not zero.
+    lent: u32,
+}
 
 impl Buffers {
     pub(super) fn new(memory: Arc<FrameMemory>) -> Self {
-        Self(memory)
+        Self { memory, lent: 0 }
+    }
+
+    /// Where the buffer of `frame` begins.
+    #[inline]
+    fn locate(&self, frame: &Frame) -> NonNull<u8> {
+        let number = frame.index as usize / FRAME_SIZE;
+        assert!(number < self.memory.frames(), "the frame comes from another pool");
+        // SAFETY: the mapping has room for that many frames.
+        unsafe { self.memory.base.add(number * FRAME_SIZE) }
     }
 
     /// The whole buffer of `frame`.
     #[inline]
     pub(super) fn get(&mut self, frame: &Frame) -> &mut [u8] {
-        let number = frame.index as usize / FRAME_SIZE;
-        assert!(number < self.0.frames(), "the frame comes from another pool");
-        // SAFETY: the buffer lies within the mapping, which lives as long as `self.0`. The caller holds the
+        // SAFETY: the buffer lies within the mapping, which lives as long as `self.memory`. The caller holds the
         // frame, the only handle on this buffer, and the kernel does not: frames come out of the rings before
         // they are made and end when they go in. Two results never live at once, for `self` is borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.0.base.as_ptr().add(number * FRAME_SIZE), FRAME_SIZE) }
+        unsafe { std::slice::from_raw_parts_mut(self.locate(frame).as_ptr(), FRAME_SIZE) }
+    }
+
+    /// Makes the frame a buffer of its own.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "the frame ends here: the buffer stands for it")]
+    pub(super) fn lend(&mut self, frame: Frame) -> FrameBuffer {
+        let buffer = FrameBuffer(self.locate(&frame));
+        self.lent = self.lent.wrapping_add(1);
+        buffer
+    }
+
+    /// The opposite: the index of the frame that stands for the buffer from now on.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "the buffer ends here: a frame stands for it")]
+    pub(super) fn take_back(&mut self, buffer: FrameBuffer) -> u64 {
+        let index = buffer.0.addr().get().wrapping_sub(self.memory.base.addr().get());
+        assert!(index < self.memory.frames() * FRAME_SIZE, "the buffer comes from another pool");
+        self.lent = self.lent.wrapping_sub(1);
+        index as u64
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        // Whoever still holds a buffer may use it: the mapping stays for ever then.
+        if self.lent != 0 {
+            std::mem::forget(Arc::clone(&self.memory));
+        }
+    }
+}
+
+/// A lent buffer of the frame memory: the only handle on its [`FRAME_SIZE`] octets.
+#[derive(Debug)]
+pub struct FrameBuffer(NonNull<u8>);
+
+// SAFETY: the value is the only handle on its octets (see `Buffers::lend`).
+unsafe impl Send for FrameBuffer {}
+// SAFETY: as above; a shared reference only reads.
+unsafe impl Sync for FrameBuffer {}
+
+impl Deref for FrameBuffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the buffer was made from a frame, the only handle on these octets, and stands for it. The
+        // mapping outlives it, since `Buffers` lets go of the memory only when no buffer is out.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), FRAME_SIZE) }
+    }
+}
+
+impl DerefMut for FrameBuffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed for as long as the result lives.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_ptr(), FRAME_SIZE) }
     }
 }
 

@@ -11,8 +11,8 @@ use super::counters::{IoCounters, add};
 use super::ledger::{Census, Holder};
 use super::pool::{FreeFrames, Pool};
 use super::port::Port;
-use super::system::{self, Buffers};
-use crate::io::{FRAME_SIZE, Frame, HEADROOM, PacketIo, Side};
+use super::system::{self, Buffers, FrameBuffer};
+use crate::io::{FRAME_SIZE, Frame, HEADROOM, Packet, PacketIo, Side};
 
 /// Flushes between two looks at the kernel's drop counters.
 const STATISTICS_PERIOD: u32 = 4096;
@@ -176,6 +176,8 @@ impl AfXdpIo {
 }
 
 impl PacketIo for AfXdpIo {
+    type Buffer = FrameBuffer;
+
     fn receive(&mut self, side: Side, batch: &mut Vec<Frame>) -> usize {
         // Another port comes first each time, so that a full queue does not starve the others.
         self.next_port = self.next_port.wrapping_add(1);
@@ -193,6 +195,18 @@ impl PacketIo for AfXdpIo {
 
     fn buffer(&mut self, frame: &Frame) -> &mut [u8] {
         self.buffers.get(frame)
+    }
+
+    #[inline]
+    fn lend(&mut self, frame: Frame) -> Packet<FrameBuffer> {
+        let Frame { start, length, side, .. } = frame;
+        Packet { buffer: self.buffers.lend(frame), start, length, side }
+    }
+
+    #[inline]
+    fn take_back(&mut self, packet: Packet<FrameBuffer>) -> Frame {
+        let Packet { buffer, start, length, side } = packet;
+        Frame { index: self.buffers.take_back(buffer), start, length, side }
     }
 
     fn transmit(&mut self, side: Side, frames: &mut Vec<Frame>) {
