@@ -201,13 +201,13 @@ impl Pipeline {
     }
 
     fn decide_anew(&mut self, flow: &Flow) -> Result<Decision, Stop> {
-        let Some(policy) = self.spd.load().lookup(flow) else {
+        let Some(policy) = self.spd.load().outbound(flow) else {
             return Ok(Decision::Drop(DropReason::NoPolicy));
         };
         let reqid = match policy.action {
             Action::Protect { reqid } => reqid,
-            Action::Bypass => return Ok(Decision::Bypass),
-            Action::Discard => return Ok(Decision::Drop(DropReason::PolicyDiscard)),
+            Action::Bypass(_) => return Ok(Decision::Bypass),
+            Action::Discard(_) => return Ok(Decision::Drop(DropReason::PolicyDiscard)),
         };
         let Some(handle) = self.table.lookup(Direction::Outbound, reqid) else {
             return Ok(Decision::Drop(DropReason::NoSa));
