@@ -1,33 +1,77 @@
 //! The security policy database (RFC 4301 section 4.4.1): immutable, replaced as a whole.
 //!
-//! Policies are tried by priority, then by how narrow their remote addresses are (so that equal priorities
-//! mean longest-prefix match), then in the order given. The remote address line is cut into intervals, each
-//! with the policies that cover it in that order: a lookup is one binary search and a walk over a few.
+//! The RFC's three parts are one ordered list here. Policies are tried by priority, then by how narrow their
+//! remote addresses are (so that equal priorities mean longest-prefix match), then in the order given.
+//! [`Spd::outbound`] is the lookup in SPD-S and SPD-O; [`Spd::inbound`] is the one in SPD-I for packets that arrive
+//! in clear, where [`Action::Protect`] says that they should not have.
 
-use std::collections::BTreeSet;
+mod bounds;
+#[cfg(test)]
+mod tests;
+mod tree;
+
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use baton_sad::{AddressRange, Selector};
 
 use crate::packet::transport::Flow;
+use bounds::{Address, Bounds};
+use tree::Tree;
+
+/// Which way a packet goes, to tell local from remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From the protected side to the other: the source is local.
+    Outbound,
+    /// Towards the protected side: the destination is local.
+    Inbound,
+}
+
+/// The ways that a policy is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ways {
+    /// Packets of either way: an entry of SPD-O and of SPD-I.
+    #[default]
+    Both,
+    /// Packets of one way.
+    Only(Way),
+}
+
+impl Ways {
+    /// Whether this is one of them.
+    pub fn include(self, way: Way) -> bool {
+        self == Self::Both || self == Self::Only(way)
+    }
+}
 
 /// What happens to a packet that a policy matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes into the tunnel whose SAs carry this number.
+    /// It goes into the tunnel whose SAs carry this number. Always of both ways (an entry of SPD-S): a packet that
+    /// arrives in clear and matches is to be dropped (RFC 4301 section 5.2).
     Protect {
         /// Links the policy with its SAs.
         reqid: u32,
     },
     /// It is forwarded in clear.
-    Bypass,
+    Bypass(Ways),
     /// It is dropped.
-    Discard,
+    Discard(Ways),
 }
 
-/// One entry.
+impl Action {
+    /// The packets that the action is for.
+    pub fn ways(self) -> Ways {
+        match self {
+            Self::Protect { .. } => Ways::Both,
+            Self::Bypass(ways) | Self::Discard(ways) => ways,
+        }
+    }
+}
+
+/// One entry. RFC 4301's entry with several selector sets is several of these with one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The operator's name for it.
@@ -40,74 +84,35 @@ pub struct Policy {
     pub action: Action,
 }
 
-/// A selector in the form that the hot path compares: IPv4 only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Matcher {
-    local: RangeInclusive<u32>,
-    remote: RangeInclusive<u32>,
-    protocol: Option<u8>,
-    local_ports: RangeInclusive<u16>,
-    remote_ports: RangeInclusive<u16>,
-}
-
-/// Which way a packet goes, to tell local from remote.
+/// A selector in the form that the hot path compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// From the protected side into the tunnel: the source is local.
-    Outbound,
-    /// Out of the tunnel: the destination is local.
-    Inbound,
+pub struct Matcher(Family);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4(Bounds<u32>),
+    V6(Bounds<u128>),
 }
 
 impl Matcher {
-    /// `None` for selectors of IPv6 addresses, which no IPv4 packet matches.
+    /// `None` for selectors that no packet matches: with addresses of both families, or with ports whose end lies
+    /// before their start, other than [`Selector::OPAQUE`].
     pub fn new(selector: &Selector) -> Option<Self> {
-        Some(Self {
-            local: v4_range(&selector.local)?,
-            remote: v4_range(&selector.remote)?,
-            protocol: selector.protocol,
-            local_ports: selector.local_ports.clone(),
-            remote_ports: selector.remote_ports.clone(),
-        })
+        let v4 = Bounds::of_selector(selector).map(Family::V4);
+        v4.or_else(|| Bounds::of_selector(selector).map(Family::V6)).map(Self)
     }
 
-    /// Whether the packet matches (RFC 4301 section 4.4.1.1). Ports that cannot be seen match all ports only.
+    /// Whether the packet matches (RFC 4301 section 4.4.1.1).
+    ///
+    /// Ports that cannot be seen match ANY and OPAQUE on both sides and no range; ports that can be seen match ANY
+    /// and ranges, not OPAQUE. Of ICMP's type and code and of the Mobility Header's type, the selector on the
+    /// sender's side decides, whatever the other says: it is for packets of the other way (section 4.4.1.3).
     #[inline]
     pub fn matches(&self, flow: &Flow, way: Way) -> bool {
-        let (source, destination) = (flow.source_bits() as u32, flow.destination_bits() as u32);
-        let (local, remote) = match way {
-            Way::Outbound => (source, destination),
-            Way::Inbound => (destination, source),
-        };
-        self.local.contains(&local)
-            && self.remote.contains(&remote)
-            && self.protocol.is_none_or(|protocol| protocol == flow.protocol())
-            && self.ports_match(flow, way)
-    }
-
-    #[inline]
-    fn ports_match(&self, flow: &Flow, way: Way) -> bool {
-        if is_any(&self.local_ports) && is_any(&self.remote_ports) {
-            return true;
+        match &self.0 {
+            Family::V4(bounds) => !flow.is_ipv6() && bounds.meets(&Bounds::of_flow(flow, way)),
+            Family::V6(bounds) => flow.is_ipv6() && bounds.meets(&Bounds::of_flow(flow, way)),
         }
-        let (local, remote) = match (flow.ports(), way) {
-            (None, _) => return false,
-            (Some((source, destination)), Way::Outbound) => (source, destination),
-            (Some((source, destination)), Way::Inbound) => (destination, source),
-        };
-        self.local_ports.contains(&local) && self.remote_ports.contains(&remote)
-    }
-}
-
-#[inline]
-fn is_any(ports: &RangeInclusive<u16>) -> bool {
-    *ports.start() == 0 && *ports.end() == u16::MAX
-}
-
-fn v4_range(range: &AddressRange) -> Option<RangeInclusive<u32>> {
-    match (range.start(), range.end()) {
-        (IpAddr::V4(start), IpAddr::V4(end)) => Some(start.to_bits()..=end.to_bits()),
-        _ => None,
     }
 }
 
@@ -115,13 +120,16 @@ fn v4_range(range: &AddressRange) -> Option<RangeInclusive<u32>> {
 #[derive(Clone, Debug)]
 pub struct Spd {
     policies: Vec<Policy>,
-    matchers: Vec<Option<Matcher>>,
-    /// Interval `i` of the remote address line begins at `starts[i]`; `covering[bounds[i]..bounds[i + 1]]` are
-    /// the policies on it, in order.
-    starts: Vec<u32>,
-    bounds: Vec<u32>,
-    covering: Vec<u32>,
+    outbound: Arc<Trees>,
+    inbound: Arc<Trees>,
     generation: u64,
+}
+
+/// The policies for one way. Ranks are indices into [`Spd::policies`].
+#[derive(Debug)]
+struct Trees {
+    v4: Tree<u32>,
+    v6: Tree<u128>,
 }
 
 impl Default for Spd {
@@ -136,55 +144,39 @@ impl Spd {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         // The sort is stable: the order given decides between equals.
         policies.sort_by_key(|policy| (policy.priority, width(&policy.selector.remote)));
-        let matchers: Vec<_> = policies.iter().map(|policy| Matcher::new(&policy.selector)).collect();
-        let mut spd = Self {
-            policies,
-            matchers,
-            starts: Vec::new(),
-            bounds: vec![0],
-            covering: Vec::new(),
-            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
-        };
-        spd.sweep();
-        spd
+        let outbound = Arc::new(Trees::new(&policies, Way::Outbound));
+        let alike = policies.iter().all(|policy| policy.action.ways() == Ways::Both);
+        let inbound =
+            if alike { Arc::clone(&outbound) } else { Arc::new(Trees::new(&policies, Way::Inbound)) };
+        Self { policies, outbound, inbound, generation: GENERATION.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Walks the remote address line and notes at each change which policies cover what follows.
-    fn sweep(&mut self) {
-        let mut edges: Vec<(u32, bool, u32)> = Vec::new();
-        for (index, matcher) in (0_u32..).zip(&self.matchers) {
-            let Some(remote) = matcher.as_ref().map(|m| &m.remote) else { continue };
-            edges.push((*remote.start(), true, index));
-            if let Some(after) = remote.end().checked_add(1) {
-                edges.push((after, false, index));
-            }
-        }
-        edges.sort_unstable();
-        let mut open = BTreeSet::new();
-        for group in edges.chunk_by(|a, b| a.0 == b.0) {
-            for &(_, opens, index) in group {
-                if opens {
-                    open.insert(index);
-                } else {
-                    open.remove(&index);
-                }
-            }
-            self.starts.push(group[0].0);
-            self.covering.extend(&open);
-            self.bounds.push(self.covering.len() as u32);
-        }
+    /// The first policy that matches a packet from the protected side (SPD-S and SPD-O).
+    #[inline]
+    pub fn outbound(&self, flow: &Flow) -> Option<&Policy> {
+        self.lookup(flow, Way::Outbound)
     }
 
-    /// The first policy that matches an outbound packet.
-    pub fn lookup(&self, flow: &Flow) -> Option<&Policy> {
-        let interval = self.starts.partition_point(|start| u128::from(*start) <= flow.destination_bits());
-        let from = *self.bounds.get(interval.checked_sub(1)?)?;
-        let to = *self.bounds.get(interval)?;
-        let candidates = self.covering.get(from as usize..to as usize)?;
-        let matches = |index: &&u32| {
-            self.matchers[**index as usize].as_ref().is_some_and(|m| m.matches(flow, Way::Outbound))
+    /// The first policy that matches a packet that arrived in clear for the protected side (SPD-I). It may pass
+    /// only if that says [`Action::Bypass`].
+    #[inline]
+    pub fn inbound(&self, flow: &Flow) -> Option<&Policy> {
+        self.lookup(flow, Way::Inbound)
+    }
+
+    /// [`Self::outbound`] or [`Self::inbound`].
+    #[inline]
+    pub fn lookup(&self, flow: &Flow, way: Way) -> Option<&Policy> {
+        let trees = match way {
+            Way::Outbound => &self.outbound,
+            Way::Inbound => &self.inbound,
         };
-        candidates.iter().find(matches).map(|index| &self.policies[*index as usize])
+        let rank = if flow.is_ipv6() {
+            trees.v6.first(&Bounds::of_flow(flow, way))
+        } else {
+            trees.v4.first(&Bounds::of_flow(flow, way))
+        };
+        rank.and_then(|rank| self.policies.get(rank as usize))
     }
 
     /// All policies, in the order in which they are tried.
@@ -198,87 +190,23 @@ impl Spd {
     }
 }
 
+impl Trees {
+    fn new(policies: &[Policy], way: Way) -> Self {
+        Self { v4: Tree::new(ranked(policies, way)), v6: Tree::new(ranked(policies, way)) }
+    }
+}
+
+/// The policies of one way and family.
+fn ranked<A: Address>(policies: &[Policy], way: Way) -> Vec<(Bounds<A>, u32)> {
+    let of_way = (0_u32..).zip(policies).filter(|(_, policy)| policy.action.ways().include(way));
+    of_way.filter_map(|(rank, policy)| Some((Bounds::of_selector(&policy.selector)?, rank))).collect()
+}
+
 /// How many addresses a range has, less one.
 fn width(range: &AddressRange) -> u128 {
     match (range.start(), range.end()) {
         (IpAddr::V4(start), IpAddr::V4(end)) => u128::from(end.to_bits().saturating_sub(start.to_bits())),
         (IpAddr::V6(start), IpAddr::V6(end)) => end.to_bits().saturating_sub(start.to_bits()),
         _ => u128::MAX,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use proptest::prelude::*;
-
-    fn range() -> impl Strategy<Value = AddressRange> {
-        // A small world, so that ranges nest, meet and overlap, with both ends of the address line in it.
-        (0_u32..12, 0_u32..12, any::<bool>()).prop_map(|(a, b, high)| {
-            let lift = |x: u32| Ipv4Addr::from_bits(if high { u32::MAX - 11 + x } else { x }).into();
-            AddressRange::new(lift(a.min(b)), lift(a.max(b))).unwrap()
-        })
-    }
-
-    fn ports() -> impl Strategy<Value = RangeInclusive<u16>> {
-        prop_oneof![Just(0..=u16::MAX), (0_u16..4, 0_u16..4).prop_map(|(a, b)| a.min(b)..=a.max(b))]
-    }
-
-    fn policy() -> impl Strategy<Value = Policy> {
-        let protocol = prop_oneof![Just(None), Just(Some(6)), Just(Some(17))];
-        (range(), range(), protocol, ports(), ports(), 0_u32..3, 0_u32..100).prop_map(
-            |(local, remote, protocol, local_ports, remote_ports, priority, reqid)| Policy {
-                name: String::new(),
-                priority,
-                selector: Selector { local, remote, protocol, local_ports, remote_ports },
-                action: Action::Protect { reqid },
-            },
-        )
-    }
-
-    fn flow() -> impl Strategy<Value = Flow> {
-        let address = (0_u32..12, any::<bool>())
-            .prop_map(|(x, high)| Ipv4Addr::from_bits(if high { u32::MAX - 11 + x } else { x }));
-        let protocol = prop_oneof![Just(1), Just(6), Just(17)];
-        (address.clone(), address, protocol, proptest::option::of((0_u16..4, 0_u16..4))).prop_map(
-            |(source, destination, protocol, ports)| {
-                Flow::new(source.into(), destination.into(), protocol, ports)
-            },
-        )
-    }
-
-    /// The definition, on the public form of the selectors.
-    fn naive<'p>(policies: &'p [Policy], flow: &Flow) -> Option<&'p Policy> {
-        let holds = |range: &AddressRange, a: IpAddr| range.contains(a);
-        let port = |range: &RangeInclusive<u16>, port: Option<u16>| {
-            *range == (0..=u16::MAX) || port.is_some_and(|port| range.contains(&port))
-        };
-        policies
-            .iter()
-            .enumerate()
-            .filter(|(_, Policy { selector: s, .. })| {
-                holds(&s.local, flow.source())
-                    && holds(&s.remote, flow.destination())
-                    && s.protocol.is_none_or(|p| p == flow.protocol())
-                    && port(&s.local_ports, flow.ports().map(|p| p.0))
-                    && port(&s.remote_ports, flow.ports().map(|p| p.1))
-            })
-            .min_by_key(|(index, policy)| (policy.priority, width(&policy.selector.remote), *index))
-            .map(|(_, policy)| policy)
-    }
-
-    proptest! {
-        #[test]
-        fn lookup_equals_the_ordered_list(
-            policies in proptest::collection::vec(policy(), 0..30),
-            flows in proptest::collection::vec(flow(), 1..40),
-        ) {
-            let spd = Spd::new(policies.clone());
-            for flow in flows {
-                prop_assert_eq!(spd.lookup(&flow), naive(&policies, &flow));
-            }
-        }
     }
 }

@@ -1,0 +1,182 @@
+//! Selectors as boxes: five spans of numbers, so that "matches" is "meets" in all five.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use baton_sad::{AddressRange, Selector};
+
+use super::Way;
+use crate::packet::transport::{Flow, bits};
+
+/// The number behind the last port: OPAQUE, a field that cannot be seen (RFC 4301 section 4.4.1.1). ANY reaches up
+/// to it, and no range of ports does.
+const OPAQUE: u32 = 1 << 16;
+const ANY_PORTS: Span<u32> = Span { first: 0, last: OPAQUE };
+const OPAQUE_PORTS: Span<u32> = Span { first: OPAQUE, last: OPAQUE };
+
+/// The protocols that have one field instead of two ports: ICMP, ICMPv6 and the Mobility Header.
+const ONE_FIELD: [u8; 3] = [1, 58, 135];
+
+/// Numbers from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span<T> {
+    first: T,
+    last: T,
+}
+
+impl<T: Copy + Ord> Span<T> {
+    const fn one(value: T) -> Self {
+        Self { first: value, last: value }
+    }
+
+    /// Without a branch between the comparisons: which of them fails is as good as random.
+    #[inline(always)]
+    fn meets(self, other: Self) -> bool {
+        (self.first <= other.last) & (other.first <= self.last)
+    }
+
+    fn hull(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+}
+
+/// An address as the trees compare it: narrow for IPv4, so that more of them fit a cache line.
+pub(super) trait Address: Copy + Ord + Into<u128> {
+    /// Whether this is IPv6's.
+    const IS_IPV6: bool;
+
+    /// From the form that has an IPv4 address in the lowest 32 bits.
+    fn of(bits: u128) -> Self;
+}
+
+impl Address for u32 {
+    const IS_IPV6: bool = false;
+
+    #[inline]
+    fn of(bits: u128) -> Self {
+        bits as u32
+    }
+}
+
+impl Address for u128 {
+    const IS_IPV6: bool = true;
+
+    #[inline]
+    fn of(bits: u128) -> Self {
+        bits
+    }
+}
+
+/// What a selector selects, or a flow as the one box that it meets selectors with; local and remote as this
+/// gateway sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds<A> {
+    remote: Span<A>,
+    local: Span<A>,
+    remote_ports: Span<u32>,
+    local_ports: Span<u32>,
+    protocol: Span<u8>,
+}
+
+/// One of the five numbers that selectors are about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Dimension {
+    Remote,
+    Local,
+    RemotePorts,
+    LocalPorts,
+    Protocol,
+}
+
+impl Dimension {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Remote, Self::Local, Self::RemotePorts, Self::LocalPorts, Self::Protocol];
+}
+
+impl<A: Address> Bounds<A> {
+    /// `None` for selectors of the other family, of two families, or with ends the wrong way round: no packet
+    /// of this family matches those.
+    pub(super) fn of_selector(selector: &Selector) -> Option<Self> {
+        Some(Self {
+            remote: addresses(&selector.remote)?,
+            local: addresses(&selector.local)?,
+            remote_ports: ports(&selector.remote_ports)?,
+            local_ports: ports(&selector.local_ports)?,
+            protocol: selector.protocol.map_or(Span { first: 0, last: u8::MAX }, Span::one),
+        })
+    }
+
+    /// Of a flow of this family.
+    #[inline]
+    pub(super) fn of_flow(flow: &Flow, way: Way) -> Self {
+        let source = Span::one(A::of(flow.source_bits()));
+        let destination = Span::one(A::of(flow.destination_bits()));
+        let protocol = Span::one(flow.protocol());
+        let (sender, receiver) = fields(flow);
+        let (local, remote, local_ports, remote_ports) = match way {
+            Way::Outbound => (source, destination, sender, receiver),
+            Way::Inbound => (destination, source, receiver, sender),
+        };
+        Self { remote, local, remote_ports, local_ports, protocol }
+    }
+
+    #[inline(always)]
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.remote.meets(other.remote)
+            & self.local.meets(other.local)
+            & self.remote_ports.meets(other.remote_ports)
+            & self.local_ports.meets(other.local_ports)
+            & self.protocol.meets(other.protocol)
+    }
+
+    /// The smallest box around both.
+    pub(super) fn hull(&self, other: &Self) -> Self {
+        Self {
+            remote: self.remote.hull(other.remote),
+            local: self.local.hull(other.local),
+            remote_ports: self.remote_ports.hull(other.remote_ports),
+            local_ports: self.local_ports.hull(other.local_ports),
+            protocol: self.protocol.hull(other.protocol),
+        }
+    }
+
+    /// First and last number in one dimension.
+    pub(super) fn along(&self, dimension: Dimension) -> (u128, u128) {
+        let wide = |span: Span<u32>| (span.first.into(), span.last.into());
+        match dimension {
+            Dimension::Remote => (self.remote.first.into(), self.remote.last.into()),
+            Dimension::Local => (self.local.first.into(), self.local.last.into()),
+            Dimension::RemotePorts => wide(self.remote_ports),
+            Dimension::LocalPorts => wide(self.local_ports),
+            Dimension::Protocol => (self.protocol.first.into(), self.protocol.last.into()),
+        }
+    }
+}
+
+fn addresses<A: Address>(range: &AddressRange) -> Option<Span<A>> {
+    let family = |address: IpAddr| (address.is_ipv6() == A::IS_IPV6).then(|| A::of(bits(address)));
+    let (first, last) = (family(range.start())?, family(range.end())?);
+    (first <= last).then_some(Span { first, last })
+}
+
+fn ports(range: &RangeInclusive<u16>) -> Option<Span<u32>> {
+    let (first, last) = (u32::from(*range.start()), u32::from(*range.end()));
+    match (first, last) {
+        _ if *range == Selector::OPAQUE => Some(OPAQUE_PORTS),
+        (0, 0xffff) => Some(ANY_PORTS),
+        _ => (first <= last).then_some(Span { first, last }),
+    }
+}
+
+/// The sender's and the receiver's port.
+///
+/// Where a protocol has one field for both, the sender's selector says what may be sent, and the receiver's says
+/// nothing about this packet: it is for the answers (RFC 4301 section 4.4.1.3 B to D).
+#[inline]
+fn fields(flow: &Flow) -> (Span<u32>, Span<u32>) {
+    match flow.ports() {
+        None => (OPAQUE_PORTS, OPAQUE_PORTS),
+        Some((kind, _)) if ONE_FIELD.contains(&flow.protocol()) => (Span::one(kind.into()), ANY_PORTS),
+        Some((source, destination)) => (Span::one(source.into()), Span::one(destination.into())),
+    }
+}
