@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod drop_reason;
 pub mod esp;
+pub mod events;
 pub mod io;
 pub mod netlink;
 pub mod next_hop;

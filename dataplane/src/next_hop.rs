@@ -70,8 +70,8 @@ pub struct SideHops {
     pub mtu: u16,
     /// The VLAN that frames of this side carry, if any.
     pub vlan: Option<u16>,
-    /// An own IP address on this side: the source of ICMP errors that leave here.
-    pub address: Option<IpAddr>,
+    /// Own IP addresses on this side, IPv4's and IPv6's: the sources of ICMP errors that leave here.
+    pub addresses: [Option<IpAddr>; 2],
     routes: PrefixTable<Via>,
     neighbours: HashMap<IpAddr, Mac>,
 }
@@ -79,7 +79,7 @@ pub struct SideHops {
 impl SideHops {
     /// The tables of one side. Of two routes to one prefix the first counts, so give them by rising metric.
     pub fn new(mac: Mac, mtu: u16, routes: Vec<(Prefix, Via)>, neighbours: HashMap<IpAddr, Mac>) -> Self {
-        Self { mac, mtu, vlan: None, address: None, routes: PrefixTable::new(routes), neighbours }
+        Self { mac, mtu, vlan: None, addresses: [None; 2], routes: PrefixTable::new(routes), neighbours }
     }
 
     fn lookup(&self, destination: IpAddr) -> NextHop {

@@ -69,7 +69,8 @@ struct Route {
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) links: [Option<LinkState>; 2],
-    addresses: [Option<IpAddr>; 2],
+    /// By side and family.
+    addresses: [[Option<IpAddr>; 2]; 2],
     local: BTreeSet<IpAddr>,
     routes: Vec<Route>,
     neighbours: HashMap<(Side, IpAddr), Neighbour>,
@@ -84,7 +85,7 @@ impl Tables {
     /// Forgets all routes and addresses, before they are read again.
     pub(super) fn clear_routes(&mut self) {
         self.routes.clear();
-        self.addresses = [None; 2];
+        self.addresses = [[None; 2]; 2];
         self.local.clear();
     }
 
@@ -93,7 +94,7 @@ impl Tables {
         self.neighbours.clear();
     }
 
-    /// Notes an own address. As a side's own the first global one counts, IPv4 before IPv6.
+    /// Notes an own address. As a side's own the first global one of each family counts.
     pub(super) fn add_address(&mut self, message: &AddressMessage) {
         let (mut local, mut address) = (None, None);
         for attribute in &message.attributes {
@@ -107,10 +108,9 @@ impl Tables {
         let Some(own) = local.or(address) else { return };
         self.local.insert(own);
         let Some(side) = self.side(message.header.index) else { return };
-        let known = &mut self.addresses[side.index()];
-        let better = known.is_none_or(|known| known.is_ipv6() && own.is_ipv4());
-        if message.header.scope == AddressScope::Universe && better {
-            *known = Some(own);
+        let known = &mut self.addresses[side.index()][usize::from(own.is_ipv6())];
+        if message.header.scope == AddressScope::Universe {
+            known.get_or_insert(own);
         }
     }
 
@@ -167,7 +167,7 @@ impl Tables {
         let neighbours = self.neighbours.iter().filter(|((on, _), _)| *on == side);
         let neighbours = neighbours.map(|((_, address), neighbour)| (*address, neighbour.mac)).collect();
         let mut hops = SideHops::new(link.mac, link.mtu, self.side_routes(link.index), neighbours);
-        hops.address = self.addresses[side.index()];
+        hops.addresses = self.addresses[side.index()];
         hops
     }
 

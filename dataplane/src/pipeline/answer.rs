@@ -2,51 +2,45 @@
 
 use std::net::IpAddr;
 
-use super::{Pipeline, parse_ipv4};
-use crate::io::{Frame, PacketIo, Side};
+use super::headers::{Arrival, parse_ip};
+use super::{Frame, Pipeline, Side};
+use crate::events::RateLimit;
+use crate::io::{Medium, PacketIo};
 use crate::next_hop::Mac;
 use crate::packet::ethernet::EthernetHeader;
 use crate::packet::icmp::{self, IcmpError};
+use crate::packet::ip::IpHeader;
 
-/// Errors that one worker sends per second at most (RFC 1812 section 4.3.2.8), and at once.
+/// Errors that one worker sends per second at most (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 f), and at once.
 const PER_SECOND: u64 = 100;
 const BURST: u64 = 50;
 /// Octets of the longest Ethernet header that can be parsed.
 const LONGEST_HEADER: usize = 22;
 
-/// A token bucket in ns.
-#[derive(Debug, Default)]
-pub(super) struct AnswerLimit {
-    spent_until: u64,
-}
+/// How many more errors may be sent.
+#[derive(Debug)]
+pub(super) struct AnswerLimit(RateLimit);
 
-impl AnswerLimit {
-    /// Whether one more may be sent at `now`.
-    fn admit(&mut self, now: u64) -> bool {
-        let cost = 1_000_000_000 / PER_SECOND;
-        let earliest = now.saturating_sub(cost * BURST);
-        let spent = self.spent_until.max(earliest) + cost;
-        let admitted = spent <= now;
-        if admitted {
-            self.spent_until = spent;
-        }
-        admitted
+impl Default for AnswerLimit {
+    fn default() -> Self {
+        Self(RateLimit::new(PER_SECOND, BURST))
     }
 }
 
-impl Pipeline {
+impl<I: PacketIo> Pipeline<I> {
     /// Turns a packet from the inner side into the error about it and sends it back where it came from; or drops
     /// it silently where no error may be sent.
     #[cold]
-    pub(super) fn answer<I: PacketIo>(&mut self, io: &mut I, mut frame: Frame, error: IcmpError) {
-        let own = match self.hops.load().side(Side::Inner).address {
-            Some(IpAddr::V4(own)) if self.answers.admit(self.now) => own,
-            _ => {
-                self.counters.icmp_suppressed.add(1);
-                return io.release(frame);
-            }
+    pub(super) fn answer(&mut self, io: &mut I, mut frame: Frame, error: IcmpError) {
+        let arrival = Arrival { frame: &frame, medium: io.medium(Side::Inner) };
+        let Some((about, packet, own)) = self.answerable(&arrival, io.buffer(&frame), error) else {
+            return io.release(frame);
         };
-        match turn_around(&frame, io.buffer(&frame), own, error) {
+        if !self.answers.0.admit(self.now) {
+            self.counters.icmp_suppressed.add(1);
+            return io.release(frame);
+        }
+        match turn_around(&arrival, io.buffer(&frame), &about, packet, own, error) {
             Some((start, length)) => {
                 frame.start = start as u32;
                 frame.length = length as u32;
@@ -56,43 +50,46 @@ impl Pipeline {
             None => io.release(frame),
         }
     }
+
+    /// The packet, if an error may be sent about it and we have an address to send it from.
+    fn answerable(
+        &mut self,
+        arrival: &Arrival<'_>,
+        buffer: &[u8],
+        error: IcmpError,
+    ) -> Option<(IpHeader, usize, IpAddr)> {
+        let (about, packet) = parse_ip(arrival, buffer).ok()?;
+        let own = self.hops.load().side(Side::Inner).addresses[usize::from(about.is_ipv6())]?;
+        let is_allowed = icmp::may_answer(&about, &buffer[packet.clone()], error)
+            && (arrival.medium == Medium::Ip || is_for_one(&buffer[arrival.frame.range()]));
+        is_allowed.then_some((about, packet.start, own))
+    }
 }
 
-/// Writes the error and, in front of it, the frame's own Ethernet header with its addresses exchanged.
+/// Whether a frame was sent to one host and not to a group.
+fn is_for_one(octets: &[u8]) -> bool {
+    let is_group = |mac: &Mac| mac.0[0] & 1 != 0;
+    EthernetHeader::parse(octets).is_ok_and(|link| !is_group(&link.destination))
+}
+
+/// Writes the error and, in front of it, the frame's own link header with its addresses exchanged.
 fn turn_around(
-    frame: &Frame,
+    arrival: &Arrival<'_>,
     buffer: &mut [u8],
-    own: std::net::Ipv4Addr,
+    about: &IpHeader,
+    packet: usize,
+    own: IpAddr,
     error: IcmpError,
 ) -> Option<(usize, usize)> {
-    let (about, packet) = parse_ipv4(frame, buffer).ok()?;
-    let link = EthernetHeader::parse(&buffer[frame.range()]).ok()?;
-    let is_group = |mac: &Mac| mac.0[0] & 1 != 0;
-    if is_group(&link.destination) || !icmp::may_answer(&about, &buffer[packet.clone()]) {
-        return None;
-    }
+    let begin = arrival.frame.start as usize;
     let mut header = [0; LONGEST_HEADER];
-    let header = header.get_mut(..link.length)?;
-    header.copy_from_slice(&buffer[frame.range()][..link.length]);
-    header[..6].copy_from_slice(&link.source.0);
-    header[6..12].copy_from_slice(&link.destination.0);
-    let (start, length) = icmp::emit_around(buffer, packet.start, &about, own, error)?;
-    let begin = start.checked_sub(link.length)?;
-    buffer[begin..start].copy_from_slice(header);
-    Some((begin, link.length + length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_is_a_rate_with_a_burst() {
-        let mut limit = AnswerLimit::default();
-        let second = 1_000_000_000;
-        let admitted = |limit: &mut AnswerLimit, at| (0..1000).filter(|_| limit.admit(at)).count() as u64;
-        assert_eq!(admitted(&mut limit, 10 * second), BURST);
-        assert_eq!(admitted(&mut limit, 10 * second + second / 10), PER_SECOND / 10);
-        assert_eq!(admitted(&mut limit, 60 * second), BURST);
+    let header = header.get_mut(..packet.checked_sub(begin)?)?;
+    header.copy_from_slice(buffer.get(begin..packet)?);
+    if let [destination, source] = &mut header.as_chunks_mut::<6>().0[..header.len().min(12) / 6] {
+        std::mem::swap(destination, source);
     }
+    let (start, length) = icmp::emit_around(buffer, packet, about, own, error)?;
+    let begin = start.checked_sub(header.len())?;
+    buffer.get_mut(begin..start)?.copy_from_slice(header);
+    Some((begin, header.len() + length))
 }

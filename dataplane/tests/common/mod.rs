@@ -135,7 +135,7 @@ pub fn hops(end: usize, setup: &Setup) -> NextHops {
     let side =
         |n| SideHops::new(mac(n), setup.mtu, vec![(everything, Via::Router(router))], neighbours.clone());
     let mut inner = side(2);
-    inner.address = Some(INNER[end].into());
+    inner.addresses[0] = Some(INNER[end].into());
     NextHops::new(side(1), inner)
 }
 

@@ -190,6 +190,15 @@ impl Table {
         (self.shared().header(header::FRESH).load(Ordering::Acquire) as u32).min(self.slots())
     }
 
+    /// The SA in a slot, for those who walk over all of them a few at a time, from 0 to [`Table::slots`]. One that is
+    /// replaced meanwhile may be seen twice or, until the next round, not at all.
+    pub fn handle_at(&self, number: u32) -> Option<SaHandle> {
+        let words = self.shared().slot(number)?;
+        let generation = words[slot::GENERATION].load(Ordering::Acquire);
+        let is_here = is_installed(words[slot::STATE].load(Ordering::Acquire));
+        is_here.then_some(SaHandle { slot: number, generation })
+    }
+
     /// A worker's reading of the configuration, once per (slot, generation).
     ///
     /// # Errors
