@@ -29,6 +29,7 @@ use crate::next_hop::NextHops;
 use crate::packet::esp::EspHeader;
 use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::icmp::IcmpError;
+use crate::packet::ip::{self, IpHeader};
 use crate::packet::ipv4::{self, Ipv4Header};
 use crate::packet::transport::Flow;
 use crate::spd::{Action, Spd, Way};
@@ -123,7 +124,7 @@ impl Pipeline {
         self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, handle)?;
-        if outer.header.source != sa.source || outer.header.destination != sa.destination {
+        if !outer.header.is_between(sa.source, sa.destination) {
             return Err(DropReason::OuterAddress.into());
         }
         check_usable(&self.table, slot, sa.segment, self.now)?;
@@ -136,30 +137,31 @@ impl Pipeline {
         window.commit(sequence);
 
         check_next_header(payload.next_header)?;
-        let inner =
-            Ipv4Header::parse(&buffer[payload.range.clone()]).map_err(|_| DropReason::InnerMalformed)?;
+        let inner = Ipv4Header::parse(&buffer[payload.range.clone()])
+            .map(IpHeader::from)
+            .map_err(|_| DropReason::InnerMalformed)?;
         // What follows the packet is traffic flow confidentiality padding (RFC 4303 section 2.7).
         let packet = payload.range.start..payload.range.start + inner.total_length;
         if tunnel::combine_ecn(&mut buffer[packet.clone()], inner.traffic_class, outer.header.traffic_class)?
         {
             self.counters.ecn_unexpected.add(1);
         }
-        let flow = Flow::of(&inner, &buffer[packet.clone()]);
+        let flow = inner.flow(&buffer[packet.clone()]);
         if !sa.selects(&flow, Way::Inbound) {
             return Err(DropReason::Selectors.into());
         }
         slot.add_packets(1, packet.len() as u64);
-        if inner.ttl <= 1 {
+        if inner.hop_limit <= 1 {
             return Err(DropReason::TtlExpired.into());
         }
-        ipv4::decrement_ttl(&mut buffer[packet.clone()]);
-        Ok((packet, egress::Way { side: Side::Inner, destination: inner.destination, segment: None }))
+        ip::decrement_hop_limit(&mut buffer[packet.clone()]);
+        Ok((packet, egress::Way { side: Side::Inner, destination: inner.destination(), segment: None }))
     }
 
     #[inline(always)]
     fn outbound_packet(&mut self, frame: &Frame, buffer: &mut [u8]) -> Result<Forward, Stop> {
         let (inner, packet) = parse_ipv4(frame, buffer)?;
-        let flow = Flow::of(&inner, &buffer[packet.clone()]);
+        let flow = inner.flow(&buffer[packet.clone()]);
         let handle = match self.decide(&flow)? {
             Decision::Protect(handle) => handle,
             Decision::Bypass => return self.bypass(buffer, &inner, packet),
@@ -169,11 +171,11 @@ impl Pipeline {
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, handle)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
-        if inner.ttl <= 1 {
+        if inner.hop_limit <= 1 {
             return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
         }
         sa.check_path_mtu(self.hops.load(), &inner)?;
-        ipv4::decrement_ttl(&mut buffer[packet.clone()]);
+        ip::decrement_hop_limit(&mut buffer[packet.clone()]);
 
         let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
         let iv = self.ivs.next(&self.table)?;
@@ -223,15 +225,15 @@ impl Pipeline {
     fn bypass(
         &mut self,
         buffer: &mut [u8],
-        header: &Ipv4Header,
+        header: &IpHeader,
         packet: Range<usize>,
     ) -> Result<Forward, Stop> {
-        if header.ttl <= 1 {
+        if header.hop_limit <= 1 {
             return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
         }
-        ipv4::decrement_ttl(&mut buffer[packet.clone()]);
+        ip::decrement_hop_limit(&mut buffer[packet.clone()]);
         self.counters.bypassed.add(1);
-        Ok((packet, egress::Way { side: Side::Outer, destination: header.destination, segment: None }))
+        Ok((packet, egress::Way { side: Side::Outer, destination: header.destination(), segment: None }))
     }
 
     /// Each SA has one worker, so that its sequence numbers and window have one writer.
@@ -258,7 +260,7 @@ fn check_usable(table: &Table, slot: SlotView<'_>, segment: u8, now: u64) -> Res
 
 /// An ESP packet's headers.
 struct Outer {
-    header: Ipv4Header,
+    header: IpHeader,
     esp: EspHeader,
     /// From SPI to ICV.
     range: Range<usize>,
@@ -283,13 +285,13 @@ impl Outer {
 
 /// The IPv4 packet in a frame, checked, and where it lies without the link's padding.
 #[inline(always)]
-fn parse_ipv4(frame: &Frame, buffer: &[u8]) -> Result<(Ipv4Header, Range<usize>), DropReason> {
+fn parse_ipv4(frame: &Frame, buffer: &[u8]) -> Result<(IpHeader, Range<usize>), DropReason> {
     let octets = buffer.get(frame.range()).ok_or(DropReason::Oversized)?;
     let link = EthernetHeader::parse(octets)?;
     if link.ethertype != ethernet::IPV4 {
         return Err(DropReason::NotIpv4);
     }
-    let header = Ipv4Header::parse(&octets[link.length..])?;
+    let header = Ipv4Header::parse(&octets[link.length..]).map(IpHeader::from)?;
     let start = frame.start as usize + link.length;
     Ok((header, start..start + header.total_length))
 }

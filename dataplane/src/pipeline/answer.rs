@@ -40,7 +40,7 @@ impl Pipeline {
     #[cold]
     pub(super) fn answer<I: PacketIo>(&mut self, io: &mut I, mut frame: Frame, error: IcmpError) {
         let own = match self.hops.load().side(Side::Inner).address {
-            Some(IpAddr::V4(own)) if self.answers.admit(self.now) => own,
+            Some(own) if self.answers.admit(self.now) => own,
             _ => {
                 self.counters.icmp_suppressed.add(1);
                 return io.release(frame);
@@ -59,16 +59,11 @@ impl Pipeline {
 }
 
 /// Writes the error and, in front of it, the frame's own Ethernet header with its addresses exchanged.
-fn turn_around(
-    frame: &Frame,
-    buffer: &mut [u8],
-    own: std::net::Ipv4Addr,
-    error: IcmpError,
-) -> Option<(usize, usize)> {
+fn turn_around(frame: &Frame, buffer: &mut [u8], own: IpAddr, error: IcmpError) -> Option<(usize, usize)> {
     let (about, packet) = parse_ipv4(frame, buffer).ok()?;
     let link = EthernetHeader::parse(&buffer[frame.range()]).ok()?;
     let is_group = |mac: &Mac| mac.0[0] & 1 != 0;
-    if is_group(&link.destination) || !icmp::may_answer(&about, &buffer[packet.clone()]) {
+    if is_group(&link.destination) || !icmp::may_answer(&about, &buffer[packet.clone()], error) {
         return None;
     }
     let mut header = [0; LONGEST_HEADER];

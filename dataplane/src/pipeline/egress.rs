@@ -11,7 +11,7 @@ use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::io::{Frame, PacketIo, Side};
 use crate::next_hop::{Due, HELD_IN_ALL, HeldPackets, Link, NextHop, NextHops, Outgoing, ResolveRequests};
-use crate::packet::ethernet;
+use crate::packet::{ethernet, transport};
 use crate::worker::WorkerOptions;
 
 /// Remembered next hops per side; a power of two.
@@ -29,7 +29,7 @@ struct Ready {
 pub(super) struct Way {
     pub(super) side: Side,
     /// Where its route leads: the final destination, or the tunnel's other end.
-    pub(super) destination: Ipv4Addr,
+    pub(super) destination: IpAddr,
     /// The segment whose lease must hold when it leaves.
     pub(super) segment: Option<u8>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Way {
 pub(super) struct Egress {
     ready: [Ready; 2],
     held: HeldPackets,
-    remembered: [Vec<(Ipv4Addr, Option<Link>)>; 2],
+    remembered: [Vec<(IpAddr, Option<Link>)>; 2],
     generation: u64,
     resolve: Arc<ResolveRequests>,
     counters: Arc<WorkerCounters>,
@@ -50,7 +50,7 @@ impl Egress {
     pub(super) fn new(options: &WorkerOptions) -> Self {
         let room = options.batch + HELD_IN_ALL;
         let ready = || Ready { frames: Vec::with_capacity(room), segments: Vec::with_capacity(room) };
-        let nothing = (Ipv4Addr::UNSPECIFIED, None);
+        let nothing = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), None);
         Self {
             ready: [ready(), ready()],
             held: HeldPackets::default(),
@@ -91,7 +91,7 @@ impl Egress {
     }
 
     #[inline(always)]
-    fn remembered(&self, side: Side, destination: Ipv4Addr) -> Option<Link> {
+    fn remembered(&self, side: Side, destination: IpAddr) -> Option<Link> {
         let (address, link) = self.remembered[side.index()][place(destination)];
         link.filter(|_| address == destination)
     }
@@ -106,14 +106,14 @@ impl Egress {
         (hops, now): (&NextHops, u64),
     ) {
         let Way { side, destination, segment } = way;
-        match hops.lookup(side, destination.into()) {
+        match hops.lookup(side, destination) {
             NextHop::Known(link) => {
                 self.remembered[side.index()][place(destination)] = (destination, Some(link));
                 self.ready(io, frame, packet, side, segment, &link);
             }
             NextHop::Unresolved(neighbour) => {
                 let frame = frame.with_packet(packet);
-                let outgoing = Outgoing { frame, side, destination: destination.into(), segment };
+                let outgoing = Outgoing { frame, side, destination, segment };
                 self.hold(io, outgoing, neighbour, now);
             }
             NextHop::None => self.refuse(io, frame, DropReason::NoRoute),
@@ -222,6 +222,8 @@ impl Egress {
 }
 
 #[inline]
-fn place(address: Ipv4Addr) -> usize {
-    (address.to_bits().wrapping_mul(0x9e37_79b9) >> 24) as usize % REMEMBERED
+fn place(address: IpAddr) -> usize {
+    let bits = transport::bits(address);
+    let folded = (bits >> 64) as u64 ^ bits as u64;
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % REMEMBERED
 }

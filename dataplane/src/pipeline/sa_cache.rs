@@ -1,6 +1,6 @@
 //! SAs as a worker uses them: prepared keys and compiled selectors, read once per (slot, generation).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use baton_sad::{Integrity, Mode, Sa, SaHandle, SlotState, SlotView, Table};
 
@@ -12,7 +12,7 @@ use crate::esp::tunnel::OuterHeader;
 use crate::io::Side;
 use crate::next_hop::NextHops;
 use crate::packet::icmp::IcmpError;
-use crate::packet::ipv4::{self, Ipv4Header};
+use crate::packet::ip::IpHeader;
 use crate::packet::transport::Flow;
 use crate::replay::Window;
 use crate::spd::{Matcher, Way};
@@ -27,8 +27,8 @@ const SWEEP_STEP: usize = 64;
 pub(super) struct PreparedSa {
     handle: SaHandle,
     pub(super) key: EspKey,
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
     pub(super) segment: u8,
     pub(super) outer: OuterHeader,
     selectors: Vec<Matcher>,
@@ -38,23 +38,25 @@ pub(super) struct PreparedSa {
 
 impl PreparedSa {
     fn new(handle: SaHandle, sa: &Sa, backend: Backend) -> Result<Self, DropReason> {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (sa.source, sa.destination) else {
-            return Err(DropReason::SaUnusable);
-        };
         let material = sa.key.expose();
         let (key, salt) = material.split_last_chunk::<SALT>().ok_or(DropReason::SaUnusable)?;
         if sa.suite.integrity() != Integrity::None || sa.mode != Mode::Tunnel || sa.encapsulation.is_some() {
             return Err(DropReason::SaUnusable);
         }
+        if sa.destination.is_ipv6() {
+            return Err(DropReason::SaUnusable);
+        }
+        let outer = OuterHeader::new(sa.source, sa.destination, sa.encapsulation, sa.dscp, sa.df)
+            .ok_or(DropReason::SaUnusable)?;
         let icv = sa.suite.icv_length();
         let aead = backend.prepare(key, icv).map_err(|_| DropReason::SaUnusable)?;
         Ok(Self {
             handle,
             key: EspKey { spi: sa.spi, salt: *salt, icv, extended: sa.extended_sequence, aead },
-            source,
-            destination,
+            source: sa.source,
+            destination: sa.destination,
             segment: sa.segment,
-            outer: OuterHeader::new(source, destination, sa.dscp, sa.df),
+            outer,
             selectors: sa.selectors.iter().filter_map(Matcher::new).collect(),
             replay_window: sa.replay_window,
             path_mtu: sa.path_mtu,
@@ -81,17 +83,17 @@ impl PreparedSa {
     /// RFC 4301 section 8.2.1 forbids the ICMP message then and wants fragments, which this gateway does not
     /// make.
     #[inline]
-    pub(super) fn check_path_mtu(&self, hops: &NextHops, inner: &Ipv4Header) -> Result<(), Stop> {
+    pub(super) fn check_path_mtu(&self, hops: &NextHops, inner: &IpHeader) -> Result<(), Stop> {
         let interface = hops.side(Side::Outer).mtu;
         let mtu = if self.path_mtu == 0 { interface } else { self.path_mtu.min(interface) };
-        if ipv4::HEADER + self.key.sealed_length(inner.total_length) <= usize::from(mtu) {
+        if self.outer.overhead() + self.key.sealed_length(inner.total_length) <= usize::from(mtu) {
             return Ok(());
         }
-        if !inner.dont_fragment() {
+        if !inner.dont_fragment {
             return Err(DropReason::TooBig.into());
         }
-        let largest = self.key.largest_payload(usize::from(mtu).saturating_sub(ipv4::HEADER));
-        Err(Stop::Answer(DropReason::TooBig, IcmpError::FragmentationNeeded { mtu: largest as u16 }))
+        let largest = self.key.largest_payload(usize::from(mtu).saturating_sub(self.outer.overhead()));
+        Err(Stop::Answer(DropReason::TooBig, IcmpError::TooBig { mtu: largest as u16 }))
     }
 }
 
