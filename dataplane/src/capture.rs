@@ -1,6 +1,6 @@
 //! The capture tap: copies of packets for `dpctl capture`, at the price of one relaxed load while nobody looks.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -10,8 +10,8 @@ use crossbeam::queue::ArrayQueue;
 use crate::io::Side;
 use crate::packet::esp::EspHeader;
 use crate::packet::ethernet::EthernetHeader;
-use crate::packet::ipv4::{ESP, Ipv4Header};
-use crate::packet::transport::Flow;
+use crate::packet::ip::IpHeader;
+use crate::packet::ipv4::ESP;
 
 /// Packets that wait for the reader at most; more are lost and counted.
 const BACKLOG: usize = 4096;
@@ -22,7 +22,7 @@ pub struct Filter {
     /// Only this side: outer is encrypted, inner decrypted.
     pub side: Option<Side>,
     /// Source or destination address.
-    pub host: Option<Ipv4Addr>,
+    pub host: Option<IpAddr>,
     /// ESP with this SPI.
     pub spi: Option<u32>,
     /// IP protocol number.
@@ -42,11 +42,11 @@ impl Filter {
 
     fn matches_header(&self, frame: &[u8]) -> Option<bool> {
         let packet = frame.get(EthernetHeader::parse(frame).ok()?.length..)?;
-        let header = Ipv4Header::parse(packet).ok()?;
-        let flow = Flow::of(&header, packet);
+        let header = IpHeader::parse(packet).ok()?;
+        let flow = header.flow(packet);
         let spi = || {
-            let payload = packet.get(header.header_length..header.total_length)?;
-            EspHeader::parse(payload).ok().filter(|_| header.protocol == ESP).map(|esp| esp.spi)
+            let esp = EspHeader::parse(header.payload(packet)).ok();
+            esp.filter(|_| header.protocol == ESP).map(|esp| esp.spi)
         };
         Some(
             self.host.is_none_or(|host| host == flow.source() || host == flow.destination())

@@ -68,6 +68,7 @@ reasons! {
     HeldTooLong "held-too-long" "The neighbour did not answer in time.",
     HeldTooMany "held-too-many" "Too many packets waited for the neighbour; the oldest went.",
     RingFull "ring-full" "The worker that owns the SA is behind; its ring is full.",
+    ExtensionHeaders "ipv6-extension-headers" "Too many IPv6 extension headers, or one where it may not be (RFC 8200 section 4.1).",
 }
 
 /// How many reasons there are.
@@ -80,6 +81,7 @@ impl From<Malformed> for DropReason {
             Malformed::Vlan => Self::Vlan,
             Malformed::Version | Malformed::HeaderLength => Self::IpHeader,
             Malformed::Options => Self::IpOptions,
+            Malformed::ExtensionHeaders => Self::ExtensionHeaders,
             Malformed::Checksum => Self::IpChecksum,
         }
     }

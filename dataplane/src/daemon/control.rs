@@ -1,6 +1,5 @@
 //! What the control socket's requests do.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,7 +195,7 @@ impl Handler for Control {
     }
 
     fn capture(&self, request: &CaptureRequest) -> Result<Box<dyn CaptureStream>, Refusal> {
-        let filter = capture_filter(request)?;
+        let filter = capture_filter(request);
         let tap = Arc::clone(&self.gateway.tap);
         if !tap.start(filter) {
             return Err(Refusal::new(Code::Busy, "a capture is running already", "wait for it, or end it"));
@@ -205,24 +204,12 @@ impl Handler for Control {
     }
 }
 
-fn capture_filter(request: &CaptureRequest) -> Result<Filter, Refusal> {
-    let host = match request.host {
-        None => None,
-        Some(IpAddr::V4(host)) => Some(host),
-        Some(IpAddr::V6(_)) => {
-            let remedy = "leave the host out, and filter what is written";
-            return Err(Refusal::new(
-                Code::Refused,
-                "IPv6 packets are not handled, so none can be captured",
-                remedy,
-            ));
-        }
-    };
+fn capture_filter(request: &CaptureRequest) -> Filter {
     let side = Some(match request.side {
         CaptureSide::Encrypted => Side::Outer,
         CaptureSide::Decrypted => Side::Inner,
     });
-    Ok(Filter { side, host, spi: request.spi, protocol: request.protocol, port: request.port })
+    Filter { side, host: request.host, spi: request.spi, protocol: request.protocol, port: request.port }
 }
 
 /// A capture that ends when its client goes.

@@ -6,4 +6,5 @@
 #![allow(clippy::inline_always)]
 
 pub mod payload;
+pub mod transport;
 pub mod tunnel;

@@ -1,33 +1,80 @@
 //! The headers of a tunnel: what the outer one gets at encapsulation, what the inner one keeps at decapsulation
-//! (RFC 4301 section 5.1.2.1, RFC 6040).
+//! (RFC 4301 sections 5.1.2.1 and 5.1.2.2, RFC 6040, RFC 3948). Inner and outer family mix freely.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use baton_sad::{DfPolicy, DscpPolicy};
+use baton_sad::{DfPolicy, DscpPolicy, UdpEncapsulation};
 
 use crate::drop_reason::DropReason;
-use crate::packet::ecn;
-use crate::packet::ipv4::{self, HEADER, Ipv4Fields, Ipv4Header, Ipv4Template};
+use crate::packet::ip::{self, IpHeader};
+use crate::packet::ipv4::{self, Ipv4Fields, Ipv4Template};
+use crate::packet::ipv6::{self, Ipv6Template};
+use crate::packet::{ecn, udp};
 
-/// TTL of the outer header: the gateway is its sender (RFC 4301 section 5.1.2.1).
-const OUTER_TTL: u8 = 64;
+/// TTL or hop limit of the outer header: the gateway is its sender (RFC 4301 section 5.1.2.1).
+const OUTER_HOP_LIMIT: u8 = 64;
 
 /// How an SA's outer headers are made.
 #[derive(Clone, Copy, Debug)]
 pub struct OuterHeader {
-    template: Ipv4Template,
+    template: Template,
+    /// Source and destination port.
+    ports: Option<(u16, u16)>,
     dscp: DscpPolicy,
     df: DfPolicy,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Template {
+    V4(Ipv4Template),
+    /// With both addresses as numbers, for the UDP checksum.
+    V6(Ipv6Template, u128, u128),
+}
+
+/// What differs from packet to packet.
+#[derive(Clone, Copy)]
+struct Fields {
+    traffic_class: u8,
+    dont_fragment: bool,
+    identification: u16,
+}
+
 impl OuterHeader {
-    /// For an SA between these addresses.
-    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, dscp: DscpPolicy, df: DfPolicy) -> Self {
-        Self { template: Ipv4Template::new(source, destination, ipv4::ESP, OUTER_TTL), dscp, df }
+    /// For an SA between these addresses of one family; with `encapsulation` in UDP. `None` if the families differ.
+    pub fn new(
+        source: IpAddr,
+        destination: IpAddr,
+        encapsulation: Option<UdpEncapsulation>,
+        dscp: DscpPolicy,
+        df: DfPolicy,
+    ) -> Option<Self> {
+        let protocol = if encapsulation.is_some() { ipv4::UDP } else { ipv4::ESP };
+        let template = match (source, destination) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                Template::V4(Ipv4Template::new(from, to, protocol, OUTER_HOP_LIMIT))
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let template = Ipv6Template::new(from, to, protocol, OUTER_HOP_LIMIT);
+                Template::V6(template, from.to_bits(), to.to_bits())
+            }
+            _ => return None,
+        };
+        let ports = encapsulation.map(|udp| (udp.source_port, udp.destination_port));
+        Some(Self { template, ports, dscp, df })
     }
 
-    /// Writes the header in front of the ESP packet at `esp` (an offset into `buffer`) of `length` octets.
-    /// Returns its offset.
+    /// Octets of the headers in front of ESP.
+    #[inline]
+    pub const fn overhead(&self) -> usize {
+        let udp = if self.ports.is_some() { udp::HEADER } else { 0 };
+        match self.template {
+            Template::V4(_) => ipv4::HEADER + udp,
+            Template::V6(..) => ipv6::HEADER + udp,
+        }
+    }
+
+    /// Writes the headers in front of the ESP packet at `esp` (an offset into `buffer`) of `length` octets, which is
+    /// sealed: a checksum of UDP in IPv6 covers it. Returns the offset of the outer IP header.
     ///
     /// # Errors
     /// [`DropReason::Oversized`] when there is no room in front, or too much behind.
@@ -37,19 +84,62 @@ impl OuterHeader {
         buffer: &mut [u8],
         esp: usize,
         length: usize,
-        inner: &Ipv4Header,
+        inner: &IpHeader,
         identification: u16,
     ) -> Result<usize, DropReason> {
-        let start = esp.checked_sub(HEADER).ok_or(DropReason::Oversized)?;
-        let room = buffer.get_mut(start..esp).ok_or(DropReason::Oversized)?;
-        let total_length = u16::try_from(HEADER + length).map_err(|_| DropReason::Oversized)?;
-        room.copy_from_slice(&self.template.emit(Ipv4Fields {
-            total_length,
+        let fields = Fields {
             traffic_class: self.traffic_class(inner.traffic_class),
-            identification,
             dont_fragment: self.dont_fragment(inner),
-        }));
-        Ok(start)
+            identification,
+        };
+        self.emit(buffer, esp, length, fields).ok_or(DropReason::Oversized)
+    }
+
+    /// Writes a NAT keep-alive (RFC 3948 section 2.3) whose one octet of payload goes to `at`. Returns the offset of
+    /// its IP header.
+    ///
+    /// # Errors
+    /// [`DropReason::Oversized`] when there is no room around `at`.
+    pub fn emit_keep_alive(&self, buffer: &mut [u8], at: usize) -> Result<usize, DropReason> {
+        *buffer.get_mut(at).ok_or(DropReason::Oversized)? = udp::KEEP_ALIVE;
+        let fields = Fields { traffic_class: 0, dont_fragment: false, identification: 0 };
+        self.emit(buffer, at, 1, fields).ok_or(DropReason::Oversized)
+    }
+
+    #[inline(always)]
+    fn emit(&self, buffer: &mut [u8], payload: usize, length: usize, fields: Fields) -> Option<usize> {
+        let start = payload.checked_sub(self.overhead())?;
+        let total_length = self.overhead().checked_add(length)?;
+        let packet = buffer.get_mut(start..start.checked_add(total_length)?)?;
+        match &self.template {
+            Template::V4(template) => {
+                let Fields { traffic_class, dont_fragment, identification } = fields;
+                let total_length = u16::try_from(total_length).ok()?;
+                let fields = Ipv4Fields { total_length, traffic_class, identification, dont_fragment };
+                let (ip, rest) = packet.split_first_chunk_mut()?;
+                *ip = template.emit(fields);
+                self.emit_udp(rest, None)?;
+            }
+            Template::V6(template, source, destination) => {
+                let (ip, rest) = packet.split_first_chunk_mut()?;
+                let label = flow_label(rest.get(self.overhead() - ipv6::HEADER..)?);
+                *ip = template.emit(u16::try_from(rest.len()).ok()?, fields.traffic_class, label);
+                self.emit_udp(rest, Some((*source, *destination)))?;
+            }
+        }
+        Some(start)
+    }
+
+    /// The UDP header, if there is one, at the start of `datagram`. Its checksum is zero in IPv4 (RFC 3948 section
+    /// 2.1). In IPv6 it is computed: RFC 6935 would let a tunnel leave it out, but only between ends that agreed on
+    /// it, and Linux takes no UDP-encapsulated ESP in IPv6 without.
+    #[inline(always)]
+    fn emit_udp(&self, datagram: &mut [u8], addresses: Option<(u128, u128)>) -> Option<()> {
+        match (self.ports, addresses) {
+            (None, _) => Some(()),
+            (Some(ports), None) => udp::emit(datagram, ports),
+            (Some(ports), Some(addresses)) => udp::emit_with_checksum(datagram, ports, addresses),
+        }
     }
 
     /// ECN is copied whatever the DSCP does (RFC 6040 section 4.1).
@@ -61,15 +151,23 @@ impl OuterHeader {
         }
     }
 
-    /// RFC 4301 section 8.1.
+    /// RFC 4301 section 8.1. IPv6 inside counts as set: its sender relies on hearing of packets that are too big.
     #[inline]
-    fn dont_fragment(&self, inner: &Ipv4Header) -> bool {
+    fn dont_fragment(&self, inner: &IpHeader) -> bool {
         match self.df {
-            DfPolicy::Copy => inner.dont_fragment(),
+            DfPolicy::Copy => inner.dont_fragment,
             DfPolicy::Set => true,
             DfPolicy::Clear => false,
         }
     }
+}
+
+/// The outer flow label, from the SPI alone: routers can spread SAs over paths (RFC 6438 section 3), but learn nothing of
+/// the flows inside, whose labels are not copied (RFC 4301 section 5.1.2.2, note 8).
+#[inline]
+fn flow_label(esp: &[u8]) -> u32 {
+    let spi = esp.first_chunk().map_or(0, |spi| u32::from_be_bytes(*spi));
+    spi.wrapping_mul(0x9e37_79b1) >> 12
 }
 
 /// The inner ECN field after decapsulation, put in place. Returns whether the combination was unexpected.
@@ -84,54 +182,7 @@ pub fn combine_ecn(packet: &mut [u8], inner: u8, outer: u8) -> Result<bool, Drop
         ecn::Decapsulated::Drop => return Err(DropReason::EcnDrop),
     };
     if field != inner & ecn::MASK {
-        ipv4::set_traffic_class(packet, inner & !ecn::MASK | field);
+        ip::set_traffic_class(packet, inner & !ecn::MASK | field);
     }
     Ok(unexpected)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inner(class: u8, dont_fragment: bool) -> Vec<u8> {
-        let template = Ipv4Template::new([10, 1, 0, 1].into(), [10, 2, 0, 1].into(), ipv4::UDP, 64);
-        let fields = Ipv4Fields { total_length: 20, traffic_class: class, identification: 1, dont_fragment };
-        template.emit(fields).to_vec()
-    }
-
-    fn outer(dscp: DscpPolicy, df: DfPolicy, class: u8, dont_fragment: bool) -> Ipv4Header {
-        let header = OuterHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), dscp, df);
-        let about = Ipv4Header::parse(&inner(class, dont_fragment)).unwrap();
-        let mut buffer = [0; 64];
-        let start = header.emit_before(&mut buffer, 24, 40, &about, 7).unwrap();
-        Ipv4Header::parse(&buffer[start..]).unwrap()
-    }
-
-    #[test]
-    fn outer_fields_follow_the_policies() {
-        for class in [0, 0b1011_1001, 0b1011_1011] {
-            let copied = outer(DscpPolicy::Copy, DfPolicy::Copy, class, true);
-            assert_eq!((copied.traffic_class, copied.ttl, copied.dont_fragment()), (class, 64, true));
-            let set = outer(DscpPolicy::Set(46), DfPolicy::Clear, class, true);
-            assert_eq!((set.traffic_class, set.dont_fragment()), (46 << 2 | class & 3, false));
-        }
-        assert!(!outer(DscpPolicy::Copy, DfPolicy::Copy, 0, false).dont_fragment());
-        assert!(outer(DscpPolicy::Copy, DfPolicy::Set, 0, false).dont_fragment());
-    }
-
-    #[test]
-    fn the_inner_header_stays_right() {
-        for dscp in [0, 46 << 2] {
-            for (inner_ecn, outer_ecn) in (0..4).flat_map(|i| (0..4).map(move |o| (i, o))) {
-                let mut packet = inner(dscp | inner_ecn, false);
-                let result = combine_ecn(&mut packet, dscp | inner_ecn, outer_ecn);
-                match ecn::decapsulate(inner_ecn, outer_ecn) {
-                    ecn::Decapsulated::Drop => assert_eq!(result, Err(DropReason::EcnDrop)),
-                    ecn::Decapsulated::Forward(field) | ecn::Decapsulated::Unexpected(field) => {
-                        assert_eq!(Ipv4Header::parse(&packet).unwrap().traffic_class, dscp | field);
-                    }
-                }
-            }
-        }
-    }
 }

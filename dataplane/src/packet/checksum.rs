@@ -25,6 +25,17 @@ pub fn fold(total: u64) -> u16 {
     total as u16
 }
 
+/// The sum of an upper layer's pseudo-header, to be folded (RFC 8200 section 8.1, RFC 9293 section 3.1): addresses as
+/// numbers, IPv4's in the lowest 32 bits; `length` octets of `protocol` follow.
+#[inline]
+pub fn pseudo_header(source: u128, destination: u128, protocol: u8, length: usize) -> u64 {
+    let halves = |bits: u128| [(bits >> 64) as u64, bits as u64];
+    let words = |half: u64| (half >> 32) + (half & 0xffff_ffff);
+    let [a, b] = halves(source);
+    let [c, d] = halves(destination);
+    words(a) + words(b) + words(c) + words(d) + u64::from(protocol) + length as u64
+}
+
 /// The checksum to put into a header whose checksum field is zero.
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::ip::Fragment;
 use super::{Malformed, be16, be32, checksum, octets};
 
 /// Octets of a header without options.
@@ -16,6 +17,9 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Protocol number of ESP.
 pub const ESP: u8 = 50;
+
+/// Offset of the protocol number.
+pub const PROTOCOL_AT: usize = 9;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -33,7 +37,7 @@ pub struct Ipv4Header {
     /// The identification field.
     pub identification: u16,
     /// Flags and fragment offset as on the wire.
-    pub fragment: u16,
+    pub flags_and_offset: u16,
     /// Time to live.
     pub ttl: u8,
     /// What follows.
@@ -53,11 +57,24 @@ impl Ipv4Header {
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let header = Self::parse_fields(bytes)?;
+        if bytes.len() < header.total_length {
+            return Err(Malformed::Truncated);
+        }
         let octets = &bytes[..header.header_length];
         if header.header_length > HEADER {
             walk_options(&octets[HEADER..])?;
         }
         if checksum::sum(octets) == 0xffff { Ok(header) } else { Err(Malformed::Checksum) }
+    }
+
+    /// The header of a packet of which only the beginning is there, as an ICMP error quotes it. Neither options nor
+    /// checksum are checked: who quotes may have changed them.
+    ///
+    /// # Errors
+    /// [`Malformed::Version`], [`Malformed::HeaderLength`] and [`Malformed::Truncated`].
+    pub fn parse_quoted(bytes: &[u8]) -> Result<Self, Malformed> {
+        let header = Self::parse_fields(bytes)?;
+        if bytes.len() < header.header_length { Err(Malformed::Truncated) } else { Ok(header) }
     }
 
     #[inline(always)]
@@ -72,15 +89,12 @@ impl Ipv4Header {
         if header_length < HEADER || total_length < header_length {
             return Err(Malformed::HeaderLength);
         }
-        if bytes.len() < total_length {
-            return Err(Malformed::Truncated);
-        }
         Ok(Self {
             header_length,
             total_length,
             traffic_class: fixed[1],
             identification: word(4),
-            fragment: word(6),
+            flags_and_offset: word(6),
             ttl: fixed[8],
             protocol: fixed[9],
             source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
@@ -90,17 +104,17 @@ impl Ipv4Header {
 
     /// Whether the sender forbids fragmentation.
     pub const fn dont_fragment(&self) -> bool {
-        self.fragment & DONT_FRAGMENT != 0
+        self.flags_and_offset & DONT_FRAGMENT != 0
     }
 
-    /// Whether this is a part of a packet: more follow, or others came before.
-    pub const fn is_fragment(&self) -> bool {
-        self.fragment & (MORE_FRAGMENTS | OFFSET) != 0
-    }
-
-    /// Whether others came before, so that the transport header is not here.
-    pub const fn is_later_fragment(&self) -> bool {
-        self.fragment & OFFSET != 0
+    /// Which part of a packet it is.
+    #[inline]
+    pub const fn fragment(&self) -> Fragment {
+        match (self.flags_and_offset & OFFSET, self.flags_and_offset & MORE_FRAGMENTS) {
+            (0, 0) => Fragment::Whole,
+            (0, _) => Fragment::First,
+            _ => Fragment::Later,
+        }
     }
 }
 
@@ -143,6 +157,32 @@ pub fn set_traffic_class(packet: &mut [u8], class: u8) {
         put16(packet, 0, new);
         put16(packet, 10, checksum::update(sum, old, new));
     }
+}
+
+/// See [`ip::set_length_and_protocol`](super::ip::set_length_and_protocol).
+pub(super) fn set_length_and_protocol(packet: &mut [u8], total_length: u16, protocol: u8) -> Option<u8> {
+    let (old_length, lifetime, sum) = (be16(packet, 2).ok()?, be16(packet, 8).ok()?, be16(packet, 10).ok()?);
+    let new_lifetime = lifetime & 0xff00 | u16::from(protocol);
+    put16(packet, 2, total_length);
+    put16(packet, 8, new_lifetime);
+    put16(
+        packet,
+        10,
+        checksum::update(checksum::update(sum, old_length, total_length), lifetime, new_lifetime),
+    );
+    Some(lifetime as u8)
+}
+
+/// See [`IpHeader::is_forwardable`](super::ip::IpHeader::is_forwardable).
+#[inline]
+pub(super) fn is_forwardable(source: u32, destination: u32) -> bool {
+    let (source, destination) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
+    // "This network", as a whole block (RFC 1122 section 3.2.1.3).
+    let one_link =
+        |a: &Ipv4Addr| a.octets()[0] == 0 || a.is_loopback() || a.is_link_local() || a.is_broadcast();
+    // The local network control block (RFC 5771 section 4).
+    let near_group = destination.octets()[..3] == [224, 0, 0];
+    !one_link(&source) && !source.is_multicast() && !one_link(&destination) && !near_group
 }
 
 #[inline]

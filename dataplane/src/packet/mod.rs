@@ -2,7 +2,7 @@
 //! plain representation or a [`Malformed`]; nothing here panics, whatever the input.
 //!
 //! A *view* (`parse`) borrows foreign octets and checks them; a *representation* (`*Header`) is plain data that
-//! can be emitted. IPv6 has its base header only: enough to recognise and refuse it, and the place to go on.
+//! can be emitted. [`ip::IpHeader`] is what the rest of the data plane knows of either IP family.
 // Per packet, a struct returned through memory costs more than the work that makes it (benches/pipeline.rs).
 #![allow(clippy::inline_always)]
 
@@ -11,6 +11,7 @@ pub mod ecn;
 pub mod esp;
 pub mod ethernet;
 pub mod icmp;
+pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod transport;
@@ -36,6 +37,9 @@ pub enum Malformed {
     /// An option that runs out of its header or has an impossible length.
     #[error("an IP option is malformed")]
     Options,
+    /// IPv6 extension headers that are too many, too long, or where they may not be.
+    #[error("the IPv6 extension headers are too many or in a forbidden place")]
+    ExtensionHeaders,
     /// A wrong IPv4 header checksum.
     #[error("the IP header checksum is wrong")]
     Checksum,

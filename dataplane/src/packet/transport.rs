@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::be16;
-use super::ipv4::{ICMP, Ipv4Header, TCP, UDP};
+use super::ipv4::{ICMP, TCP, UDP};
+use super::ipv6;
 
 /// The protocols whose first four octets are two ports.
 const DCCP: u8 = 33;
 const SCTP: u8 = 132;
 const UDP_LITE: u8 = 136;
-const IPV6_ICMP: u8 = 58;
 const MOBILITY: u8 = 135;
 
 /// What policies and selectors compare, packed into words: flows are compared and hashed for every packet.
@@ -32,22 +32,21 @@ impl Flow {
     /// A flow of these. The addresses are of one family.
     #[inline]
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, ports: Option<(u16, u16)>) -> Self {
-        let ports = ports.map_or(0, |(a, b)| u64::from(a) << 48 | u64::from(b) << 32 | HAS_PORTS);
-        let family = if destination.is_ipv6() { IS_IPV6 } else { 0 };
-        let rest = ports | u64::from(protocol) << 24 | family;
-        Self { source: bits(source), destination: bits(destination), rest }
+        Self::from_bits(destination.is_ipv6(), bits(source), bits(destination), protocol, ports)
     }
 
-    /// Looks behind the header, which was parsed from `packet`.
+    /// As [`new`](Self::new), with addresses as numbers, IPv4's in the lowest 32 bits.
     #[inline(always)]
-    pub fn of(header: &Ipv4Header, packet: &[u8]) -> Self {
-        let ports = if header.is_later_fragment() {
-            None
-        } else {
-            let payload = packet.get(header.header_length..header.total_length).unwrap_or_default();
-            ports(header.protocol, payload)
-        };
-        Self::new(header.source.into(), header.destination.into(), header.protocol, ports)
+    pub(super) fn from_bits(
+        is_ipv6: bool,
+        source: u128,
+        destination: u128,
+        protocol: u8,
+        ports: Option<(u16, u16)>,
+    ) -> Self {
+        let ports = ports.map_or(0, |(a, b)| u64::from(a) << 48 | u64::from(b) << 32 | HAS_PORTS);
+        let family = if is_ipv6 { IS_IPV6 } else { 0 };
+        Self { source, destination, rest: ports | u64::from(protocol) << 24 | family }
     }
 
     /// From whom.
@@ -129,11 +128,12 @@ pub fn bits(address: IpAddr) -> u128 {
     }
 }
 
+/// See [`Flow::ports`]; of the upper-layer header and what follows it.
 #[inline(always)]
-fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
+pub(super) fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
     match protocol {
         TCP | UDP | DCCP | SCTP | UDP_LITE => Some((be16(payload, 0).ok()?, be16(payload, 2).ok()?)),
-        ICMP | IPV6_ICMP => be16(payload, 0).ok().map(|kind| (kind, kind)),
+        ICMP | ipv6::ICMP => be16(payload, 0).ok().map(|kind| (kind, kind)),
         MOBILITY => payload.get(2).map(|kind| (u16::from(*kind) << 8, u16::from(*kind) << 8)),
         _ => None,
     }

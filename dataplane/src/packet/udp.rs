@@ -1,6 +1,7 @@
 //! UDP (RFC 768), as far as a gateway looks at it: ports, and the payload of UDP-encapsulated ESP (RFC 3948).
 
-use super::{Malformed, be16};
+use super::ipv4::UDP;
+use super::{Malformed, be16, checksum};
 
 /// Octets of the header.
 pub const HEADER: usize = 8;
@@ -33,6 +34,68 @@ impl<'b> UdpHeader<'b> {
         let payload = bytes.get(HEADER..length).ok_or(Malformed::UdpLength)?;
         Ok(Self { source, destination, payload })
     }
+}
+
+/// The payload of a NAT keep-alive (RFC 3948 section 2.3).
+pub const KEEP_ALIVE: u8 = 0xff;
+
+/// What a datagram on the NAT traversal port carries (RFC 3948 sections 2.1 to 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatTraversal<'b> {
+    /// Nothing: it keeps a NAT's mapping alive.
+    KeepAlive,
+    /// IKE, from its header on; the non-ESP marker is left out.
+    Ike(&'b [u8]),
+    /// ESP, from the SPI on.
+    Esp(&'b [u8]),
+}
+
+impl<'b> NatTraversal<'b> {
+    /// Tells them apart. The datagram's checksum is not checked: what matters has its own integrity check (RFC 3948
+    /// section 2.1 wants it not to be relied upon, RFC 6935 lets it be zero in IPv6).
+    ///
+    /// # Errors
+    /// [`Malformed::Truncated`] for what is too short to be any of them.
+    #[inline]
+    pub fn parse(payload: &'b [u8]) -> Result<Self, Malformed> {
+        match payload {
+            [KEEP_ALIVE] => Ok(Self::KeepAlive),
+            [0, 0, 0, 0, ike @ ..] => Ok(Self::Ike(ike)),
+            _ if payload.len() >= super::esp::HEADER => Ok(Self::Esp(payload)),
+            _ => Err(Malformed::Truncated),
+        }
+    }
+}
+
+/// Writes a header with a checksum of zero at the start of `datagram`, which it fills with its payload. `None` if
+/// there is no room, or too much.
+#[inline]
+pub fn emit(datagram: &mut [u8], (source, destination): (u16, u16)) -> Option<()> {
+    let length = u16::try_from(datagram.len()).ok()?;
+    let words = [source, destination, length, 0];
+    let header = words.iter().fold(0, |header, word| header << 16 | u64::from(*word));
+    *datagram.first_chunk_mut()? = header.to_be_bytes();
+    Some(())
+}
+
+/// As [`emit`], with a checksum for a datagram between two addresses (numbers; IPv4's in the lowest 32 bits).
+#[inline]
+pub fn emit_with_checksum(
+    datagram: &mut [u8],
+    ports: (u16, u16),
+    (source, destination): (u128, u128),
+) -> Option<()> {
+    emit(datagram, ports)?;
+    let pseudo_header = checksum::pseudo_header(source, destination, UDP, datagram.len());
+    let sum = transmitted(!checksum::fold(pseudo_header + u64::from(checksum::sum(datagram))));
+    datagram.get_mut(6..HEADER)?.copy_from_slice(&sum.to_be_bytes());
+    Some(())
+}
+
+/// A computed checksum of zero goes as its other form: zero says that there is none (RFC 768).
+#[inline]
+pub(super) fn transmitted(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
 }
 
 #[cfg(test)]
