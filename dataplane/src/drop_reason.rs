@@ -63,6 +63,7 @@ reasons! {
     HeldTooLong "held-too-long" "The neighbour did not answer in time.",
     HeldTooMany "held-too-many" "Too many packets waited for the neighbour; the oldest went.",
     RingFull "ring-full" "The worker that owns the SA is behind; its ring is full.",
+    Unprotected "unprotected" "It arrived in clear, and a policy wants it protected (RFC 4301 section 5.2).",
 }
 
 /// How many reasons there are.

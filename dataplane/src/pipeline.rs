@@ -9,7 +9,7 @@
 
 mod answer;
 mod egress;
-mod flow_cache;
+pub mod flow_cache;
 mod iv_supply;
 mod sa_cache;
 
@@ -31,7 +31,7 @@ use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::icmp::IcmpError;
 use crate::packet::ipv4::{self, Ipv4Header};
 use crate::packet::transport::Flow;
-use crate::spd::{Action, Spd, Way};
+use crate::spd::{Spd, Way};
 use crate::worker::{Rings, WorkerOptions};
 
 use answer::AnswerLimit;
@@ -160,12 +160,14 @@ impl Pipeline {
     fn outbound_packet(&mut self, frame: &Frame, buffer: &mut [u8]) -> Result<Forward, Stop> {
         let (inner, packet) = parse_ipv4(frame, buffer)?;
         let flow = Flow::of(&inner, &buffer[packet.clone()]);
-        let handle = match self.decide(&flow)? {
+        let handle = match self.decide(&flow, Way::Outbound)? {
             Decision::Protect(handle) => handle,
+            Decision::HandOver(handle) => return Err(Stop::HandOver(self.owner(handle))),
+            Decision::Outside(_) => return Err(DropReason::Selectors.into()),
+            Decision::NoSa { .. } => return Err(DropReason::NoSa.into()),
             Decision::Bypass => return self.bypass(buffer, &inner, packet),
             Decision::Drop(reason) => return Err(reason.into()),
         };
-        self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, handle)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
@@ -191,31 +193,21 @@ impl Pipeline {
 
     /// The policy's decision about a flow: from the cache, or from SPD and SAD (RFC 4301 section 5.1).
     #[inline]
-    fn decide(&mut self, flow: &Flow) -> Result<Decision, Stop> {
-        if let Some(decision) = self.flows.get(flow) {
+    fn decide(&mut self, flow: &Flow, way: Way) -> Result<Decision, DropReason> {
+        if let Some(decision) = self.flows.get(&self.table, flow, way) {
             return Ok(decision);
         }
-        let decision = self.decide_anew(flow)?;
-        self.flows.put(flow, decision);
+        let (index, workers) = (u32::from(self.index), u32::from(self.workers));
+        let (sas, table) = (&mut self.sas, &self.table);
+        let decision = flow_cache::decide(self.spd.load(), table, flow, way, |handle| {
+            if handle.slot() % workers != index {
+                return Ok(Decision::HandOver(handle));
+            }
+            let selected = sas.get(table, handle)?.selects(flow, way);
+            Ok(if selected { Decision::Protect(handle) } else { Decision::Outside(handle) })
+        })?;
+        self.flows.put(flow, way, decision);
         Ok(decision)
-    }
-
-    fn decide_anew(&mut self, flow: &Flow) -> Result<Decision, Stop> {
-        let Some(policy) = self.spd.load().outbound(flow) else {
-            return Ok(Decision::Drop(DropReason::NoPolicy));
-        };
-        let reqid = match policy.action {
-            Action::Protect { reqid } => reqid,
-            Action::Bypass(_) => return Ok(Decision::Bypass),
-            Action::Discard(_) => return Ok(Decision::Drop(DropReason::PolicyDiscard)),
-        };
-        let Some(handle) = self.table.lookup(Direction::Outbound, reqid) else {
-            return Ok(Decision::Drop(DropReason::NoSa));
-        };
-        self.check_owner(handle)?;
-        let sa = self.sas.get(&self.table, handle)?;
-        let selected = sa.selects(flow, Way::Outbound);
-        Ok(if selected { Decision::Protect(handle) } else { Decision::Drop(DropReason::Selectors) })
     }
 
     /// A packet that a policy lets out in clear.
@@ -240,8 +232,13 @@ impl Pipeline {
         if self.workers == 1 {
             return Ok(());
         }
-        let owner = (handle.slot() % u32::from(self.workers)) as u16;
+        let owner = self.owner(handle);
         if owner == self.index { Ok(()) } else { Err(Stop::HandOver(owner)) }
+    }
+
+    #[inline]
+    fn owner(&self, handle: SaHandle) -> u16 {
+        (handle.slot() % u32::from(self.workers)) as u16
     }
 }
 
