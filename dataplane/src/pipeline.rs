@@ -12,7 +12,7 @@ mod acquire;
 mod answer;
 mod around;
 mod egress;
-mod flow_cache;
+pub mod flow_cache;
 mod headers;
 mod iv_supply;
 mod policy;
@@ -44,10 +44,9 @@ use crate::worker::{Rings, WorkerOptions};
 use acquire::Waiting;
 use answer::AnswerLimit;
 use egress::Egress;
-use flow_cache::FlowCache;
+use flow_cache::{Decision, FlowCache};
 use headers::{Arrival, parse_ip};
 use iv_supply::IvSupply;
-use policy::Decision;
 use sa_cache::{Age, PreparedSa, SaCache};
 
 /// One worker's pipeline.
@@ -279,10 +278,11 @@ impl<I: PacketIo> Pipeline<I> {
         let handle = match self.decide(&flow)? {
             Decision::Protect(handle) => handle,
             Decision::Bypass => return self.bypass(buffer, &inner, packet).map(Admitted::Clear),
-            Decision::Acquire(reqid) => return Err(Stop::Wait(reqid, flow)),
+            Decision::HandOver(handle) => return Err(Stop::HandOver(owner(handle, self.workers))),
+            Decision::NoSa { reqid } => return Err(Stop::Wait(reqid, flow)),
+            Decision::Outside(_) => return Err(DropReason::Selectors.into()),
             Decision::Drop(reason) => return Err(reason.into()),
         };
-        self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, &self.engine, handle)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
@@ -340,22 +340,24 @@ impl<I: PacketIo> Pipeline<I> {
             self.events.send(event, self.now);
             return Err(DropReason::IcmpHeeded.into());
         }
-        match self.decide_clear(&header.flow(&buffer[packet.clone()])) {
+        match self.decide_clear(&header.flow(&buffer[packet.clone()]))? {
             Decision::Bypass => self.bypass_inbound(buffer, header, packet),
             Decision::Drop(reason) => Err(reason.into()),
-            Decision::Protect(_) | Decision::Acquire(_) => Err(DropReason::Unprotected.into()),
+            _ => Err(DropReason::Unprotected.into()),
         }
     }
 
-    /// Each SA has one worker, so that its sequence numbers and window have one writer.
     #[inline]
     fn check_owner(&self, handle: SaHandle) -> Result<(), Stop> {
-        if self.workers == 1 {
-            return Ok(());
-        }
-        let owner = (handle.slot() % u32::from(self.workers)) as u16;
+        let owner = owner(handle, self.workers);
         if owner == self.index { Ok(()) } else { Err(Stop::HandOver(owner)) }
     }
+}
+
+/// Each SA has one worker, so that its sequence numbers and window have one writer.
+#[inline]
+fn owner(handle: SaHandle, workers: u16) -> u16 {
+    if workers == 1 { 0 } else { (handle.slot() % u32::from(workers)) as u16 }
 }
 
 /// The packet came where and as the SA's packets do. A peer behind a NAT may come from elsewhere; what it sent says

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::config::ConfigErrors;
 use crate::control::BindError;
+use crate::crypto::EngineError;
 use crate::io::af_xdp::AfXdpError;
 use crate::io::pcap::PcapError;
 use crate::netlink::NetlinkError;
@@ -32,6 +33,9 @@ pub enum DaemonError {
     /// No epoch, so no IV (I1).
     #[error("no packet can be sent without an epoch: {0}")]
     Epoch(#[from] EpochError),
+    /// The crypto engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// An SA cannot be installed.
     #[error(transparent)]
     Put(#[from] PutError),

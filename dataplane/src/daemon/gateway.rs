@@ -19,6 +19,7 @@ use crate::config::{self, Config, Tunnel};
 use crate::control::{Code, Refusal, ReloadReport};
 use crate::counters::WorkerCounters;
 use crate::crypto::Backend;
+use crate::events::Events;
 use crate::io::Side;
 use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, BusyPoll, IoCounters};
 use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
@@ -26,7 +27,7 @@ use crate::next_hop::{Mac, NextHops, ResolveRequests};
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ProhibitError};
 use crate::spd::{Action, Policy, Spd};
-use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
+use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
 use crate::xdp::{Attachment, XdpError, XdpOptions};
 
 /// What all threads of the daemon share.
@@ -96,7 +97,8 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
     announce(&config, &attachment);
 
     let tap = Arc::new(Tap::default());
-    let plan = Plan { config: &config, table: &table, spd: &spd, next_hops: &next_hops, resolve, tap: &tap };
+    let events = Arc::new(Events::default());
+    let plan = Plan { config: &config, table: &table, spd: &spd, next_hops: &next_hops, resolve, tap: &tap, events: &events };
     let (workers, shares, queues) = start_workers(&plan, &mut attachment)?;
     let gateway = Gateway {
         table,
@@ -211,6 +213,7 @@ struct Plan<'a> {
     next_hops: &'a Arc<ArcSwap<NextHops>>,
     resolve: Arc<ResolveRequests>,
     tap: &'a Arc<Tap>,
+    events: &'a Arc<Events>,
 }
 
 fn start_workers(
@@ -253,8 +256,11 @@ fn start_workers(
             crypto: backend(plan.config),
             batch: plan.config.workers.batch,
             clock: monotonic_ns,
+            unix_clock: unix_seconds,
+            anti_spoofing: true,
+            events: Arc::clone(plan.events),
         };
-        workers.start(Worker::new(&options, io), *core)?;
+        workers.start(Worker::new(&options, io)?, *core)?;
     }
     Ok((workers, shares, queues))
 }

@@ -17,11 +17,12 @@ use crate::capture::Tap;
 use crate::config::Config;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
+use crate::events::Events;
 use crate::io::Side;
 use crate::io::pcap::PcapIo;
 use crate::next_hop::{Mac, NextHops, ResolveRequests, SideHops, Via};
 use crate::prefix::Prefix;
-use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
+use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
 
 /// Reads frames from `input`, handles them as the configured gateway would, and writes to `output` what left.
 /// It uses a table of its own in memory: a running gateway is not touched.
@@ -60,6 +61,10 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
         crypto: backend(&config),
         batch: config.workers.batch,
         clock: monotonic_ns,
+        unix_clock: unix_seconds,
+        // Every network is everywhere in a file.
+        anti_spoofing: false,
+        events: Arc::new(Events::default()),
     };
     let ours = config.outer.addresses.iter().filter_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
@@ -67,7 +72,7 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
     });
     let reader = File::open(input).map(BufReader::new).map_err(io_error("open", input))?;
     let writer = private_file(output).map(BufWriter::new).map_err(io_error("create", output))?;
-    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?);
+    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?)?;
     while !worker.io().ended() {
         worker.turn();
     }

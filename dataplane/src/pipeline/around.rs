@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::{
     AnswerLimit, Arc, Cache, DropReason, Egress, EventSender, FlowCache, Forward, Frame, InFlight, IvSupply,
-    Outcome, PacketIo, Pipeline, SaCache, Side, Stop, Waiting, WorkerOptions,
+    Outcome, PacketIo, Pipeline, SaCache, Stop, Waiting, WorkerOptions,
 };
 use crate::crypto::{Engine, EngineError, Job};
 
@@ -59,7 +59,9 @@ impl<I: PacketIo> Pipeline<I> {
         self.unix_seconds = (self.unix_clock)();
         let changes = self.table.change_count();
         let hops = self.hops.load();
-        self.flows.revalidate(self.spd.load().generation(), hops.generation(), changes);
+        // Decisions rest on routes too, as far as they tell who is spoofed. Both count from 1 in this process.
+        let rules = self.spd.load().generation() << 32 | hops.generation() & 0xffff_ffff;
+        self.flows.revalidate(rules, changes);
         self.egress.revalidate(hops);
     }
 

@@ -2,58 +2,41 @@
 
 use std::ops::Range;
 
-use baton_sad::{Direction, SaHandle};
-
-use super::{Forward, IpHeader, Pipeline, Stop, egress};
+use super::flow_cache::{self, Decision};
+use super::{Forward, IpHeader, Pipeline, Stop, egress, owner};
 use crate::drop_reason::DropReason;
 use crate::io::{PacketIo, Side};
 use crate::next_hop::NextHop;
 use crate::packet::icmp::IcmpError;
 use crate::packet::ip;
 use crate::packet::transport::Flow;
-use crate::spd::{Action, Way};
-
-/// What becomes of a flow's packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    Protect(SaHandle),
-    /// It is to be protected, but there is no SA of this reqid yet.
-    Acquire(u32),
-    Bypass,
-    Drop(DropReason),
-}
+use crate::spd::Way;
 
 impl<I: PacketIo> Pipeline<I> {
     /// The decision about an outbound flow: from the cache, or from SPD and SAD.
     #[inline]
-    pub(super) fn decide(&mut self, flow: &Flow) -> Result<Decision, Stop> {
-        if let Some(decision) = self.flows.get(flow) {
+    pub(super) fn decide(&mut self, flow: &Flow) -> Result<Decision, DropReason> {
+        if let Some(decision) = self.flows.get(&self.table, flow, Way::Outbound) {
             return Ok(decision);
         }
         let decision = self.decide_anew(flow)?;
-        self.flows.put(flow, decision);
+        self.flows.put(flow, Way::Outbound, decision);
         Ok(decision)
     }
 
-    fn decide_anew(&mut self, flow: &Flow) -> Result<Decision, Stop> {
+    fn decide_anew(&mut self, flow: &Flow) -> Result<Decision, DropReason> {
         if self.is_spoofed(flow) {
             return Ok(Decision::Drop(DropReason::Spoofed));
         }
-        let Some(policy) = self.spd.load().outbound(flow) else {
-            return Ok(Decision::Drop(DropReason::NoPolicy));
-        };
-        let reqid = match policy.action {
-            Action::Protect { reqid } => reqid,
-            Action::Bypass(_) => return Ok(Decision::Bypass),
-            Action::Discard(_) => return Ok(Decision::Drop(DropReason::PolicyDiscard)),
-        };
-        let Some(handle) = self.table.lookup(Direction::Outbound, reqid) else {
-            return Ok(Decision::Acquire(reqid));
-        };
-        self.check_owner(handle)?;
-        let sa = self.sas.get(&self.table, &self.engine, handle)?;
-        let selected = sa.selects(flow, Way::Outbound);
-        Ok(if selected { Decision::Protect(handle) } else { Decision::Drop(DropReason::Selectors) })
+        let is_ours = |handle| owner(handle, self.workers) == self.index;
+        let (sas, table, engine) = (&mut self.sas, &self.table, &self.engine);
+        flow_cache::decide(self.spd.load(), table, flow, Way::Outbound, |handle| {
+            if !is_ours(handle) {
+                return Ok(Decision::HandOver(handle));
+            }
+            let selected = sas.get(table, engine, handle)?.selects(flow, Way::Outbound);
+            Ok(if selected { Decision::Protect(handle) } else { Decision::Outside(handle) })
+        })
     }
 
     /// Whether an inner host uses an address to which no route leads on its side (RFC 3704 section 2.2).
@@ -64,13 +47,9 @@ impl<I: PacketIo> Pipeline<I> {
 
     /// The decision about a packet that came in clear from the outer side: only a policy that says so lets it pass
     /// (RFC 4301 section 5.2 step 3a).
-    pub(super) fn decide_clear(&mut self, flow: &Flow) -> Decision {
-        match self.spd.load().inbound(flow).map(|policy| policy.action) {
-            Some(Action::Bypass(_)) => Decision::Bypass,
-            Some(Action::Discard(_)) => Decision::Drop(DropReason::PolicyDiscard),
-            Some(Action::Protect { .. }) => Decision::Drop(DropReason::Unprotected),
-            None => Decision::Drop(DropReason::NoPolicy),
-        }
+    pub(super) fn decide_clear(&mut self, flow: &Flow) -> Result<Decision, DropReason> {
+        let never = |_| Err(DropReason::Unprotected);
+        flow_cache::decide(self.spd.load(), &self.table, flow, Way::Inbound, never)
     }
 
     /// A packet that a policy lets out in clear.
