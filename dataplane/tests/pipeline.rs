@@ -328,8 +328,8 @@ fn no_iv_is_used_twice() {
     for i in 0..2000_u32 {
         let tunnel = (i % 4) as u8;
         let packet = Packet {
-            source: [10, 1, tunnel, 10].into(),
-            destination: [10, 2, tunnel, 10].into(),
+            source: IpAddr::from([10, 1, tunnel, 10]),
+            destination: IpAddr::from([10, 2, tunnel, 10]),
             ..Packet::from(0, 60)
         };
         let sealed = a.seal(&packet.frame());

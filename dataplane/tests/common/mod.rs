@@ -2,7 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,17 +10,19 @@ use baton_dataplane::capture::Tap;
 use baton_dataplane::counters::WorkerCounters;
 use baton_dataplane::crypto::Backend;
 use baton_dataplane::drop_reason::DropReason;
+use baton_dataplane::events::Events;
 use baton_dataplane::io::Side;
 use baton_dataplane::io::memory::{MemoryIo, Pool};
 use baton_dataplane::next_hop::{Mac, NextHops, ResolveRequests, SideHops, Via};
 use baton_dataplane::packet::ipv4::{self, Ipv4Fields, Ipv4Template};
+use baton_dataplane::packet::ipv6::Ipv6Template;
 use baton_dataplane::prefix::Prefix;
 use baton_dataplane::spd::{Action, Policy, Spd};
 use baton_dataplane::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
 use baton_sad::{
     AddressRange, ClusterId, Counters, DataplaneLease, DfPolicy, Direction, DscpPolicy, EpochKeeper, Key,
     Lifetime, Mode, Name, NodeId, OWNED, Sa, Selector, Selectors, Sender, Senders, Suite, Table,
-    TableOptions, TfcPadding,
+    TableOptions, TfcPadding, UdpEncapsulation,
 };
 
 /// Outer addresses of the two gateways.
@@ -33,9 +35,27 @@ pub const INNER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 
 pub const SPI: [u32; 2] = [0x1100_0001, 0x2a00_0001];
 pub const REQID: u32 = 7;
 
+/// The same in IPv6.
+pub const OUTER6: [Ipv6Addr; 2] = [v6(0xa, 1), v6(0xa, 2)];
+pub const HOST6: [Ipv6Addr; 2] = [v6(1, 0x10), v6(2, 0x10)];
+pub const INNER6: [Ipv6Addr; 2] = [v6(1, 1), v6(2, 1)];
+
+const fn v6(net: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, host)
+}
+
 /// What may differ between tests.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    pub mode: Mode,
+    /// Whether the outer addresses are IPv6's.
+    pub outer_ipv6: bool,
+    /// Whether the selectors are IPv6's; in transport mode the outer addresses decide.
+    pub inner_ipv6: bool,
+    /// ESP in UDP, port 4500 at both ends.
+    pub encapsulated: bool,
+    pub tfc_padding: TfcPadding,
+    pub lifetime: Lifetime,
     pub suite: Suite,
     pub extended: bool,
     pub window: u16,
@@ -55,6 +75,12 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            mode: Mode::Tunnel,
+            outer_ipv6: false,
+            inner_ipv6: false,
+            encapsulated: false,
+            tfc_padding: TfcPadding::Off,
+            lifetime: Lifetime::default(),
             suite: Suite::AES128_GCM16,
             extended: true,
             window: 64,
@@ -71,14 +97,51 @@ impl Default for Setup {
     }
 }
 
-fn subnet(end: usize, tunnel: u32) -> AddressRange {
-    let [first, second, ..] = HOST[end].octets();
-    let address = |last| Ipv4Addr::new(first, second, tunnel as u8, last).into();
-    AddressRange::new(address(0), address(255)).unwrap()
-}
+impl Setup {
+    /// Outer address of a gateway.
+    pub fn outer(&self, end: usize) -> IpAddr {
+        if self.outer_ipv6 { OUTER6[end].into() } else { OUTER[end].into() }
+    }
 
-fn selector(end: usize, tunnel: u32) -> Selector {
-    Selector::addresses(subnet(end, tunnel), subnet(1 - end, tunnel))
+    /// The host behind a gateway; in transport mode the gateway itself.
+    pub fn host(&self, end: usize) -> IpAddr {
+        match (self.mode, self.inner_ipv6) {
+            (Mode::Transport, _) => self.outer(end),
+            (Mode::Tunnel, false) => HOST[end].into(),
+            (Mode::Tunnel, true) => HOST6[end].into(),
+        }
+    }
+
+    /// From the host behind `end` to the one behind the other.
+    pub fn packet(&self, end: usize, length: u16) -> Packet {
+        Packet { source: self.host(end), destination: self.host(1 - end), ..Packet::from(end, length) }
+    }
+
+    /// What the peer gets of a packet that was sent.
+    pub fn arrives(&self, packet: &Packet) -> Packet {
+        // Both gateways are routers on a tunnel's way.
+        let hops = if self.mode == Mode::Tunnel { 2 } else { 0 };
+        Packet { ttl: packet.ttl - hops, ..packet.clone() }
+    }
+
+    fn selector(&self, end: usize, tunnel: u32) -> Selector {
+        Selector::addresses(self.addresses(end, tunnel), self.addresses(1 - end, tunnel))
+    }
+
+    fn addresses(&self, end: usize, tunnel: u32) -> AddressRange {
+        match (self.mode, self.host(end)) {
+            (Mode::Tunnel, IpAddr::V4(host)) => {
+                let [first, second, ..] = host.octets();
+                let address = |last| Ipv4Addr::new(first, second, tunnel as u8, last).into();
+                AddressRange::new(address(0), address(255)).unwrap()
+            }
+            (Mode::Tunnel, IpAddr::V6(host)) => {
+                let net = host.to_bits() >> 16 << 16;
+                AddressRange::new(IpAddr::V6(net.into()), IpAddr::V6((net | 0xffff).into())).unwrap()
+            }
+            (Mode::Transport, host) => AddressRange::single(host),
+        }
+    }
 }
 
 /// One of the SAs of a tunnel, as gateway `end` has it.
@@ -95,32 +158,37 @@ pub fn sa(setup: &Setup, end: usize, direction: Direction, tunnel: u32) -> Sa {
         spi: SPI[receiver] + tunnel,
         peer_spi: SPI[1 - receiver] + tunnel,
         reqid: REQID + tunnel,
-        mode: Mode::Tunnel,
+        mode: setup.mode,
         segment: (SPI[end] >> 24) as u8,
         suite: setup.suite,
         key: Key::new(&octets).unwrap(),
-        source: OUTER[1 - receiver].into(),
-        destination: OUTER[receiver].into(),
-        selectors: Selectors::new(vec![selector(end, tunnel)]).unwrap(),
-        encapsulation: None,
+        source: setup.outer(1 - receiver),
+        destination: setup.outer(receiver),
+        selectors: Selectors::new(vec![setup.selector(end, tunnel)]).unwrap(),
+        encapsulation: setup.encapsulated.then_some(UdpEncapsulation {
+            source_port: 4500,
+            destination_port: 4500,
+            follows_peer: true,
+            keepalive_seconds: 0,
+        }),
         extended_sequence: setup.extended,
         replay_window: setup.window,
         dscp: setup.dscp,
         df: setup.df,
         path_mtu: setup.path_mtu,
         clamp_mss: true,
-        tfc_padding: TfcPadding::Off,
-        lifetime: Lifetime::default(),
+        tfc_padding: setup.tfc_padding,
+        lifetime: setup.lifetime,
         senders: Senders::new(vec![Sender { cluster: ClusterId::new(1), node }]).unwrap(),
     }
 }
 
-fn policies(end: usize, tunnels: u32) -> Vec<Policy> {
-    (0..tunnels)
+fn policies(end: usize, setup: &Setup) -> Vec<Policy> {
+    (0..setup.tunnels)
         .map(|tunnel| Policy {
             name: format!("t{tunnel}"),
             priority: 1,
-            selector: selector(end, tunnel),
+            selector: setup.selector(end, tunnel),
             action: Action::Protect { reqid: REQID + tunnel },
         })
         .collect()
@@ -129,13 +197,14 @@ fn policies(end: usize, tunnels: u32) -> Vec<Policy> {
 /// Next hops with every host a direct neighbour on its side.
 pub fn hops(end: usize, setup: &Setup) -> NextHops {
     let mac = |n: u8| Mac([2, 0, 0, 0, end as u8, n]);
-    let everything: Prefix = "0.0.0.0/0".parse().unwrap();
-    let router = IpAddr::from([192, 0, 2, 254]);
-    let neighbours = if setup.neighbours { HashMap::from([(router, mac(99))]) } else { HashMap::new() };
-    let side =
-        |n| SideHops::new(mac(n), setup.mtu, vec![(everything, Via::Router(router))], neighbours.clone());
+    let routers = [IpAddr::from([192, 0, 2, 254]), IpAddr::from(v6(0xb, 254))];
+    let everything: [Prefix; 2] = ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+    let routes = everything.into_iter().zip(routers.map(Via::Router)).collect::<Vec<_>>();
+    let neighbours =
+        if setup.neighbours { routers.map(|router| (router, mac(99))).into() } else { HashMap::new() };
+    let side = |n| SideHops::new(mac(n), setup.mtu, routes.clone(), neighbours.clone());
     let mut inner = side(2);
-    inner.addresses[0] = Some(INNER[end].into());
+    inner.addresses = [Some(INNER[end].into()), Some(INNER6[end].into())];
     NextHops::new(side(1), inner)
 }
 
@@ -147,6 +216,8 @@ pub struct Gateway {
     pub hops: Arc<ArcSwap<NextHops>>,
     pub resolve: Arc<ResolveRequests>,
     pub tap: Arc<Tap>,
+    pub events: Arc<Events>,
+    pub rings: Arc<Rings>,
     pub counters: Vec<Arc<WorkerCounters>>,
     pub workers: Vec<Worker<MemoryIo>>,
     _lease: DataplaneLease,
@@ -169,20 +240,22 @@ impl Gateway {
         let lease = table.attach().unwrap();
         let mut gateway = Self {
             end,
-            spd: Arc::new(ArcSwap::from_pointee(Spd::new(policies(end, setup.tunnels)))),
+            spd: Arc::new(ArcSwap::from_pointee(Spd::new(policies(end, setup)))),
             hops: Arc::new(ArcSwap::from_pointee(hops(end, setup))),
             resolve: Arc::default(),
             tap: Arc::default(),
+            events: Arc::default(),
+            rings: Rings::new(setup.workers),
             counters: (0..setup.workers).map(|_| Arc::default()).collect(),
             workers: Vec::new(),
             table,
             _lease: lease,
             _directory: directory,
         };
-        let (rings, pool) = (Rings::new(setup.workers), Pool::new(1024));
+        let pool = Pool::new(1024);
         for index in 0..setup.workers {
-            let options = gateway.worker_options(index, setup, &rings);
-            gateway.workers.push(Worker::new(&options, MemoryIo::on(Arc::clone(&pool))));
+            let options = gateway.worker_options(index, setup);
+            gateway.workers.push(Worker::new(&options, MemoryIo::on(Arc::clone(&pool))).unwrap());
         }
         gateway
     }
@@ -190,10 +263,10 @@ impl Gateway {
     /// Worker 0 on another I/O, in place of those in memory.
     pub fn worker_on<I: baton_dataplane::io::PacketIo>(&mut self, setup: &Setup, io: I) -> Worker<I> {
         self.workers.clear();
-        Worker::new(&self.worker_options(0, setup, &Rings::new(1)), io)
+        Worker::new(&self.worker_options(0, setup), io).unwrap()
     }
 
-    fn worker_options(&self, index: u16, setup: &Setup, rings: &Arc<Rings>) -> WorkerOptions {
+    fn worker_options(&self, index: u16, setup: &Setup) -> WorkerOptions {
         WorkerOptions {
             index,
             workers: setup.workers,
@@ -202,11 +275,14 @@ impl Gateway {
             next_hops: Arc::clone(&self.hops),
             resolve: Arc::clone(&self.resolve),
             counters: Arc::clone(&self.counters[usize::from(index)]),
-            rings: Arc::clone(rings),
+            rings: Arc::clone(&self.rings),
             tap: Arc::clone(&self.tap),
             crypto: setup.crypto,
             batch: setup.batch,
             clock: monotonic_ns,
+            unix_clock: || UNIX_SECONDS,
+            anti_spoofing: true,
+            events: Arc::clone(&self.events),
         }
     }
 
@@ -261,11 +337,14 @@ pub fn pair(setup: &Setup) -> [Gateway; 2] {
     [Gateway::new(0, setup), Gateway::new(1, setup)]
 }
 
-/// The IPv4 packet of a test.
+/// What the workers take for the time.
+pub const UNIX_SECONDS: u64 = 1_800_000_000;
+
+/// The IP packet of a test.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
+    pub source: IpAddr,
+    pub destination: IpAddr,
     pub protocol: u8,
     pub ttl: u8,
     pub traffic_class: u8,
@@ -278,8 +357,8 @@ impl Packet {
     /// From the host behind `end` to the one behind the other.
     pub fn from(end: usize, length: u16) -> Self {
         Self {
-            source: HOST[end],
-            destination: HOST[1 - end],
+            source: HOST[end].into(),
+            destination: HOST[1 - end].into(),
             protocol: ipv4::UDP,
             ttl: 64,
             traffic_class: 0,
@@ -290,15 +369,23 @@ impl Packet {
 
     /// The packet's octets.
     pub fn octets(&self) -> Vec<u8> {
-        let fields = Ipv4Fields {
-            total_length: self.length,
-            traffic_class: self.traffic_class,
-            identification: 0x1234,
-            dont_fragment: self.dont_fragment,
+        let mut octets = match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let fields = Ipv4Fields {
+                    total_length: self.length,
+                    traffic_class: self.traffic_class,
+                    identification: 0x1234,
+                    dont_fragment: self.dont_fragment,
+                };
+                Ipv4Template::new(source, destination, self.protocol, self.ttl).emit(fields).to_vec()
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let template = Ipv6Template::new(source, destination, self.protocol, self.ttl);
+                template.emit(self.length - 40, self.traffic_class, 0x12345).to_vec()
+            }
+            _ => panic!("a packet has addresses of one family"),
         };
-        let template = Ipv4Template::new(self.source, self.destination, self.protocol, self.ttl);
-        let mut octets = template.emit(fields).to_vec();
-        octets.extend((20..self.length).map(|i| i as u8));
+        octets.extend((octets.len()..self.length.into()).map(|i| i as u8));
         octets
     }
 
@@ -308,7 +395,8 @@ impl Packet {
     }
 }
 
-/// An untagged frame with this IPv4 packet.
+/// An untagged frame with this IP packet.
 pub fn ethernet(packet: &[u8]) -> Vec<u8> {
-    [&[2, 0, 0, 0, 9, 1, 2, 0, 0, 0, 9, 2, 8, 0], packet].concat()
+    let ethertype = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+    [&[2, 0, 0, 0, 9, 1, 2, 0, 0, 0, 9, 2], &ethertype[..], packet].concat()
 }
