@@ -37,6 +37,7 @@ use crate::packet::esp::EspHeader;
 use crate::packet::icmp::IcmpError;
 use crate::packet::ip::{self, Fragment, IpHeader};
 use crate::packet::transport::Flow;
+use crate::packet::quoted::{QuotedError, QuotedEsp};
 use crate::packet::tcp;
 use crate::spd::{Spd, Way};
 use crate::worker::{Rings, WorkerOptions};
@@ -265,7 +266,7 @@ impl<I: PacketIo> Pipeline<I> {
         }
         if sa.clamp_mss {
             let room = sa.room(slot, &inner, self.hops.load().side(Side::Outer).mtu, self.now);
-            tcp::clamp_mss(&inner, &mut buffer[packet.clone()], sa.largest_segment(&inner, room));
+            tcp::clamp_mss(&mut buffer[packet.clone()], &inner, sa.largest_segment(&inner, room));
         }
         Ok((packet, egress::Way { side: Side::Inner, destination: inner.destination(), segment: None }))
     }
@@ -299,7 +300,7 @@ impl<I: PacketIo> Pipeline<I> {
             Mode::Transport => {}
         }
         if sa.clamp_mss {
-            tcp::clamp_mss(&inner, &mut buffer[packet.clone()], sa.largest_segment(&inner, room));
+            tcp::clamp_mss(&mut buffer[packet.clone()], &inner, sa.largest_segment(&inner, room));
         }
 
         let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
@@ -336,8 +337,12 @@ impl<I: PacketIo> Pipeline<I> {
         packet: Range<usize>,
         buffer: &mut [u8],
     ) -> Result<Forward, Stop> {
-        if let Some(event) = headers::too_big_about_esp(header, &buffer[packet.clone()]) {
-            self.events.send(event, self.now);
+        if let Ok(Some(quoted)) = QuotedEsp::parse(&buffer[packet.clone()], header) {
+            if let QuotedError::TooBig { mtu } = quoted.error {
+                let EspHeader { spi, sequence } = quoted.esp;
+                let destination = quoted.destination;
+                self.events.send(Event::TooBig { spi, sequence, destination, mtu }, self.now);
+            }
             return Err(DropReason::IcmpHeeded.into());
         }
         match self.decide_clear(&header.flow(&buffer[packet.clone()]))? {

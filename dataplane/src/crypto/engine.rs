@@ -12,7 +12,9 @@ use super::{BLOCK, Backend, HEADER, Job, KeyError, Outcome, PreparedKey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EngineError {
     /// The operating system gives no random octets.
-    #[error("the system's random generator gives nothing ({0}); check that getrandom(2) is allowed to this process")]
+    #[error(
+        "the system's random generator gives nothing ({0}); check that getrandom(2) is allowed to this process"
+    )]
     Random(getrandom::Error),
 }
 

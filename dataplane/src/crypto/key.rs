@@ -13,7 +13,9 @@ use super::{Backend, HEADER};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
     /// The keying material has not the suite's length.
-    #[error("the keying material of {suite} has {expected} octets, not {given}; check its suite and its key file")]
+    #[error(
+        "the keying material of {suite} has {expected} octets, not {given}; check its suite and its key file"
+    )]
     Length {
         /// The suite.
         suite: Suite,

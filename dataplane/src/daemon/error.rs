@@ -33,9 +33,6 @@ pub enum DaemonError {
     /// No epoch, so no IV (I1).
     #[error("no packet can be sent without an epoch: {0}")]
     Epoch(#[from] EpochError),
-    /// The crypto engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
     /// An SA cannot be installed.
     #[error(transparent)]
     Put(#[from] PutError),
@@ -72,6 +69,9 @@ pub enum DaemonError {
     /// A capture file.
     #[error(transparent)]
     Pcap(#[from] PcapError),
+    /// A worker's crypto cannot start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// An interface that is not there.
     #[error(
         "the {side} interface {name} does not exist; create it, or correct [{side}] interface (`ip link` lists them)"

@@ -14,6 +14,8 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod quoted;
+pub mod tcp;
 pub mod transport;
 pub mod udp;
 

@@ -85,7 +85,7 @@ fn turn_around(
     let mut header = [0; LONGEST_HEADER];
     let header = header.get_mut(..packet.checked_sub(begin)?)?;
     header.copy_from_slice(buffer.get(begin..packet)?);
-    if let [destination, source] = &mut header.as_chunks_mut::<6>().0[..header.len().min(12) / 6] {
+    if let [destination, source, ..] = header.as_chunks_mut::<6>().0 {
         std::mem::swap(destination, source);
     }
     let (start, length) = icmp::emit_around(buffer, packet, about, own, error)?;

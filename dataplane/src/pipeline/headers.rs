@@ -8,14 +8,13 @@ use super::sa_cache::PreparedSa;
 use super::{DropReason, Flight, Received, Sent};
 use crate::esp::payload::{NO_NEXT_HEADER, Payload};
 use crate::esp::transport::{insert_transport, remove_transport};
-use crate::events::Event;
 use crate::io::{Frame, Medium};
 use crate::packet::esp::EspHeader;
 use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::ip::{Fragment, IpHeader};
 use crate::packet::transport::{self, bits};
 use crate::packet::udp::{self, NatTraversal, UdpHeader};
-use crate::packet::{icmp, ipv4, ipv6};
+use crate::packet::{ipv4, ipv6};
 
 /// A frame as it came in.
 pub(super) struct Arrival<'f> {
@@ -92,17 +91,6 @@ fn esp_ports(datagram: &[u8]) -> Result<Option<(u16, u16)>, DropReason> {
     }
 }
 
-/// What a router says about the size of one of our ESP packets, as far as the message itself tells.
-pub(super) fn too_big_about_esp(header: &IpHeader, packet: &[u8]) -> Option<Event> {
-    let quoted = icmp::quoted_esp(header, packet)?;
-    Some(Event::TooBig {
-        spi: quoted.spi,
-        sequence: quoted.sequence,
-        destination: quoted.destination,
-        mtu: quoted.mtu,
-    })
-}
-
 /// The inner packet of an opened payload. What follows it is TFC padding (RFC 4303 section 2.7).
 #[inline(always)]
 pub(super) fn leave_tunnel(
@@ -141,7 +129,7 @@ pub(super) fn leave_transport(
     let inner = IpHeader::parse(&buffer[packet.clone()]).map_err(|_| DropReason::InnerMalformed)?;
     if about.ports.is_some() {
         // A NAT changed the addresses that the checksum covers (RFC 3948 section 3.1.2).
-        transport::renew_checksum(&inner, &mut buffer[packet.clone()]);
+        transport::repair_checksum(&mut buffer[packet.clone()], &inner);
     }
     Ok((inner, packet))
 }

@@ -12,7 +12,9 @@ use chacha20poly1305::ChaCha20Poly1305;
 use crate::crypto::aead::{Aead, NONCE};
 
 pub(in crate::crypto) fn aead(suite: Suite, key: &[u8]) -> Option<Box<dyn Aead>> {
-    use Encryption::{AesCcm8, AesCcm12, AesCcm16, AesGcm8, AesGcm12, AesGcm16, AesGmac, ChaCha20Poly1305 as ChaCha};
+    use Encryption::{
+        AesCcm8, AesCcm12, AesCcm16, AesGcm8, AesGcm12, AesGcm16, AesGmac, ChaCha20Poly1305 as ChaCha,
+    };
     match (suite.encryption(), suite.cipher_key_length()) {
         (AesGcm8, 16) => boxed::<AesGcm<Aes128, U12, U8>>(key),
         (AesGcm8, 24) => boxed::<AesGcm<Aes192, U12, U8>>(key),
@@ -54,7 +56,8 @@ impl<C: AeadInOut> Portable<C> {
     #[inline]
     fn nonce(nonce: &[u8; NONCE]) -> Option<Nonce<C>> {
         let mut own = Nonce::<C>::default();
-        own.copy_from_slice(nonce.get(..own.len())?);
+        let length = own.len();
+        own.copy_from_slice(nonce.get(..length)?);
         Some(own)
     }
 

@@ -2,10 +2,10 @@
 //! state, and the copy wipes itself.
 
 use aes::Aes128;
-use aes::cipher::{InnerInit, KeyInit};
+use aes::cipher::{KeyInit, common::InnerInit};
 use baton_sad::Integrity;
 use cmac::Cmac;
-use hmac::{EagerHash, Hmac, Mac};
+use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 

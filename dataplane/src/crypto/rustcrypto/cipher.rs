@@ -3,8 +3,8 @@
 use aes::cipher::common::InnerIvInit;
 use aes::cipher::inout::InOutBuf;
 use aes::cipher::{
-    Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser, KeyInit,
-    StreamCipher, StreamCipherCoreWrapper, consts::U16,
+    Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser,
+    KeyInit, StreamCipher, StreamCipherCoreWrapper, consts::U16,
 };
 use aes::{Aes128, Aes192, Aes256};
 use baton_sad::{Encryption, Suite};
