@@ -14,8 +14,13 @@ pub mod icmp;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod quoted;
+pub mod tcp;
 pub mod transport;
 pub mod udp;
+
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

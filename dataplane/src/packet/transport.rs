@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::be16;
+use super::ip::{Fragment, IpHeader};
 use super::ipv4::{ICMP, TCP, UDP};
-use super::ipv6;
+use super::{be16, checksum, ipv6, tcp, udp};
 
 /// The protocols whose first four octets are two ports.
 const DCCP: u8 = 33;
@@ -137,4 +137,35 @@ pub(super) fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
         MOBILITY => payload.get(2).map(|kind| (u16::from(*kind) << 8, u16::from(*kind) << 8)),
         _ => None,
     }
+}
+
+/// Computes the checksum of the upper layer anew for the addresses that the packet has now, in place: a NAT in front of the
+/// peer changed them without seeing the checksum inside ESP (RFC 3948 section 3.1.2). Integrity was ESP's to check, so
+/// nothing is lost. Returns whether there was one to compute: not in a fragment, in UDP without a checksum, or in a
+/// protocol whose checksum does not cover addresses.
+pub fn repair_checksum(packet: &mut [u8], header: &IpHeader) -> bool {
+    header.fragment == Fragment::Whole && repair(header, header.payload_mut(packet)).is_some()
+}
+
+fn repair(header: &IpHeader, payload: &mut [u8]) -> Option<()> {
+    // Octets of the header, where its checksum stands, octets that it covers.
+    let (least, at, length) = match header.protocol {
+        TCP => (tcp::HEADER, tcp::CHECKSUM_AT, payload.len()),
+        UDP => (udp::HEADER, 6, udp_length(payload)?),
+        ipv6::ICMP if header.is_ipv6() => (4, 2, payload.len()),
+        _ => return None,
+    };
+    let covered = payload.get_mut(..length).filter(|covered| covered.len() >= least)?;
+    covered.get_mut(at..at + 2)?.fill(0);
+    let sum = header.pseudo_header(header.protocol, length) + u64::from(checksum::sum(covered));
+    let sum = !checksum::fold(sum);
+    let sum = if header.protocol == UDP { udp::transmitted(sum) } else { sum };
+    covered.get_mut(at..at + 2)?.copy_from_slice(&sum.to_be_bytes());
+    Some(())
+}
+
+/// The octets that a UDP checksum covers, unless it is zero: none was computed (RFC 768), and none is now.
+fn udp_length(payload: &[u8]) -> Option<usize> {
+    let (length, sum) = (be16(payload, 4).ok()?, be16(payload, 6).ok()?);
+    (sum != 0).then_some(usize::from(length))
 }
