@@ -186,3 +186,6 @@ pub fn combine_ecn(packet: &mut [u8], inner: u8, outer: u8) -> Result<bool, Drop
     }
     Ok(unexpected)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ pub mod tcp;
 pub mod transport;
 pub mod udp;
 
+#[cfg(test)]
+mod tests;
+
 use thiserror::Error;
 
 /// Why octets are not the header they should be. Each maps to one drop reason.
