@@ -36,9 +36,9 @@ use crate::next_hop::NextHops;
 use crate::packet::esp::EspHeader;
 use crate::packet::icmp::IcmpError;
 use crate::packet::ip::{self, Fragment, IpHeader};
-use crate::packet::transport::Flow;
 use crate::packet::quoted::{QuotedError, QuotedEsp};
 use crate::packet::tcp;
+use crate::packet::transport::Flow;
 use crate::spd::{Spd, Way};
 use crate::worker::{Rings, WorkerOptions};
 
@@ -150,7 +150,9 @@ impl<I: PacketIo> Pipeline<I> {
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Outer, &buffer[frame.range()]);
             match self.admit_inbound(&Arrival { frame: &frame, medium }, buffer) {
-                Ok(Admitted::Protected(flight)) => self.opening.push(InFlight { packet: io.lend(frame), flight }),
+                Ok(Admitted::Protected(flight)) => {
+                    self.opening.push(InFlight { packet: io.lend(frame), flight })
+                }
                 Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
             }
@@ -177,7 +179,9 @@ impl<I: PacketIo> Pipeline<I> {
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Inner, &buffer[frame.range()]);
             match self.admit_outbound(&Arrival { frame: &frame, medium }, buffer) {
-                Ok(Admitted::Protected(flight)) => self.sealing.push(InFlight { packet: io.lend(frame), flight }),
+                Ok(Admitted::Protected(flight)) => {
+                    self.sealing.push(InFlight { packet: io.lend(frame), flight })
+                }
                 Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
             }
@@ -235,8 +239,7 @@ impl<I: PacketIo> Pipeline<I> {
         let sa = self.sas.prepared(flight.handle).ok_or(DropReason::SaUnusable)?;
         let slot = self.table.slot(flight.handle).ok_or(DropReason::SaUnusable)?;
         check_opened(flight.outcome, slot)?;
-        let is_newest =
-            sa.window(slot).commit(flight.sequence).inspect_err(|_| slot.add_replay_drops(1))?;
+        let is_newest = sa.window(slot).commit(flight.sequence).inspect_err(|_| slot.add_replay_drops(1))?;
         slot.touch(self.now);
         if is_newest {
             follow_peer(sa, &flight.about, &mut self.events, self.now);
@@ -248,7 +251,11 @@ impl<I: PacketIo> Pipeline<I> {
             Mode::Transport => headers::leave_transport(&flight.about, &payload, buffer)?,
         };
         if sa.mode == Mode::Tunnel
-            && tunnel::combine_ecn(&mut buffer[packet.clone()], inner.traffic_class, flight.about.outer.traffic_class)?
+            && tunnel::combine_ecn(
+                &mut buffer[packet.clone()],
+                inner.traffic_class,
+                flight.about.outer.traffic_class,
+            )?
         {
             self.counters.ecn_unexpected.add(1);
         }

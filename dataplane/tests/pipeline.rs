@@ -5,27 +5,84 @@ mod common;
 use baton_dataplane::crypto::{Backend, Engine, Job};
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::ipv4::Ipv4Header;
-use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, ReplayWindow, Suite};
+use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, Suite};
 use common::{HOST, OUTER, Packet, SPI, Setup, pair};
 
 const ETH: usize = 14;
 
+/// Tunnel mode in all mixes of families, transport mode in both; each in UDP and not.
+fn shapes() -> impl Iterator<Item = Setup> {
+    let families = [
+        (Mode::Tunnel, false, false),
+        (Mode::Tunnel, false, true),
+        (Mode::Tunnel, true, false),
+        (Mode::Tunnel, true, true),
+        (Mode::Transport, false, false),
+        (Mode::Transport, true, true),
+    ];
+    families.into_iter().flat_map(|(mode, outer_ipv6, inner_ipv6)| {
+        [false, true].map(|encapsulated| Setup {
+            mode,
+            outer_ipv6,
+            inner_ipv6,
+            encapsulated,
+            ..Setup::default()
+        })
+    })
+}
+
 #[test]
-fn packets_pass_with_every_suite_and_back_end() {
-    for suite in Suite::ALL {
+fn packets_pass_with_every_suite_and_back_end_in_every_shape() {
+    for (suite, shape) in Suite::ALL.into_iter().flat_map(|suite| shapes().map(move |shape| (suite, shape))) {
         for (crypto, extended) in [(Backend::AwsLc, true), (Backend::RustCrypto, false)] {
-            let [mut a, mut b] = pair(&Setup { suite, extended, crypto, ..Setup::default() });
-            for length in [20, 21, 64, 65, 66, 67, 512, 1400] {
-                let packet = Packet::from(0, length);
+            let setup = Setup { suite, extended, crypto, ..shape.clone() };
+            let [mut a, mut b] = pair(&setup);
+            for length in [60, 61, 64, 65, 66, 67, 512, 1280] {
+                let packet = setup.packet(0, length);
                 let sealed = a.seal(&packet.frame());
                 b.receive(Side::Outer, &sealed);
                 let opened = b.sent_one(Side::Inner);
-                // Both gateways are routers on the way.
-                assert_eq!(opened[ETH..], Packet { ttl: 62, ..packet }.octets(), "{suite} {length}");
+                assert_eq!(opened[ETH..], setup.arrives(&packet).octets(), "{suite} {length} {setup:?}");
             }
-            assert_eq!((a.drops(), b.drops()), (vec![], vec![]));
+            assert_eq!((a.drops(), b.drops()), (vec![], vec![]), "{suite} {setup:?}");
         }
     }
+}
+
+#[test]
+fn a_batch_of_many_sas_comes_out_whole_and_in_order() {
+    for suite in Suite::ALL {
+        let setup = Setup { suite, tunnels: 8, batch: 256, ..Setup::default() };
+        let [mut a, mut b] = pair(&setup);
+        let packet = |tunnel: u8, length| Packet {
+            source: [10, 1, tunnel, 10].into(),
+            destination: [10, 2, tunnel, 10].into(),
+            ..Packet::from(0, length)
+        };
+        let sent: Vec<_> = (0..200_u16).map(|n| packet((n % 8) as u8, 40 + n)).collect();
+        for packet in &sent {
+            assert!(a.workers[0].io().inject(Side::Inner, &packet.frame()));
+        }
+        a.run();
+        for frame in a.sent(Side::Outer) {
+            assert!(b.workers[0].io().inject(Side::Outer, &frame));
+        }
+        b.run();
+        let arrived: Vec<_> = b.sent(Side::Inner).iter().map(|frame| frame[ETH..].to_vec()).collect();
+        let expected: Vec<_> = sent.iter().map(|packet| setup.arrives(packet).octets()).collect();
+        assert_eq!(arrived, expected, "{suite}");
+    }
+}
+
+#[test]
+fn i3_a_packet_twice_in_one_batch_is_accepted_once() {
+    let [mut a, mut b] = pair(&Setup::default());
+    let sealed = a.seal(&Packet::from(0, 60).frame());
+    for _ in 0..5 {
+        assert!(b.workers[0].io().inject(Side::Outer, &sealed));
+    }
+    b.run();
+    assert_eq!((b.sent(Side::Inner).len(), b.drops()), (1, vec![("replayed", 4)]));
 }
 
 #[test]
@@ -68,12 +125,13 @@ fn with_ip(frame: &mut [u8], change: impl FnOnce(&mut [u8])) {
 fn each_spoiled_packet_has_its_reason() {
     type Change = fn(&mut Vec<u8>);
     let setup = Setup::default();
-    let cases: [(&str, Change); 18] = [
+    let cases: [(&str, Change); 19] = [
         ("truncated", |f| f.truncate(13)),
         ("truncated", |f| f.truncate(ETH + 30)),
         ("truncated", |f| with_ip(f, |ip| ip[2..4].copy_from_slice(&9000_u16.to_be_bytes()))),
         ("vlan", |f| drop(f.splice(12..12, [0x81, 0, 0, 1].repeat(3)))),
-        ("not-ipv4", |f| f[12..14].copy_from_slice(&[0x86, 0xdd])),
+        ("not-ip", |f| f[12..14].copy_from_slice(&[8, 6])),
+        ("ip-header", |f| f[12..14].copy_from_slice(&[0x86, 0xdd])),
         ("ip-header", |f| f[ETH] = 0x44),
         ("ip-header", |f| f[ETH] = 0x65),
         ("ip-header", |f| with_ip(f, |ip| ip[2..4].copy_from_slice(&19_u16.to_be_bytes()))),
@@ -81,7 +139,7 @@ fn each_spoiled_packet_has_its_reason() {
         ("ip-checksum", |f| f[ETH + 8] ^= 1),
         ("fragment", |f| with_ip(f, |ip| ip[6] |= 0x20)),
         ("fragment", |f| with_ip(f, |ip| ip[7] = 3)),
-        ("not-esp", |f| with_ip(f, |ip| ip[9] = 17)),
+        ("no-policy", |f| with_ip(f, |ip| ip[9] = 6)),
         ("unknown-spi", |f| f[ETH + 20] ^= 1),
         ("outer-address", |f| with_ip(f, |ip| ip[15] ^= 1)),
         ("esp-length", |f| {
@@ -310,7 +368,8 @@ fn workers_hand_over_what_others_own() {
             octets[2] = tunnel;
             std::net::Ipv4Addr::from(octets)
         };
-        let packet = Packet { source: in_tunnel(0), destination: in_tunnel(1), ..Packet::from(0, 100) };
+        let packet =
+            Packet { source: in_tunnel(0).into(), destination: in_tunnel(1).into(), ..Packet::from(0, 100) };
         let sealed = a.seal(&packet.frame());
         b.receive(Side::Outer, &sealed);
         assert_eq!(b.sent_one(Side::Inner)[ETH..], Packet { ttl: 62, ..packet }.octets());
@@ -328,8 +387,8 @@ fn no_iv_is_used_twice() {
     for i in 0..2000_u32 {
         let tunnel = (i % 4) as u8;
         let packet = Packet {
-            source: IpAddr::from([10, 1, tunnel, 10]),
-            destination: IpAddr::from([10, 2, tunnel, 10]),
+            source: [10, 1, tunnel, 10].into(),
+            destination: [10, 2, tunnel, 10].into(),
             ..Packet::from(0, 60)
         };
         let sealed = a.seal(&packet.frame());
@@ -355,8 +414,8 @@ fn crafted(sequence: u32, text: &[u8]) -> Vec<u8> {
     let key = engine.prepare(sa.suite, sa.extended_sequence, sa.key.expose()).unwrap();
     engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
     let outer = Packet {
-        source: OUTER[0],
-        destination: OUTER[1],
+        source: OUTER[0].into(),
+        destination: OUTER[1].into(),
         protocol: 50,
         ..Packet::from(0, 20 + esp.len() as u16)
     };
@@ -372,13 +431,14 @@ fn authentic_packets_with_wrong_insides_have_their_reasons() {
         octets
     };
     let expired = Packet { ttl: 1, ..Packet::from(0, 40) }.octets();
-    let cases: [(&str, Vec<u8>); 9] = [
+    let cases: [(&str, Vec<u8>); 10] = [
         ("", [&inner[..], &[1, 2, 2, 4]].concat()),
         ("", [&inner[..], &[0xcc; 40], &[1, 2, 2, 4]].concat()), // traffic flow confidentiality padding
         ("bad-padding", [&inner[..], &[1, 3, 2, 4]].concat()),
         ("bad-padding", [&inner[..], &[1, 2, 200, 4]].concat()),
         ("dummy", [&[0; 50][..], &[0, 59]].concat()),
-        ("next-header", [&inner[..], &[1, 2, 2, 41]].concat()),
+        ("inner-malformed", [&inner[..], &[1, 2, 2, 41]].concat()),
+        ("next-header", [&inner[..], &[1, 2, 2, 6]].concat()),
         ("inner-malformed", [&malformed[..], &[1, 2, 2, 4]].concat()),
         ("inner-malformed", [&inner[..38], &[0, 4]].concat()),
         ("ttl-expired", [&expired[..], &[1, 2, 2, 4]].concat()),

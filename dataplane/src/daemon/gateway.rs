@@ -98,7 +98,15 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
 
     let tap = Arc::new(Tap::default());
     let events = Arc::new(Events::default());
-    let plan = Plan { config: &config, table: &table, spd: &spd, next_hops: &next_hops, resolve, tap: &tap, events: &events };
+    let plan = Plan {
+        config: &config,
+        table: &table,
+        spd: &spd,
+        next_hops: &next_hops,
+        resolve,
+        tap: &tap,
+        events: &events,
+    };
     let (workers, shares, queues) = start_workers(&plan, &mut attachment)?;
     let gateway = Gateway {
         table,

@@ -135,11 +135,8 @@ impl<I: PacketIo> Pipeline<I> {
 }
 
 /// Makes jobs of packets whose SA is still the one that they were framed for, and has them done.
-fn run<B, About>(
-    some: &mut [InFlight<B, About>],
-    sas: &SaCache,
-    engine: impl FnOnce(&mut [Job<'_>]),
-) where
+fn run<B, About>(some: &mut [InFlight<B, About>], sas: &SaCache, engine: impl FnOnce(&mut [Job<'_>]))
+where
     B: std::ops::DerefMut<Target = [u8]>,
 {
     let mut jobs = ArrayVec::<Job<'_>, AT_ONCE>::new();

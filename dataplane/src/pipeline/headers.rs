@@ -24,10 +24,7 @@ pub(super) struct Arrival<'f> {
 
 /// The IP packet in a frame, checked, and where it lies without the link's padding.
 #[inline(always)]
-pub(super) fn parse_ip(
-    arrival: &Arrival<'_>,
-    buffer: &[u8],
-) -> Result<(IpHeader, Range<usize>), DropReason> {
+pub(super) fn parse_ip(arrival: &Arrival<'_>, buffer: &[u8]) -> Result<(IpHeader, Range<usize>), DropReason> {
     let octets = buffer.get(arrival.frame.range()).ok_or(DropReason::Oversized)?;
     let link = match arrival.medium {
         Medium::Ip => 0,
@@ -93,10 +90,7 @@ fn esp_ports(datagram: &[u8]) -> Result<Option<(u16, u16)>, DropReason> {
 
 /// The inner packet of an opened payload. What follows it is TFC padding (RFC 4303 section 2.7).
 #[inline(always)]
-pub(super) fn leave_tunnel(
-    payload: &Payload,
-    buffer: &[u8],
-) -> Result<(IpHeader, Range<usize>), DropReason> {
+pub(super) fn leave_tunnel(payload: &Payload, buffer: &[u8]) -> Result<(IpHeader, Range<usize>), DropReason> {
     let version = match payload.next_header {
         ipv4::IPIP => 4,
         ipv6::IPV6_IN_IP => 6,

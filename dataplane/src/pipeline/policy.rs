@@ -41,8 +41,7 @@ impl<I: PacketIo> Pipeline<I> {
 
     /// Whether an inner host uses an address to which no route leads on its side (RFC 3704 section 2.2).
     fn is_spoofed(&mut self, flow: &Flow) -> bool {
-        self.anti_spoofing
-            && matches!(self.hops.load().lookup(Side::Inner, flow.source()), NextHop::None)
+        self.anti_spoofing && matches!(self.hops.load().lookup(Side::Inner, flow.source()), NextHop::None)
     }
 
     /// The decision about a packet that came in clear from the outer side: only a policy that says so lets it pass

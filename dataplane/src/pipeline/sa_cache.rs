@@ -53,7 +53,9 @@ pub(super) enum Age {
     /// A soft one, for the first time.
     Soft,
     /// A hard one; whether for the first time.
-    Hard { is_news: bool },
+    Hard {
+        is_news: bool,
+    },
 }
 
 impl PreparedSa {
@@ -124,7 +126,9 @@ impl PreparedSa {
     fn outer_overhead(&self, inner: &IpHeader) -> usize {
         match self.mode {
             Mode::Tunnel => self.outer.overhead(),
-            Mode::Transport => inner.insertion.offset + if self.encapsulation.is_some() { udp::HEADER } else { 0 },
+            Mode::Transport => {
+                inner.insertion.offset + if self.encapsulation.is_some() { udp::HEADER } else { 0 }
+            }
         }
     }
 
@@ -150,7 +154,10 @@ impl PreparedSa {
         }
         let fits = room + shared;
         let mtu = if inner.is_ipv6() { fits.max(IPV6_MINIMUM_MTU) } else { fits };
-        Err(Stop::Answer(DropReason::TooBig, IcmpError::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) }))
+        Err(Stop::Answer(
+            DropReason::TooBig,
+            IcmpError::TooBig { mtu: u16::try_from(mtu).unwrap_or(u16::MAX) },
+        ))
     }
 
     /// Octets of TFC padding for a payload of `length` (RFC 4303 section 2.7).
@@ -190,13 +197,7 @@ impl SaCache {
     pub(super) fn new(table: &Table, workers: u16) -> Self {
         let workers = u32::from(workers.max(1));
         let own = table.slots().div_ceil(workers);
-        Self {
-            entries: (0..own).map(|_| None).collect(),
-            workers,
-            swept_for: 0,
-            to_sweep: 0,
-            position: 0,
-        }
+        Self { entries: (0..own).map(|_| None).collect(), workers, swept_for: 0, to_sweep: 0, position: 0 }
     }
 
     #[inline]
