@@ -135,7 +135,7 @@ impl FlowCache {
     /// What was decided, if that still holds.
     #[inline]
     pub fn get(&mut self, table: &Table, flow: &Flow, way: Way) -> Option<Decision> {
-        let set = &mut self.sets[place(flow, way)];
+        let set = &mut self.sets[flow.place(SET_BITS)];
         let about = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.is_about(flow, way));
         let index = set.entries.iter().position(about)?;
         set.recent = index as u8;
@@ -153,7 +153,7 @@ impl FlowCache {
     /// Remembers what [`decide`] said, after the [`Self::revalidate`] of this batch.
     #[inline]
     pub fn put(&mut self, flow: &Flow, way: Way, decision: Decision) {
-        let set = &mut self.sets[place(flow, way)];
+        let set = &mut self.sets[flow.place(SET_BITS)];
         let about = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.is_about(flow, way));
         let index = set.entries.iter().position(about).unwrap_or(usize::from(set.recent == 0));
         set.entries[index] = Some(Entry { flow: *flow, stamp: self.stamp, decision, way });
@@ -168,9 +168,4 @@ fn is_current(table: &Table, handle: SaHandle) -> bool {
     table
         .slot(handle)
         .is_some_and(|slot| slot.state() != SlotState::Dead && slot.generation() == handle.generation())
-}
-
-#[inline]
-fn place(flow: &Flow, way: Way) -> usize {
-    flow.place(SET_BITS) ^ usize::from(way == Way::Inbound)
 }

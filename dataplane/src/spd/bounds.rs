@@ -29,8 +29,8 @@ impl<T: Copy + Ord> Span<T> {
         Self { first: value, last: value }
     }
 
-    /// Without a branch between the comparisons: which of them fails is as good as random.
-    #[inline(always)]
+    #[inline]
+    #[allow(clippy::needless_bitwise_bool)] // See `Bounds::meets`.
     fn meets(self, other: Self) -> bool {
         (self.first <= other.last) & (other.first <= self.last)
     }
@@ -120,7 +120,9 @@ impl<A: Address> Bounds<A> {
         Self { remote, local, remote_ports, local_ports, protocol }
     }
 
-    #[inline(always)]
+    /// Without a branch between the comparisons: which of them fails is as good as random, and a search among
+    /// policies that overlap takes a quarter longer with them (benches/spd.rs).
+    #[inline]
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.remote.meets(other.remote)
             & self.local.meets(other.local)

@@ -272,7 +272,7 @@ fn check_many(policies: &[Policy]) {
     let spd = Spd::new(policies.to_vec());
     for tree in [&spd.outbound.v4, &spd.inbound.v4] {
         let (nodes, boxes) = tree.size();
-        assert!(nodes < boxes && boxes <= policies.len(), "{nodes} nodes, {boxes} boxes");
+        assert!(2 * nodes < boxes && boxes <= policies.len(), "{nodes} nodes, {boxes} boxes");
     }
     let mut numbers = Numbers(7);
     for round in 0..60 {

@@ -3,10 +3,10 @@
 //! Each node knows the smallest box around what is below it, and the lowest rank in there. A search goes into a
 //! node only if the flow meets its box and the rank can still win, the lower rank first.
 //!
-//! Memory and time to build depend on the number of policies alone, however they overlap: n boxes, fewer than n
+//! Memory and time to build depend on the number of policies alone, however they overlap: n boxes, fewer than n / 2
 //! nodes, and O(n log n) comparisons. A search among policies that can be told apart by any one selector visits
-//! O(log n) nodes. Policies that overlap a flow in each single selector, but not in all at once, cost more; no set
-//! of policies makes a search look at any box twice, so n + n / 4 comparisons are its bound.
+//! O(log n) nodes. Where they overlap a flow in each single selector, but not in all at once, it visits more; it never
+//! looks at a box or a node twice, so 3 n / 2 comparisons are its bound (benches/spd.rs shows what they cost).
 
 use super::bounds::{Address, Bounds, Dimension};
 
