@@ -327,8 +327,8 @@ fn later_versions_and_flags_are_told() {
     octets[10] = 0x40;
     assert!(matches!(open(&octets, with(&key)), Err(OpenError::Flags(0x4000))));
     let mut inner = example().encode().to_vec();
-    inner[2] = 2;
-    assert_eq!(Context::decode(&inner), Err(DecodeError::Version(2)));
+    inner[2] = 3;
+    assert_eq!(Context::decode(&inner), Err(DecodeError::Version(3)));
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn keys_are_in_the_clear_stream_only_and_never_in_debug_output() {
 fn later_entries_are_kept_in_their_places() {
     let mut context = example();
     context.unknown.insert(16, b"\x43ike").unwrap();
-    context.sas[0].unknown.insert(17, b"\x00").unwrap();
+    context.sas[0].unknown.insert(40, b"\x00").unwrap();
     let decoded = Context::decode(&context.encode()).unwrap();
     assert_eq!(decoded.unknown.get(16), Some(&b"\x43ike"[..]));
     assert_eq!(decoded.encode(), context.encode());
