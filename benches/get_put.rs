@@ -58,6 +58,7 @@ fn sa(number: u32, sequence: u64) -> (Sa, Counters) {
         dscp: DscpPolicy::Copy,
         df: DfPolicy::Copy,
         path_mtu: 1400,
+        clamp_mss: true,
         tfc_padding: TfcPadding::Off,
         lifetime: Lifetime::default(),
         senders: Senders::default(),

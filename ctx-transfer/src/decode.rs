@@ -137,6 +137,7 @@ struct Parts {
     lifetime: Option<Lifetime>,
     encapsulation: Option<Option<UdpEncapsulation>>,
     tfc_padding: Option<TfcPadding>,
+    clamp_mss: Option<bool>,
 }
 
 fn sa(reader: &mut Reader<'_>, name: Name) -> Result<ContextSa> {
@@ -162,6 +163,7 @@ fn sa(reader: &mut Reader<'_>, name: Name) -> Result<ContextSa> {
         dscp: present(parts.dscp, "dscp")?,
         df: present(parts.df, "df")?,
         path_mtu: present(parts.path_mtu, "path_mtu")?,
+        clamp_mss: present(parts.clamp_mss, "clamp_mss")?,
         tfc_padding: present(parts.tfc_padding, "tfc_padding")?,
         lifetime: present(parts.lifetime, "lifetime")?,
         senders: present(parts.senders, "senders")?,
@@ -193,6 +195,7 @@ fn sa_field(r: &mut Reader<'_>, key: u64, parts: &mut Parts) -> Result<bool> {
         keys::sa::LIFETIME => parts.lifetime = Some(lifetime(r)?),
         keys::sa::ENCAPSULATION => parts.encapsulation = Some(encapsulation(r)?),
         keys::sa::TFC_PADDING => parts.tfc_padding = Some(tfc_padding(narrow(r.unsigned()?, "tfc_padding")?)),
+        keys::sa::CLAMP_MSS => parts.clamp_mss = Some(r.boolean()?),
         _ => return Ok(false),
     }
     Ok(true)
@@ -229,11 +232,16 @@ fn bounds(reader: &mut Reader<'_>) -> Result<Bounds> {
 }
 
 fn encapsulation(reader: &mut Reader<'_>) -> Result<Option<UdpEncapsulation>> {
-    let fields = reader.array(3, |r| narrow::<u16>(r.unsigned()?, "encapsulation"))?;
+    let fields = reader.array(4, |r| narrow::<u16>(r.unsigned()?, "encapsulation"))?;
     match *fields.as_slice() {
         [] => Ok(None),
-        [source_port @ 1..=u16::MAX, destination_port @ 1..=u16::MAX, follows_peer @ 0..=1] => {
-            Ok(Some(UdpEncapsulation { source_port, destination_port, follows_peer: follows_peer == 1 }))
+        [source_port, destination_port, follows_peer @ 0..=1, keepalive_seconds] => {
+            Ok(Some(UdpEncapsulation {
+                source_port,
+                destination_port,
+                follows_peer: follows_peer == 1,
+                keepalive_seconds,
+            }))
         }
         _ => Err(DecodeError::Value("encapsulation")),
     }

@@ -49,7 +49,8 @@ pub(crate) mod keys {
         pub(crate) const LIFETIME: u64 = 18;
         pub(crate) const ENCAPSULATION: u64 = 19;
         pub(crate) const TFC_PADDING: u64 = 20;
-        pub(crate) const COUNT: u64 = 21;
+        pub(crate) const CLAMP_MSS: u64 = 21;
+        pub(crate) const COUNT: u64 = 22;
     }
     /// Keys of counters.
     pub(crate) mod counters {
@@ -147,6 +148,7 @@ fn sa(w: &mut Writer, context: &ContextSa) {
         keys::sa::MODE => w.unsigned(u64::from(sa.mode == Mode::Transport)),
         keys::sa::LIFETIME => lifetime(w, &sa.lifetime),
         keys::sa::ENCAPSULATION => encapsulation(w, sa.encapsulation),
+        keys::sa::CLAMP_MSS => w.boolean(sa.clamp_mss),
         _ => w.unsigned(match sa.tfc_padding {
             TfcPadding::Off => 0,
             TfcPadding::To(octets) => octets.into(),
@@ -164,7 +166,7 @@ fn lifetime(w: &mut Writer, lifetime: &Lifetime) {
 
 fn encapsulation(w: &mut Writer, encapsulation: Option<UdpEncapsulation>) {
     let fields = encapsulation
-        .map(|udp| [udp.source_port, udp.destination_port, u16::from(udp.follows_peer)])
+        .map(|udp| [udp.source_port, udp.destination_port, udp.follows_peer.into(), udp.keepalive_seconds])
         .map_or(Vec::new(), Vec::from);
     w.array(&fields, |w, field| w.unsigned((*field).into()));
 }

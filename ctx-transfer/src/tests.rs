@@ -80,13 +80,13 @@ fn sa() -> impl Strategy<Value = ContextSa> {
     let parts = (direction, select(Suite::ALL.to_vec()), vec(any::<u8>(), 100), addresses(), selectors());
     let padding =
         prop_oneof![Just(TfcPadding::Off), Just(TfcPadding::PathMtu), (1..u16::MAX).prop_map(TfcPadding::To)];
-    let udp = proptest::option::of((1..=u16::MAX, 1..=u16::MAX, any::<bool>())).prop_map(|ports| {
-        ports.map(|(source_port, destination_port, follows_peer)| UdpEncapsulation {
-            source_port,
-            destination_port,
-            follows_peer,
-        })
+    let udp = (1..=u16::MAX, 1..=u16::MAX, any::<bool>(), any::<u16>()).prop_map(|parts| UdpEncapsulation {
+        source_port: parts.0,
+        destination_port: parts.1,
+        follows_peer: parts.2,
+        keepalive_seconds: parts.3,
     });
+    let udp = proptest::option::of(udp);
     let lifetime = any::<[u32; 8]>().prop_map(|[a, b, c, d, e, f, g, h]| Lifetime {
         soft: Bounds { octets: a.into(), packets: b.into(), sequence: c.into(), expires_at: d.into() },
         hard: Bounds {
@@ -117,6 +117,7 @@ fn sa() -> impl Strategy<Value = ContextSa> {
             dscp: rest.0,
             df: rest.1,
             path_mtu: numbers.6,
+            clamp_mss: numbers.4,
             tfc_padding: rest.6,
             lifetime: rest.8,
             senders: Senders::new(rest.2).unwrap(),
@@ -164,6 +165,7 @@ fn example() -> Context {
         dscp: DscpPolicy::Copy,
         df: DfPolicy::Copy,
         path_mtu: 0,
+        clamp_mss: true,
         tfc_padding: TfcPadding::Off,
         lifetime: Lifetime::default(),
         senders: Senders::default(),

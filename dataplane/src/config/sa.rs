@@ -87,6 +87,7 @@ impl Tunnel {
             dscp: self.dscp,
             df: self.df,
             path_mtu: self.path_mtu,
+            clamp_mss: false,
             tfc_padding: TfcPadding::Off,
             lifetime: Lifetime::default(),
             senders: Senders::default(),

@@ -108,6 +108,7 @@ pub fn sa(setup: &Setup, end: usize, direction: Direction, tunnel: u32) -> Sa {
         dscp: setup.dscp,
         df: setup.df,
         path_mtu: setup.path_mtu,
+        clamp_mss: true,
         tfc_padding: TfcPadding::Off,
         lifetime: Lifetime::default(),
         senders: Senders::new(vec![Sender { cluster: ClusterId::new(1), node }]).unwrap(),

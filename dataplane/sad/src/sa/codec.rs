@@ -12,7 +12,7 @@
 //! | 25 | per selector 16: protocol 8, any protocol 1, IPv6 1 |
 //! | 26-61 | per selector 9: four ports in one word, then the ends of local and remote |
 //! | 62-69 | senders: node 8, cluster 56 |
-//! | 70 | UDP source port 16, UDP destination port 16, TFC padding 16 |
+//! | 70 | keep-alive seconds 16, UDP source port 16, UDP destination port 16, TFC padding 16 |
 //! | 71-78 | soft, then hard bounds: octets, packets, sequence, end |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -42,6 +42,7 @@ const EXTENDED_SEQUENCE: u64 = 2;
 const OUTER_IPV6: u64 = 4;
 const TRANSPORT: u64 = 8;
 const FOLLOWS_PEER: u64 = 16;
+const CLAMP_MSS: u64 = 32;
 /// TFC padding up to the path MTU; 0 is none.
 const TO_PATH_MTU: u64 = 0xffff;
 const ANY_PROTOCOL: u64 = 0x100;
@@ -118,6 +119,7 @@ pub(crate) fn decode(words: &[u64; CONFIG_WORDS]) -> Option<Sa> {
         dscp: decode_dscp(words[2] >> 24 & 0xff),
         df: decode_df(words[2] >> 16 & 0xff)?,
         path_mtu: (words[2] >> 32) as u16,
+        clamp_mss: flags & CLAMP_MSS != 0,
         tfc_padding: decode_padding(words[UDP] & 0xffff),
         lifetime: Lifetime::from_words(words[LIFETIME..].first_chunk()?),
         senders: get_senders(words)?,
@@ -141,24 +143,33 @@ fn encode_flags(sa: &Sa) -> u64 {
     if sa.encapsulation.is_some_and(|udp| udp.follows_peer) {
         flags |= FOLLOWS_PEER;
     }
+    if sa.clamp_mss {
+        flags |= CLAMP_MSS;
+    }
     flags
 }
 
 /// Ports of 0 say that there is no encapsulation.
 fn encode_udp(sa: &Sa) -> u64 {
-    let ports = sa.encapsulation.map_or((0, 0), |udp| (udp.source_port, udp.destination_port));
+    let udp =
+        sa.encapsulation.map_or([0; 3], |udp| [udp.keepalive_seconds, udp.source_port, udp.destination_port]);
     let padding = match sa.tfc_padding {
         TfcPadding::Off => 0,
         TfcPadding::To(octets) => u64::from(octets),
         TfcPadding::PathMtu => TO_PATH_MTU,
     };
-    u64::from(ports.0) << 32 | u64::from(ports.1) << 16 | padding
+    udp.iter().fold(0, |word, part| word << 16 | u64::from(*part)) << 16 | padding
 }
 
 fn decode_udp(words: &[u64; CONFIG_WORDS]) -> Option<UdpEncapsulation> {
-    let (source_port, destination_port) = ((words[UDP] >> 32) as u16, (words[UDP] >> 16) as u16);
+    let part = |shift: u32| (words[UDP] >> shift) as u16;
     let follows_peer = words[1] & FOLLOWS_PEER != 0;
-    (source_port != 0).then_some(UdpEncapsulation { source_port, destination_port, follows_peer })
+    (part(32) != 0).then(|| UdpEncapsulation {
+        source_port: part(32),
+        destination_port: part(16),
+        follows_peer,
+        keepalive_seconds: part(48),
+    })
 }
 
 fn decode_padding(value: u64) -> TfcPadding {

@@ -78,6 +78,8 @@ pub struct UdpEncapsulation {
     /// Inbound: an authenticated packet from another address or port moves the peer there, as a NAT in front of it
     /// may (RFC 7296 section 2.23). False where we are behind the NAT ourselves.
     pub follows_peer: bool,
+    /// Outbound: after so many idle seconds a keep-alive holds the NAT's mapping open (RFC 3948 section 4); 0 is off.
+    pub keepalive_seconds: u16,
 }
 
 /// Traffic flow confidentiality: how far outbound payloads are padded (RFC 4303 section 2.7). Tunnel mode only.
@@ -130,6 +132,8 @@ pub struct Sa {
     pub df: DfPolicy,
     /// The path MTU in octets; 0 means the interface's.
     pub path_mtu: u16,
+    /// Whether the MSS of TCP connections in it is lowered to what fits (RFC 4459 section 3.2.4 names the need).
+    pub clamp_mss: bool,
     /// How far payloads are padded.
     pub tfc_padding: TfcPadding,
     /// When it is to be replaced, and when it ends.
