@@ -30,12 +30,12 @@ impl Gateway {
         let table = Table::create(&config.table_path(), &options).expect("a table");
         if keyed {
             let tunnel = &config.tunnels[0];
-            let inbound = tunnel.inbound_sa().expect("keyed");
+            let inbound = tunnel.inbound_sa(0).expect("keyed");
             let window = ReplayWindow::closed(900, inbound.replay_window);
             let received = Counters { sequence: 900, window, packets: 900, ..Counters::default() };
             let sent = Counters { sequence: 700, packets: 700, ..Counters::default() };
             table
-                .put(&[(inbound, received), (tunnel.outbound_sa().expect("keyed"), sent)])
+                .put(&[(inbound, received), (tunnel.outbound_sa(0).expect("keyed"), sent)])
                 .expect("installed");
         }
         Self { directory, table }
@@ -255,7 +255,7 @@ fn i2_an_advance_beyond_32_bits_is_refused_without_extended_sequence() {
     let plain = plain.replace("reqid = 7\n", "reqid = 7\nextended_sequence = false\n");
     write_private(&b.path("baton.toml"), &plain);
     let config = Config::load(&b.path("baton.toml")).expect("good");
-    let (inbound, outbound) = (config.tunnels[0].inbound_sa(), config.tunnels[0].outbound_sa());
+    let (inbound, outbound) = (config.tunnels[0].inbound_sa(0), config.tunnels[0].outbound_sa(0));
     b.table.update(&inbound.expect("keyed")).expect("updated");
     b.table.update(&outbound.expect("keyed")).expect("updated");
     b.refuses(&b.snapshot(&[]), &["--advance", "4294967295"], 5, "exhaust");

@@ -106,6 +106,17 @@ impl Rings {
     }
 }
 
+/// Bounds on packets that wait for an SA which the control plane was asked for (RFC 4301 section 4.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcquireLimits {
+    /// Nanoseconds that a packet waits.
+    pub hold: u64,
+    /// Packets that one worker holds at most.
+    pub packets: usize,
+    /// Nanoseconds between two requests for one SA.
+    pub repeat: u64,
+}
+
 /// What a worker works with.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
@@ -137,6 +148,10 @@ pub struct WorkerOptions {
     pub unix_clock: fn() -> u64,
     /// Whether inner hosts may only use addresses to which a route leads on the inner side.
     pub anti_spoofing: bool,
+    /// ICMP errors that are sent per second at most.
+    pub errors_per_second: u32,
+    /// How packets wait for SAs.
+    pub acquire: AcquireLimits,
     /// Where the control plane hears of what happens.
     pub events: Arc<Events>,
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use baton_sad::Suite;
+
 use super::reader::Source;
 use super::tunnel::TunnelPlaces;
 use super::{StaticSa, Tunnel, sa};
@@ -15,11 +17,13 @@ pub(super) fn across_tunnels(source: &Source<'_>, tunnels: &[Tunnel], places: &[
     reqids(source, &entries);
     spis(source, &entries);
     keys(source, &entries);
-    destinations(source, tunnels, places);
 }
 
 /// Calls `clash(first, second)` for each value whose key an earlier one had.
-fn repeated<K: Eq + Hash, V: Copy>(values: impl Iterator<Item = (K, V)>, mut clash: impl FnMut(V, V)) {
+pub(super) fn repeated<K: Eq + Hash, V: Copy>(
+    values: impl Iterator<Item = (K, V)>,
+    mut clash: impl FnMut(V, V),
+) {
     let mut seen: HashMap<K, V> = HashMap::new();
     for (key, value) in values {
         match seen.get(&key) {
@@ -59,11 +63,13 @@ fn spis(source: &Source<'_>, entries: &[Entry<'_>]) {
 
 /// I1: a key belongs to one SA. Digests are compared, so that no copy of a key is made.
 fn keys(source: &Source<'_>, entries: &[Entry<'_>]) {
-    let inbound = entries.iter().filter_map(|(t, p)| Some((t.inbound.as_ref()?, (&t.name, &p.inbound_key))));
-    let outbound =
-        entries.iter().filter_map(|(t, p)| Some((t.outbound.as_ref()?, (&t.name, &p.outbound_key))));
-    let digests = inbound.chain(outbound).map(|(sa, user)| (digest(sa), user));
-    repeated(digests, |(first, _), (name, place)| {
+    let inbound = entries
+        .iter()
+        .filter_map(|(t, p)| Some((digest(t.suite, t.inbound.as_ref()?), (&t.name, &p.inbound_key))));
+    let outbound = entries
+        .iter()
+        .filter_map(|(t, p)| Some((digest(t.suite, t.outbound.as_ref()?), (&t.name, &p.outbound_key))));
+    repeated(inbound.chain(outbound), |(first, _), (name, place)| {
         let message = if first == name {
             "both directions have the same key".to_owned()
         } else {
@@ -73,44 +79,9 @@ fn keys(source: &Source<'_>, entries: &[Entry<'_>]) {
     });
 }
 
-fn digest(sa: &StaticSa) -> [u8; 32] {
-    sa::sha256(sa.key.expose())
-}
-
-/// Selectors that share a destination share a segment: the filter knows a packet's owner by its destination alone.
-/// Equal pairs of networks would make the SPD ambiguous.
-fn destinations(source: &Source<'_>, tunnels: &[Tunnel], places: &[TunnelPlaces]) {
-    let mut remotes: Vec<_> = tunnels
-        .iter()
-        .enumerate()
-        .flat_map(|(t, tunnel)| tunnel.remote_selectors.iter().enumerate().map(move |(r, p)| (*p, t, r)))
-        .collect();
-    remotes.sort_by_key(|(prefix, tunnel, _)| (prefix.first(), prefix.length(), *tunnel));
-    // Prefixes are nested or disjoint, so those that hold the current one are a stack.
-    let mut open: Vec<(crate::prefix::Prefix, usize, usize)> = Vec::new();
-    for (prefix, t, r) in remotes {
-        while open.last().is_some_and(|(outer, ..)| !outer.contains(prefix.first())) {
-            open.pop();
-        }
-        let (tunnel, place) = (&tunnels[t], &places[t].remote_selectors[r]);
-        if let Some((other, o, _)) = open.iter().find(|(_, o, _)| tunnels[*o].segment != tunnel.segment) {
-            let message = format!(
-                "{prefix} (segment {}) overlaps {other} of tunnel {} (segment {})",
-                tunnel.segment, tunnels[*o].name, tunnels[*o].segment
-            );
-            place.report(source, message, "give tunnels that share a destination the same segment");
-        }
-        if let Some((_, o, _)) =
-            open.iter().find(|(other, o, _)| *other == prefix && shares_source(tunnel, &tunnels[*o]))
-        {
-            let message =
-                format!("{prefix} with the same local network is in tunnel {} already", tunnels[*o].name);
-            place.report(source, message, "let one tunnel carry it");
-        }
-        open.push((prefix, t, r));
-    }
-}
-
-fn shares_source(a: &Tunnel, b: &Tunnel) -> bool {
-    a.name != b.name && a.local_selectors.iter().any(|p| b.local_selectors.contains(p))
+/// Of the cipher's key and salt, which make the keystream, or of the integrity key where there is no cipher.
+fn digest(suite: Suite, sa: &StaticSa) -> [u8; 32] {
+    let cipher = suite.cipher_key_length() + suite.salt_length();
+    let key = sa.key.expose();
+    sa::sha256(if cipher > 0 { key.get(..cipher).unwrap_or(key) } else { key })
 }

@@ -292,7 +292,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The known name that differs from `key` by at most a third of its letters.
-fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     if key.len() > 64 {
         return None;
     }

@@ -1,26 +1,11 @@
-//! What the configuration means to the SA table and the SPD.
+//! What the configuration means to the SA table.
 
-use std::net::IpAddr;
-
-use baton_sad::{
-    AddressRange, ClusterId, Direction, Lifetime, Mode, Name, Sa, Selector, Selectors, Senders, TfcPadding,
-};
+use baton_sad::{ClusterId, Direction, Name, Sa, Selectors, Senders, UdpEncapsulation};
 
 use super::{StaticSa, Tunnel};
-use crate::prefix::Prefix;
 
-/// An SPD entry that protects: what its selectors cover leaves by the current outbound SA of `reqid`.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// The tunnel's name.
-    pub name: String,
-    /// Any of these covers the packet.
-    pub selectors: Vec<Selector>,
-    /// Key of the outbound SA.
-    pub reqid: u32,
-    /// Segment whose owner forwards this traffic.
-    pub segment: u8,
-}
+/// Where ESP in UDP reaches us: the filter knows it by this port (RFC 3948 section 2.1).
+const NAT_TRAVERSAL: u16 = 4500;
 
 /// The cluster's number: the first 56 bits of SHA-256 of its name.
 pub fn cluster_id_of(name: &str) -> ClusterId {
@@ -41,60 +26,59 @@ pub(super) fn sha256(octets: &[u8]) -> [u8; 32] {
 }
 
 impl Tunnel {
-    /// Every pair of a local and a remote network.
-    pub fn selectors(&self) -> Vec<Selector> {
-        let pair = |(local, remote): (&Prefix, &Prefix)| Selector::addresses(range(local), range(remote));
-        let locals = self.local_selectors.iter();
-        locals.flat_map(|l| self.remote_selectors.iter().map(move |r| (l, r))).map(pair).collect()
-    }
-
-    /// The tunnel's SPD entry.
-    pub fn policy(&self) -> Policy {
-        let name = self.name.clone();
-        Policy { name, selectors: self.selectors(), reqid: self.reqid, segment: self.segment }
-    }
-
     /// The SA that receives, if the configuration has its key. `senders` is empty: that is the table's to know.
-    pub fn inbound_sa(&self) -> Option<Sa> {
-        let peer = self.outbound.as_ref().map_or(0, |sa| sa.spi);
-        Some(self.sa(Direction::Inbound, self.inbound.as_ref()?, peer, self.remote, self.local))
+    /// Its lifetime begins at `unix_seconds`.
+    pub fn inbound_sa(&self, unix_seconds: u64) -> Option<Sa> {
+        let (sa, peer_spi) = (self.inbound.as_ref()?, self.outbound.as_ref().map_or(0, |sa| sa.spi));
+        Some(self.sa(Direction::Inbound, sa, peer_spi, unix_seconds))
     }
 
     /// The SA that sends, if the configuration has its key. `senders` is empty: that is the table's to know.
-    pub fn outbound_sa(&self) -> Option<Sa> {
-        let peer = self.inbound.as_ref().map_or(0, |sa| sa.spi);
-        Some(self.sa(Direction::Outbound, self.outbound.as_ref()?, peer, self.local, self.remote))
+    /// Its lifetime begins at `unix_seconds`.
+    pub fn outbound_sa(&self, unix_seconds: u64) -> Option<Sa> {
+        let (sa, peer_spi) = (self.outbound.as_ref()?, self.inbound.as_ref().map_or(0, |sa| sa.spi));
+        Some(self.sa(Direction::Outbound, sa, peer_spi, unix_seconds))
     }
 
-    fn sa(&self, direction: Direction, sa: &StaticSa, peer_spi: u32, from: IpAddr, to: IpAddr) -> Sa {
+    fn sa(&self, direction: Direction, sa: &StaticSa, peer_spi: u32, unix_seconds: u64) -> Sa {
+        let (source, destination) = match direction {
+            Direction::Inbound => (self.remote, self.local),
+            Direction::Outbound => (self.local, self.remote),
+        };
         Sa {
             name: Name::new(&self.name).expect("validation bounds names as the table does"),
             direction,
             spi: sa.spi,
             peer_spi,
             reqid: self.reqid,
-            mode: Mode::Tunnel,
+            mode: self.mode,
             segment: self.segment,
             suite: self.suite,
             key: sa.key.clone(),
-            source: from,
-            destination: to,
+            source,
+            destination,
             selectors: Selectors::new(self.selectors())
                 .expect("validation bounds selectors as the table does"),
-            encapsulation: None,
+            encapsulation: self.udp(direction),
             extended_sequence: self.extended_sequence,
             replay_window: self.replay_window,
             dscp: self.dscp,
             df: self.df,
             path_mtu: self.path_mtu,
-            clamp_mss: false,
-            tfc_padding: TfcPadding::Off,
-            lifetime: Lifetime::default(),
+            clamp_mss: self.clamp_mss,
+            tfc_padding: self.tfc_padding,
+            lifetime: self.lifetimes.starting_at(unix_seconds),
             senders: Senders::default(),
         }
     }
-}
 
-fn range(prefix: &Prefix) -> AddressRange {
-    AddressRange::new(prefix.first(), prefix.last()).expect("the ends of a prefix are in order")
+    fn udp(&self, direction: Direction) -> Option<UdpEncapsulation> {
+        let udp = self.encapsulation?;
+        let (source_port, destination_port) = match direction {
+            Direction::Inbound => (udp.remote_port, NAT_TRAVERSAL),
+            Direction::Outbound => (NAT_TRAVERSAL, udp.remote_port),
+        };
+        let (follows_peer, keepalive_seconds) = (udp.follows_peer, udp.keepalive_seconds);
+        Some(UdpEncapsulation { source_port, destination_port, follows_peer, keepalive_seconds })
+    }
 }

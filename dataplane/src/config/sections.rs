@@ -9,12 +9,14 @@ use baton_sad::NodeId;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::exception::{self, ExceptionPlaces};
 use super::reader::{Item, Section, Source, shortened};
 use super::tunnel::{self, TunnelPlaces};
 use super::{
-    Config, Crypto, HashMode, Inner, Node, Outer, Segments, Snapshot, SnapshotKey, TableSection, Tunnel,
-    Workers, keys,
+    Acquire, Config, Crypto, Exception, HashMode, Icmp, Inner, InnerInterface, Node, Outer, OuterIo,
+    Segments, Snapshot, SnapshotKey, TableSection, Tunnel, Workers, keys,
 };
+use crate::xdp::shared;
 
 /// Restoring a copy jumps ahead by this many packets unless told otherwise: more than a tunnel at 1 Mpps sends
 /// in a second, and a 4096th of a 32-bit sequence space.
@@ -32,15 +34,32 @@ pub(super) struct Read {
     workers: Workers,
     segments: Segments,
     snapshot: Snapshot,
+    icmp: Icmp,
+    acquire: Acquire,
+    pub(super) exceptions: Vec<Exception>,
     pub(super) tunnels: Vec<Tunnel>,
     /// Where the fields of `tunnels` stand, index by index.
     pub(super) places: Vec<TunnelPlaces>,
+    /// Where those of `exceptions` stand.
+    pub(super) exception_places: Vec<ExceptionPlaces>,
 }
 
 impl Read {
     pub(super) fn into_config(self, path: &Path) -> Config {
-        let Self { node, table, outer, inner, workers, segments, snapshot, tunnels, places: _ } = self;
-        Config { path: path.to_owned(), node, table, outer, inner, workers, segments, snapshot, tunnels }
+        Config {
+            path: path.to_owned(),
+            node: self.node,
+            table: self.table,
+            outer: self.outer,
+            inner: self.inner,
+            workers: self.workers,
+            segments: self.segments,
+            snapshot: self.snapshot,
+            icmp: self.icmp,
+            acquire: self.acquire,
+            exceptions: self.exceptions,
+            tunnels: self.tunnels,
+        }
     }
 }
 
@@ -64,6 +83,10 @@ pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, pri
     let workers = read_workers(&root.section("workers"));
     let segments = read_segments(&root.section("segments"));
     let snapshot = read_snapshot(&root.section("snapshot"), &around);
+    let icmp = read_icmp(&root.section("icmp"));
+    let acquire = read_acquire(&root.section("acquire"));
+    let exceptions = root.sections("policy").into_iter().filter_map(exception::read);
+    let (exceptions, exception_places) = exceptions.unzip();
     let own = outer.as_ref().map_or(&[][..], |o| &o.addresses);
     let tunnels = root.sections("tunnel");
     let tunnels = tunnels.into_iter().filter_map(|section| tunnel::read(section, own, &around));
@@ -77,8 +100,12 @@ pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, pri
         workers: workers?,
         segments: segments?,
         snapshot: snapshot?,
+        icmp: icmp?,
+        acquire: acquire?,
+        exceptions,
         tunnels,
         places,
+        exception_places,
     })
 }
 
@@ -112,30 +139,87 @@ fn read_table(section: &Section<'_, '_>) -> Option<TableSection> {
 }
 
 fn read_outer(section: &Section<'_, '_>) -> Option<Outer> {
-    let interface = interface(section);
+    let remedy = "name the network interface, e.g. interface = \"wan0\"";
+    let interface = section.require("interface", remedy).and_then(|item| device(&item, item.string()?));
     let remedy = "list this gateway's outer addresses: addresses = [\"203.0.113.2\"]";
     let item = section.require("addresses", remedy);
     let addresses = item.and_then(|item| {
-        let addresses: Vec<_> = item.array().iter().filter_map(unicast_v4).collect();
+        let addresses = own_addresses(&item);
         if addresses.is_empty() {
             item.report("there is no usable address", remedy);
         }
         (!addresses.is_empty()).then_some(addresses)
     });
+    let words = [("auto", OuterIo::Auto), ("af-xdp", OuterIo::AfXdp), ("socket", OuterIo::Socket)];
+    let io = word(section, "io", &words);
     section.finish();
-    Some(Outer { interface: interface?, addresses: addresses? })
+    Some(Outer { interface: interface?, addresses: addresses?, io: io? })
+}
+
+/// The filter and every packet look our addresses up.
+const MAX_ADDRESSES: usize = shared::MAX_ADDRESSES as usize;
+
+fn own_addresses(item: &Item<'_, '_>) -> Vec<IpAddr> {
+    let entries = item.array();
+    if entries.len() > MAX_ADDRESSES {
+        let message = format!("{} addresses are too many", entries.len());
+        item.report(message, format!("the filter knows {MAX_ADDRESSES} at most"));
+    }
+    let mut addresses = Vec::new();
+    for entry in entries.iter().take(MAX_ADDRESSES) {
+        let Some(address) = unicast(entry) else { continue };
+        if addresses.contains(&address) {
+            entry.report(format!("{address} stands here twice"), "write it once");
+        }
+        addresses.push(address);
+    }
+    addresses
 }
 
 fn read_inner(section: &Section<'_, '_>, outer: Option<&Outer>) -> Option<Inner> {
-    let name = interface(section);
-    if let (Some(name), Some(outer)) = (&name, outer)
-        && *name == outer.interface
-        && let Some(item) = section.get("interface")
+    let remedy = "name the network interface, e.g. interface = \"lan0\" or \"tun:baton0\"";
+    let item = section.require("interface", remedy);
+    let interface = item.as_ref().and_then(inner_interface);
+    if let (Some(interface), Some(outer), Some(item)) = (&interface, outer, &item)
+        && interface.name() == outer.interface
     {
         item.report("inner and outer are the same interface", "use one interface for each side");
     }
+    let anti_spoofing = section.get("anti_spoofing").map_or(Some(true), |item| item.boolean());
     section.finish();
-    Some(Inner { interface: name? })
+    Some(Inner { interface: interface?, anti_spoofing: anti_spoofing? })
+}
+
+fn inner_interface(item: &Item<'_, '_>) -> Option<InnerInterface> {
+    let text = item.string()?;
+    let Some(name) = text.strip_prefix("tun:") else { return device(item, text).map(InnerInterface::Device) };
+    if name.contains('%') {
+        // The kernel would put a number of its own choice there.
+        item.report("a TUN interface needs a name of its own", "write it without %, e.g. \"tun:baton0\"");
+        return None;
+    }
+    device(item, name).map(InnerInterface::Tun)
+}
+
+fn read_icmp(section: &Section<'_, '_>) -> Option<Icmp> {
+    // No sooner than after five minutes may a path MTU be tried again (RFC 1191 section 6.3).
+    let learned_mtu = integer(section, "learned_mtu_seconds", 300..=86_400, 600);
+    let errors = integer(section, "errors_per_second", 0..=100_000, 100);
+    section.finish();
+    let errors_per_second = u32::try_from(errors?).ok()?;
+    Some(Icmp { learned_mtu: Duration::from_secs(learned_mtu?), errors_per_second })
+}
+
+fn read_acquire(section: &Section<'_, '_>) -> Option<Acquire> {
+    let hold = integer(section, "hold_seconds", 1..=60, 5);
+    let held_packets = integer(section, "held_packets", 0..=4096, 64);
+    let repeat = integer(section, "repeat_seconds", 1..=3600, 5);
+    section.finish();
+    Some(Acquire {
+        hold: Duration::from_secs(hold?),
+        held_packets: usize::try_from(held_packets?).ok()?,
+        repeat: Duration::from_secs(repeat?),
+    })
 }
 
 fn read_workers(section: &Section<'_, '_>) -> Option<Workers> {
@@ -265,9 +349,8 @@ fn directory(section: &Section<'_, '_>, key: &'static str, default: &str) -> Opt
     None
 }
 
-fn interface(section: &Section<'_, '_>) -> Option<String> {
-    let item = section.require("interface", "name the network interface, e.g. interface = \"wan0\"")?;
-    let name = item.string()?;
+/// A network interface's name, which stands in `item`.
+fn device(item: &Item<'_, '_>, name: &str) -> Option<String> {
     let usable = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
     if (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(usable) {
         return Some(name.to_owned());
@@ -277,25 +360,36 @@ fn interface(section: &Section<'_, '_>) -> Option<String> {
     None
 }
 
-/// An IPv4 address that one host can have.
-pub(super) fn unicast_v4(item: &Item<'_, '_>) -> Option<IpAddr> {
+/// An address that one host can have, and packets of others can be sent to.
+pub(super) fn unicast(item: &Item<'_, '_>) -> Option<IpAddr> {
     let text = item.string()?;
-    match text.parse() {
-        Ok(IpAddr::V4(v4))
-            if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback() =>
-        {
-            item.report(format!("{v4} cannot be a gateway's address"), "write a unicast address");
-            None
+    let Ok(address) = text.parse() else {
+        let message = format!("\"{}\" is not an IP address", shortened(text));
+        item.report(message, "write an address such as \"203.0.113.2\" or \"2001:db8::2\"");
+        return None;
+    };
+    if !is_unicast(address) {
+        item.report(format!("{address} cannot be a gateway's address"), "write a unicast address");
+        return None;
+    }
+    Some(address)
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback())
         }
-        Ok(IpAddr::V4(v4)) => Some(v4.into()),
-        Ok(IpAddr::V6(_)) => {
-            item.report("IPv6 is not spoken by this release's data plane", "use IPv4 addresses");
-            None
-        }
-        Err(_) => {
-            let message = format!("\"{}\" is not an IP address", shortened(text));
-            item.report(message, "write an address such as \"203.0.113.2\"");
-            None
+        // Link-local addresses mean nothing without their link, and mapped ones are IPv4's.
+        IpAddr::V6(v6) => {
+            let elsewhere = v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some();
+            !(v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || elsewhere)
         }
     }
+}
+
+/// A place among all policies.
+pub(super) fn priority(section: &Section<'_, '_>, default: u32) -> Option<u32> {
+    let priority = integer(section, "priority", 0..=u64::from(u32::MAX), default.into())?;
+    u32::try_from(priority).ok()
 }

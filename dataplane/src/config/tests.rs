@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use baton_sad::Direction;
+use baton_sad::{Direction, Mode, TfcPadding};
 use proptest::prelude::*;
 
 use super::*;
@@ -68,14 +69,21 @@ fn a_small_file_gets_the_documented_defaults() {
     assert!(tunnel.reqid >= 0x8000_0000, "derived from the name");
     assert_eq!(config.inner_prefixes(), [("10.1.1.0/24".parse().unwrap(), 0x2a)]);
     assert_eq!(config.protected_prefixes(), ["10.1.1.0/24".parse().unwrap()]);
-    assert_eq!(config.policies()[0].reqid, tunnel.reqid);
+    let protect = PolicyAction::Protect { reqid: tunnel.reqid, segment: 0x2a };
+    assert_eq!(config.policies()[0].action, protect);
+    assert_eq!((config.outer.io, config.inner.anti_spoofing), (OuterIo::Auto, true));
+    assert_eq!(config.inner.interface, InnerInterface::Device("lan0".into()));
+    assert_eq!((config.icmp.learned_mtu, config.icmp.errors_per_second), (Duration::from_secs(600), 100));
+    assert_eq!((config.acquire.hold, config.acquire.held_packets), (Duration::from_secs(5), 64));
+    assert_eq!((tunnel.mode, tunnel.encapsulation, tunnel.clamp_mss), (Mode::Tunnel, None, true));
+    assert_eq!((tunnel.tfc_padding, tunnel.lifetimes), (TfcPadding::Off, Lifetimes::default()));
 }
 
 #[test]
 fn a_tunnel_gives_valid_sas_of_both_directions() {
     let config = parse(&good()).unwrap();
     let (inbound, outbound) =
-        (config.tunnels[0].inbound_sa().unwrap(), config.tunnels[0].outbound_sa().unwrap());
+        (config.tunnels[0].inbound_sa(0).unwrap(), config.tunnels[0].outbound_sa(0).unwrap());
     inbound.validate().unwrap();
     outbound.validate().unwrap();
     assert_eq!((inbound.direction, outbound.direction), (Direction::Inbound, Direction::Outbound));
@@ -90,7 +98,7 @@ fn a_tunnel_may_wait_for_a_restore() {
     let waiting = text.split("[tunnel.inbound]").next().unwrap().to_owned() + "segment = 42\n";
     let config = parse(&waiting).unwrap();
     assert_eq!(config.tunnels[0].segment, 42);
-    assert!(config.tunnels[0].inbound_sa().is_none());
+    assert!(config.tunnels[0].inbound_sa(0).is_none());
 }
 
 #[test]

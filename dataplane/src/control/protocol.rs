@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Policy;
+use crate::config::{self, Policy};
 
 /// Version of the messages; a server refuses any other.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -190,7 +190,7 @@ pub struct PolicyEntry {
     pub action: PolicyAction,
     /// Links to the outbound SA; 0 unless protected.
     pub reqid: u32,
-    /// Segment whose owner forwards.
+    /// Segment whose owner forwards; 0 unless protected.
     pub segment: u8,
     /// Any of these covers the packet.
     pub selectors: Vec<SelectorText>,
@@ -253,13 +253,13 @@ fn range_text(range: &baton_sad::AddressRange) -> String {
 
 impl From<&Policy> for PolicyEntry {
     fn from(policy: &Policy) -> Self {
-        Self {
-            name: policy.name.clone(),
-            action: PolicyAction::Protect,
-            reqid: policy.reqid,
-            segment: policy.segment,
-            selectors: policy.selectors.iter().map(SelectorText::from).collect(),
-        }
+        let (action, reqid, segment) = match policy.action {
+            config::PolicyAction::Protect { reqid, segment } => (PolicyAction::Protect, reqid, segment),
+            config::PolicyAction::Bypass => (PolicyAction::Bypass, 0, 0),
+            config::PolicyAction::Discard => (PolicyAction::Discard, 0, 0),
+        };
+        let selectors = policy.selectors.iter().map(SelectorText::from).collect();
+        Self { name: policy.name.clone(), action, reqid, segment, selectors }
     }
 }
 

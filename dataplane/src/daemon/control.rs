@@ -138,7 +138,7 @@ impl Handler for Control {
             node: config.node.id.get(),
             cluster: config.node.cluster.clone(),
             outer: self.interface(Side::Outer, &config.outer.interface),
-            inner: self.interface(Side::Inner, &config.inner.interface),
+            inner: self.interface(Side::Inner, config.inner.interface.name()),
             workers: workers.collect(),
             sas: u64::from(gateway.table.installed()),
             capacity: u64::from(gateway.table.capacity()),

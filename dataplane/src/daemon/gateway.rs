@@ -15,7 +15,7 @@ use super::error::DaemonError;
 use super::threads::Workers;
 use super::{ownership, static_sas};
 use crate::capture::Tap;
-use crate::config::{self, Config, Tunnel};
+use crate::config::{self, Config, PolicyAction, PolicyDirection, Tunnel};
 use crate::control::{Code, Refusal, ReloadReport};
 use crate::counters::WorkerCounters;
 use crate::crypto::Backend;
@@ -26,8 +26,8 @@ use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
 use crate::next_hop::{Mac, NextHops, ResolveRequests};
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ProhibitError};
-use crate::spd::{Action, Policy, Spd};
-use crate::worker::{Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
+use crate::spd::{Action, Policy, Spd, Way, Ways};
+use crate::worker::{AcquireLimits, Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
 use crate::xdp::{Attachment, XdpError, XdpOptions};
 
 /// What all threads of the daemon share.
@@ -135,8 +135,10 @@ fn follow(
     resolve: &Arc<ResolveRequests>,
     lost: &Arc<OnceLock<Side>>,
 ) -> Result<NetlinkFollower, DaemonError> {
-    let options =
-        NetlinkOptions { outer: config.outer.interface.clone(), inner: config.inner.interface.clone() };
+    let options = NetlinkOptions {
+        outer: config.outer.interface.clone(),
+        inner: config.inner.interface.name().to_owned(),
+    };
     let lost = Arc::clone(lost);
     let on_link = move |event| match event {
         LinkEvent::Up(side) => info!(side = side.name(), "the interface is up"),
@@ -149,11 +151,13 @@ fn follow(
 }
 
 fn require_interfaces(config: &Config) -> Result<(), DaemonError> {
-    for (side, name) in [(Side::Outer, &config.outer.interface), (Side::Inner, &config.inner.interface)] {
+    for (side, name) in
+        [(Side::Outer, config.outer.interface.as_str()), (Side::Inner, config.inner.interface.name())]
+    {
         if !Path::new("/sys/class/net").join(name).exists()
             && rustix::net::netdevice::name_to_index(probe_socket()?, name).is_err()
         {
-            return Err(DaemonError::NoInterface { side: side.name(), name: name.clone() });
+            return Err(DaemonError::NoInterface { side: side.name(), name: name.to_owned() });
         }
     }
     Ok(())
@@ -178,7 +182,7 @@ fn open_table(config: &Config) -> Result<Table, DaemonError> {
 fn xdp_options(config: &Config, local: Vec<IpAddr>) -> XdpOptions {
     XdpOptions {
         outer: config.outer.interface.clone(),
-        inner: config.inner.interface.clone(),
+        inner: config.inner.interface.name().to_owned(),
         pin_directory: config.node.pin_directory.clone(),
         hash_mode: config.segments.hash,
         hash_seed: config.segments.seed,
@@ -188,7 +192,9 @@ fn xdp_options(config: &Config, local: Vec<IpAddr>) -> XdpOptions {
 }
 
 fn announce(config: &Config, attachment: &Attachment) {
-    for (side, name) in [(Side::Outer, &config.outer.interface), (Side::Inner, &config.inner.interface)] {
+    for (side, name) in
+        [(Side::Outer, config.outer.interface.as_str()), (Side::Inner, config.inner.interface.name())]
+    {
         info!(side = side.name(), interface = %name, mode = attachment.mode(side).name(), "the filter is in place");
     }
 }
@@ -196,16 +202,35 @@ fn announce(config: &Config, attachment: &Attachment) {
 /// The policies of a configuration.
 pub(super) fn spd(config: &Config) -> Spd {
     let entries = |policy: config::Policy| {
-        let action = Action::Protect { reqid: policy.reqid };
-        let name = policy.name.clone();
+        let ways = match policy.direction {
+            PolicyDirection::Both => Ways::Both,
+            PolicyDirection::Out => Ways::Only(Way::Outbound),
+            PolicyDirection::In => Ways::Only(Way::Inbound),
+        };
+        let action = match policy.action {
+            PolicyAction::Protect { reqid, .. } => Action::Protect { reqid },
+            PolicyAction::Bypass => Action::Bypass(ways),
+            PolicyAction::Discard => Action::Discard(ways),
+        };
+        let (name, priority) = (policy.name, policy.priority);
         policy.selectors.into_iter().map(move |selector| Policy {
             name: name.clone(),
-            priority: 0,
+            priority,
             selector,
             action,
         })
     };
     Spd::new(config.policies().into_iter().flat_map(entries).collect())
+}
+
+/// How workers hold packets that wait for an SA.
+pub(super) fn acquire(config: &Config) -> AcquireLimits {
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    AcquireLimits {
+        hold: nanoseconds(config.acquire.hold),
+        packets: config.acquire.held_packets,
+        repeat: nanoseconds(config.acquire.repeat),
+    }
 }
 
 /// The configured crypto back end.
@@ -231,7 +256,7 @@ fn start_workers(
     let cores = &plan.config.workers.cores;
     let count = cores.len() as u16;
     let outer = &plan.config.outer.interface;
-    let mut options = AfXdpOptions::new(outer, &plan.config.inner.interface, count);
+    let mut options = AfXdpOptions::new(outer, plan.config.inner.interface.name(), count);
     let time = plan.config.workers.busy_poll;
     options.busy_poll =
         (!time.is_zero()).then_some(BusyPoll { time, budget: plan.config.workers.batch as u16 });
@@ -265,7 +290,9 @@ fn start_workers(
             batch: plan.config.workers.batch,
             clock: monotonic_ns,
             unix_clock: unix_seconds,
-            anti_spoofing: true,
+            anti_spoofing: plan.config.inner.anti_spoofing,
+            errors_per_second: plan.config.icmp.errors_per_second,
+            acquire: acquire(plan.config),
             events: Arc::clone(plan.events),
         };
         workers.start(Worker::new(&options, io)?, *core)?;
@@ -425,8 +452,8 @@ fn changes(running: &Config, new: &Config) -> ReloadReport {
 }
 
 fn is_same(a: &Tunnel, b: &Tunnel) -> bool {
-    let policy = |tunnel: &Tunnel| (tunnel.reqid, tunnel.segment, tunnel.selectors());
-    policy(a) == policy(b) && a.inbound_sa() == b.inbound_sa() && a.outbound_sa() == b.outbound_sa()
+    // Any one instant will do: it is the time until the end that is compared.
+    a.policy() == b.policy() && a.inbound_sa(0) == b.inbound_sa(0) && a.outbound_sa(0) == b.outbound_sa(0)
 }
 
 /// Who this gateway is cannot change while it runs; other settings wait for a restart.
@@ -439,7 +466,7 @@ fn refuse_new_identity(running: &Config, new: &Config) -> Result<Vec<String>, Re
         [
             ("[table] capacity", config.table.capacity.to_string()),
             ("[outer] interface", config.outer.interface.clone()),
-            ("[inner] interface", config.inner.interface.clone()),
+            ("[inner] interface", format!("{:?}", config.inner.interface)),
             ("[workers]", format!("{:?}", config.workers)),
             ("[segments] hash and seed", format!("{:?} {}", config.segments.hash, config.segments.seed)),
         ]

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use baton_sad::{EpochKeeper, Table, TableOptions};
 
 use super::error::{DaemonError, io_error};
-use super::gateway::{backend, spd};
+use super::gateway::{acquire, backend, spd};
 use super::{ownership, static_sas};
 use crate::capture::Tap;
 use crate::config::Config;
@@ -64,6 +64,8 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
         unix_clock: unix_seconds,
         // Every network is everywhere in a file.
         anti_spoofing: false,
+        errors_per_second: config.icmp.errors_per_second,
+        acquire: acquire(&config),
         events: Arc::new(Events::default()),
     };
     let ours = config.outer.addresses.iter().filter_map(|address| match address {

@@ -4,13 +4,13 @@
 //! tunnel changes: a restart or a reload must not send it back to sequence number 1 (I2), nor open its replay
 //! window (I3). What was restored into the table stays, unless a reload takes its tunnel away.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use baton_sad::{Counters, Direction, Sa, Table};
 use tracing::{info, warn};
 
 use super::error::DaemonError;
-use crate::config::{Config, Tunnel};
+use crate::config::{Config, Tunnel, continued};
 
 /// How long taking over an SA under another reqid waits for the workers.
 const FREEZE_WAIT: Duration = Duration::from_secs(1);
@@ -21,9 +21,18 @@ type Place = (Direction, u32);
 /// Installs what the configuration keys, and removes what it keyed before: SAs of its tunnels with keys, under
 /// other SPIs or reqids. Returns a sentence for each tunnel that could not be brought in line; the others are.
 pub(super) fn install(table: &Table, config: &Config) -> Vec<String> {
+    install_at(table, config, unix_seconds())
+}
+
+/// Since 1970; a clock before that is no better than one at that.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn install_at(table: &Table, config: &Config, now: u64) -> Vec<String> {
     let mut problems = Vec::new();
     for tunnel in &config.tunnels {
-        if let Err(error) = install_tunnel(table, tunnel) {
+        if let Err(error) = install_tunnel(table, tunnel, now) {
             problems.push(format!("tunnel {} is not as configured: {error}", tunnel.name));
         }
     }
@@ -48,8 +57,8 @@ fn place(sa: &Sa) -> Place {
     (sa.direction, sa.index_key())
 }
 
-fn install_tunnel(table: &Table, tunnel: &Tunnel) -> Result<(), DaemonError> {
-    let (Some(inbound), Some(outbound)) = (tunnel.inbound_sa(), tunnel.outbound_sa()) else {
+fn install_tunnel(table: &Table, tunnel: &Tunnel, now: u64) -> Result<(), DaemonError> {
+    let (Some(inbound), Some(outbound)) = (tunnel.inbound_sa(now), tunnel.outbound_sa(now)) else {
         return Ok(());
     };
     let configured = [place(&inbound), place(&outbound)];
@@ -113,6 +122,7 @@ fn is_same_sa(installed: &Sa, configured: &Sa) -> bool {
 /// The configured SA with what only the table knows, if it differs from the installed one.
 fn differing(installed: &Sa, mut configured: Sa) -> Option<Sa> {
     configured.senders = installed.senders.clone();
+    configured.lifetime = continued(&installed.lifetime, configured.lifetime);
     (configured != *installed).then_some(configured)
 }
 
@@ -171,7 +181,7 @@ key = "2222222222222222222222222222222222222222"
             (sa, Counters { sequence: 500, window, ..Counters::default() })
         };
         let tunnel = &config.tunnels[0];
-        let sas = [tunnel.inbound_sa(), tunnel.outbound_sa()].map(|sa| used(sa.expect("keyed")));
+        let sas = [tunnel.inbound_sa(1000), tunnel.outbound_sa(1000)].map(|sa| used(sa.expect("keyed")));
         table.put(&sas).expect("installed");
         (directory, table)
     }
@@ -202,6 +212,25 @@ key = "2222222222222222222222222222222222222222"
         remove(&table, &["a".to_owned()]).expect("removed");
         assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0001, 500), (Direction::Outbound, 8, 500)]);
         assert!(table.iter().all(|found| found.sa.name.as_str() == "b" && !found.frozen));
+    }
+
+    #[test]
+    fn a_restart_does_not_move_the_end_of_an_sa() {
+        let text = |life: &str| {
+            let text = TUNNEL.replace("NAME", "a").replace("REQID", "7").replace("= SPI", "= 0x2a000001");
+            let text = text.replace("suite =", &format!("{life}\nsuite ="));
+            Config::parse_as(&text, Path::new("test.toml"), true).expect("a good configuration")
+        };
+        let config = text("rekey_time = \"8m\"\nlife_time = 600\nlife_packets = 9");
+        let (_directory, table) = used_table(&config);
+        let ends = |table: &Table| {
+            let of = |l: baton_sad::Lifetime| (l.soft.expires_at, l.hard.expires_at, l.hard.packets);
+            table.iter().map(|found| of(found.sa.lifetime)).collect::<Vec<_>>()
+        };
+        assert_eq!(install_at(&table, &config, 1300), Vec::<String>::new());
+        assert_eq!(ends(&table), [(1480, 1600, 9); 2]);
+        assert_eq!(install_at(&table, &text("life_packets = 10"), 1300), Vec::<String>::new());
+        assert_eq!(ends(&table), [(0, 0, 10); 2], "what the configuration does not bound is unbounded");
     }
 
     #[test]

@@ -1,14 +1,10 @@
 //! Packets that wait for an SA which the control plane was asked for (RFC 4301 section 4.4.1).
 
 use super::{Direction, DropReason, Event, Flow, Frame, PacketIo, Pipeline};
+use crate::worker::AcquireLimits;
 
-/// Packets that one worker holds for SAs at most, and for one reqid: the first packets of a connection, no more.
-const IN_ALL: usize = 256;
+/// Packets that wait for one SA at most: the first ones of a connection, no more.
 const PER_REQID: usize = 16;
-/// Nanoseconds that a packet waits: an IKE exchange over a long way, with a retransmission, takes less.
-const PATIENCE_NS: u64 = 3_000_000_000;
-/// Nanoseconds between two requests for one SA.
-const ASK_AGAIN_NS: u64 = 1_000_000_000;
 
 /// One of them, oldest first in [`Waiting`].
 struct Held {
@@ -21,13 +17,14 @@ struct Held {
 /// The packets that wait.
 pub(super) struct Waiting {
     held: Vec<Held>,
+    limits: AcquireLimits,
     /// The table's change count when they were looked at last.
     looked_at: u64,
 }
 
 impl Waiting {
-    pub(super) fn new() -> Self {
-        Self { held: Vec::with_capacity(IN_ALL), looked_at: 0 }
+    pub(super) fn new(limits: AcquireLimits) -> Self {
+        Self { held: Vec::with_capacity(limits.packets), limits, looked_at: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -42,7 +39,7 @@ impl Waiting {
     fn victim(&self, reqid: u32) -> Option<usize> {
         if self.of(reqid).count() >= PER_REQID {
             self.held.iter().position(|held| held.reqid == reqid)
-        } else if self.held.len() >= IN_ALL {
+        } else if self.held.len() >= self.limits.packets {
             Some(0)
         } else {
             None
@@ -56,11 +53,14 @@ impl<I: PacketIo> Pipeline<I> {
     pub(super) fn wait_for_sa(&mut self, io: &mut I, frame: Frame, reqid: u32, flow: Flow) {
         let now = self.now;
         let asked = self.waiting.of(reqid).map(|held| held.asked).max();
-        let asked = match asked.filter(|at| now.saturating_sub(*at) < ASK_AGAIN_NS) {
+        let asked = match asked.filter(|at| now.saturating_sub(*at) < self.waiting.limits.repeat) {
             Some(at) => at,
             None if self.events.send(Event::Acquire { reqid, flow }, now) => now,
             None => 0,
         };
+        if self.waiting.limits.packets == 0 {
+            return self.drop(io, frame, DropReason::NoSa);
+        }
         if let Some(victim) = self.waiting.victim(reqid) {
             let victim = self.waiting.held.remove(victim).frame;
             self.drop(io, victim, DropReason::NoSa);
@@ -76,7 +76,7 @@ impl<I: PacketIo> Pipeline<I> {
         let mut ready = Vec::new();
         let mut at = 0;
         while let Some(held) = self.waiting.held.get(at) {
-            if self.now.saturating_sub(held.since) > PATIENCE_NS {
+            if self.now.saturating_sub(held.since) > self.waiting.limits.hold {
                 let frame = self.waiting.held.remove(at).frame;
                 self.drop(io, frame, DropReason::NoSa);
             } else if is_changed && self.table.lookup(Direction::Outbound, held.reqid).is_some() {

@@ -11,19 +11,22 @@ use crate::packet::ethernet::EthernetHeader;
 use crate::packet::icmp::{self, IcmpError};
 use crate::packet::ip::IpHeader;
 
-/// Errors that one worker sends per second at most (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 f), and at once.
-const PER_SECOND: u64 = 100;
-const BURST: u64 = 50;
 /// Octets of the longest Ethernet header that can be parsed.
 const LONGEST_HEADER: usize = 22;
 
-/// How many more errors may be sent.
+/// How many more errors may be sent (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 f); `None` is none ever.
 #[derive(Debug)]
-pub(super) struct AnswerLimit(RateLimit);
+pub(super) struct AnswerLimit(Option<RateLimit>);
 
-impl Default for AnswerLimit {
-    fn default() -> Self {
-        Self(RateLimit::new(PER_SECOND, BURST))
+impl AnswerLimit {
+    /// So many per second, and half of that at once.
+    pub(super) fn new(per_second: u32) -> Self {
+        let rate = u64::from(per_second);
+        Self((rate > 0).then(|| RateLimit::new(rate, rate.div_ceil(2))))
+    }
+
+    fn admit(&mut self, now: u64) -> bool {
+        self.0.as_mut().is_some_and(|limit| limit.admit(now))
     }
 }
 
@@ -36,7 +39,7 @@ impl<I: PacketIo> Pipeline<I> {
         let Some((about, packet, own)) = self.answerable(&arrival, io.buffer(&frame), error) else {
             return io.release(frame);
         };
-        if !self.answers.0.admit(self.now) {
+        if !self.answers.admit(self.now) {
             self.counters.icmp_suppressed.add(1);
             return io.release(frame);
         }

@@ -18,7 +18,7 @@ use baton_dataplane::packet::ipv4::{self, Ipv4Fields, Ipv4Template};
 use baton_dataplane::packet::ipv6::Ipv6Template;
 use baton_dataplane::prefix::Prefix;
 use baton_dataplane::spd::{Action, Policy, Spd};
-use baton_dataplane::worker::{Rings, Worker, WorkerOptions, monotonic_ns};
+use baton_dataplane::worker::{AcquireLimits, Rings, Worker, WorkerOptions, monotonic_ns};
 use baton_sad::{
     AddressRange, ClusterId, Counters, DataplaneLease, DfPolicy, Direction, DscpPolicy, EpochKeeper, Key,
     Lifetime, Mode, Name, NodeId, OWNED, Sa, Selector, Selectors, Sender, Senders, Suite, Table,
@@ -282,6 +282,8 @@ impl Gateway {
             clock: monotonic_ns,
             unix_clock: || UNIX_SECONDS,
             anti_spoofing: true,
+            errors_per_second: 100,
+            acquire: AcquireLimits { hold: 3_000_000_000, packets: 256, repeat: 1_000_000_000 },
             events: Arc::clone(&self.events),
         }
     }

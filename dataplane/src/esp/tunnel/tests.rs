@@ -11,8 +11,12 @@ const FRONT: usize = 64;
 const ESP_LENGTH: usize = 52;
 const SPI: [u8; 4] = [0x2a, 0, 0, 1];
 
-const ENCAPSULATION: UdpEncapsulation =
-    UdpEncapsulation { source_port: 4500, destination_port: 40_001, follows_peer: false };
+const ENCAPSULATION: UdpEncapsulation = UdpEncapsulation {
+    source_port: 4500,
+    destination_port: 40_001,
+    follows_peer: false,
+    keepalive_seconds: 0,
+};
 
 fn ends(is_ipv6: bool) -> [IpAddr; 2] {
     let ends = if is_ipv6 { ["2001:db8::1", "2001:db8::2"] } else { ["192.0.2.1", "192.0.2.2"] };
