@@ -281,6 +281,30 @@ fn records_cannot_change_places_or_streams() {
 }
 
 #[test]
+fn a_reader_that_refused_something_never_claims_to_be_at_the_end() {
+    let key = key(3);
+    let mut octets = sealed(&[example(), example()], SealWith::Key(&key));
+    let at = octets.len() - 40;
+    octets[at] ^= 1;
+    let mut reader = ContextReader::new(&octets[..], with(&key)).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    assert!(matches!(reader.next(), Err(OpenError::Damaged(1))));
+    assert!(matches!(reader.next(), Err(OpenError::Refused)));
+    let whole = sealed(&[example()], SealWith::Key(&key));
+    let mut reader = ContextReader::new(&whole[..], with(&key)).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    assert!(reader.next().unwrap().is_none() && reader.next().unwrap().is_none());
+}
+
+#[test]
+fn names_that_command_a_terminal_are_refused() {
+    for name in ["a\u{1b}[2Jb", "a\rb", "a\u{7f}", "a\u{9b}2J"] {
+        let context = Context { name: Name::new(name).unwrap(), ..example() };
+        assert_eq!(Context::decode(&context.encode()), Err(DecodeError::Value("name")), "{name:?}");
+    }
+}
+
+#[test]
 fn foreign_absent_and_clear_keys_are_told_apart() {
     let (ours, theirs) = (key(3), key(4));
     let octets = sealed(&[example()], SealWith::Key(&theirs));
