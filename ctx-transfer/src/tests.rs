@@ -359,6 +359,25 @@ fn later_entries_are_kept_in_their_places() {
     assert!(context.unknown.insert(18, b"\x43ik").is_err(), "not a value");
 }
 
+/// The table has no place for what a later release says, be it how packets are to be protected.
+#[test]
+fn what_is_not_understood_is_not_installed_in_part() {
+    let us = Sender { cluster: ClusterId::new(9), node: NodeId::new(3).unwrap() };
+    assert_eq!(restore::prepare(&example(), us, 0).unwrap().len(), 2);
+    let entry = |of: fn(&mut Context) -> &mut Unknown| {
+        let mut context = example();
+        of(&mut context).insert(1_000, b"\x01").unwrap();
+        restore::prepare(&context, us, 0).map(drop)
+    };
+    let parts: [fn(&mut Context) -> &mut Unknown; 3] =
+        [|c| &mut c.unknown, |c| &mut c.sas[1].unknown, |c| &mut c.sas[0].unknown_counters];
+    for part in parts {
+        let refused = entry(part);
+        let Err(restore::RestoreError::Later { entries, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!(entries, &[1_000]);
+    }
+}
+
 #[test]
 fn only_the_deterministic_encoding_is_read() {
     let read = |octets: &[u8]| {
