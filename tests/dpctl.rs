@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use baton_dataplane::config::Config;
-use baton_sad::{Counters, Direction, ReplayWindow, Snapshot, Table, TableOptions};
+use baton_sad::{
+    ClusterId, Counters, Direction, NodeId, ReplayWindow, Sender, Senders, Snapshot, Table, TableOptions,
+};
 
 const INBOUND_KEY: &str = "00112233445566778899aabbccddeeff01020304";
 const OUTBOUND_KEY: &str = "ffeeddccbbaa9988776655443322110005060708";
@@ -373,6 +375,19 @@ fn a_tunnel_that_is_unknown_or_another_one_here_is_refused() {
 fn i1_a_node_whose_number_has_sent_in_another_cluster_is_refused() {
     let (b, b2) = (Gateway::new(2, "demo", true), Gateway::new(2, "elsewhere", false));
     b2.refuses(&b.snapshot(&["--move"]), &[], 5, "another cluster");
+}
+
+#[test]
+fn i1_senders_that_the_table_knows_are_not_forgotten() {
+    let b = Gateway::new(2, "demo", true);
+    let file = b.snapshot(&[]);
+    let found = b.table.get(Direction::Outbound, 7).expect("readable").expect("installed");
+    let (cluster, node) = (ClusterId::new(77), NodeId::new(5).expect("not 0"));
+    let elsewhere = Sender { cluster, node };
+    let senders = Senders::new(vec![elsewhere]).expect("one");
+    b.table.put(&[(baton_sad::Sa { senders, ..found.sa }, found.counters)]).expect("installed");
+    assert!(b.dpctl_with_input(&["restore", "-"], &file).status.success());
+    assert!(b.state()[1].sa.senders.contains(&elsewhere), "{:?}", b.state()[1].sa.senders);
 }
 
 #[test]

@@ -130,7 +130,9 @@ pub fn install(
     let mut in_use = Vec::new();
     for context in contexts {
         check_installed(context, table)?;
-        batch.extend(prepare(context, us, advance)?);
+        let mut sas = prepare(context, us, advance)?;
+        sas.iter_mut().try_for_each(|(sa, _)| remember_senders(sa, us, table))?;
+        batch.extend(sas);
         in_use.extend(same_keys_in_use(context, table)?);
     }
     if in_use.is_empty() {
@@ -143,6 +145,30 @@ pub fn install(
         table.thaw(&in_use)?;
     }
     result
+}
+
+/// Who has sent with a key is never forgotten (I1): not even by a context that went another way than the installed SA.
+fn remember_senders(sa: &mut Sa, us: Sender, table: &Table) -> Result<(), RestoreError> {
+    let Some(installed) = table.get(sa.direction, sa.index_key())? else { return Ok(()) };
+    if sa.direction == Direction::Outbound && installed.sa.key.ct_eq(&sa.key) {
+        for sender in installed.sa.senders.iter() {
+            add_sender(sa, *sender)?;
+        }
+        check_sender(sa, us)?;
+    }
+    Ok(())
+}
+
+fn add_sender(sa: &mut Sa, sender: Sender) -> Result<(), RestoreError> {
+    let tunnel = sa.name;
+    sa.senders.insert(sender).map_err(|source| RestoreError::Sender { tunnel, source })
+}
+
+fn check_sender(sa: &Sa, us: Sender) -> Result<(), RestoreError> {
+    if sa.senders.forbid(us) {
+        return Err(RestoreError::SenderClash { tunnel: sa.name, node: us.node.get() });
+    }
+    Ok(())
 }
 
 /// The installed SAs with keys of the context that workers may be using.
@@ -194,14 +220,10 @@ fn prepare_sa(
     let mut sa = offered.sa.clone();
     // With an inbound key only the peer sends.
     if sa.direction == Direction::Outbound {
-        let refused = |source| RestoreError::Sender { tunnel, source };
         // The origin may have sent, whether or not it wrote itself down.
-        let origin = Sender { cluster: context.origin.cluster, node: context.origin.node };
-        sa.senders.insert(origin).map_err(refused)?;
-        if sa.senders.forbid(us) {
-            return Err(RestoreError::SenderClash { tunnel, node: us.node.get() });
-        }
-        sa.senders.insert(us).map_err(refused)?;
+        add_sender(&mut sa, Sender { cluster: context.origin.cluster, node: context.origin.node })?;
+        check_sender(&sa, us)?;
+        add_sender(&mut sa, us)?;
     }
     let mut counters = offered.counters.clone();
     if context.kind == Kind::Copy {

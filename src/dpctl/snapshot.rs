@@ -167,8 +167,10 @@ fn get_all(table: &Table, keys: &[(Direction, u32)]) -> Result<Vec<Snapshot>, Dp
 fn freeze(table: &Table, sas: &[Snapshot], frozen: &mut Frozen<'_>) -> Result<Vec<Snapshot>, DpctlError> {
     let keys: Vec<_> = sas.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let before = sas.iter().zip(&keys).filter(|(found, _)| !found.frozen).map(|(_, key)| *key);
+    // A freeze that fails has undone itself, and what another command has frozen meanwhile is not ours to thaw.
+    let stopped = table.freeze(&keys, FREEZE_WAIT)?;
     frozen.keys.extend(before);
-    Ok(table.freeze(&keys, FREEZE_WAIT)?)
+    Ok(stopped)
 }
 
 fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> Context {
