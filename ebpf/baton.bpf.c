@@ -23,6 +23,7 @@
  *     everything else                                          PASS    local
  *   whatever of this would PASS, but for not-ip and IKE, from a protected prefix:
  *     neighbour discovery that no router forwarded or will     PASS    as above
+ *     a multicast listener query of this link                  PASS    not-ours
  *     a later fragment of UDP for one of our addresses         PASS    fragment
  *     everything else                                          DROP    clear-protected
  * Inner side
@@ -42,7 +43,8 @@
  *   addresses too. What keeps the tunnels themselves alive is exempt: IKE; the later fragments of a large IKE
  *   message, of which the first is known to be IKE, since no other first fragment passes; neighbour discovery,
  *   IPv6's ARP, with the hop limit that proves it to be from this link (RFC 4861) and for a destination that is
- *   never forwarded.
+ *   never forwarded; multicast listener queries (RFC 3810), since a switch that hears no answer to them no longer
+ *   sends us the solicitations of neighbour discovery, which are multicast.
  *
  * Frames of others (RFC 1812 sections 3.3 and 5.3.4)
  *   What a switch floods, what is broadcast on the link and what is meant for another router is not ours to
@@ -140,6 +142,8 @@ enum { ICMP_UNREACHABLE = 3, ICMP_TIME_EXCEEDED = 11, ICMP_PARAMETER_PROBLEM = 1
 enum { ICMPV6_UNREACHABLE = 1, ICMPV6_PARAMETER_PROBLEM = 4 };
 /* Neighbour discovery, from router solicitation to redirect, and its hop limit: RFC 4861 section 4. */
 enum { ICMPV6_ROUTER_SOLICITATION = 133, ICMPV6_REDIRECT = 137, ON_LINK_HOP_LIMIT = 255 };
+/* RFC 3810 section 5.1 */
+enum { ICMPV6_LISTENER_QUERY = 130, LISTENER_HOP_LIMIT = 1 };
 
 /* What is known so far about where a packet goes. */
 struct steering {
@@ -356,12 +360,30 @@ static __always_inline int is_neighbour_discovery(const struct frame *frame, con
 	return icmp && icmp->type >= ICMPV6_ROUTER_SOLICITATION && icmp->type <= ICMPV6_REDIRECT;
 }
 
+/* A listener query as it has to be, or the kernel ignores it: from a link-local address, which no router forwards,
+ * with hop limit 1, behind a hop-by-hop header that holds a router alert alone. */
+static __always_inline int is_listener_query(const struct frame *frame, const struct packet *packet)
+{
+	struct extension_header *options = within(frame, packet->offset, packet->end, 8);
+	struct icmp_header *icmp = within(frame, packet->offset + 8, packet->end, sizeof(*icmp));
+
+	if (packet->destination.family != BATON_FAMILY_IPV6 || packet->protocol != IPPROTO_HOPOPTS ||
+	    packet->hop_limit != LISTENER_HOP_LIMIT || !is_multicast(&packet->destination))
+		return 0;
+	if (bpf_ntohl(packet->source.word[0]) >> 22 != 0xfe80 >> 6)
+		return 0;
+	return options && options->next == IPPROTO_ICMPV6 && !options->length && icmp &&
+	       icmp->type == ICMPV6_LISTENER_QUERY;
+}
+
 /* Whether the kernel may have a packet in clear, whatever its source. */
 static __always_inline int may_be_clear(const struct frame *frame, const struct packet *packet, enum verdict verdict)
 {
 	if (action_of(verdict) != PASS || verdict == VERDICT_IKE_OWNED)
 		return 1;
 	if (verdict == VERDICT_FRAGMENT && packet->protocol == IPPROTO_UDP)
+		return 1;
+	if (verdict == VERDICT_NOT_OURS && is_listener_query(frame, packet))
 		return 1;
 	return is_neighbour_discovery(frame, packet, verdict == VERDICT_LOCAL);
 }

@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An array of at most `most` elements; `element` reads one.
+    /// An array of at most `most` elements, a few; `element` reads one.
     pub(crate) fn array<T, E: From<CborError>>(
         &mut self,
         most: u64,
@@ -140,7 +140,12 @@ impl<'a> Reader<'a> {
         if count > most {
             return Err(CborError::TooMany.into());
         }
-        (0..count).map(|_| element(self)).collect()
+        // Room for all at once: a vector that grows leaves copies of the keys in it behind.
+        let mut elements = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            elements.push(element(self)?);
+        }
+        Ok(elements)
     }
 
     /// A map with ascending unsigned keys. `field` reads the value of a key and says whether it knows it; the others

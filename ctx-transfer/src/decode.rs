@@ -65,7 +65,7 @@ fn context(reader: &mut Reader<'_>) -> Result<Context> {
         match key {
             keys::context::VERSION => version = Some(check_version(r.unsigned()?)?),
             keys::context::KIND => kind = Some(read_kind(r.unsigned()?)?),
-            keys::context::NAME => name = Some(Name::new(r.text()?)?),
+            keys::context::NAME => name = Some(read_name(r.text()?)?),
             keys::context::ORIGIN => origin = Some(sender(r)?),
             keys::context::TAKEN_AT => taken_at = Some(r.unsigned()?),
             // Key 2 stands before key 5.
@@ -111,6 +111,14 @@ fn read_kind(kind: u64) -> Result<Kind> {
         1 => Ok(Kind::Move),
         _ => Err(DecodeError::Value("kind")),
     }
+}
+
+/// A name is shown on terminals, which take control characters for commands.
+fn read_name(name: &str) -> Result<Name> {
+    if name.chars().any(char::is_control) {
+        return Err(DecodeError::Value("name"));
+    }
+    Ok(Name::new(name)?)
 }
 
 /// The fields of an SA as they come in.

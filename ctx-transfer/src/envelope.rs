@@ -144,6 +144,9 @@ pub enum OpenError {
     /// The end is missing.
     #[error("the file was cut off after {0} contexts; copy it again")]
     Truncated(u64),
+    /// An earlier record was refused, and whoever read it went on.
+    #[error("an earlier part of the file was refused, so nothing behind it is read")]
+    Refused,
     /// Something follows the end.
     #[error("data follows the end of the file; it was damaged or changed, copy it again")]
     Trailing,
@@ -279,7 +282,15 @@ pub struct ContextReader<R: Read> {
     input: R,
     records: Records,
     contexts: u64,
-    ended: bool,
+    state: State,
+}
+
+/// How far a reader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    Ended,
+    Refused,
 }
 
 impl<R: Read> ContextReader<R> {
@@ -306,7 +317,7 @@ impl<R: Read> ContextReader<R> {
             FLAG_CLEAR => return Err(OpenError::Clear),
             flags => return Err(OpenError::Flags(flags)),
         };
-        Ok(Self { input, records: Records { key, header, number: 0 }, contexts: 0, ended: false })
+        Ok(Self { input, records: Records { key, header, number: 0 }, contexts: 0, state: State::Reading })
     }
 
     /// Whether the stream is sealed rather than in clear.
@@ -317,16 +328,27 @@ impl<R: Read> ContextReader<R> {
     /// The next context; `None` at the end of the stream, which was then checked to be the end of the input.
     ///
     /// # Errors
-    /// [`OpenError`]; after an error there is nothing more to read.
+    /// [`OpenError`]; after an error there is nothing more to read, only [`OpenError::Refused`].
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator of results would let its user go on after an error"
     )]
     pub fn next(&mut self) -> Result<Option<Context>, OpenError> {
-        if self.ended {
-            return Ok(None);
+        match self.state {
+            State::Ended => return Ok(None),
+            State::Refused => return Err(OpenError::Refused),
+            State::Reading => {}
         }
-        self.ended = true;
+        let read = self.read();
+        self.state = match &read {
+            Ok(Some(_)) => State::Reading,
+            Ok(None) => State::Ended,
+            Err(_) => State::Refused,
+        };
+        read
+    }
+
+    fn read(&mut self) -> Result<Option<Context>, OpenError> {
         let number = self.records.number;
         let mut word = [0; 4];
         self.fill(&mut word)?;
@@ -343,9 +365,7 @@ impl<R: Read> ContextReader<R> {
         }
         self.contexts += 1;
         let decoded = Context::decode(&body[..content]);
-        let decoded = decoded.map_err(|source| OpenError::Content { number: self.contexts, source })?;
-        self.ended = false;
-        Ok(Some(decoded))
+        decoded.map(Some).map_err(|source| OpenError::Content { number: self.contexts, source })
     }
 
     fn end(&mut self, content: usize, number: u64) -> Result<(), OpenError> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use baton_sad::{
-    Counters, Direction, FreezeError, GetError, Name, PutError, PutReceipt, Sa, SaError, Sender, Table,
-    WriteError,
+    Counters, Direction, FreezeError, GetError, Name, PutError, PutReceipt, Sa, SaError, Sender, Snapshot,
+    Table, WriteError,
 };
 use thiserror::Error;
 
@@ -47,6 +47,28 @@ pub enum RestoreError {
         installed: u64,
         /// The edge in the context.
         offered: u64,
+    },
+    /// The installed SA has received packets that the context takes for new (I3).
+    #[error(
+        "the inbound SA of {tunnel} is installed here and has received packets that this context does not know of; \
+         installing it would let them be replayed. Use a newer snapshot"
+    )]
+    Forgets {
+        /// The tunnel.
+        tunnel: Name,
+    },
+    /// Entries of a later release, for which the table has no place.
+    #[error(
+        "the context of {tunnel} says more about the {part} than this release understands (entries {entries:?}), \
+         and installing it would drop that; use the release that made it"
+    )]
+    Later {
+        /// The tunnel.
+        tunnel: Name,
+        /// What the entries are about.
+        part: &'static str,
+        /// Their keys.
+        entries: Vec<u64>,
     },
     /// Another tunnel has the SPI or reqid.
     #[error(
@@ -103,11 +125,14 @@ pub fn install(
     advance: u64,
     timeout: Duration,
 ) -> Result<PutReceipt, RestoreError> {
-    let mut batch = Vec::new();
+    // Room for all at once: a vector that grows leaves copies of the keys in it behind.
+    let mut batch = Vec::with_capacity(contexts.iter().map(|context| context.sas.len()).sum());
     let mut in_use = Vec::new();
     for context in contexts {
         check_installed(context, table)?;
-        batch.extend(prepare(context, us, advance)?);
+        let mut sas = prepare(context, us, advance)?;
+        sas.iter_mut().try_for_each(|(sa, _)| remember_senders(sa, us, table))?;
+        batch.extend(sas);
         in_use.extend(same_keys_in_use(context, table)?);
     }
     if in_use.is_empty() {
@@ -120,6 +145,30 @@ pub fn install(
         table.thaw(&in_use)?;
     }
     result
+}
+
+/// Who has sent with a key is never forgotten (I1): not even by a context that went another way than the installed SA.
+fn remember_senders(sa: &mut Sa, us: Sender, table: &Table) -> Result<(), RestoreError> {
+    let Some(installed) = table.get(sa.direction, sa.index_key())? else { return Ok(()) };
+    if sa.direction == Direction::Outbound && installed.sa.key.ct_eq(&sa.key) {
+        for sender in installed.sa.senders.iter() {
+            add_sender(sa, *sender)?;
+        }
+        check_sender(sa, us)?;
+    }
+    Ok(())
+}
+
+fn add_sender(sa: &mut Sa, sender: Sender) -> Result<(), RestoreError> {
+    let tunnel = sa.name;
+    sa.senders.insert(sender).map_err(|source| RestoreError::Sender { tunnel, source })
+}
+
+fn check_sender(sa: &Sa, us: Sender) -> Result<(), RestoreError> {
+    if sa.senders.forbid(us) {
+        return Err(RestoreError::SenderClash { tunnel: sa.name, node: us.node.get() });
+    }
+    Ok(())
 }
 
 /// The installed SAs with keys of the context that workers may be using.
@@ -135,12 +184,29 @@ fn same_keys_in_use(context: &Context, table: &Table) -> Result<Vec<(Direction, 
     Ok(keys)
 }
 
+/// What a later release says about a tunnel may be how its packets are to be protected: it is kept with a context that
+/// passes through, but not in the table, so that such a context is not installed in part.
+fn check_understood(context: &Context) -> Result<(), RestoreError> {
+    let sas = context.sas.iter();
+    let parts = [("tunnel", &context.unknown)]
+        .into_iter()
+        .chain(sas.flat_map(|sa| [("SA", &sa.unknown), ("counters of the SA", &sa.unknown_counters)]));
+    for (part, unknown) in parts {
+        let entries: Vec<u64> = unknown.keys().collect();
+        if !entries.is_empty() {
+            return Err(RestoreError::Later { tunnel: context.name, part, entries });
+        }
+    }
+    Ok(())
+}
+
 /// The SAs to PUT for a context on node `us`: final counters for a move; both edges advanced by `advance` for a
 /// copy, the inbound window closed up to there.
 ///
 /// # Errors
-/// [`RestoreError::SenderClash`], [`RestoreError::Sender`] and [`RestoreError::Exhausted`].
+/// [`RestoreError::Later`], [`RestoreError::SenderClash`], [`RestoreError::Sender`] and [`RestoreError::Exhausted`].
 pub fn prepare(context: &Context, us: Sender, advance: u64) -> Result<Vec<(Sa, Counters)>, RestoreError> {
+    check_understood(context)?;
     context.sas.iter().map(|sa| prepare_sa(context, sa, us, advance)).collect()
 }
 
@@ -154,14 +220,10 @@ fn prepare_sa(
     let mut sa = offered.sa.clone();
     // With an inbound key only the peer sends.
     if sa.direction == Direction::Outbound {
-        let refused = |source| RestoreError::Sender { tunnel, source };
         // The origin may have sent, whether or not it wrote itself down.
-        let origin = Sender { cluster: context.origin.cluster, node: context.origin.node };
-        sa.senders.insert(origin).map_err(refused)?;
-        if sa.senders.forbid(us) {
-            return Err(RestoreError::SenderClash { tunnel, node: us.node.get() });
-        }
-        sa.senders.insert(us).map_err(refused)?;
+        add_sender(&mut sa, Sender { cluster: context.origin.cluster, node: context.origin.node })?;
+        check_sender(&sa, us)?;
+        add_sender(&mut sa, us)?;
     }
     let mut counters = offered.counters.clone();
     if context.kind == Kind::Copy {
@@ -178,7 +240,7 @@ fn prepare_sa(
 /// Compares a context with what the table holds.
 ///
 /// # Errors
-/// [`RestoreError::Older`] and [`RestoreError::Taken`].
+/// [`RestoreError::Older`], [`RestoreError::Forgets`] and [`RestoreError::Taken`].
 pub fn check_installed(context: &Context, table: &Table) -> Result<(), RestoreError> {
     for offered in &context.sas {
         let (direction, key) = (offered.sa.direction, offered.sa.index_key());
@@ -187,10 +249,33 @@ pub fn check_installed(context: &Context, table: &Table) -> Result<(), RestoreEr
         if installed.sa.name != offered.sa.name {
             return Err(RestoreError::Taken { tunnel, direction, key, holder: installed.sa.name });
         }
+        if !installed.sa.key.ct_eq(&offered.sa.key) {
+            continue;
+        }
         let (at, edge) = (installed.counters.edge(), offered.counters.edge());
-        if installed.sa.key.ct_eq(&offered.sa.key) && at > edge {
+        if at > edge {
             return Err(RestoreError::Older { tunnel, direction, installed: at, offered: edge });
+        }
+        // The window of a copy is closed up to the edge, whatever was in it.
+        if direction == Direction::Inbound && context.kind == Kind::Move && forgets(&installed, offered) {
+            return Err(RestoreError::Forgets { tunnel });
         }
     }
     Ok(())
+}
+
+/// Whether a number that the installed SA has received would count as new.
+fn forgets(installed: &Snapshot, offered: &ContextSa) -> bool {
+    let (ours, theirs) = (&installed.counters.window, &offered.counters.window);
+    if ours == theirs {
+        return false;
+    }
+    let has = |sequence| ours.has(sequence, installed.sa.replay_window);
+    let knows = |sequence| {
+        let closed = theirs.top < offered.counters.sequence && sequence <= offered.counters.sequence;
+        closed || theirs.has(sequence, offered.sa.replay_window)
+    };
+    // What is left of the offered window counts as received there.
+    let lowest = offered.counters.edge().saturating_sub(offered.sa.replay_window.into());
+    (lowest.max(1)..=ours.top).any(|sequence| has(sequence) && !knows(sequence))
 }

@@ -309,6 +309,30 @@ fn records_cannot_change_places_or_streams() {
 }
 
 #[test]
+fn a_reader_that_refused_something_never_claims_to_be_at_the_end() {
+    let key = key(3);
+    let mut octets = sealed(&[example(), example()], SealWith::Key(&key));
+    let at = octets.len() - 40;
+    octets[at] ^= 1;
+    let mut reader = ContextReader::new(&octets[..], with(&key)).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    assert!(matches!(reader.next(), Err(OpenError::Damaged(1))));
+    assert!(matches!(reader.next(), Err(OpenError::Refused)));
+    let whole = sealed(&[example()], SealWith::Key(&key));
+    let mut reader = ContextReader::new(&whole[..], with(&key)).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    assert!(reader.next().unwrap().is_none() && reader.next().unwrap().is_none());
+}
+
+#[test]
+fn names_that_command_a_terminal_are_refused() {
+    for name in ["a\u{1b}[2Jb", "a\rb", "a\u{7f}", "a\u{9b}2J"] {
+        let context = Context { name: Name::new(name).unwrap(), ..example() };
+        assert_eq!(Context::decode(&context.encode()), Err(DecodeError::Value("name")), "{name:?}");
+    }
+}
+
+#[test]
 fn foreign_absent_and_clear_keys_are_told_apart() {
     let (ours, theirs) = (key(3), key(4));
     let octets = sealed(&[example()], SealWith::Key(&theirs));
@@ -361,6 +385,25 @@ fn later_entries_are_kept_in_their_places() {
     assert_eq!(decoded.unknown.get(16), Some(&b"\x43ike"[..]));
     assert_eq!(decoded.encode(), context.encode());
     assert!(context.unknown.insert(18, b"\x43ik").is_err(), "not a value");
+}
+
+/// The table has no place for what a later release says, be it how packets are to be protected.
+#[test]
+fn what_is_not_understood_is_not_installed_in_part() {
+    let us = Sender { cluster: ClusterId::new(9), node: NodeId::new(3).unwrap() };
+    assert_eq!(restore::prepare(&example(), us, 0).unwrap().len(), 2);
+    let entry = |of: fn(&mut Context) -> &mut Unknown| {
+        let mut context = example();
+        of(&mut context).insert(1_000, b"\x01").unwrap();
+        restore::prepare(&context, us, 0).map(drop)
+    };
+    let parts: [fn(&mut Context) -> &mut Unknown; 3] =
+        [|c| &mut c.unknown, |c| &mut c.sas[1].unknown, |c| &mut c.sas[0].unknown_counters];
+    for part in parts {
+        let refused = entry(part);
+        let Err(restore::RestoreError::Later { entries, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!(entries, &[1_000]);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::xdp::{Action, Verdict};
 pub use hash::{HashMode, UnknownHashMode, segment_of};
 use packet::{Fragment, Packet, Parsed, be16, be32};
 
+const HOP_BY_HOP: u8 = 0;
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
 const ESP: u8 = 50;
@@ -144,7 +145,10 @@ fn unless_protected(packet: &Packet<'_>, view: &SteeringView, decision: Decision
         // Of IKE: no other first fragment of such a source passes.
         Verdict::Fragment if packet.protocol == UDP => true,
         Verdict::Local => is_neighbour_discovery(packet),
-        _ => is_multicast(packet.destination) && is_neighbour_discovery(packet),
+        Verdict::NotOurs => {
+            is_multicast(packet.destination) && (is_neighbour_discovery(packet) || is_listener_query(packet))
+        }
+        _ => false,
     };
     if exempt || view.prefixes.lookup(packet.source).is_none() {
         return decision;
@@ -159,6 +163,18 @@ fn is_neighbour_discovery(packet: &Packet<'_>) -> bool {
         && packet.hop_limit == 255
         && packet.fragment == Fragment::Whole
         && packet.payload.first_chunk::<8>().is_some_and(|header| matches!(header[0], 133..=137))
+}
+
+/// A multicast listener query of this link, behind its router alert (RFC 3810 section 5.1).
+fn is_listener_query(packet: &Packet<'_>) -> bool {
+    let IpAddr::V6(source) = packet.source else { return false };
+    source.is_unicast_link_local()
+        && packet.protocol == HOP_BY_HOP
+        && packet.hop_limit == 1
+        && packet
+            .payload
+            .first_chunk::<16>()
+            .is_some_and(|head| matches!(head, [ICMPV6, 0, _, _, _, _, _, _, 130, ..]))
 }
 
 fn to_us(packet: &Packet<'_>, view: &SteeringView) -> Decision {

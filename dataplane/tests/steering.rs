@@ -327,6 +327,46 @@ fn neighbour_discovery_passes_whatever_is_protected() {
     pair.expect(Side::Outer, &ethernet(&[], 0x0806, &[0; 28]), Verdict::NotIp, None);
 }
 
+/// A switch that hears no answer to its queries stops sending us neighbour solicitations (RFC 4541).
+#[test]
+fn listener_queries_of_the_link_pass_whatever_is_protected() {
+    if !privileged("listener_queries_of_the_link_pass_whatever_is_protected") {
+        return;
+    }
+    let prefixes = vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)];
+    let mut pair = Pair::with_socket(World { prefixes, ..World::default() });
+    let alert = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
+    let message = |source: &str, destination: &str, hop_limit, options: &[u8], kind| {
+        let payload = [options, &icmp(kind, &[0; 16])].concat();
+        let mut frame = frame(address(source), address(destination), 0, &payload);
+        frame[14 + 7] = hop_limit;
+        frame
+    };
+    for destination in ["ff02::1", "ff02::1:ff00:2"] {
+        let query = message("fe80::9", destination, 1, &alert, 130);
+        pair.expect(Side::Outer, &query, Verdict::NotOurs, None);
+    }
+    let long = [&[ICMPV6, 1][..], &alert[2..], &[1, 6, 0, 0, 0, 0, 0, 0]].concat();
+    let other = [&[UDP, 0][..], &alert[2..]].concat();
+    for refused in [
+        message("2001:db8::9", "ff02::1", 1, &alert, 130),
+        message("fec0::9", "ff02::1", 1, &alert, 130),
+        message("fe80::9", "ff02::1", 2, &alert, 130),
+        message("fe80::9", "ff02::1", 255, &alert, 130),
+        message("fe80::9", "ff02::1", 1, &alert, 131),
+        message("fe80::9", "ff02::1", 1, &long, 130),
+        message("fe80::9", "ff02::1", 1, &other, 130),
+        message("fe80::9", "fd00:2::9", 1, &alert, 130),
+        message("fe80::9", "2001:db8::2", 1, &alert, 130),
+    ] {
+        pair.expect(Side::Outer, &refused, Verdict::ClearProtected, None);
+    }
+    // Cut short, by the packet's own length.
+    let mut short = message("fe80::9", "ff02::1", 1, &alert, 130);
+    short[14 + 5] = 15;
+    pair.expect(Side::Outer, &short, Verdict::ClearProtected, None);
+}
+
 #[test]
 fn plaintext_goes_by_the_longest_prefix() {
     if !privileged("plaintext_goes_by_the_longest_prefix") {

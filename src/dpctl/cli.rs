@@ -97,8 +97,9 @@ WHAT CAN GO WRONG
   dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
 
 WHAT CAN GO WRONG
-  If the file cannot be written, a tunnel that this command froze is thawed again. If the command
-  at the other end of a pipe fails, it stays frozen: `dpctl sa thaw` lets it go on here.
+  If the file cannot be written, or the command is interrupted, a tunnel that it froze is thawed
+  again. If the command at the other end of a pipe fails, it stays frozen: `dpctl sa thaw` lets it
+  go on here, and `dpctl status` tells of it.
   --clear-text writes keys that everyone can read who gets the file: for debugging only.")]
     Snapshot(SnapshotOptions),
 
@@ -118,7 +119,9 @@ WHAT CAN GO WRONG
   Exit code 5, and nothing was changed: the file is damaged or cut off, sealed under another key,
   of a tunnel that is another one here, or older than what is installed.
   A file of more than 1,024 SAs is checked whole, then installed in pieces of up to 1,024.
-  A move restored where it was taken goes on there. Do not do that after it was restored elsewhere.")]
+  A move restored where it was taken goes on there. Do not do that after it was restored elsewhere.
+  A move whose tunnel has gone on since it was restored, and was lost with the table in a restart of
+  the machine, is out of date like a copy: give --advance.")]
     Restore(RestoreOptions),
 
     /// Print what a context file holds; keys are never shown.
@@ -225,7 +228,7 @@ pub(super) struct SnapshotOptions {
     /// Freeze first: the counters in the file are final, and the tunnel stops here.
     #[arg(long = "move")]
     pub(super) moving: bool,
-    /// Where to write; standard output if absent. A file is private (0600) and replaced as a whole.
+    /// Where to write; - or absent: standard output. A file is private (0600) and replaced as a whole.
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Do not seal: the file shows the keys to everyone who reads it.
@@ -237,7 +240,8 @@ pub(super) struct SnapshotOptions {
 pub(super) struct RestoreOptions {
     /// The file, or - for standard input.
     pub(super) file: PathBuf,
-    /// By how many packets both edges of a copy advance [default: the configuration's, usually 1048576].
+    /// By how many packets both edges of a copy advance [default: the configuration's, usually 1048576]. If given, those
+    /// of a move advance too: for a file that was restored before.
     #[arg(long, value_name = "PACKETS")]
     pub(super) advance: Option<u64>,
     /// Accept a file in clear, for which nobody vouches.

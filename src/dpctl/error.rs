@@ -111,6 +111,15 @@ pub enum DpctlError {
     /// One file, one tunnel twice.
     #[error("the file holds tunnel {0} twice; take a new snapshot")]
     Twice(String),
+    /// Something else stands where a file is to be written.
+    #[error("{0} is there and is not a regular file; name another one, or leave -o out to write to a pipe")]
+    NotAFile(PathBuf),
+    /// A signal.
+    #[error("interrupted; SAs that were frozen are in use again, contexts that were installed stay")]
+    Interrupted,
+    /// Signal handlers.
+    #[error("cannot prepare for signals: {0}; nothing was changed")]
+    Signals(io::Error),
     /// A file of ours.
     #[error("cannot {action} {path}: {source}; check its directory, permissions and free space")]
     File {

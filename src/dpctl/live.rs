@@ -1,13 +1,16 @@
 //! What is asked of the running data plane.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use baton_dataplane::config::Config;
 use baton_dataplane::control::{Client, Counters, PolicyAction, PolicyEntry, ReloadReport, Request, Status};
+use baton_sad::{Name, Table};
 use serde_json::json;
 
 use super::cli::CountersOptions;
 use super::error::DpctlError;
+use super::open;
 use super::output::Output;
 
 /// How long the data plane may take for an answer.
@@ -18,7 +21,11 @@ pub(super) fn connect(config: &Config) -> Result<Client, DpctlError> {
 }
 
 pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> {
-    let status: Status = connect(config)?.request(&Request::Status)?;
+    let mut status: Status = connect(config)?.request(&Request::Status)?;
+    match open(config) {
+        Ok(table) => status.alarms.extend(frozen_alarms(&table)),
+        Err(error) => status.alarms.push(format!("frozen SAs cannot be looked for: {error}")),
+    }
     output.answer(&status, |out| {
         writeln!(out, "node {} of cluster {}, release {}", status.node, status.cluster, status.release)?;
         writeln!(out, "process {}, up for {} s", status.pid, status.uptime_seconds)?;
@@ -42,6 +49,21 @@ pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> 
         output.table(out, &["WORKER", "CORE", "OPENED", "SEALED", "DROPPED"], &rows)?;
         status.alarms.iter().try_for_each(|alarm| writeln!(out, "\nALARM: {alarm}"))
     })
+}
+
+/// A sentence for each tunnel that stands still. A freeze has no end of its own: whoever froze it may have died.
+fn frozen_alarms(table: &Table) -> Vec<String> {
+    let mut frozen: BTreeMap<Name, usize> = BTreeMap::new();
+    for found in table.iter().filter(|found| found.frozen) {
+        *frozen.entry(found.sa.name).or_default() += 1;
+    }
+    let sentence = |(name, sas): (Name, usize)| {
+        format!(
+            "{sas} SAs of tunnel {name} are frozen: no packet passes through them. If it was moved to another gateway, \
+             remove it from this configuration and reload; if a move or a restore broke off, `dpctl sa thaw {name}`"
+        )
+    };
+    frozen.into_iter().map(sentence).collect()
 }
 
 pub(super) fn counters(config: &Config, options: &CountersOptions, output: Output) -> Result<(), DpctlError> {
@@ -109,4 +131,57 @@ pub(super) fn reload(config: &Config, output: Output) -> Result<(), DpctlError> 
             .chain(&report.problems)
             .try_for_each(|sentence| writeln!(out, "{sentence}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_sad::{Counters, Direction, NodeId, TableOptions};
+
+    use super::*;
+
+    const CONFIGURATION: &str = r#"
+[node]
+id = 2
+cluster = "demo"
+[outer]
+interface = "wan0"
+addresses = ["203.0.113.2"]
+[inner]
+interface = "lan0"
+[[tunnel]]
+name = "site-a"
+local = "203.0.113.2"
+remote = "203.0.113.1"
+local_selectors = ["10.2.0.0/16"]
+remote_selectors = ["10.1.0.0/16"]
+suite = "aes128gcm16"
+reqid = 7
+[tunnel.inbound]
+spi = 0x2a000001
+key = "00112233445566778899aabbccddeeff01020304"
+[tunnel.outbound]
+spi = 0x11000001
+key = "ffeeddccbbaa9988776655443322110005060708"
+"#;
+
+    #[test]
+    fn a_tunnel_that_stands_still_is_an_alarm() {
+        let config = Config::parse_as(CONFIGURATION, "baton.toml".as_ref(), true).expect("good");
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        let options =
+            TableOptions { capacity: 8, node: NodeId::new(2).expect("not 0"), cluster: config.cluster_id() };
+        let table = Table::create(&directory.path().join("sa-table"), &options).expect("a table");
+        let tunnel = &config.tunnels[0];
+        let sas =
+            [tunnel.inbound_sa(), tunnel.outbound_sa()].map(|sa| (sa.expect("keyed"), Counters::default()));
+        table.put(&sas).expect("installed");
+        assert!(frozen_alarms(&table).is_empty());
+        let keys = [(Direction::Inbound, 0x2a00_0001), (Direction::Outbound, 7)];
+        table.freeze(&keys, PATIENCE).expect("frozen");
+        let alarms = frozen_alarms(&table);
+        assert_eq!(alarms.len(), 1);
+        assert!(alarms[0].starts_with("2 SAs of tunnel site-a are frozen"), "{alarms:?}");
+        table.thaw(&keys).expect("thawed");
+        assert!(frozen_alarms(&table).is_empty());
+    }
 }

@@ -6,6 +6,7 @@
 mod capture;
 mod cli;
 mod error;
+mod interruption;
 mod live;
 mod output;
 mod restore;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::cli::{InspectOptions, RestoreOptions};
 use super::error::DpctlError;
+use super::interruption::Interruption;
 use super::output::{Output, Progress};
 use super::{sa, snapshot};
 
@@ -23,7 +24,13 @@ pub(super) fn run(
     options: &RestoreOptions,
     output: Output,
 ) -> Result<(), DpctlError> {
-    let contexts = read(config, &options.file, options.clear_text)?;
+    let mut contexts = read(config, &options.file, options.clear_text)?;
+    if options.advance.is_some() {
+        // Who says how far the tunnel has gone on says that the file is out of date, be it a move.
+        for context in &mut contexts {
+            context.kind = Kind::Copy;
+        }
+    }
     let start = Instant::now();
     let us = Sender { cluster: table.cluster(), node: table.node() };
     let advance = options.advance.unwrap_or(config.snapshot.advance);
@@ -37,7 +44,9 @@ pub(super) fn run(
         check_installed(context, table)?;
         prepare(context, us, advance)?;
     }
-    install_all(table, &contexts, us, advance)?;
+    // Killed between freezing and installing, this process would leave the tunnel frozen.
+    let interruption = Interruption::defer().map_err(DpctlError::Signals)?;
+    install_all(table, &contexts, us, advance, &interruption)?;
     let took_us = start.elapsed().as_micros();
     let copies = contexts.iter().filter(|context| context.kind == Kind::Copy).count();
     let report =
@@ -45,17 +54,24 @@ pub(super) fn run(
     output.answer(&report, |out| {
         writeln!(out, "{} contexts installed in {took_us} us", contexts.len())?;
         if copies > 0 {
-            writeln!(out, "{copies} of them were copies: both edges advanced by {advance} packets")?;
+            writeln!(out, "both edges of {copies} of them advanced by {advance} packets")?;
         }
         Ok(())
     })
 }
 
 /// Installs tunnels whole, as many at one instant as the table can.
-fn install_all(table: &Table, contexts: &[Context], us: Sender, advance: u64) -> Result<(), DpctlError> {
+fn install_all(
+    table: &Table,
+    contexts: &[Context],
+    us: Sender,
+    advance: u64,
+    interruption: &Interruption,
+) -> Result<(), DpctlError> {
     let mut progress = Progress::new("contexts installed");
     let mut rest = contexts;
     while !rest.is_empty() {
+        interruption.check()?;
         let (batch, after) = rest.split_at(fitting(rest));
         install(table, batch, us, advance, snapshot::FREEZE_WAIT)?;
         for _ in batch {
@@ -109,15 +125,20 @@ fn check_tunnel(config: &Config, context: &Context) -> Result<(), DpctlError> {
 }
 
 fn differing(tunnel: &Tunnel, sa: &Sa) -> impl Iterator<Item = &'static str> {
-    let ends = match sa.direction {
-        Direction::Inbound => (tunnel.remote, tunnel.local),
-        Direction::Outbound => (tunnel.local, tunnel.remote),
+    let (ends, keyed) = match sa.direction {
+        Direction::Inbound => ((tunnel.remote, tunnel.local), tunnel.inbound.as_ref()),
+        Direction::Outbound => ((tunnel.local, tunnel.remote), tunnel.outbound.as_ref()),
     };
+    // The filter takes the segment from our SPI.
+    let steered = sa.direction == Direction::Outbound || sa.spi >> 24 == u32::from(tunnel.segment);
     [
         ("name", sa.name.as_str() != tunnel.name),
         ("local or remote address", (sa.source, sa.destination) != ends),
         ("reqid", sa.reqid != tunnel.reqid),
-        ("segment", sa.segment != tunnel.segment),
+        ("segment", sa.segment != tunnel.segment || !steered),
+        // A key that was changed must not come back.
+        ("SPI", keyed.is_some_and(|keyed| keyed.spi != sa.spi)),
+        ("key", keyed.is_some_and(|keyed| !keyed.key.ct_eq(&sa.key))),
         ("suite", sa.suite != tunnel.suite),
         ("extended_sequence", sa.extended_sequence != tunnel.extended_sequence),
         ("selectors", *sa.selectors != *tunnel.selectors()),

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::cli::SnapshotOptions;
 use super::error::DpctlError;
+use super::interruption::Interruption;
 use super::output::{Output, Progress};
 use super::sa;
 
@@ -47,25 +48,29 @@ pub(super) fn run(
     output: Output,
 ) -> Result<(), DpctlError> {
     let start = Instant::now();
-    if options.output.is_none() && io::stdout().is_terminal() {
+    let output_file = options.output.as_deref().filter(|path| *path != Path::new("-"));
+    if output_file.is_none() && io::stdout().is_terminal() {
         return Err(DpctlError::Terminal);
     }
     let key = if options.clear_text { None } else { Some(cluster_key(config)?.ok_or(DpctlError::NoKey)?) };
     let tunnels = tunnels(table, options)?;
     let mut frozen = Frozen { table, keys: Vec::new() };
-    let contexts = match &options.output {
+    // Killed in the middle of a move, this process could not thaw what it froze.
+    let interruption = options.moving.then(Interruption::defer).transpose().map_err(DpctlError::Signals)?;
+    let job = Job { table, key: key.as_ref(), moving: options.moving, interruption };
+    let contexts = match output_file {
         Some(path) => {
             let mut file = PrivateFile::create(path)?;
-            let contexts = write(table, &tunnels, options, key.as_ref(), &mut frozen, &mut file.file)?;
+            let contexts = write(&job, &tunnels, &mut frozen, &mut file.file)?;
             file.publish()?;
             contexts
         }
-        None => write(table, &tunnels, options, key.as_ref(), &mut frozen, io::stdout().lock())?,
+        None => write(&job, &tunnels, &mut frozen, io::stdout().lock())?,
     };
     // All is written: whoever restores it goes on from here.
     frozen.keys.clear();
     let took_us = start.elapsed().as_micros();
-    let (sealed, file) = (key.is_some(), options.output.clone());
+    let (sealed, file) = (key.is_some(), output_file.map(Path::to_owned));
     let report = Report { contexts, moved: options.moving, sealed, took_us, file };
     let text = format!("{contexts} contexts written in {took_us} us");
     if report.file.is_some() {
@@ -104,33 +109,49 @@ impl Drop for Frozen<'_> {
     }
 }
 
+/// What is written, and how.
+struct Job<'a> {
+    table: &'a Table,
+    key: Option<&'a ClusterKey>,
+    moving: bool,
+    interruption: Option<Interruption>,
+}
+
+impl Job<'_> {
+    fn check_interruption(&self) -> Result<(), DpctlError> {
+        self.interruption.as_ref().map_or(Ok(()), Interruption::check)
+    }
+}
+
 fn write(
-    table: &Table,
+    job: &Job<'_>,
     tunnels: &Tunnels,
-    options: &SnapshotOptions,
-    key: Option<&ClusterKey>,
     frozen: &mut Frozen<'_>,
     out: impl Write,
 ) -> Result<u64, DpctlError> {
     let mut progress = Progress::new("contexts written");
-    let mut writer = ContextWriter::new(io::BufWriter::new(out), key.map_or(SealWith::Clear, SealWith::Key))?;
+    let how = job.key.map_or(SealWith::Clear, SealWith::Key);
+    let mut writer = ContextWriter::new(io::BufWriter::new(out), how)?;
     let mut contexts = 0;
     for (name, keys) in tunnels {
-        let mut sas = get_all(table, keys)?;
-        if options.moving && !sas.is_empty() {
-            sas = freeze(table, &sas, frozen)?;
+        job.check_interruption()?;
+        let mut sas = get_all(job.table, keys)?;
+        if job.moving && !sas.is_empty() {
+            sas = freeze(job.table, &sas, frozen)?;
         }
         // Removed since they were looked for.
         if sas.is_empty() {
             continue;
         }
-        writer.write(&context(table, *name, sas, options.moving))?;
+        writer.write(&context(job.table, *name, sas, job.moving))?;
         contexts += 1;
         progress.step();
     }
     if contexts == 0 {
         return Err(DpctlError::Nothing);
     }
+    // The last chance: without the stream's end no reader takes any of it.
+    job.check_interruption()?;
     writer.finish()?;
     Ok(contexts)
 }
@@ -146,8 +167,10 @@ fn get_all(table: &Table, keys: &[(Direction, u32)]) -> Result<Vec<Snapshot>, Dp
 fn freeze(table: &Table, sas: &[Snapshot], frozen: &mut Frozen<'_>) -> Result<Vec<Snapshot>, DpctlError> {
     let keys: Vec<_> = sas.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let before = sas.iter().zip(&keys).filter(|(found, _)| !found.frozen).map(|(_, key)| *key);
+    // A freeze that fails has undone itself, and what another command has frozen meanwhile is not ours to thaw.
+    let stopped = table.freeze(&keys, FREEZE_WAIT)?;
     frozen.keys.extend(before);
-    Ok(table.freeze(&keys, FREEZE_WAIT)?)
+    Ok(stopped)
 }
 
 fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> Context {
@@ -184,6 +207,10 @@ pub(super) struct PrivateFile<'a> {
 
 impl<'a> PrivateFile<'a> {
     pub(super) fn create(path: &'a Path) -> Result<Self, DpctlError> {
+        // To be renamed over, /dev/null would become a file, and a link would be replaced, not what it names.
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(DpctlError::NotAFile(path.to_owned()));
+        }
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}.new", std::process::id()));
         let aside = PathBuf::from(name);
@@ -193,12 +220,19 @@ impl<'a> PrivateFile<'a> {
         Ok(Self { path, aside, file, published: false })
     }
 
-    /// Puts it in its place, on the disk for good.
+    /// Puts it in its place, on the disk for good. What fails to get there is not left in that place either.
     pub(super) fn publish(mut self) -> Result<(), DpctlError> {
         self.file.sync_all().map_err(DpctlError::file("write", self.path))?;
         fs::rename(&self.aside, self.path).map_err(DpctlError::file("put in place", self.path))?;
         self.published = true;
-        Ok(())
+        // The name is in the directory, which is written by itself.
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let synced =
+            File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| {
+            let _ = fs::remove_file(self.path);
+            DpctlError::file("write", self.path)(error)
+        })
     }
 }
 

@@ -103,11 +103,21 @@ fn take_over(table: &Table, sa: Sa) -> Result<Option<Sa>, DaemonError> {
         .then(|| table.iter().find(|found| found.sa.direction == sa.direction && is_same_sa(&found.sa, &sa)))
         .flatten();
     let Some(elsewhere) = elsewhere else { return Ok(Some(sa)) };
+    if elsewhere.frozen {
+        // Perhaps it went to another gateway. Installed under its new reqid, it would send here too (I2).
+        let sentence = "its outbound SA is frozen under another reqid; if it was moved to another gateway, take the tunnel \
+                        out of this configuration, else thaw it with `dpctl sa thaw`";
+        return Err(DaemonError::StaticSas(sentence.to_owned()));
+    }
     let old = place(&elsewhere.sa);
     let frozen = table.freeze(&[old], FREEZE_WAIT)?;
     let counters = frozen.into_iter().next().map(|found| found.counters).unwrap_or_default();
     let sa = differing(&elsewhere.sa, sa).unwrap_or(elsewhere.sa);
-    table.put(&[(sa, counters)])?;
+    if let Err(refused) = table.put(&[(sa, counters)]) {
+        // It goes on as it was, rather than standing still.
+        table.thaw(&[old])?;
+        return Err(refused.into());
+    }
     table.remove(&[old])?;
     Ok(None)
 }
@@ -231,6 +241,33 @@ key = "2222222222222222222222222222222222222222"
         assert_eq!(ends(&table), [(1480, 1600, 9); 2]);
         assert_eq!(install_at(&table, &text("life_packets = 10"), 1300), Vec::<String>::new());
         assert_eq!(ends(&table), [(0, 0, 10); 2], "what the configuration does not bound is unbounded");
+    }
+
+    #[test]
+    fn i2_an_sa_that_was_moved_away_does_not_come_back_under_another_reqid() {
+        let before = config("a", 7, 0x2a00_0001);
+        let (_directory, table) = used_table(&before);
+        table.freeze(&[(Direction::Outbound, 7)], FREEZE_WAIT).expect("frozen");
+        let problems = install(&table, &config("a", 8, 0x2a00_0001));
+        assert!(problems.len() == 1 && problems[0].contains("frozen"), "{problems:?}");
+        assert!(table.iter().all(|found| found.frozen || found.sa.direction == Direction::Inbound));
+    }
+
+    #[test]
+    fn an_sa_that_cannot_be_taken_over_goes_on() {
+        let before = config("a", 7, 0x2a00_0001);
+        let (_directory, table) = used_table(&before);
+        let outbound = before.tunnels[0].outbound_sa(1000).expect("keyed");
+        let other = |number: u32| {
+            let key = baton_sad::Key::new(&[number as u8; 20]).expect("fits");
+            let sa = Sa { reqid: 100 + number, key, ..outbound.clone() };
+            (sa, Counters::default())
+        };
+        let free = table.capacity() - table.installed();
+        table.put(&(0..free).map(other).collect::<Vec<_>>()).expect("installed");
+        let problems = install(&table, &config("a", 8, 0x2a00_0001));
+        assert!(problems.len() == 1 && problems[0].contains("full"), "{problems:?}");
+        assert!(table.iter().all(|found| !found.frozen), "the tunnel stands still");
     }
 
     #[test]
