@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use baton_dataplane::drop_reason::DropReason;
 use baton_dataplane::packet::transport::Flow;
 use baton_dataplane::pipeline::flow_cache::{Decision, FlowCache, decide};
 use baton_dataplane::spd::{Action, Matcher, Policy, Spd, Way, Ways};
 use baton_sad::{
-    AddressRange, ClusterId, Counters, Direction, NodeId, Sa, SaHandle, Selector, Selectors, Table,
+    AddressRange, ClusterId, Counters, Direction, NodeId, PutError, Sa, SaHandle, Selector, Selectors, Table,
     TableOptions,
 };
 use common::Setup;
@@ -241,4 +243,79 @@ fn two_hot_flows_do_not_displace_each_other() {
 fn scattered(bits: u32) -> Flow {
     let [source, destination, ..] = bits.to_be_bytes();
     Flow::new(host(0, source), host(1, destination), 17, Some((bits as u16, 7)))
+}
+
+/// A worker asks while SAs are replaced as fast as their slots can be used again. Whatever had been installed when
+/// it asked is what it gets, or something newer.
+#[test]
+fn a_worker_never_gets_an_older_sa_than_there_was() {
+    let World { _directory, table, spd, mut cache, .. } = protect_everything();
+    let _lease = table.attach().unwrap();
+    let worker = table.register_worker(0);
+    worker.online();
+    let installed = AtomicU32::new(0);
+    let done = AtomicBool::new(false);
+    let (mut decided, mut spis) = (0, HashMap::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for spi in 0x2a00_1000..0x2a00_1000 + 5_000 {
+                let sa = Sa { spi, ..outbound_sa(1, 255) };
+                put_patiently(&table, sa);
+                installed.store(spi, Ordering::Release);
+                // Another SA for the slot that this one left.
+                put_patiently(&table, outbound_sa(2, 255));
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            worker.quiescent();
+            cache.revalidate(spd.generation(), table.change_count());
+            for source in 0..8 {
+                let before = installed.load(Ordering::Acquire);
+                let Some(spi) = sa_of(&mut cache, &mut spis, (&spd, &table), &flow(source, 1)) else {
+                    continue;
+                };
+                assert!(spi >= before, "{spi:#x} after {before:#x}");
+                decided += 1;
+            }
+        }
+    });
+    assert!(decided > 1_000, "{decided}");
+}
+
+/// The worker may be kept off its processor for long.
+fn put_patiently(table: &Table, sa: Sa) {
+    let batch = [(sa, Counters::default())];
+    // Each try waits for a while; not for ever, if the worker's thread has failed.
+    for _ in 0..40 {
+        match table.put(&batch) {
+            Ok(_) => return,
+            Err(PutError::WorkerBusy(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the worker has stopped");
+}
+
+/// The SPI of the flow's SA; `None` if that was replaced before it could be read.
+fn sa_of(
+    cache: &mut FlowCache,
+    spis: &mut HashMap<SaHandle, u32>,
+    (spd, table): (&Spd, &Table),
+    flow: &Flow,
+) -> Option<u32> {
+    let decision = cache.get(table, flow, Way::Outbound).or_else(|| {
+        let by_sa = |handle| {
+            let sa = table.read_config(handle).map_err(|_| DropReason::SaUnusable)?;
+            spis.insert(handle, sa.spi);
+            Ok(Decision::Protect(handle))
+        };
+        let decision = decide(spd, table, flow, Way::Outbound, by_sa).ok()?;
+        cache.put(flow, Way::Outbound, decision);
+        Some(decision)
+    })?;
+    match decision {
+        Decision::Protect(handle) => Some(spis[&handle]),
+        other => panic!("{other:?}"),
+    }
 }
