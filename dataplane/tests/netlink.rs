@@ -87,7 +87,7 @@ fn a_missing_neighbour_is_resolved_and_its_change_followed() {
 
     followed.requests.ask(Side::Inner, address("10.2.0.77"));
     assert_eq!(followed.look(Side::Inner, "10.2.0.77"), unresolved("10.2.0.77"));
-    assert_eq!(followed.next_hops.load().side(Side::Inner).address, Some(address("10.2.0.1")));
+    assert_eq!(followed.next_hops.load().side(Side::Inner).addresses[0], Some(address("10.2.0.1")));
     assert_eq!(followed.next_hops.load().side(Side::Outer).mtu, 1500);
 }
 

@@ -173,7 +173,7 @@ key = "ffeeddccbbaa9988776655443322110005060708"
         let table = Table::create(&directory.path().join("sa-table"), &options).expect("a table");
         let tunnel = &config.tunnels[0];
         let sas =
-            [tunnel.inbound_sa(), tunnel.outbound_sa()].map(|sa| (sa.expect("keyed"), Counters::default()));
+            [tunnel.inbound_sa(0), tunnel.outbound_sa(0)].map(|sa| (sa.expect("keyed"), Counters::default()));
         table.put(&sas).expect("installed");
         assert!(frozen_alarms(&table).is_empty());
         let keys = [(Direction::Inbound, 0x2a00_0001), (Direction::Outbound, 7)];

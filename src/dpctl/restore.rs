@@ -140,6 +140,9 @@ fn differing(tunnel: &Tunnel, sa: &Sa) -> impl Iterator<Item = &'static str> {
         ("SPI", keyed.is_some_and(|keyed| keyed.spi != sa.spi)),
         ("key", keyed.is_some_and(|keyed| !keyed.key.ct_eq(&sa.key))),
         ("suite", sa.suite != tunnel.suite),
+        ("mode", sa.mode != tunnel.mode),
+        // Ports may have moved with the peer.
+        ("encapsulation", sa.encapsulation.is_some() != tunnel.encapsulation.is_some()),
         ("extended_sequence", sa.extended_sequence != tunnel.extended_sequence),
         ("selectors", *sa.selectors != *tunnel.selectors()),
     ]

@@ -29,10 +29,6 @@ impl Bounds {
     fn fields(&self) -> [u64; 4] {
         [self.octets, self.packets, self.sequence, self.expires_at]
     }
-
-    fn from_fields([octets, packets, sequence, expires_at]: [u64; 4]) -> Self {
-        Self { octets, packets, sequence, expires_at }
-    }
 }
 
 /// Soft bounds are told, once; hard bounds end the SA.
@@ -48,12 +44,20 @@ impl Lifetime {
     pub(crate) const WORDS: usize = 8;
 
     pub(crate) fn to_words(self) -> [u64; Self::WORDS] {
-        let ([a, b, c, d], [e, f, g, h]) = (self.soft.fields(), self.hard.fields());
-        [a, b, c, d, e, f, g, h]
+        let mut words = [0; Self::WORDS];
+        words[..4].copy_from_slice(&self.soft.fields());
+        words[4..].copy_from_slice(&self.hard.fields());
+        words
     }
 
-    pub(crate) fn from_words(&[a, b, c, d, e, f, g, h]: &[u64; Self::WORDS]) -> Self {
-        Self { soft: Bounds::from_fields([a, b, c, d]), hard: Bounds::from_fields([e, f, g, h]) }
+    pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
+        let bounds = |at: usize| Bounds {
+            octets: words[at],
+            packets: words[at + 1],
+            sequence: words[at + 2],
+            expires_at: words[at + 3],
+        };
+        Self { soft: bounds(0), hard: bounds(4) }
     }
 
     pub(super) fn validate(&self) -> Result<(), SaError> {
