@@ -10,15 +10,14 @@ mod common;
 use std::hint::black_box;
 use std::time::Instant;
 
-use baton_dataplane::crypto::{Aead, Backend, Job, Outcome};
+use baton_dataplane::crypto::{Backend, Engine, Job, Outcome, PreparedKey};
 use baton_dataplane::io::{Frame, PacketIo, Side};
 use baton_sad::Direction;
 use common::{Gateway, Packet, Setup, pair};
 
 const BATCH: usize = 32;
-/// Octets in front of the ESP text in a sealed frame: Ethernet, outer IPv4, ESP header, IV.
-const FRONT: usize = 14 + 20 + 8 + 8;
-const ICV: usize = 16;
+/// Octets in front of the ESP packet in a sealed frame: Ethernet, outer IPv4.
+const FRONT: usize = 14 + 20;
 
 /// Times of one measurement, in ns per packet.
 struct Series(Vec<f64>);
@@ -52,9 +51,8 @@ fn turn(gateway: &mut Gateway, from: Side, frames: &[Vec<u8>]) -> f64 {
 /// Times the bare call on the same kind of frames in the same pool.
 fn bare(
     gateway: &mut Gateway,
-    cipher: &dyn Aead,
+    (engine, key): (&mut Engine, &PreparedKey),
     open: bool,
-    nonces: &[[u8; 12]],
     sealed: &[Vec<u8>],
 ) -> f64 {
     let io = gateway.workers[0].io();
@@ -64,19 +62,16 @@ fn bare(
     }
     assert_eq!(io.receive(Side::Outer, &mut frames), BATCH);
     let start = Instant::now();
-    for (frame, nonce) in frames.iter().zip(nonces) {
+    for (iv, frame) in (0..).zip(&frames) {
         let range = frame.range();
-        let buffer = &mut io.buffer(frame)[range];
-        let (front, rest) = buffer.split_at_mut(FRONT);
-        let (text, icv) = rest.split_at_mut(rest.len() - ICV);
+        let packet = &mut io.buffer(frame)[range][FRONT..];
         // Without extended numbers the authenticated data stand in the packet itself.
-        let aad = &front[FRONT - 16..FRONT - 8];
-        let mut job = Job { nonce: *nonce, aad, text, icv, outcome: Outcome::Pending };
+        let mut job = Job::to_seal(key, 0, iv, packet);
         let jobs = std::slice::from_mut(&mut job);
         if open {
-            cipher.open(jobs);
+            engine.open(jobs);
         } else {
-            cipher.seal(jobs);
+            engine.seal(jobs);
         }
         assert_eq!(black_box(job.outcome), Outcome::Done);
     }
@@ -85,28 +80,22 @@ fn bare(
     elapsed * 1e9 / BATCH as f64
 }
 
-fn nonces(salt: &[u8], sealed: &[Vec<u8>]) -> Vec<[u8; 12]> {
-    let nonce =
-        |frame: &Vec<u8>| [salt, &frame[FRONT - 8..FRONT]].concat().try_into().expect("4 and 8 octets");
-    sealed.iter().map(nonce).collect()
-}
-
 /// One row of the table.
 fn measure(backend: Backend, length: u16, open: bool, rounds: usize) {
     let setup = Setup { crypto: backend, extended: false, window: 1024, ..Setup::default() };
     let [mut a, mut b] = pair(&setup);
     let sa = common::sa(&setup, 0, Direction::Outbound, 0);
-    let (key, salt) = sa.key.expose().split_last_chunk::<4>().expect("a key and a salt");
-    let aead = backend.prepare(key, ICV).expect("the suite's own lengths");
+    let mut engine = Engine::new(backend).expect("random octets");
+    let key =
+        engine.prepare(sa.suite, sa.extended_sequence, sa.key.expose()).expect("the suite's own length");
     let plain: Vec<_> = (0..BATCH).map(|_| Packet::from(0, length).frame()).collect();
     let (mut pipeline, mut crypto, mut overhead) = (Series(vec![]), Series(vec![]), Series(vec![]));
     for round in 0..rounds {
         let sealed: Vec<_> = plain.iter().map(|frame| a.seal(frame)).collect();
-        let nonces = nonces(salt, &sealed);
         let (with, without) = if open {
-            (turn(&mut b, Side::Outer, &sealed), bare(&mut b, &*aead, true, &nonces, &sealed))
+            (turn(&mut b, Side::Outer, &sealed), bare(&mut b, (&mut engine, &key), true, &sealed))
         } else {
-            (turn(&mut a, Side::Inner, &plain), bare(&mut a, &*aead, false, &nonces, &sealed))
+            (turn(&mut a, Side::Inner, &plain), bare(&mut a, (&mut engine, &key), false, &sealed))
         };
         // The first rounds fill caches.
         if round >= rounds / 10 {

@@ -21,6 +21,7 @@ use baton_sad::{Direction, SaHandle, SlotState, SlotView, Table};
 
 use crate::capture::Tap;
 use crate::counters::WorkerCounters;
+use crate::crypto::{Engine, EngineError};
 use crate::drop_reason::DropReason;
 use crate::esp::payload::NO_NEXT_HEADER;
 use crate::esp::tunnel;
@@ -50,6 +51,7 @@ pub struct Pipeline {
     table: Arc<Table>,
     spd: Cache<Arc<ArcSwap<Spd>>, Arc<Spd>>,
     hops: Cache<Arc<ArcSwap<NextHops>>, Arc<NextHops>>,
+    engine: Engine,
     sas: SaCache,
     flows: FlowCache,
     ivs: IvSupply,
@@ -122,17 +124,20 @@ impl Pipeline {
         let handle = self.table.lookup(Direction::Inbound, outer.esp.spi).ok_or(DropReason::UnknownSpi)?;
         self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
-        let sa = self.sas.get(&self.table, handle)?;
+        let sa = self.sas.get(&self.table, handle, &self.engine)?;
         if outer.header.source != sa.source || outer.header.destination != sa.destination {
             return Err(DropReason::OuterAddress.into());
         }
         check_usable(&self.table, slot, sa.segment, self.now)?;
 
         let window = sa.window(slot);
-        let sequence =
-            window.check(outer.esp.sequence, sa.key.extended).inspect_err(|_| slot.add_replay_drops(1))?;
-        let payload =
-            sa.key.open(buffer, outer.range, sequence).inspect_err(|_| slot.add_integrity_failures(1))?;
+        let sequence = window
+            .check(outer.esp.sequence, sa.key.key.is_extended())
+            .inspect_err(|_| slot.add_replay_drops(1))?;
+        let payload = sa
+            .key
+            .open(&mut self.engine, buffer, outer.range, sequence)
+            .inspect_err(|_| slot.add_integrity_failures(1))?;
         window.commit(sequence);
 
         check_next_header(payload.next_header)?;
@@ -167,7 +172,7 @@ impl Pipeline {
         };
         self.check_owner(handle)?;
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
-        let sa = self.sas.get(&self.table, handle)?;
+        let sa = self.sas.get(&self.table, handle, &self.engine)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
         if inner.ttl <= 1 {
             return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
@@ -178,7 +183,7 @@ impl Pipeline {
         let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
         let iv = self.ivs.next(&self.table)?;
         let length = packet.len() as u64;
-        let esp = sa.key.seal(buffer, packet, ipv4::IPIP, sequence, iv)?;
+        let esp = sa.key.seal(&mut self.engine, buffer, packet, ipv4::IPIP, (sequence, iv))?;
         slot.add_packets(1, length);
         // The IV's lower half is as unique as 16 bits can be among all packets of this node (RFC 6864).
         let start = sa.outer.emit_before(buffer, esp.start, esp.len(), &inner, iv as u16)?;
@@ -213,7 +218,7 @@ impl Pipeline {
             return Ok(Decision::Drop(DropReason::NoSa));
         };
         self.check_owner(handle)?;
-        let sa = self.sas.get(&self.table, handle)?;
+        let sa = self.sas.get(&self.table, handle, &self.engine)?;
         let selected = sa.selects(flow, Way::Outbound);
         Ok(if selected { Decision::Protect(handle) } else { Decision::Drop(DropReason::Selectors) })
     }
@@ -307,8 +312,11 @@ fn check_next_header(next_header: u8) -> Result<(), DropReason> {
 /// Around the packets: what happens once per batch, and what becomes of a packet in the end.
 impl Pipeline {
     /// A pipeline for the worker that `options` describe.
-    pub fn new(options: &WorkerOptions) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`EngineError`] when the crypto engine cannot start.
+    pub fn new(options: &WorkerOptions) -> Result<Self, EngineError> {
+        Ok(Self {
             index: options.index,
             workers: options.workers.max(1),
             clock: options.clock,
@@ -316,7 +324,8 @@ impl Pipeline {
             table: Arc::clone(&options.table),
             spd: Cache::new(Arc::clone(&options.spd)),
             hops: Cache::new(Arc::clone(&options.next_hops)),
-            sas: SaCache::new(&options.table, options.workers, options.crypto),
+            engine: Engine::new(options.crypto)?,
+            sas: SaCache::new(&options.table, options.workers),
             flows: FlowCache::default(),
             ivs: IvSupply::default(),
             egress: Egress::new(options),
@@ -324,7 +333,7 @@ impl Pipeline {
             rings: Arc::clone(&options.rings),
             counters: Arc::clone(&options.counters),
             tap: Arc::clone(&options.tap),
-        }
+        })
     }
 
     fn begin_batch(&mut self, side: Side, batch: &[Frame]) {

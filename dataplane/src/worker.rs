@@ -9,7 +9,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::capture::Tap;
 use crate::counters::WorkerCounters;
-use crate::crypto::Backend;
+use crate::crypto::{Backend, EngineError};
 use crate::io::{Frame, PacketIo, Side};
 use crate::next_hop::{NextHops, ResolveRequests};
 use crate::pipeline::Pipeline;
@@ -117,20 +117,24 @@ pub struct Worker<I: PacketIo> {
 
 impl<I: PacketIo> Worker<I> {
     /// Registers the worker with the table; its data plane is attached already.
-    pub fn new(options: &WorkerOptions, io: I) -> Self {
+    ///
+    /// # Errors
+    /// [`EngineError`] when the crypto engine cannot start.
+    pub fn new(options: &WorkerOptions, io: I) -> Result<Self, EngineError> {
+        let pipeline = Pipeline::new(options)?;
         let batch = || Vec::with_capacity(options.batch.max(1));
         let slot = options.table.register_worker(options.index);
         slot.online();
-        Self {
+        Ok(Self {
             index: options.index,
             io,
-            pipeline: Pipeline::new(options),
+            pipeline,
             rings: Arc::clone(&options.rings),
             counters: Arc::clone(&options.counters),
             slot,
             batches: [batch(), batch()],
             limit: options.batch.max(1),
-        }
+        })
     }
 
     /// One round: what others handed over, then a batch from each side. Returns how many packets were handled.

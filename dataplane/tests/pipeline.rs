@@ -2,7 +2,7 @@
 
 mod common;
 
-use baton_dataplane::crypto::Backend;
+use baton_dataplane::crypto::{Backend, Engine, Job};
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::ipv4::Ipv4Header;
 use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, ReplayWindow, Suite};
@@ -349,17 +349,11 @@ fn captures_see_both_sides() {
 /// A frame for B whose ESP text (trailer included) is exactly this, authentic under A's key.
 fn crafted(sequence: u32, text: &[u8]) -> Vec<u8> {
     let sa = common::sa(&Setup::default(), 0, Direction::Outbound, 0);
-    let (key, salt) = sa.key.expose().split_last_chunk::<4>().unwrap();
     let header = [SPI[1].to_be_bytes(), sequence.to_be_bytes()].concat();
-    let iv = u64::from(sequence).to_be_bytes();
-    let mut nonce = [0; 12];
-    nonce.copy_from_slice(&[&salt[..], &iv].concat());
-    let aad = [SPI[1].to_be_bytes(), [0; 4], sequence.to_be_bytes()].concat();
-    let (mut text, mut icv) = (text.to_vec(), [0; 16]);
-    let outcome = baton_dataplane::crypto::Outcome::Pending;
-    let job = baton_dataplane::crypto::Job { nonce, aad: &aad, text: &mut text, icv: &mut icv, outcome };
-    Backend::RustCrypto.prepare(key, 16).unwrap().seal(&mut [job]);
-    let esp = [&header[..], &iv, &text, &icv].concat();
+    let mut esp = [&header[..], &[0; 8], text, &[0; 16]].concat();
+    let mut engine = Engine::new(Backend::RustCrypto).unwrap();
+    let key = engine.prepare(sa.suite, sa.extended_sequence, sa.key.expose()).unwrap();
+    engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
     let outer = Packet {
         source: OUTER[0],
         destination: OUTER[1],

@@ -10,7 +10,7 @@ mod common;
 
 use std::cell::RefCell;
 
-use baton_dataplane::crypto::{Backend, Job, Outcome};
+use baton_dataplane::crypto::{Backend, Engine, Job};
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::ipv4::Ipv4Header;
 use baton_sad::Direction;
@@ -34,14 +34,11 @@ fn setup() -> Setup {
 /// A frame from the peer whose ESP text is exactly this.
 fn sealed(sequence: u32, text: &[u8]) -> Vec<u8> {
     let inbound = sa(&setup(), 1, Direction::Inbound, 0);
-    let (key, salt) = inbound.key.expose().split_last_chunk::<4>().expect("key and salt");
     let header = [SPI[1].to_be_bytes(), sequence.to_be_bytes()].concat();
-    let iv = u64::from(sequence).to_be_bytes();
-    let nonce = [&salt[..], &iv].concat().try_into().expect("4 and 8 octets");
-    let (mut text, mut icv) = (text.to_vec(), [0; 16]);
-    let job = Job { nonce, aad: &header, text: &mut text, icv: &mut icv, outcome: Outcome::Pending };
-    Backend::AwsLc.prepare(key, 16).expect("the suite's lengths").seal(&mut [job]);
-    let esp = [&header[..], &iv, &text, &icv].concat();
+    let mut esp = [&header[..], &[0; 8], text, &[0; 16]].concat();
+    let mut engine = Engine::new(Backend::AwsLc).expect("random octets");
+    let key = engine.prepare(inbound.suite, inbound.extended_sequence, inbound.key.expose()).expect("its length");
+    engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
     let length = 20 + esp.len() as u16;
     let outer = Packet { source: OUTER[0], destination: OUTER[1], protocol: 50, ..Packet::from(0, length) };
     [&outer.frame()[..34], &esp].concat()

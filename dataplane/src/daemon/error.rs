@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::config::ConfigErrors;
 use crate::control::BindError;
+use crate::crypto::EngineError;
 use crate::io::af_xdp::AfXdpError;
 use crate::io::pcap::PcapError;
 use crate::netlink::NetlinkError;
@@ -68,6 +69,9 @@ pub enum DaemonError {
     /// A capture file.
     #[error(transparent)]
     Pcap(#[from] PcapError),
+    /// A worker's crypto cannot start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// An interface that is not there.
     #[error(
         "the {side} interface {name} does not exist; create it, or correct [{side}] interface (`ip link` lists them)"

@@ -254,7 +254,7 @@ fn start_workers(
             batch: plan.config.workers.batch,
             clock: monotonic_ns,
         };
-        workers.start(Worker::new(&options, io), *core)?;
+        workers.start(Worker::new(&options, io)?, *core)?;
     }
     Ok((workers, shares, queues))
 }

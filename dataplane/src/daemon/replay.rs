@@ -67,7 +67,7 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
     });
     let reader = File::open(input).map(BufReader::new).map_err(io_error("open", input))?;
     let writer = private_file(output).map(BufWriter::new).map_err(io_error("create", output))?;
-    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?);
+    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?)?;
     while !worker.io().ended() {
         worker.turn();
     }

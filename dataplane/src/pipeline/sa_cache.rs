@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use baton_sad::{Integrity, Mode, Sa, SaHandle, SlotState, SlotView, Table};
+use baton_sad::{Mode, Sa, SaHandle, SlotState, SlotView, Table};
 
 use super::Stop;
-use crate::crypto::Backend;
+use crate::crypto::Engine;
 use crate::drop_reason::DropReason;
 use crate::esp::payload::EspKey;
 use crate::esp::tunnel::OuterHeader;
@@ -17,8 +17,6 @@ use crate::packet::transport::Flow;
 use crate::replay::Window;
 use crate::spd::{Matcher, Way};
 
-/// Octets of the salt at the end of the keying material (RFC 4106 section 8.1).
-const SALT: usize = 4;
 /// Entries looked at per turn after the table changed.
 const SWEEP_STEP: usize = 64;
 
@@ -37,20 +35,19 @@ pub(super) struct PreparedSa {
 }
 
 impl PreparedSa {
-    fn new(handle: SaHandle, sa: &Sa, backend: Backend) -> Result<Self, DropReason> {
+    fn new(handle: SaHandle, sa: &Sa, engine: &Engine) -> Result<Self, DropReason> {
         let (IpAddr::V4(source), IpAddr::V4(destination)) = (sa.source, sa.destination) else {
             return Err(DropReason::SaUnusable);
         };
-        let material = sa.key.expose();
-        let (key, salt) = material.split_last_chunk::<SALT>().ok_or(DropReason::SaUnusable)?;
-        if sa.suite.integrity() != Integrity::None || sa.mode != Mode::Tunnel || sa.encapsulation.is_some() {
+        if sa.mode != Mode::Tunnel || sa.encapsulation.is_some() {
             return Err(DropReason::SaUnusable);
         }
-        let icv = sa.suite.icv_length();
-        let aead = backend.prepare(key, icv).map_err(|_| DropReason::SaUnusable)?;
+        let key = engine
+            .prepare(sa.suite, sa.extended_sequence, sa.key.expose())
+            .map_err(|_| DropReason::SaUnusable)?;
         Ok(Self {
             handle,
-            key: EspKey { spi: sa.spi, salt: *salt, icv, extended: sa.extended_sequence, aead },
+            key: EspKey { spi: sa.spi, key },
             source,
             destination,
             segment: sa.segment,
@@ -74,7 +71,7 @@ impl PreparedSa {
     /// The last sequence number that may be sent (RFC 4303 section 3.3.3).
     #[inline]
     pub(super) fn last_sequence(&self) -> u64 {
-        if self.key.extended { u64::MAX } else { u64::from(u32::MAX) }
+        if self.key.key.is_extended() { u64::MAX } else { u64::from(u32::MAX) }
     }
 
     /// A packet that does not fit the tunnel is answered if it has DF, and dropped without an answer if not:
@@ -100,7 +97,6 @@ impl PreparedSa {
 pub(super) struct SaCache {
     entries: Vec<Option<Box<PreparedSa>>>,
     workers: u32,
-    backend: Backend,
     swept_for: u64,
     to_sweep: usize,
     /// The entry that was looked at last.
@@ -108,26 +104,24 @@ pub(super) struct SaCache {
 }
 
 impl SaCache {
-    pub(super) fn new(table: &Table, workers: u16, backend: Backend) -> Self {
+    pub(super) fn new(table: &Table, workers: u16) -> Self {
         let workers = u32::from(workers.max(1));
         let own = table.slots().div_ceil(workers);
-        Self {
-            entries: (0..own).map(|_| None).collect(),
-            workers,
-            backend,
-            swept_for: 0,
-            to_sweep: 0,
-            position: 0,
-        }
+        Self { entries: (0..own).map(|_| None).collect(), workers, swept_for: 0, to_sweep: 0, position: 0 }
     }
 
     #[inline]
-    pub(super) fn get(&mut self, table: &Table, handle: SaHandle) -> Result<&PreparedSa, DropReason> {
+    pub(super) fn get(
+        &mut self,
+        table: &Table,
+        handle: SaHandle,
+        engine: &Engine,
+    ) -> Result<&PreparedSa, DropReason> {
         let entry =
             self.entries.get_mut((handle.slot() / self.workers) as usize).ok_or(DropReason::SaUnusable)?;
         match entry {
             Some(sa) if sa.handle == handle => {}
-            _ => *entry = Some(prepare(table, handle, self.backend)?),
+            _ => *entry = Some(prepare(table, handle, engine)?),
         }
         entry.as_deref().ok_or(DropReason::SaUnusable)
     }
@@ -156,7 +150,7 @@ impl SaCache {
 
 /// Once per SA, so it may allocate.
 #[cold]
-fn prepare(table: &Table, handle: SaHandle, backend: Backend) -> Result<Box<PreparedSa>, DropReason> {
+fn prepare(table: &Table, handle: SaHandle, engine: &Engine) -> Result<Box<PreparedSa>, DropReason> {
     let sa = table.read_config(handle).map_err(|_| DropReason::SaUnusable)?;
-    PreparedSa::new(handle, &sa, backend).map(Box::new)
+    PreparedSa::new(handle, &sa, engine).map(Box::new)
 }

@@ -181,7 +181,8 @@ impl Gateway {
         let (rings, pool) = (Rings::new(setup.workers), Pool::new(1024));
         for index in 0..setup.workers {
             let options = gateway.worker_options(index, setup, &rings);
-            gateway.workers.push(Worker::new(&options, MemoryIo::on(Arc::clone(&pool))));
+            let worker = Worker::new(&options, MemoryIo::on(Arc::clone(&pool)));
+            gateway.workers.push(worker.expect("crypto"));
         }
         gateway
     }
@@ -189,7 +190,7 @@ impl Gateway {
     /// Worker 0 on another I/O, in place of those in memory.
     pub fn worker_on<I: baton_dataplane::io::PacketIo>(&mut self, setup: &Setup, io: I) -> Worker<I> {
         self.workers.clear();
-        Worker::new(&self.worker_options(0, setup, &Rings::new(1)), io)
+        Worker::new(&self.worker_options(0, setup, &Rings::new(1)), io).expect("crypto")
     }
 
     fn worker_options(&self, index: u16, setup: &Setup, rings: &Arc<Rings>) -> WorkerOptions {

@@ -1,0 +1,137 @@
+//! Prepared keys.
+
+use std::ops::Range;
+
+use baton_sad::{Encryption, Suite};
+use thiserror::Error;
+
+use super::aead::AeadKey;
+use super::composed::ComposedKey;
+use super::{Backend, HEADER};
+
+/// Why a key cannot be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// The keying material has not the suite's length.
+    #[error(
+        "the keying material of {suite} has {expected} octets, not {given}; check its suite and its key file"
+    )]
+    Length {
+        /// The suite.
+        suite: Suite,
+        /// Octets that it needs.
+        expected: usize,
+        /// Octets that it got.
+        given: usize,
+    },
+}
+
+impl KeyError {
+    fn length(suite: Suite, given: usize) -> Self {
+        Self::Length { suite, expected: suite.key_length(), given }
+    }
+}
+
+/// An SA's key, ready for packets. Dropping it wipes it.
+pub struct PreparedKey {
+    suite: Suite,
+    extended: bool,
+    transform: Transform,
+}
+
+enum Transform {
+    Aead(AeadKey),
+    /// Authentication without encryption: RFC 4543.
+    Gmac(AeadKey),
+    Composed(Box<ComposedKey>),
+}
+
+impl std::fmt::Debug for PreparedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("PreparedKey");
+        debug.field("suite", &self.suite).field("extended", &self.extended).finish_non_exhaustive()
+    }
+}
+
+impl PreparedKey {
+    pub(super) fn new(
+        backend: Backend,
+        suite: Suite,
+        extended: bool,
+        material: &[u8],
+    ) -> Result<Self, KeyError> {
+        let transform = Transform::new(backend, suite, material)
+            .filter(|_| material.len() == suite.key_length())
+            .ok_or_else(|| KeyError::length(suite, material.len()))?;
+        Ok(Self { suite, extended, transform })
+    }
+
+    /// The suite that it was prepared for.
+    #[inline]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Whether the SA's sequence numbers have 64 bits.
+    #[inline]
+    pub fn is_extended(&self) -> bool {
+        self.extended
+    }
+
+    /// Whether a packet of so many octets can be one of this suite: pad length and next header at least, aligned.
+    #[inline]
+    pub(super) fn fits(&self, length: usize) -> bool {
+        let around = HEADER + self.suite.iv_length() + self.suite.icv_length();
+        let alignment = self.suite.alignment();
+        length.checked_sub(around).is_some_and(|text| text >= alignment && text.is_multiple_of(alignment))
+    }
+
+    /// Where the text lies in a packet of so many octets that fits.
+    #[inline]
+    pub(super) fn text(&self, length: usize) -> Range<usize> {
+        HEADER + self.suite.iv_length()..length - self.suite.icv_length()
+    }
+
+    /// The upper half of the sequence number, if it is authenticated.
+    #[inline]
+    fn upper_half(&self, sequence: u64) -> Option<[u8; 4]> {
+        self.extended.then(|| ((sequence >> 32) as u32).to_be_bytes())
+    }
+
+    /// Seals a packet that fits, whose IV is written.
+    #[inline]
+    pub(super) fn seal(&self, sequence: u64, packet: &mut [u8]) -> bool {
+        let upper_half = self.upper_half(sequence);
+        let text = self.text(packet.len());
+        match &self.transform {
+            Transform::Aead(key) => key.seal(upper_half, packet, text),
+            Transform::Gmac(key) => key.authenticate(upper_half, packet, text),
+            Transform::Composed(key) => key.seal(upper_half, packet, text),
+        }
+    }
+
+    /// Opens a packet that fits. If it is not authentic, the text is anything.
+    #[inline]
+    pub(super) fn open(&self, sequence: u64, packet: &mut [u8]) -> bool {
+        let upper_half = self.upper_half(sequence);
+        let text = self.text(packet.len());
+        match &self.transform {
+            Transform::Aead(key) => key.open(upper_half, packet, text),
+            Transform::Gmac(key) => key.verify(upper_half, packet, text),
+            Transform::Composed(key) => key.open(upper_half, packet, text),
+        }
+    }
+}
+
+impl Transform {
+    /// `None` when the material has not the suite's length.
+    fn new(backend: Backend, suite: Suite, material: &[u8]) -> Option<Self> {
+        Some(match suite.encryption() {
+            Encryption::AesGmac => Self::Gmac(AeadKey::new(backend, suite, material)?),
+            Encryption::Null | Encryption::AesCbc | Encryption::AesCtr => {
+                Self::Composed(Box::new(ComposedKey::new(backend, suite, material)?))
+            }
+            _ => Self::Aead(AeadKey::new(backend, suite, material)?),
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! What holds for every packet of every suite.
