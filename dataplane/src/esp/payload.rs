@@ -40,24 +40,17 @@ pub struct Payload {
 }
 
 impl EspKey {
-    /// Octets of SPI, sequence number and IV.
-    #[inline]
-    fn front(&self) -> usize {
-        HEADER + self.key.suite().iv_length()
-    }
-
     /// Octets from SPI to ICV for a payload of `length` octets.
     #[inline]
     pub fn sealed_length(&self, length: usize) -> usize {
-        let suite = self.key.suite();
-        self.front() + (length + TRAILER).next_multiple_of(suite.alignment()) + suite.icv_length()
+        self.key.front_length() + self.key.padded(length + TRAILER) + self.key.icv_length()
     }
 
     /// The largest payload whose ESP packet has at most `length` octets.
     #[inline]
     pub fn largest_payload(&self, length: usize) -> usize {
         let suite = self.key.suite();
-        let text = length.saturating_sub(self.front() + suite.icv_length());
+        let text = length.saturating_sub(self.key.front_length() + self.key.icv_length());
         (text / suite.alignment() * suite.alignment()).saturating_sub(TRAILER)
     }
 
@@ -75,11 +68,11 @@ impl EspKey {
         next_header: u8,
         (sequence, iv): (u64, u64),
     ) -> Result<Range<usize>, DropReason> {
-        let start = payload.start.checked_sub(self.front()).ok_or(DropReason::Oversized)?;
+        let start = payload.start.checked_sub(self.key.front_length()).ok_or(DropReason::Oversized)?;
         let esp = start..start + self.sealed_length(payload.len());
         let packet = buffer.get_mut(esp.clone()).ok_or(DropReason::Oversized)?;
         packet[..HEADER].copy_from_slice(&EspHeader { spi: self.spi, sequence: sequence as u32 }.emit());
-        let text = self.front()..packet.len() - self.key.suite().icv_length();
+        let text = self.key.front_length()..packet.len() - self.key.icv_length();
         put_trailer(&mut packet[text], payload.len(), next_header);
         let mut job = Job::to_seal(&self.key, sequence, iv, packet);
         engine.seal(std::slice::from_mut(&mut job));
@@ -99,7 +92,7 @@ impl EspKey {
         esp: Range<usize>,
         sequence: u64,
     ) -> Result<Payload, DropReason> {
-        let start = esp.start + self.front();
+        let start = esp.start + self.key.front_length();
         let packet = buffer.get_mut(esp).ok_or(DropReason::EspLength)?;
         let mut job = Job::to_open(&self.key, sequence, packet);
         engine.open(std::slice::from_mut(&mut job));
@@ -108,7 +101,7 @@ impl EspKey {
             Outcome::Malformed => return Err(DropReason::EspLength),
             Outcome::BadIcv | Outcome::Pending => return Err(DropReason::BadIcv),
         }
-        let text = self.front()..packet.len() - self.key.suite().icv_length();
+        let text = self.key.front_length()..packet.len() - self.key.icv_length();
         let (length, next_header) = strip_trailer(&packet[text])?;
         Ok(Payload { range: start..start + length, next_header })
     }
