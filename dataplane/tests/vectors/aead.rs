@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::data::{Vector, suite, vectors};
-use crate::trial::{COUNTER_IV, HEADER, Trial};
+use crate::data::{Vector, vectors};
+use crate::trial::{COUNTER_IV, HEADER, Trial, suite};
 
 /// Octets of associated data with an extended sequence number.
 const EXTENDED: usize = 12;
@@ -39,9 +39,9 @@ fn wycheproof() {
     for vector in vectors(include_str!("../data/wycheproof-aead.txt"), 293) {
         let Some(trial) = trial(&vector) else { continue };
         if vector.has("FAIL") {
-            trial.run_forged()
+            trial.run_forged();
         } else {
-            trial.run()
+            trial.run();
         }
         *ran.entry(trial.suite.to_string()).or_default() += 1;
     }

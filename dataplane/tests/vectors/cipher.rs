@@ -2,9 +2,9 @@
 
 use baton_sad::Suite;
 
-use crate::data::{Vector, suite, vectors};
+use crate::data::{Vector, vectors};
 use crate::judge;
-use crate::trial::{HEADER, Trial};
+use crate::trial::{HEADER, Trial, suite};
 
 const INTEGRITY: [&str; 5] = ["sha1", "aescmac", "sha256", "sha384", "sha512"];
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use baton_sad::Suite;
-
 /// One vector.
 #[derive(Debug)]
 pub struct Vector(HashMap<&'static str, &'static str>);
@@ -35,20 +33,4 @@ impl Vector {
     pub fn octets(&self, name: &str) -> Vec<u8> {
         hex::decode(self.text(name)).unwrap_or_else(|error| panic!("{name} of {self:?}: {error}"))
     }
-
-    /// The suite of this name.
-    pub fn suite(&self) -> Suite {
-        suite(self.text("suite"))
-    }
-
-    /// The sequence number, and whether it is an extended one: then it has 16 digits.
-    pub fn sequence(&self) -> (u64, bool) {
-        let digits = self.text("sequence");
-        (u64::from_str_radix(digits, 16).unwrap(), digits.len() == 16)
-    }
-}
-
-/// The suite of this name.
-pub fn suite(name: &str) -> Suite {
-    Suite::from_name(name).unwrap_or_else(|| panic!("no suite {name}"))
 }

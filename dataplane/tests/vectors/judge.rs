@@ -53,6 +53,8 @@ where
     let mut text = ciphertext.to_vec();
     let (blocks, rest) = text.as_chunks_mut::<16>();
     assert!(rest.is_empty());
-    blocks.iter_mut().for_each(|block| cipher.decrypt_block(block.into()));
+    for block in blocks {
+        cipher.decrypt_block(block.into());
+    }
     text
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use baton_sad::Suite;
 
-use crate::data::{Vector, suite, vectors};
+use crate::data::{Vector, vectors};
 use crate::judge;
-use crate::trial::{HEADER, Trial};
+use crate::trial::{HEADER, Trial, suite};
 
 /// Octets of the upper half of a sequence number.
 const UPPER_HALF: usize = 4;
@@ -45,9 +45,9 @@ fn published_macs() {
         for extended in [false, true] {
             let Some(trial) = trial(suite, &vector, extended) else { continue };
             if vector.has("FAIL") {
-                trial.run_forged()
+                trial.run_forged();
             } else {
-                trial.run()
+                trial.run();
             }
             let source = vector.text("source").trim_end_matches(|c: char| c.is_ascii_digit());
             let source = if source == "Wycheproof " { source.trim_end() } else { vector.text("source") };

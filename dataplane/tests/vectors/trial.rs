@@ -3,12 +3,24 @@
 use baton_dataplane::crypto::{Backend, Engine, Job, Outcome, PreparedKey};
 use baton_sad::{Encryption, Suite};
 
+use crate::data::Vector;
 use crate::judge;
 
 /// Octets of SPI and sequence number.
 pub const HEADER: usize = 8;
 /// Octets of an explicit IV of the suites with a counter.
 pub const COUNTER_IV: usize = 8;
+
+/// The suite of this name.
+pub fn suite(name: &str) -> Suite {
+    Suite::from_name(name).unwrap_or_else(|| panic!("no suite {name}"))
+}
+
+/// A vector's sequence number, and whether it is an extended one: then it has 16 digits.
+pub fn sequence(vector: &Vector) -> (u64, bool) {
+    let digits = vector.text("sequence");
+    (u64::from_str_radix(digits, 16).unwrap(), digits.len() == 16)
+}
 
 /// An ESP packet, what it says, and the keying material.
 #[derive(Debug)]
@@ -111,7 +123,7 @@ impl Trial {
     }
 
     /// The ICV that the judge gives.
-    pub fn icv_of(&self, integrity_key: &[u8], authenticated: &[u8]) -> Vec<u8> {
+    fn icv_of(&self, integrity_key: &[u8], authenticated: &[u8]) -> Vec<u8> {
         let mut message = authenticated.to_vec();
         if self.extended {
             message.extend_from_slice(&((self.sequence >> 32) as u32).to_be_bytes());

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use baton_sad::{Encryption, Suite};
 
-use crate::data::{Vector, suite, vectors};
-use crate::trial::{HEADER, Trial};
+use crate::data::{Vector, vectors};
+use crate::trial::{COUNTER_IV, HEADER, Trial, sequence, suite};
 
 /// Payload with the trailer that makes it as long as the text in a packet (RFC 4303 sections 2.4 to 2.6: the padding
 /// counts from one).
@@ -35,10 +35,10 @@ fn tunnelled(
 fn scapy_seals_every_suite() {
     let mut seen = HashSet::new();
     for vector in vectors(include_str!("../data/scapy-esp.txt"), 2 * Suite::ALL.len()) {
-        let sequence = vector.sequence();
-        seen.insert((vector.suite(), sequence.1));
+        let (suite, sequence) = (suite(vector.text("suite")), sequence(&vector));
+        seen.insert((suite, sequence.1));
         let (key, packet) = (vector.octets("key"), vector.octets("packet"));
-        tunnelled(vector.suite(), key, sequence, &vector.octets("inner"), packet).run();
+        tunnelled(suite, key, sequence, &vector.octets("inner"), packet).run();
     }
     assert!(Suite::ALL.iter().all(|suite| seen.contains(&(*suite, false)) && seen.contains(&(*suite, true))));
 }
@@ -67,7 +67,7 @@ fn dpdk_packets() {
         let esp = esp(&outer).to_vec();
         let material = ["key", "salt", "integrity"].map(|part| optional(vector, part)).concat();
         let sequence = (low_sequence(&esp), false);
-        tunnelled(vector.suite(), material, sequence, &vector.octets("inner"), esp).run();
+        tunnelled(suite(vector.text("suite")), material, sequence, &vector.octets("inner"), esp).run();
     }
 }
 
@@ -90,11 +90,11 @@ fn dpdk_packets_without_icv() {
 
 /// SPI, sequence number, salt and IV stand apart in these files.
 fn from_parts(vector: &Vector, suite: Suite) -> Trial {
-    let (sequence, extended) = vector.sequence();
+    let (sequence, extended) = sequence(vector);
     let material = [vector.octets("key"), vector.octets("salt")].concat();
     let packet = vector.octets("packet");
     assert_eq!(packet[..4], vector.octets("spi"));
-    assert_eq!(packet[HEADER..HEADER + 8], vector.octets("iv"));
+    assert_eq!(packet[HEADER..HEADER + COUNTER_IV], vector.octets("iv"));
     Trial { suite, material, sequence, extended, text: vector.octets("plaintext"), packet }
 }
 
@@ -105,7 +105,7 @@ fn mcgrew_viega_gcm() {
         for icv in [8, 12, 16] {
             let suite = suite(&format!("aes{}gcm{icv}", vector.octets("key").len() * 8));
             let mut trial = from_parts(&vector, suite);
-            let full = trial.packet.len() - HEADER - 8 - trial.text.len();
+            let full = trial.packet.len() - HEADER - COUNTER_IV - trial.text.len();
             if icv <= full {
                 trial.packet.truncate(trial.packet.len() - full + icv);
                 trial.run();
