@@ -26,12 +26,6 @@ pub enum KeyError {
     },
 }
 
-impl KeyError {
-    fn length(suite: Suite, given: usize) -> Self {
-        Self::Length { suite, expected: suite.key_length(), given }
-    }
-}
-
 /// An SA's key, ready for packets. Dropping it wipes it.
 pub struct PreparedKey {
     suite: Suite,
@@ -70,9 +64,12 @@ impl PreparedKey {
         extended: bool,
         material: &[u8],
     ) -> Result<Self, KeyError> {
-        let transform = Transform::new(backend, suite, material)
-            .filter(|_| material.len() == suite.key_length())
-            .ok_or_else(|| KeyError::length(suite, material.len()))?;
+        let wrong = KeyError::Length { suite, expected: suite.key_length(), given: material.len() };
+        if material.len() != suite.key_length() {
+            return Err(wrong);
+        }
+        // Neither library has another reason to refuse a key.
+        let transform = Transform::new(backend, suite, material).ok_or(wrong)?;
         let layout = Layout {
             front: HEADER + suite.iv_length(),
             icv: suite.icv_length(),
@@ -150,7 +147,7 @@ impl PreparedKey {
 }
 
 impl Transform {
-    /// `None` when the material has not the suite's length.
+    /// `None` when a library refuses a part of the material.
     fn new(backend: Backend, suite: Suite, material: &[u8]) -> Option<Self> {
         Some(match suite.encryption() {
             Encryption::AesGmac => Self::Gmac(AeadKey::new(backend, suite, material)?),

@@ -202,4 +202,7 @@ fn prepared_keys_can_move_to_their_worker_and_wipe_themselves() {
     fn wipes<T: zeroize::ZeroizeOnDrop>() {}
     moves::<(Engine, PreparedKey)>();
     wipes::<(aes::Aes128, aes::Aes192, aes::Aes256)>();
+    wipes::<(aes_gcm::Aes128Gcm, aes_gcm::Aes256Gcm, chacha20poly1305::ChaCha20Poly1305)>();
+    // What an HMAC consists of: two states of the hash's core.
+    wipes::<(sha1::Sha1, sha2::Sha256, sha2::Sha384, sha2::Sha512)>();
 }
