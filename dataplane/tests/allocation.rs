@@ -7,7 +7,9 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use baton_dataplane::crypto::{Backend, Engine, Job, Outcome};
 use baton_dataplane::io::Side;
+use baton_sad::Suite;
 use common::{Gateway, Packet, Setup, pair};
 
 thread_local! {
@@ -103,4 +105,29 @@ fn bad_packets_allocate_nothing() {
     let mut lonely = Gateway::new(0, &Setup { neighbours: false, ..Setup::default() });
     let held: Vec<_> = (0..40).map(|_| Packet::from(0, 100).frame()).collect();
     assert_eq!(allocations(&mut lonely, Side::Inner, &held), 0, "held for a neighbour");
+}
+
+#[test]
+fn no_suite_allocates_per_packet() {
+    for (backend, suite) in
+        [Backend::AwsLc, Backend::RustCrypto].into_iter().flat_map(|b| Suite::ALL.map(|suite| (b, suite)))
+    {
+        let mut engine = Engine::new(backend).unwrap();
+        let key = engine.prepare(suite, true, &vec![5; suite.key_length()]).unwrap();
+        let mut packet = vec![0; key.front_length() + 1024 + key.icv_length()];
+        let before = ALLOCATIONS.with(Cell::get);
+        let mut run = |is_opening, sequence| {
+            let mut job = Job::to_seal(&key, sequence, 1, &mut packet);
+            let jobs = std::slice::from_mut(&mut job);
+            if is_opening {
+                engine.open(jobs);
+            } else {
+                engine.seal(jobs);
+            }
+            job.outcome
+        };
+        let outcomes = [run(false, 1 << 32), run(true, 1 << 32), run(true, 7)];
+        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::BadIcv], "{backend:?} {suite}");
+        assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0, "{backend:?} {suite}");
+    }
 }

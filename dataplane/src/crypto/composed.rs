@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use baton_sad::Suite;
+use zeroize::Zeroizing;
 
-use super::{Backend, HEADER, aws_lc, rustcrypto};
+use super::{BLOCK, Backend, HEADER, aws_lc, rustcrypto};
 
 /// Octets of the longest tag: that of HMAC-SHA2-512.
 pub(super) const LONGEST_TAG: usize = 64;
@@ -32,7 +33,28 @@ impl Cipher for Null {
     }
 }
 
-/// Either library's authenticators.
+/// The part of AES-CTR's counter block that stays the same (RFC 3686 section 5.1).
+pub(super) struct CounterNonce(Zeroizing<[u8; 4]>);
+
+impl CounterNonce {
+    pub(super) fn new(nonce: &[u8]) -> Option<Self> {
+        Some(Self(Zeroizing::new(nonce.try_into().ok()?)))
+    }
+
+    /// The packet's first counter block: nonce, IV, and a counter that begins with one (RFC 3686 section 4). No
+    /// packet is so long that it wraps.
+    #[inline]
+    pub(super) fn first_block(&self, iv: &[u8]) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        block[..4].copy_from_slice(&*self.0);
+        block[4..12].copy_from_slice(iv);
+        block[15] = 1;
+        block
+    }
+}
+
+/// Either library's authenticators. It lives in a box already, beside its cipher.
+#[allow(clippy::large_enum_variant)]
 enum Authenticator {
     AwsLc(aws_lc::Hmac),
     RustCrypto(rustcrypto::Authenticator),

@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 
 use super::{BLOCK, Backend, HEADER, Job, KeyError, Outcome, PreparedKey};
 
+/// Octets of the secret behind CBC's IVs.
+const SECRET: usize = 32;
+
 /// Why an engine cannot start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EngineError {
@@ -37,9 +40,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Random`] when there is no random secret to be had.
     pub fn new(backend: Backend) -> Result<Self, EngineError> {
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *key).map_err(EngineError::Random)?;
-        Ok(Self { backend, iv_cipher: Aes256::new((&*key).into()) })
+        let mut secret = Zeroizing::new([0; SECRET]);
+        getrandom::fill(&mut *secret).map_err(EngineError::Random)?;
+        Ok(Self::with_secret(backend, &secret))
+    }
+
+    pub(super) fn with_secret(backend: Backend, secret: &[u8; SECRET]) -> Self {
+        Self { backend, iv_cipher: Aes256::new(secret.into()) }
     }
 
     /// Prepares the keying material of an SA: cipher key, salt or nonce, integrity key (RFC 7296 section 2.17).
@@ -70,16 +77,14 @@ impl Engine {
     #[inline]
     fn seal_one(&self, job: &mut Job<'_>) -> Outcome {
         let Job { key, sequence, iv, packet, .. } = job;
-        if !key.fits(packet.len()) {
-            return Outcome::Malformed;
-        }
-        match key.suite().iv_length() {
-            0 => {}
-            8 => packet[HEADER..HEADER + 8].copy_from_slice(&iv.to_be_bytes()),
-            _ => packet[HEADER..HEADER + BLOCK].copy_from_slice(&self.unpredictable_iv(*iv)),
+        let Some(text) = key.text(packet.len()) else { return Outcome::Malformed };
+        match &mut packet[HEADER..text.start] {
+            [] => {}
+            explicit if explicit.len() == BLOCK => explicit.copy_from_slice(&self.unpredictable_iv(*iv)),
+            explicit => explicit.copy_from_slice(&iv.to_be_bytes()),
         }
         // The libraries refuse only lengths that no packet has.
-        if key.seal(*sequence, packet) { Outcome::Done } else { Outcome::Malformed }
+        if key.seal(*sequence, packet, text) { Outcome::Done } else { Outcome::Malformed }
     }
 
     /// An IV for CBC that cannot be foreseen (RFC 3602 section 3): the encryption of a number that is used once,
@@ -95,14 +100,11 @@ impl Engine {
 #[inline]
 fn open_one(job: &mut Job<'_>) -> Outcome {
     let Job { key, sequence, packet, .. } = job;
-    if !key.fits(packet.len()) {
-        return Outcome::Malformed;
-    }
-    if key.open(*sequence, packet) {
+    let Some(text) = key.text(packet.len()) else { return Outcome::Malformed };
+    if key.open(*sequence, packet, text.clone()) {
         return Outcome::Done;
     }
-    // Some primitives leave ciphertext, some zeros; with NULL encryption it would be the plaintext itself.
-    let text = key.text(packet.len());
+    // Some primitives leave ciphertext, some zeros; without encryption it would be the plaintext itself.
     packet[text].fill(0);
     Outcome::BadIcv
 }

@@ -26,17 +26,21 @@ pub enum KeyError {
     },
 }
 
-impl KeyError {
-    fn length(suite: Suite, given: usize) -> Self {
-        Self::Length { suite, expected: suite.key_length(), given }
-    }
-}
-
 /// An SA's key, ready for packets. Dropping it wipes it.
 pub struct PreparedKey {
     suite: Suite,
     extended: bool,
+    layout: Layout,
     transform: Transform,
+}
+
+/// The suite's lengths, so that no packet has to look them up.
+#[derive(Clone, Copy)]
+struct Layout {
+    front: usize,
+    icv: usize,
+    /// One less than the alignment, a power of two.
+    mask: usize,
 }
 
 enum Transform {
@@ -60,10 +64,18 @@ impl PreparedKey {
         extended: bool,
         material: &[u8],
     ) -> Result<Self, KeyError> {
-        let transform = Transform::new(backend, suite, material)
-            .filter(|_| material.len() == suite.key_length())
-            .ok_or_else(|| KeyError::length(suite, material.len()))?;
-        Ok(Self { suite, extended, transform })
+        let wrong = KeyError::Length { suite, expected: suite.key_length(), given: material.len() };
+        if material.len() != suite.key_length() {
+            return Err(wrong);
+        }
+        // Neither library has another reason to refuse a key.
+        let transform = Transform::new(backend, suite, material).ok_or(wrong)?;
+        let layout = Layout {
+            front: HEADER + suite.iv_length(),
+            icv: suite.icv_length(),
+            mask: suite.alignment() - 1,
+        };
+        Ok(Self { suite, extended, layout, transform })
     }
 
     /// The suite that it was prepared for.
@@ -78,18 +90,31 @@ impl PreparedKey {
         self.extended
     }
 
-    /// Whether a packet of so many octets can be one of this suite: pad length and next header at least, aligned.
+    /// Octets of SPI, sequence number and IV.
     #[inline]
-    pub(super) fn fits(&self, length: usize) -> bool {
-        let around = HEADER + self.suite.iv_length() + self.suite.icv_length();
-        let alignment = self.suite.alignment();
-        length.checked_sub(around).is_some_and(|text| text >= alignment && text.is_multiple_of(alignment))
+    pub fn front_length(&self) -> usize {
+        self.layout.front
     }
 
-    /// Where the text lies in a packet of so many octets that fits.
+    /// Octets of the ICV.
     #[inline]
-    pub(super) fn text(&self, length: usize) -> Range<usize> {
-        HEADER + self.suite.iv_length()..length - self.suite.icv_length()
+    pub fn icv_length(&self) -> usize {
+        self.layout.icv
+    }
+
+    /// Octets of text for so many octets of payload, pad length and next header: the suite's alignment is kept.
+    #[inline]
+    pub fn padded(&self, length: usize) -> usize {
+        (length + self.layout.mask) & !self.layout.mask
+    }
+
+    /// Where the text lies in a packet of so many octets; `None` if no packet of this suite has so many: one alignment
+    /// of text at least, and no part of one.
+    #[inline]
+    pub fn text(&self, length: usize) -> Option<Range<usize>> {
+        let Layout { front, icv, mask } = self.layout;
+        let text = length.checked_sub(front + icv)?;
+        (text != 0 && text & mask == 0).then(|| front..front + text)
     }
 
     /// The upper half of the sequence number, if it is authenticated.
@@ -98,11 +123,10 @@ impl PreparedKey {
         self.extended.then(|| ((sequence >> 32) as u32).to_be_bytes())
     }
 
-    /// Seals a packet that fits, whose IV is written.
+    /// Seals a packet whose IV is written and whose text lies there.
     #[inline]
-    pub(super) fn seal(&self, sequence: u64, packet: &mut [u8]) -> bool {
+    pub(super) fn seal(&self, sequence: u64, packet: &mut [u8], text: Range<usize>) -> bool {
         let upper_half = self.upper_half(sequence);
-        let text = self.text(packet.len());
         match &self.transform {
             Transform::Aead(key) => key.seal(upper_half, packet, text),
             Transform::Gmac(key) => key.authenticate(upper_half, packet, text),
@@ -110,11 +134,10 @@ impl PreparedKey {
         }
     }
 
-    /// Opens a packet that fits. If it is not authentic, the text is anything.
+    /// Opens a packet whose text lies there. If it is not authentic, the text is anything.
     #[inline]
-    pub(super) fn open(&self, sequence: u64, packet: &mut [u8]) -> bool {
+    pub(super) fn open(&self, sequence: u64, packet: &mut [u8], text: Range<usize>) -> bool {
         let upper_half = self.upper_half(sequence);
-        let text = self.text(packet.len());
         match &self.transform {
             Transform::Aead(key) => key.open(upper_half, packet, text),
             Transform::Gmac(key) => key.verify(upper_half, packet, text),
@@ -124,7 +147,7 @@ impl PreparedKey {
 }
 
 impl Transform {
-    /// `None` when the material has not the suite's length.
+    /// `None` when a library refuses a part of the material.
     fn new(backend: Backend, suite: Suite, material: &[u8]) -> Option<Self> {
         Some(match suite.encryption() {
             Encryption::AesGmac => Self::Gmac(AeadKey::new(backend, suite, material)?),

@@ -1,6 +1,7 @@
 //! Whole packets through whole engines.
 
 mod known_answers;
+mod primitives;
 mod properties;
 
 use baton_sad::Suite;

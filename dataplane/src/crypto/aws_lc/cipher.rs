@@ -8,8 +8,7 @@ use aws_lc_rs::iv::FixedLength;
 use baton_sad::{Encryption, Suite};
 
 use crate::crypto::BLOCK;
-use crate::crypto::composed::{Cipher, Null};
-use crate::crypto::rustcrypto::CounterNonce;
+use crate::crypto::composed::{Cipher, CounterNonce, Null};
 
 pub(in crate::crypto) fn cipher(suite: Suite, key: &[u8], nonce: &[u8]) -> Option<Box<dyn Cipher>> {
     Some(match suite.encryption() {

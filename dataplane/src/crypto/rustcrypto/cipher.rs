@@ -10,10 +10,8 @@ use aes::{Aes128, Aes192, Aes256};
 use baton_sad::{Encryption, Suite};
 use ctr::CtrCore;
 use ctr::flavors::Ctr32BE;
-use zeroize::Zeroizing;
 
-use crate::crypto::BLOCK;
-use crate::crypto::composed::{Cipher, Null};
+use crate::crypto::composed::{Cipher, CounterNonce, Null};
 
 pub(in crate::crypto) fn cipher(suite: Suite, key: &[u8], nonce: &[u8]) -> Option<Box<dyn Cipher>> {
     match (suite.encryption(), suite.cipher_key_length()) {
@@ -55,26 +53,6 @@ impl<C: Aes + BlockCipherDecrypt> Cipher for Cbc<C> {
         let (blocks, rest) = InOutBuf::from(text).into_chunks();
         cbc::Decryptor::inner_iv_init(&self.0, iv).decrypt_blocks_inout(blocks);
         rest.is_empty()
-    }
-}
-
-/// The part of AES-CTR's counter block that stays the same (RFC 3686 section 5.1).
-pub(in crate::crypto) struct CounterNonce(Zeroizing<[u8; 4]>);
-
-impl CounterNonce {
-    pub(in crate::crypto) fn new(nonce: &[u8]) -> Option<Self> {
-        Some(Self(Zeroizing::new(nonce.try_into().ok()?)))
-    }
-
-    /// The packet's first counter block: nonce, IV, and a counter that begins with one (RFC 3686 section 4). No
-    /// packet is so long that it wraps.
-    #[inline]
-    pub(in crate::crypto) fn first_block(&self, iv: &[u8]) -> [u8; BLOCK] {
-        let mut block = [0; BLOCK];
-        block[..4].copy_from_slice(&*self.0);
-        block[4..12].copy_from_slice(iv);
-        block[15] = 1;
-        block
     }
 }
 

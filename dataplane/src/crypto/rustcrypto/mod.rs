@@ -6,4 +6,4 @@ mod cipher;
 
 pub(super) use aead::aead;
 pub(super) use authenticator::Authenticator;
-pub(super) use cipher::{CounterNonce, cipher};
+pub(super) use cipher::cipher;
