@@ -118,7 +118,7 @@ fn quoted_esp(quote: &[u8], about: &IpHeader) -> Result<Option<Quoted>, Malforme
 fn read_error(is_ipv6: bool, message: &[u8], quoted: usize) -> Result<Option<QuotedError>, Malformed> {
     let [kind, code] = be16(message, 0)?.to_be_bytes();
     let mtu = match (is_ipv6, kind, code) {
-        (false, 3, 4) => ipv4_mtu(be16(message, 6)?, quoted),
+        (false, 3, 4) => Some(ipv4_mtu(be16(message, 6)?, quoted)),
         (true, 2, _) => ipv6_mtu(be32(message, 4)?),
         _ => return Ok(Some(QuotedError::Undelivered { kind, code })),
     };
@@ -126,10 +126,10 @@ fn read_error(is_ipv6: bool, message: &[u8], quoted: usize) -> Result<Option<Quo
 }
 
 /// 0 comes from routers older than RFC 1191: its section 5 then takes the next plateau below the packet's own length.
-fn ipv4_mtu(next_hop: u16, quoted: usize) -> Option<u16> {
+fn ipv4_mtu(next_hop: u16, quoted: usize) -> u16 {
     let plateau = || PLATEAUS.iter().copied().find(|plateau| usize::from(*plateau) < quoted);
     let mtu = if next_hop == 0 { plateau().unwrap_or(LEAST_IPV4) } else { next_hop };
-    Some(mtu.max(LEAST_IPV4))
+    mtu.max(LEAST_IPV4)
 }
 
 /// Larger ones than an IP packet say nothing.
