@@ -51,7 +51,7 @@ fn without_workers() -> Gateway {
 
 fn accept(window: &Window<'_>, low: u32, extended: bool) -> Result<u64, Refused> {
     let sequence = window.check(low, extended)?;
-    window.commit(sequence);
+    window.commit(sequence).unwrap();
     Ok(sequence)
 }
 
