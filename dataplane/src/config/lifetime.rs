@@ -42,19 +42,20 @@ impl Lifetimes {
     pub fn starting_at(&self, unix_seconds: u64) -> Lifetime {
         Lifetime { soft: self.soft.starting_at(unix_seconds), hard: self.hard.starting_at(unix_seconds) }
     }
-}
 
-/// `configured` as it applies to an SA that is installed already: the ends in time that it has stay, or else each
-/// restart would move them. A bound in time that is new counts from now; one that is configured no longer goes.
-pub fn continued(installed: &Lifetime, configured: Lifetime) -> Lifetime {
-    let end = |old: u64, new: u64| if old == 0 || new == 0 { new } else { old };
-    let mut lifetime = configured;
-    lifetime.hard.expires_at = end(installed.hard.expires_at, configured.hard.expires_at);
-    lifetime.soft.expires_at = end(installed.soft.expires_at, configured.soft.expires_at);
-    if lifetime.hard.expires_at != 0 {
-        lifetime.soft.expires_at = lifetime.soft.expires_at.min(lifetime.hard.expires_at);
+    /// `configured`, from [`Self::starting_at`], as it applies to an SA that is installed already: the ends in time
+    /// that it has stay, or else each restart would move them. A bound in time that is new counts from now; one
+    /// that is configured no longer goes.
+    pub fn continued(installed: &Lifetime, configured: Lifetime) -> Lifetime {
+        let end = |old: u64, new: u64| if old == 0 || new == 0 { new } else { old };
+        let mut lifetime = configured;
+        lifetime.hard.expires_at = end(installed.hard.expires_at, configured.hard.expires_at);
+        lifetime.soft.expires_at = end(installed.soft.expires_at, configured.soft.expires_at);
+        if lifetime.hard.expires_at != 0 {
+            lifetime.soft.expires_at = lifetime.soft.expires_at.min(lifetime.hard.expires_at);
+        }
+        lifetime
     }
-    lifetime
 }
 
 /// Reads a tunnel's lifetimes. Without `extended_sequence` a sequence number has 32 bits.
@@ -128,24 +129,29 @@ mod tests {
     #[test]
     fn an_installed_sa_ends_when_it_was_to_end() {
         let installed = lasting(50, 60).starting_at(1000);
-        let again = |lifetimes: Lifetimes| ends(&continued(&installed, lifetimes.starting_at(1040)));
+        let again =
+            |lifetimes: Lifetimes| ends(&Lifetimes::continued(&installed, lifetimes.starting_at(1040)));
         assert_eq!(again(lasting(50, 60)), (1050, 1060));
         assert_eq!(again(lasting(0, 0)), (0, 0), "bounds that were taken away go");
         let hard_only = lasting(0, 60).starting_at(1000);
         let with_soft = lasting(50, 60).starting_at(1040);
         assert_eq!(
-            ends(&continued(&hard_only, with_soft)),
+            ends(&Lifetimes::continued(&hard_only, with_soft)),
             (1060, 1060),
             "a new bound is not above the old one"
         );
         let unbounded = Lifetime::default();
-        assert_eq!(ends(&continued(&unbounded, with_soft)), (1090, 1100), "new bounds count from now");
+        assert_eq!(
+            ends(&Lifetimes::continued(&unbounded, with_soft)),
+            (1090, 1100),
+            "new bounds count from now"
+        );
     }
 
     #[test]
     fn counts_follow_the_configuration() {
         let hard = LifetimeBounds { octets: 7, packets: 8, sequence: 9, ..Default::default() };
         let now = Lifetimes { hard, ..Default::default() }.starting_at(5);
-        assert_eq!(continued(&lasting(1, 2).starting_at(0), now), now);
+        assert_eq!(Lifetimes::continued(&lasting(1, 2).starting_at(0), now), now);
     }
 }

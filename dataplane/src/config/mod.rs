@@ -36,7 +36,7 @@ mod tunnel;
 mod tests;
 
 pub use keys::{SnapshotKey, SnapshotKeyError};
-pub use lifetime::{LifetimeBounds, Lifetimes, continued};
+pub use lifetime::{LifetimeBounds, Lifetimes};
 pub use model::{
     Acquire, Config, Encapsulation, Exception, ExceptionAction, Icmp, Inner, InnerInterface, Node, Outer,
     OuterIo, PolicyDirection, Segments, Snapshot, StaticSa, TableSection, Tunnel, Workers,

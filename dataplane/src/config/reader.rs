@@ -11,6 +11,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Problem;
 
+/// Problems beyond these are not told: who has repaired the first thousand asks again.
+const MAX_PROBLEMS: usize = 1000;
+
 /// The text being read and the problems found so far.
 pub(super) struct Source<'a> {
     path: &'a Path,
@@ -44,6 +47,9 @@ impl<'a> Source<'a> {
         message: impl Display,
         remedy: impl Display,
     ) {
+        if self.problems.borrow().len() >= MAX_PROBLEMS {
+            return;
+        }
         let (line, column) = position(self.text, span.start);
         self.problems.borrow_mut().push(Problem {
             file: self.path.to_owned(),

@@ -76,7 +76,8 @@ fn names(source: &Source<'_>, owners: &[Owner<'_>]) {
     by_kind.sort_by_key(|owner| owner.kind == "policy");
     repeated(by_kind.into_iter().map(|owner| (owner.name, owner)), |first, owner| {
         if owner.kind == "policy" {
-            let message = format!("the name {} is taken by another {}", owner.name, first.kind);
+            let by = if first.kind == owner.kind { "another policy" } else { "a tunnel" };
+            let message = format!("the name {} is taken by {by}", owner.name);
             owner.place.report(source, message, "give each policy and each tunnel a name of its own");
         }
     });

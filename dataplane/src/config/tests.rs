@@ -5,10 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use baton_sad::{Direction, Mode, TfcPadding};
+use baton_sad::{AddressRange, Direction, Mode, TfcPadding};
 use proptest::prelude::*;
 
 use super::*;
+use crate::prefix::Prefix;
+
+mod documentation;
+mod modes;
+mod policies;
 
 const HEAD: &str = r#"
 [node]
@@ -124,6 +129,12 @@ batch = 0
 crypto = "awslc"
 "#;
     insta::assert_snapshot!(complaint(text));
+}
+
+#[test]
+fn a_file_of_mistakes_is_answered_in_bounded_time() {
+    let errors = parse(&(good() + &"[[tunnel]]\n".repeat(20_000))).unwrap_err();
+    assert_eq!(errors.problems().len(), 1000);
 }
 
 #[test]
@@ -289,7 +300,12 @@ fn fragments() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
         Just("[node]\n".to_owned()), Just("[[tunnel]]\n".to_owned()), Just("[tunnel.inbound]\n".to_owned()),
         Just("[segments]\n".to_owned()), Just("[snapshot]\n".to_owned()), Just(tunnel("x", 0x100, 3)),
-        ("(id|name|spi|key|key_file|local|remote_selectors|owned|cores|reqid|dscp)", "(0|-1|0x2a000001|\"0-9\"|\"a/b\"|\"::/0\"|\"\\\\u0000\"|\\[\\]|\\[0, \"5-2\"\\]|\\{\\}|1e9|99999999999999999999|\"[0-9a-f]{0,60}\")")
+        Just("[[policy]]\n".to_owned()), Just("mode = \"transport\"\nencapsulation = \"udp\"\n".to_owned()),
+        ("(local_selectors|remote_selectors)", "(10\\.1\\.0\\.[0-9]{1,3}(-10\\.1\\.[0-9]{1,3}\\.7|/[0-9]{1,2})?|::[0-9a-f]{0,4}(-::ffff|/[0-9]{1,3})?|dynamic)(\\[(tcp|icmp|mh|any|[0-9]{1,3})?(/[0-9o]{1,5}(-[0-9]{1,5})?)?\\]?)?")
+            .prop_map(|(k, v)| format!("{k} = [\"{v}\", \"10.9.0.0/16\"]\n")),
+        ("(rekey|life)_(time|bytes|packets|sequence)", "(\"[0-9]{0,20} ?[smhdkKGTw]?\"|[0-9]{1,10})")
+            .prop_map(|(k, v)| format!("{k} = {v}\n")),
+        ("(id|name|spi|key|key_file|local|remote_selectors|owned|cores|reqid|dscp|io|interface|action|segment|priority|tfc_padding|path_mtu|remote_port)", "(0|-1|0x2a000001|\"0-9\"|\"a/b\"|\"::/0\"|\"\\\\u0000\"|\\[\\]|\\[0, \"5-2\"\\]|\\{\\}|1e9|99999999999999999999|\"[0-9a-f]{0,60}\")")
             .prop_map(|(k, v)| format!("{k} = {v}\n")),
         "\\PC{0,20}\n",
     ];

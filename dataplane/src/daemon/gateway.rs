@@ -465,8 +465,10 @@ fn refuse_new_identity(running: &Config, new: &Config) -> Result<Vec<String>, Re
     let settings = |config: &Config| {
         [
             ("[table] capacity", config.table.capacity.to_string()),
-            ("[outer] interface", config.outer.interface.clone()),
-            ("[inner] interface", format!("{:?}", config.inner.interface)),
+            ("[outer] interface and io", format!("{} {:?}", config.outer.interface, config.outer.io)),
+            ("[inner]", format!("{:?}", config.inner)),
+            ("[icmp]", format!("{:?}", config.icmp)),
+            ("[acquire]", format!("{:?}", config.acquire)),
             ("[workers]", format!("{:?}", config.workers)),
             ("[segments] hash and seed", format!("{:?} {}", config.segments.hash, config.segments.seed)),
         ]

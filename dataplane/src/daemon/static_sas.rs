@@ -10,7 +10,7 @@ use baton_sad::{Counters, Direction, Sa, Table};
 use tracing::{info, warn};
 
 use super::error::DaemonError;
-use crate::config::{Config, Tunnel, continued};
+use crate::config::{Config, Lifetimes, Tunnel};
 
 /// How long taking over an SA under another reqid waits for the workers.
 const FREEZE_WAIT: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ fn is_same_sa(installed: &Sa, configured: &Sa) -> bool {
 /// The configured SA with what only the table knows, if it differs from the installed one.
 fn differing(installed: &Sa, mut configured: Sa) -> Option<Sa> {
     configured.senders = installed.senders.clone();
-    configured.lifetime = continued(&installed.lifetime, configured.lifetime);
+    configured.lifetime = Lifetimes::continued(&installed.lifetime, configured.lifetime);
     (configured != *installed).then_some(configured)
 }
 
