@@ -6,6 +6,9 @@
 pub mod af_xdp;
 pub mod memory;
 pub mod pcap;
+pub mod socket;
+mod system;
+pub mod tun;
 
 use std::ops::{DerefMut, Range};
 use std::time::Duration;
@@ -132,8 +135,18 @@ impl<B: DerefMut<Target = [u8]>> Packet<B> {
     }
 }
 
+/// Whether a bare packet begins with a whole IP header: the least that the kernel wants of what it is given.
+pub(crate) fn is_ip_packet(packet: &[u8]) -> bool {
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.len() >= crate::packet::ipv4::HEADER,
+        Some(6) => packet.len() >= crate::packet::ipv6::HEADER,
+        _ => false,
+    }
+}
+
 /// A source and sink of frames for one worker. All methods belong to the hot path: an implementation
-/// allocates nothing and makes system calls only in [`flush`](Self::flush) and [`wait`](Self::wait).
+/// allocates nothing. With rings it makes system calls only in [`flush`](Self::flush) and [`wait`](Self::wait);
+/// without, also in [`receive`](Self::receive) and [`transmit`](Self::transmit).
 pub trait PacketIo: Send {
     /// A lent buffer of [`FRAME_SIZE`] octets.
     type Buffer: DerefMut<Target = [u8]> + Send;

@@ -13,15 +13,17 @@ pub struct SideCounters {
     pub transmitted: AtomicU64,
     /// Frames dropped because the transmit ring, or the way to the worker that owns it, was full.
     pub transmit_ring_full: AtomicU64,
-    /// Frames dropped because they were shorter than an Ethernet header or reached out of their buffer.
+    /// Frames dropped because they were shorter than an Ethernet header (where frames are bare packets: an IP header)
+    /// or reached out of their buffer.
     pub transmit_invalid: AtomicU64,
-    /// Frames that the kernel took and dropped at once (the device's queue was full or the link was down).
+    /// Frames that the kernel took and dropped at once (the device's queue was full or the link was down), or found
+    /// no route for.
     pub transmit_refused: AtomicU64,
     /// Packets that the kernel dropped because the receive ring was full.
     pub receive_ring_full: AtomicU64,
-    /// Packets that the kernel dropped because no frame was free to receive into.
+    /// Packets dropped because no frame was free to receive into.
     pub fill_ring_empty: AtomicU64,
-    /// Packets that the kernel dropped for another reason, such as being longer than a frame.
+    /// Packets dropped for another reason, such as being longer than a frame.
     pub receive_dropped: AtomicU64,
 }
 
@@ -61,6 +63,6 @@ impl SideCounters {
 
 /// Adds to a counter that only this thread writes.
 #[inline]
-pub(super) fn add(counter: &AtomicU64, amount: u64) {
+pub(in crate::io) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
 }

@@ -7,6 +7,8 @@ use xsk_rs::socket::SocketCreateError;
 use xsk_rs::umem::UmemCreateError;
 
 use super::MAX_MTU;
+use crate::io::socket::SocketError;
+use crate::io::tun::TunError;
 
 /// Why AF_XDP sockets could not be opened.
 #[derive(Debug, Error)]
@@ -71,6 +73,12 @@ pub enum AfXdpError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The outer side's plain sockets.
+    #[error(transparent)]
+    Sockets(#[from] SocketError),
+    /// The inner side's TUN device.
+    #[error(transparent)]
+    Tun(#[from] TunError),
     /// A question about an interface was not answered.
     #[error("cannot read the properties of interface `{interface}`: {source}")]
     Interface {

@@ -1,5 +1,7 @@
 //! AF_XDP sockets as packet I/O: one socket per queue of the outer and the inner interface, all on one shared
-//! frame memory (UMEM), spread over the workers.
+//! frame memory (UMEM), spread over the workers. Each side may have another medium instead: the outer one plain
+//! sockets ([`super::socket`]), the inner one a TUN device ([`super::tun`]). They work on the same frames, whose
+//! memory is the process's own where no AF_XDP socket is left.
 //!
 //! A frame is always in exactly one place: a fill ring (the kernel receives into it), the pipeline, a transmit
 //! ring until it comes back by the completion ring, or a free list. Frames belong to no worker: what one
@@ -7,13 +9,14 @@
 //!
 //! The XDP program is not loaded here: register [`AfXdpIo::sockets`] with the program that redirects to them.
 
-mod counters;
+pub(in crate::io) mod counters;
 mod error;
 mod ledger;
-mod pool;
+pub(in crate::io) mod pool;
 mod port;
-mod system;
+pub(in crate::io) mod system;
 mod worker;
+mod xsk_port;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -27,13 +30,16 @@ pub use counters::{IoCounters, SideCounters};
 pub use error::AfXdpError;
 pub use ledger::Census;
 use pool::{FreeFrames, Pool};
-use port::Port;
+use port::{Port, Store};
 pub use system::FrameBuffer;
 use system::{BindError, Buffers, FrameMemory, Rings};
 pub use worker::{AfXdpIo, Waker};
 use worker::{Outbox, Parts, Way};
+use xsk_port::XskPort;
 
-use crate::io::{FRAME_SIZE, HEADROOM, Side};
+use crate::io::socket::{self, SocketOptions, SocketPort, Sockets};
+use crate::io::tun::{self, TunOptions, TunPort};
+use crate::io::{FRAME_SIZE, HEADROOM, Medium, Side, system as kernel};
 
 /// Octets of an Ethernet header without VLAN tag.
 const ETHERNET_HEADER: u32 = 14;
@@ -60,13 +66,55 @@ pub struct BusyPoll {
     pub budget: u16,
 }
 
+/// The ciphertext side's medium.
+#[derive(Clone, Debug)]
+pub enum Outer {
+    /// AF_XDP on the interface of that name.
+    AfXdp(String),
+    /// Plain sockets.
+    Sockets(SocketOptions),
+}
+
+/// The plaintext side's medium.
+#[derive(Clone, Debug)]
+pub enum Inner {
+    /// AF_XDP on the interface of that name.
+    AfXdp(String),
+    /// A TUN device.
+    Tun(TunOptions),
+}
+
+impl<S: Into<String>> From<S> for Outer {
+    fn from(interface: S) -> Self {
+        Self::AfXdp(interface.into())
+    }
+}
+
+impl<S: Into<String>> From<S> for Inner {
+    fn from(interface: S) -> Self {
+        Self::AfXdp(interface.into())
+    }
+}
+
+impl From<SocketOptions> for Outer {
+    fn from(options: SocketOptions) -> Self {
+        Self::Sockets(options)
+    }
+}
+
+impl From<TunOptions> for Inner {
+    fn from(options: TunOptions) -> Self {
+        Self::Tun(options)
+    }
+}
+
 /// What to open.
 #[derive(Clone, Debug)]
 pub struct AfXdpOptions {
-    /// The ciphertext side's interface.
-    pub outer: String,
-    /// The plaintext side's interface.
-    pub inner: String,
+    /// The ciphertext side.
+    pub outer: Outer,
+    /// The plaintext side.
+    pub inner: Inner,
     /// Number of workers; the queues are spread over them.
     pub workers: u16,
     /// Entries of each ring; a power of two.
@@ -82,8 +130,8 @@ pub struct AfXdpOptions {
 }
 
 impl AfXdpOptions {
-    /// The usual options for two interfaces.
-    pub fn new(outer: impl Into<String>, inner: impl Into<String>, workers: u16) -> Self {
+    /// The usual options for two sides: names of interfaces, [`SocketOptions`] and [`TunOptions`] will do.
+    pub fn new(outer: impl Into<Outer>, inner: impl Into<Inner>, workers: u16) -> Self {
         Self {
             outer: outer.into(),
             inner: inner.into(),
@@ -96,16 +144,30 @@ impl AfXdpOptions {
         }
     }
 
-    fn interface(&self, side: Side) -> &str {
-        match side {
-            Side::Outer => &self.outer,
-            Side::Inner => &self.inner,
+    /// The interface, where a side has AF_XDP.
+    fn interface(&self, side: Side) -> Option<&str> {
+        match (side, &self.outer, &self.inner) {
+            (Side::Outer, Outer::AfXdp(name), _) | (Side::Inner, _, Inner::AfXdp(name)) => Some(name),
+            _ => None,
         }
     }
 
+    /// The name of the interface or device of a side, whatever its medium.
+    fn name(&self, side: Side) -> &str {
+        match (side, &self.outer, &self.inner) {
+            (Side::Outer, Outer::AfXdp(name), _) | (Side::Inner, _, Inner::AfXdp(name)) => name,
+            (Side::Outer, Outer::Sockets(options), _) => &options.interface,
+            (Side::Inner, _, Inner::Tun(options)) => &options.name,
+        }
+    }
+
+    fn media(&self) -> [Medium; 2] {
+        Side::ALL.map(|side| if self.interface(side).is_some() { Medium::Ethernet } else { Medium::Ip })
+    }
+
     fn check(&self) -> Result<(), AfXdpError> {
-        if self.outer == self.inner {
-            return Err(AfXdpError::SameInterface(self.outer.clone()));
+        if self.name(Side::Outer) == self.name(Side::Inner) {
+            return Err(AfXdpError::SameInterface(self.name(Side::Outer).to_owned()));
         }
         if self.workers == 0 {
             return Err(AfXdpError::Option("no worker is configured; give at least one core"));
@@ -118,7 +180,7 @@ impl AfXdpOptions {
 }
 
 /// What is known of one interface before its sockets are opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct InterfaceQueues {
     receive: u32,
     transmit: u32,
@@ -127,34 +189,40 @@ struct InterfaceQueues {
 impl InterfaceQueues {
     fn discover(interface: &str) -> Result<Self, AfXdpError> {
         let failed = |source| error::of_interface(source, interface);
-        let mtu = system::mtu(interface).map_err(failed)?;
+        let mtu = kernel::mtu(interface).map_err(failed)?;
         if mtu > MAX_MTU {
             return Err(AfXdpError::MtuTooLarge { interface: interface.to_owned(), mtu });
         }
-        let (receive, transmit) = system::queues(interface).map_err(failed)?;
+        let (receive, transmit) = kernel::queues(interface).map_err(failed)?;
         Ok(Self { receive, transmit })
     }
 }
 
 impl AfXdpIo {
     /// Opens a socket for every queue of both interfaces and deals them out: queue `q` goes to worker
-    /// `q % workers`. A worker that gets no sending queue of a side hands its frames to one that has.
+    /// `q % workers`. A worker that gets no sending queue of a side hands its frames to one that has. Of other media
+    /// every worker gets its own.
     ///
     /// # Errors
     /// [`AfXdpError`]; nothing stays open then.
     pub fn open(options: &AfXdpOptions) -> Result<Vec<Self>, AfXdpError> {
         options.check()?;
-        let queues = [
-            InterfaceQueues::discover(options.interface(Side::Outer))?,
-            InterfaceQueues::discover(options.interface(Side::Inner))?,
-        ];
+        let mut queues = [InterfaceQueues::default(); 2];
+        for side in Side::ALL {
+            if let Some(interface) = options.interface(side) {
+                queues[side.index()] = InterfaceQueues::discover(interface)?;
+            }
+        }
+        if queues == [InterfaceQueues::default(); 2] {
+            return Opening::without_umem(options, queues)?.workers(None);
+        }
         if options.zero_copy {
             match Opening::new(options, queues, BindFlags::XDP_ZEROCOPY).and_then(Opening::sockets) {
-                Ok(opening) => return opening.workers("zero-copy"),
+                Ok(opening) => return opening.workers(Some("zero-copy")),
                 Err(error) => info!(%error, "no zero-copy mode here; using copy mode"),
             }
         }
-        Opening::new(options, queues, BindFlags::XDP_COPY)?.sockets()?.workers("copy")
+        Opening::new(options, queues, BindFlags::XDP_COPY)?.sockets()?.workers(Some("copy"))
     }
 }
 
@@ -163,7 +231,7 @@ struct Opening<'a> {
     options: &'a AfXdpOptions,
     queues: [InterfaceQueues; 2],
     mode: BindFlags,
-    ports: Vec<Port>,
+    ports: Vec<XskPort>,
     memory: Arc<FrameMemory>,
 }
 
@@ -173,20 +241,26 @@ impl<'a> Opening<'a> {
         queues: [InterfaceQueues; 2],
         mode: BindFlags,
     ) -> Result<Self, AfXdpError> {
-        let sockets = queues[0].receive + queues[1].receive;
-        let workers = u32::from(options.workers);
-        let usual = sockets * 2 * options.ring_size + workers * WORKER_FREE_FRAMES;
-        let memory = map_frames(options, options.frames.unwrap_or(usual).max(1))?;
+        let memory = map_frames(options, wanted_frames(options, queues))?;
         Ok(Self { options, queues, mode, ports: Vec::new(), memory: Arc::new(memory) })
+    }
+
+    /// For media that need none.
+    fn without_umem(options: &'a AfXdpOptions, queues: [InterfaceQueues; 2]) -> Result<Self, AfXdpError> {
+        let frames = wanted_frames(options, queues);
+        let memory = FrameMemory::without_umem(NonZeroU32::new(frames).unwrap_or(NonZeroU32::MIN));
+        let memory = memory.map_err(|source| AfXdpError::Memory { frames, source })?;
+        Ok(Self { options, queues, mode: BindFlags::empty(), ports: Vec::new(), memory: Arc::new(memory) })
     }
 
     fn sockets(mut self) -> Result<Self, AfXdpError> {
         let patience = Instant::now() + BUSY_PATIENCE;
         for side in Side::ALL {
+            let Some(interface) = self.options.interface(side) else { continue };
             for queue in 0..self.queues[side.index()].receive {
-                let rings = self.bind(side, queue, patience)?;
+                let rings = self.bind(interface, queue, patience)?;
                 let transmits = queue < self.queues[side.index()].transmit;
-                let mut port = Port::new((side, queue), rings, transmits, self.options.ring_size);
+                let mut port = XskPort::new((side, queue), rings, transmits, self.options.ring_size);
                 if let Some(busy_poll) = self.options.busy_poll
                     && let Err(error) = port.set_busy_poll(busy_poll)
                 {
@@ -198,8 +272,7 @@ impl<'a> Opening<'a> {
         Ok(self)
     }
 
-    fn bind(&self, side: Side, queue: u32, patience: Instant) -> Result<Rings, AfXdpError> {
-        let interface = self.options.interface(side);
+    fn bind(&self, interface: &str, queue: u32, patience: Instant) -> Result<Rings, AfXdpError> {
         loop {
             let error = match Rings::bind(&self.memory, self.socket_config(), interface, queue) {
                 Ok(rings) => return Ok(rings),
@@ -225,38 +298,41 @@ impl<'a> Opening<'a> {
             .build()
     }
 
-    fn workers(self, mode: &'static str) -> Result<Vec<AfXdpIo>, AfXdpError> {
-        let (options, frames) = (self.options, self.memory.frames());
-        info!(
-            outer = %options.outer,
-            outer_queues = self.queues[0].receive,
-            inner = %options.inner,
-            inner_queues = self.queues[1].receive,
-            workers = options.workers,
-            frames,
-            "AF_XDP sockets are open in {mode} mode"
-        );
+    fn workers(self, mode: Option<&'static str>) -> Result<Vec<AfXdpIo>, AfXdpError> {
+        if let Some(mode) = mode {
+            info!(
+                outer = %self.options.name(Side::Outer),
+                outer_queues = self.queues[0].receive,
+                inner = %self.options.name(Side::Inner),
+                inner_queues = self.queues[1].receive,
+                workers = self.options.workers,
+                frames = self.memory.frames(),
+                "AF_XDP sockets are open in {mode} mode"
+            );
+        }
         let mut workers = self.deal()?;
         for worker in &mut workers {
             for port in &mut worker.ports {
-                port.refill(&mut worker.frames);
+                if let Port::Xsk(port) = port {
+                    port.refill(&mut worker.store.frames);
+                }
             }
         }
         Ok(workers)
     }
 
     fn deal(self) -> Result<Vec<AfXdpIo>, AfXdpError> {
-        let count = usize::from(self.options.workers);
+        let options = self.options;
+        let count = usize::from(options.workers);
         let frames = self.memory.frames();
         let pool = Arc::new(Pool::new(frames as u32));
         let limit = if count == 1 { frames } else { WORKER_FREE_FRAMES as usize };
-        let wakers: Vec<_> = (0..count)
-            .map(|_| Waker::new())
-            .collect::<Result<_, _>>()
-            .map_err(|source| AfXdpError::Interface { interface: self.options.outer.clone(), source })?;
-        let mut hands: Vec<Vec<Port>> = (0..count).map(|_| Vec::new()).collect();
+        let failed =
+            |source| AfXdpError::Interface { interface: options.name(Side::Outer).to_owned(), source };
+        let wakers: Vec<_> = (0..count).map(|_| Waker::new()).collect::<Result<_, _>>().map_err(failed)?;
+        let mut hands = other_ports(options)?;
         for port in self.ports {
-            hands[port.queue as usize % count].push(port);
+            hands[port.queue as usize % count].push(Port::Xsk(Box::new(port)));
         }
         let outboxes = outboxes(&hands, &wakers);
         let workers = hands.into_iter().zip(wakers).enumerate().map(|(index, (ports, waker))| {
@@ -265,23 +341,53 @@ impl<'a> Opening<'a> {
                 let outbox = outboxes[side.index()].get(index);
                 outbox.cloned().flatten()
             };
+            let frames = FreeFrames::new(Arc::clone(&pool), limit);
             AfXdpIo::new(Parts {
                 ways: Side::ALL.map(way),
                 outboxes: Side::ALL.map(mine),
                 ports,
-                frames: FreeFrames::new(Arc::clone(&pool), limit),
+                store: Store { frames, buffers: Buffers::new(Arc::clone(&self.memory)) },
                 pool: Arc::clone(&pool),
-                buffers: Buffers::new(Arc::clone(&self.memory)),
                 waker,
+                media: options.media(),
             })
         });
         Ok(workers.collect())
     }
 }
 
+/// As many frames as all rings can hold, and some for each worker.
+fn wanted_frames(options: &AfXdpOptions, queues: [InterfaceQueues; 2]) -> u32 {
+    let sockets = queues[0].receive + queues[1].receive;
+    let workers = u32::from(options.workers);
+    let usual = sockets * 2 * options.ring_size + workers * WORKER_FREE_FRAMES;
+    options.frames.unwrap_or(usual).max(1)
+}
+
+/// Every worker's ports of other media than AF_XDP.
+fn other_ports(options: &AfXdpOptions) -> Result<Vec<Vec<Port>>, AfXdpError> {
+    let mut hands: Vec<Vec<Port>> = (0..options.workers).map(|_| Vec::new()).collect();
+    if let Outer::Sockets(options) = &options.outer {
+        let all = socket::open(options, hands.len() as u16)?;
+        let port = |sockets: Sockets| Port::Sockets(SocketPort::new(Side::Outer, sockets));
+        hands.iter_mut().zip(all).for_each(|(hand, sockets)| hand.push(port(sockets)));
+        info!(
+            interface = %options.interface, ports = ?options.encapsulation_ports,
+            "the outer side is on plain sockets: ESP takes the way through the kernel, which costs throughput"
+        );
+    }
+    if let Inner::Tun(options) = &options.inner {
+        let queues = tun::open_queues(options, hands.len() as u16)?;
+        let port = |queue| Port::Tun(TunPort::new(Side::Inner, queue));
+        hands.iter_mut().zip(queues).for_each(|(hand, queue)| hand.push(port(queue)));
+        info!(device = %options.name, "the inner side is on a TUN device");
+    }
+    Ok(hands)
+}
+
 /// The first sending port of a side, if this worker has one.
 fn sending_port(ports: &[Port], side: Side) -> Option<usize> {
-    ports.iter().position(|port| port.side == side && port.transmits)
+    ports.iter().position(|port| port.side() == side && port.transmits())
 }
 
 /// For each side and worker an outbox, if the worker can send there and some other cannot.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use super::ledger::{Census, Holder, Ledger};
-use crate::io::{FRAME_SIZE, Frame};
+use crate::io::{FRAME_SIZE, Frame, HEADROOM, Side};
 
 /// Frames moved between a worker's list and the pool at once.
 const EXCHANGE: usize = 256;
@@ -35,7 +35,7 @@ impl Pool {
 
 /// One worker's free frames. The one used last is used first again: it is still in the cache.
 #[derive(Debug)]
-pub(super) struct FreeFrames {
+pub(in crate::io) struct FreeFrames {
     local: Vec<u32>,
     limit: usize,
     pool: Arc<Pool>,
@@ -86,8 +86,16 @@ impl FreeFrames {
         self.local.push(number);
     }
 
+    /// A free frame with the usual headroom, for the pipeline or a medium that fills it for the pipeline.
+    pub(in crate::io) fn allocate(&mut self, side: Side) -> Option<Frame> {
+        let number = self.pop()?;
+        self.pass(number, Holder::Free, Holder::User);
+        let index = u64::from(number) * FRAME_SIZE as u64;
+        Some(Frame { index, start: HEADROOM as u32, length: 0, side })
+    }
+
     /// Takes back a frame from the pipeline.
-    pub(super) fn release(&mut self, frame: &Frame) {
+    pub(in crate::io) fn release(&mut self, frame: &Frame) {
         self.give_back((frame.index as usize / FRAME_SIZE) as u32, Holder::User);
     }
 }

@@ -1,207 +1,117 @@
-//! One socket: its rings, and what its worker keeps about them.
+//! What a worker receives from and sends to, of whatever medium.
 
-use std::time::Duration;
+use std::os::fd::RawFd;
 
-use rustix::io::Errno;
-use xsk_rs::umem::frame::FrameDesc;
-
-use super::counters::{SideCounters, add};
-use super::ledger::Holder;
+use super::counters::SideCounters;
 use super::pool::FreeFrames;
-use super::system::Rings;
-use super::{BusyPoll, ETHERNET_HEADER};
-use crate::io::{FRAME_SIZE, Frame, Side};
+use super::system::Buffers;
+use super::xsk_port::XskPort;
+use crate::io::socket::SocketPort;
+use crate::io::tun::TunPort;
+use crate::io::{Frame, Side};
 
-/// Descriptors moved by one call.
-const CHUNK: usize = 64;
-
-/// The kernel's copy-mode transmit path sends at most this many packets per call.
-const TRANSMIT_BUDGET: u32 = 32;
-
-/// One socket, bound to one queue of one interface, used by one worker.
+/// One medium of one worker on one side. All of them work on the same frames.
 #[derive(Debug)]
-pub(super) struct Port {
-    pub(super) side: Side,
-    pub(super) queue: u32,
-    pub(super) rings: Rings,
-    /// Whether the queue can send too.
-    pub(super) transmits: bool,
-    busy_poll: bool,
-    /// Entries of the fill ring that are free for certain.
-    fill_room: u32,
-    unsubmitted: bool,
-    /// Packets that the kernel has not taken out of the transmit ring.
-    pending: u32,
-    /// Frames given to the transmit ring and not completed.
-    in_flight: u32,
-    scratch: [FrameDesc; CHUNK],
+pub(super) enum Port {
+    /// A queue of an interface.
+    Xsk(Box<XskPort>),
+    /// A queue of a TUN device.
+    Tun(TunPort),
+    /// Plain sockets.
+    Sockets(SocketPort),
+}
+
+/// The frames as one worker has them.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) frames: FreeFrames,
+    pub(super) buffers: Buffers,
 }
 
 impl Port {
-    pub(super) fn new((side, queue): (Side, u32), rings: Rings, transmits: bool, ring_size: u32) -> Self {
-        Self {
-            side,
-            queue,
-            rings,
-            transmits,
-            busy_poll: false,
-            fill_room: ring_size,
-            unsubmitted: false,
-            pending: 0,
-            in_flight: 0,
-            scratch: [FrameDesc::default(); CHUNK],
+    #[inline]
+    pub(super) fn side(&self) -> Side {
+        match self {
+            Self::Xsk(port) => port.side,
+            Self::Tun(port) => port.side,
+            Self::Sockets(port) => port.side,
         }
     }
 
-    /// Turns on busy polling (Documentation/networking/napi.rst, "Busy polling").
-    pub(super) fn set_busy_poll(&mut self, options: BusyPoll) -> std::io::Result<()> {
-        let microseconds = i32::try_from(options.time.as_micros()).unwrap_or(i32::MAX);
-        for (name, value) in [
-            (libc::SO_PREFER_BUSY_POLL, 1),
-            (libc::SO_BUSY_POLL, microseconds),
-            (libc::SO_BUSY_POLL_BUDGET, i32::from(options.budget)),
-        ] {
-            super::system::set_option(self.rings.fd(), name, value)?;
+    pub(super) fn as_xsk(&self) -> Option<&XskPort> {
+        match self {
+            Self::Xsk(port) => Some(port),
+            _ => None,
         }
-        self.busy_poll = options.time > Duration::ZERO;
-        Ok(())
+    }
+
+    /// Whether it can send too.
+    pub(super) fn transmits(&self) -> bool {
+        self.as_xsk().is_none_or(|port| port.transmits)
     }
 
     /// Appends received frames to `batch`, within its capacity.
-    pub(super) fn receive(&mut self, batch: &mut Vec<Frame>, frames: &FreeFrames) -> usize {
-        let mut received = 0;
-        while batch.len() < batch.capacity() {
-            let wanted = (batch.capacity() - batch.len()).min(CHUNK);
-            let got = self.rings.receive(&mut self.scratch[..wanted]);
-            for descriptor in &self.scratch[..got] {
-                batch.push(frame_of(descriptor, self.side));
-                frames.pass(number_of(descriptor), Holder::Fill, Holder::User);
-            }
-            self.fill_room += got as u32;
-            received += got;
-            if got < wanted {
-                break;
-            }
-        }
-        received
-    }
-
-    /// Queues packets for sending; those that do not fit are released and counted.
-    pub(super) fn transmit(
-        &mut self,
-        batch: &mut Vec<Frame>,
-        frames: &mut FreeFrames,
-        counters: &SideCounters,
-    ) {
-        let mut sent = 0;
-        for frame in batch.drain(..) {
-            if !is_sendable(&frame) {
-                add(&counters.transmit_invalid, 1);
-                frames.release(&frame);
-                continue;
-            }
-            match self.rings.transmit(frame) {
-                Ok(number) => {
-                    frames.pass(number, Holder::User, Holder::Transmit);
-                    sent += 1;
-                }
-                Err(frame) => {
-                    add(&counters.transmit_ring_full, 1);
-                    frames.release(&frame);
-                }
-            }
-        }
-        self.in_flight += sent;
-        self.unsubmitted |= sent > 0;
-        add(&counters.transmitted, u64::from(sent));
-    }
-
-    /// Submits, kicks, harvests and refills.
-    pub(super) fn flush(&mut self, frames: &mut FreeFrames, counters: &SideCounters) {
-        if self.unsubmitted || self.pending > 0 {
-            self.unsubmitted = false;
-            self.pending = self.rings.submit();
-            self.kick(frames, counters);
-        }
-        self.harvest(frames);
-        self.refill(frames);
-        if self.busy_poll || (self.fill_room == 0 && self.rings.fill_needs_wakeup()) {
-            self.rings.kick_receive();
+    #[inline]
+    pub(super) fn receive(&mut self, batch: &mut Vec<Frame>, store: &mut Store) -> usize {
+        let Store { frames, buffers } = store;
+        match self {
+            Self::Xsk(port) => port.receive(batch, frames),
+            Self::Tun(port) => port.receive(batch, frames, buffers),
+            Self::Sockets(port) => port.receive(batch, frames, buffers),
         }
     }
 
-    /// Calls the kernel until it has taken all packets, within a bound: what remains is tried at the next flush.
-    fn kick(&mut self, frames: &mut FreeFrames, counters: &SideCounters) {
-        let mut calls = self.pending / TRANSMIT_BUDGET + 2;
-        while calls > 0 && self.pending > 0 && self.rings.transmit_needs_wakeup() {
-            calls -= 1;
-            let before = self.pending;
-            let result = self.rings.kick_transmit();
-            self.pending = self.rings.submit();
-            match result {
-                // One packet was taken and dropped; the rest waits for the next call.
-                Err(Errno::BUSY) => add(&counters.transmit_refused, 1),
-                // The budget of one call is used up, or there is no room for completions.
-                Err(Errno::AGAIN) if self.pending < before => {}
-                Err(Errno::AGAIN) if self.harvest(frames) > 0 => {}
-                // No memory, no room, or the link is down: later.
-                Err(_) => break,
-                Ok(()) => {}
-            }
+    /// Sends packets, or queues them until the next flush; those that do not fit are released and counted.
+    #[inline]
+    pub(super) fn transmit(&mut self, batch: &mut Vec<Frame>, store: &mut Store, counters: &SideCounters) {
+        let Store { frames, buffers } = store;
+        match self {
+            Self::Xsk(port) => port.transmit(batch, frames, counters),
+            Self::Tun(port) => port.transmit(batch, frames, buffers, counters),
+            Self::Sockets(port) => port.transmit(batch, frames, buffers, counters),
         }
     }
 
-    fn harvest(&mut self, frames: &mut FreeFrames) -> usize {
-        let mut harvested = 0;
-        while self.in_flight > 0 {
-            let got = self.rings.complete(&mut self.scratch);
-            for descriptor in &self.scratch[..got] {
-                frames.give_back(number_of(descriptor), Holder::Transmit);
-            }
-            self.in_flight -= got as u32;
-            harvested += got;
-            if got < CHUNK {
-                break;
-            }
-        }
-        harvested
-    }
-
-    /// Gives the kernel free frames to receive into, as many as fit.
-    pub(super) fn refill(&mut self, frames: &mut FreeFrames) {
-        while self.fill_room > 0 {
-            let room = self.rings.fill_room(self.fill_room.min(CHUNK as u32)) as usize;
-            let mut numbers = [0; CHUNK];
-            let taken = frames.take(&mut numbers[..room], Holder::Fill);
-            if taken == 0 {
-                break;
-            }
-            self.rings.fill(&numbers[..taken]);
-            self.fill_room -= taken as u32;
+    /// What a turn of the worker ends with. Only rings have anything to do then.
+    #[inline]
+    pub(super) fn flush(&mut self, store: &mut Store, counters: &SideCounters) {
+        if let Self::Xsk(port) = self {
+            port.flush(&mut store.frames, counters);
         }
     }
 
     /// Whether packets wait for the kernel to take them.
     pub(super) fn is_blocked(&self) -> bool {
-        self.unsubmitted || self.pending > 0
+        self.as_xsk().is_some_and(XskPort::is_blocked)
     }
-}
 
-/// The kernel skips descriptors that it thinks wrong, and would never give their frames back.
-fn is_sendable(frame: &Frame) -> bool {
-    frame.length >= ETHERNET_HEADER && frame.range().end <= FRAME_SIZE
-}
+    /// Whether there is something to receive that no descriptor announces.
+    pub(super) fn has_work(&self) -> bool {
+        matches!(self, Self::Tun(port) if port.has_work())
+    }
 
-fn number_of(descriptor: &FrameDesc) -> u32 {
-    (descriptor.addr() / FRAME_SIZE) as u32
-}
+    /// The descriptors to wait for.
+    pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
+        let [first, second] = match self {
+            Self::Xsk(port) => [Some(port.rings.raw_fd()), None],
+            Self::Tun(port) => [Some(port.raw_fd()), None],
+            Self::Sockets(port) => port.raw_fds().map(Some),
+        };
+        first.into_iter().chain(second)
+    }
 
-fn frame_of(descriptor: &FrameDesc, side: Side) -> Frame {
-    let start = descriptor.addr() % FRAME_SIZE;
-    Frame {
-        index: (descriptor.addr() - start) as u64,
-        start: start as u32,
-        length: descriptor.lengths().data() as u32,
-        side,
+    /// Packets lost on the way in: the receive queue was full, there was no free frame, other reasons.
+    pub(super) fn drops(&self) -> Option<[u64; 3]> {
+        match self {
+            Self::Xsk(port) => port.rings.kernel_drops().ok(),
+            Self::Tun(port) => {
+                let [no_frame, others] = port.drops();
+                Some([0, no_frame, others])
+            }
+            Self::Sockets(port) => {
+                let [full, others] = port.drops();
+                Some([full, 0, others])
+            }
+        }
     }
 }

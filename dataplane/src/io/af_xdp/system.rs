@@ -13,7 +13,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use xsk_rs::config::{Interface, SocketConfig, UmemConfig};
 use xsk_rs::socket::{Socket, SocketCreateError};
@@ -21,24 +20,33 @@ use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::umem::{Umem, UmemCreateError};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
 
-use crate::io::{FRAME_SIZE, Frame};
+use crate::io::{FRAME_SIZE, Frame, Packet};
 
 /// The frames that all sockets of a gateway share.
 #[derive(Debug)]
 pub(super) struct FrameMemory {
-    umem: Umem,
+    owner: Owner,
     base: NonNull<u8>,
-    descriptors: Vec<FrameDesc>,
+    frames: usize,
 }
 
-// SAFETY: `base` points into the mapping that `umem` keeps; the buffers in it are only accessed through the
+/// Who keeps the memory.
+#[derive(Debug)]
+enum Owner {
+    /// AF_XDP sockets receive into it and send from it.
+    Umem { umem: Umem, descriptors: Vec<FrameDesc> },
+    /// No AF_XDP socket does.
+    Process,
+}
+
+// SAFETY: `base` points into memory that `owner` keeps; the buffers in it are only accessed through the
 // frames that own them (see the module's documentation), so threads never share one.
 unsafe impl Send for FrameMemory {}
 // SAFETY: as above; a shared reference gives access to no buffer without its frame.
 unsafe impl Sync for FrameMemory {}
 
 impl FrameMemory {
-    /// Maps `frames` frames.
+    /// Maps `frames` frames for AF_XDP sockets.
     pub(super) fn new(config: UmemConfig, frames: NonZeroU32, huge: bool) -> Result<Self, UmemCreateError> {
         let (umem, mut descriptors) = Umem::new(config, frames, huge)?;
         // SAFETY: the first frame belongs to this UMEM, and no socket uses it yet.
@@ -46,18 +54,60 @@ impl FrameMemory {
         let base = first.expose_provenance() - descriptors[0].addr();
         // The mapping comes from mmap in xsk-rs's C-like code, so that its address is exposed as a whole.
         let base = NonNull::new(std::ptr::with_exposed_provenance_mut(base));
-        Ok(Self { umem, base: base.unwrap_or(NonNull::dangling()), descriptors })
+        let frames = descriptors.len();
+        Ok(Self {
+            owner: Owner::Umem { umem, descriptors },
+            base: base.unwrap_or(NonNull::dangling()),
+            frames,
+        })
+    }
+
+    /// Maps `frames` frames for other media only.
+    pub(super) fn without_umem(frames: NonZeroU32) -> io::Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let frames = frames.get() as usize;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new private mapping, wherever the kernel likes to put it; `drop` unmaps it.
+        let base = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), frames * FRAME_SIZE, protection, MapFlags::PRIVATE)?
+        };
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { owner: Owner::Process, base, frames })
     }
 
     /// Number of frames.
     pub(super) fn frames(&self) -> usize {
-        self.descriptors.len()
+        self.frames
+    }
+
+    fn umem(&self) -> io::Result<&Umem> {
+        match &self.owner {
+            Owner::Umem { umem, .. } => Ok(umem),
+            Owner::Process => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// The kernel's name of a frame, where it has one.
+    fn descriptor(&self, number: u32) -> Option<&FrameDesc> {
+        match &self.owner {
+            Owner::Umem { descriptors, .. } => descriptors.get(number as usize),
+            Owner::Process => None,
+        }
+    }
+}
+
+impl Drop for FrameMemory {
+    fn drop(&mut self) {
+        if let Owner::Process = self.owner {
+            // SAFETY: this is the mapping of `without_umem`, as long as it was made, and no buffer is out.
+            let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.frames * FRAME_SIZE) };
+        }
     }
 }
 
 /// One worker's way to the buffers.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(in crate::io) struct Buffers {
     memory: Arc<FrameMemory>,
     /// Buffers lent less buffers taken back. Modulo 2^32 the sum over all workers is how many are out: as long as
     /// one is, some worker's share is not zero.
@@ -80,17 +130,31 @@ impl Buffers {
 
     /// The whole buffer of `frame`.
     #[inline]
-    pub(super) fn get(&mut self, frame: &Frame) -> &mut [u8] {
+    pub(in crate::io) fn get(&mut self, frame: &Frame) -> &mut [u8] {
         // SAFETY: the buffer lies within the mapping, which lives as long as `self.memory`. The caller holds the
         // frame, the only handle on this buffer, and the kernel does not: frames come out of the rings before
         // they are made and end when they go in. Two results never live at once, for `self` is borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.locate(frame).as_ptr(), FRAME_SIZE) }
     }
 
+    /// Makes the frame a packet with a buffer of its own.
+    #[inline]
+    pub(in crate::io) fn lend_packet(&mut self, frame: Frame) -> Packet<FrameBuffer> {
+        let Frame { start, length, side, .. } = frame;
+        Packet { buffer: self.lend(frame), start, length, side }
+    }
+
+    /// The opposite of `lend_packet`.
+    #[inline]
+    pub(in crate::io) fn take_packet_back(&mut self, packet: Packet<FrameBuffer>) -> Frame {
+        let Packet { buffer, start, length, side } = packet;
+        Frame { index: self.take_back(buffer), start, length, side }
+    }
+
     /// Makes the frame a buffer of its own.
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "the frame ends here: the buffer stands for it")]
-    pub(super) fn lend(&mut self, frame: Frame) -> FrameBuffer {
+    fn lend(&mut self, frame: Frame) -> FrameBuffer {
         let buffer = FrameBuffer(self.locate(&frame));
         self.lent = self.lent.wrapping_add(1);
         buffer
@@ -99,7 +163,7 @@ impl Buffers {
     /// The opposite: the index of the frame that stands for the buffer from now on.
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "the buffer ends here: a frame stands for it")]
-    pub(super) fn take_back(&mut self, buffer: FrameBuffer) -> u64 {
+    fn take_back(&mut self, buffer: FrameBuffer) -> u64 {
         let index = buffer.0.addr().get().wrapping_sub(self.memory.base.addr().get());
         assert!(index < self.memory.frames() * FRAME_SIZE, "the buffer comes from another pool");
         self.lent = self.lent.wrapping_sub(1);
@@ -166,8 +230,9 @@ impl Rings {
     ) -> Result<Self, BindError> {
         let name =
             CString::new(interface).map_err(|_| BindError::System(io::ErrorKind::InvalidInput.into()))?;
+        let umem = memory.umem().map_err(BindError::System)?;
         // SAFETY: program loading is inhibited, which is all that is asked for a shared UMEM.
-        let created = unsafe { Socket::new(config, &memory.umem, &Interface::new(name), queue) };
+        let created = unsafe { Socket::new(config, umem, &Interface::new(name), queue) };
         let (socket, receive, rings) = created.map_err(BindError::Create)?;
         let (fill, completion) = rings.ok_or_else(|| BindError::System(io::ErrorKind::AddrInUse.into()))?;
         let transmit = TransmitRing::map(receive.fd().as_raw_fd(), config.tx_queue_size().get());
@@ -198,9 +263,9 @@ impl Rings {
     /// Gives free frames to the kernel to receive into. There must be room for all of them.
     #[inline]
     pub(super) fn fill(&mut self, frames: &[u32]) {
-        for &number in frames {
+        for descriptor in frames.iter().filter_map(|&number| self.memory.descriptor(number)) {
             // SAFETY: the frame belongs to this UMEM and is free: no `Frame` stands for it.
-            let added = unsafe { self.fill.produce_one(&self.memory.descriptors[number as usize]) };
+            let added = unsafe { self.fill.produce_one(descriptor) };
             debug_assert_eq!(added, 1, "the caller asked for room");
         }
     }
@@ -379,92 +444,4 @@ fn mmap_offsets(socket: RawFd) -> io::Result<libc::xdp_mmap_offsets> {
     }
     // SAFETY: plain integers, all zero or written by the kernel.
     Ok(unsafe { offsets.assume_init() })
-}
-
-/// Sets an integer socket option at level `SOL_SOCKET`.
-pub(super) fn set_option(socket: BorrowedFd<'_>, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the kernel reads one integer from `value`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Waits until a descriptor of the set is ready, at most for `timeout`. Interruptions end it early.
-pub(super) fn poll(set: &mut [libc::pollfd], timeout: Duration) {
-    let timeout = libc::timespec {
-        tv_sec: timeout.as_secs().min(3600).cast_signed(),
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    };
-    // SAFETY: the set and the timeout live across the call; no signal mask is given. Whatever goes wrong, the
-    // worker looks at its rings and comes back.
-    unsafe { libc::ppoll(set.as_mut_ptr(), set.len() as libc::nfds_t, &raw const timeout, std::ptr::null()) };
-}
-
-/// `struct ethtool_channels` (linux/ethtool.h).
-#[repr(C)]
-#[derive(Default)]
-struct EthtoolChannels {
-    command: u32,
-    max: [u32; 4],
-    receive: u32,
-    transmit: u32,
-    other: u32,
-    combined: u32,
-}
-
-const ETHTOOL_GET_CHANNELS: u32 = 0x3c;
-
-/// Receive and transmit queues of an interface; one each where the driver does not tell.
-pub(super) fn queues(interface: &str) -> io::Result<(u32, u32)> {
-    let mut channels = EthtoolChannels { command: ETHTOOL_GET_CHANNELS, ..EthtoolChannels::default() };
-    let mut request = interface_request(interface)?;
-    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-    // SAFETY: the request points at `channels`, which lives across the call and is as large as the command says.
-    match unsafe { interface_ioctl(libc::SIOCETHTOOL, &mut request) } {
-        Ok(()) => Ok((
-            (channels.receive + channels.combined).max(1),
-            (channels.transmit + channels.combined).max(1),
-        )),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok((1, 1)),
-        Err(error) => Err(error),
-    }
-}
-
-/// The MTU of an interface in octets.
-pub(super) fn mtu(interface: &str) -> io::Result<u32> {
-    let mut request = interface_request(interface)?;
-    // SAFETY: this command only writes into the request itself, and then `ifru_mtu` is the field it wrote.
-    unsafe {
-        interface_ioctl(libc::SIOCGIFMTU, &mut request)?;
-        Ok(request.ifr_ifru.ifru_mtu.max(0).cast_unsigned())
-    }
-}
-
-fn interface_request(interface: &str) -> io::Result<libc::ifreq> {
-    // SAFETY: all-zero is a valid value of this plain C structure.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
-    }
-    Ok(request)
-}
-
-/// # Safety
-/// What `command` reads and writes through the request must be valid.
-unsafe fn interface_ioctl(command: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-    use rustix::net::{AddressFamily, SocketType, socket};
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    // SAFETY: passed on to the caller.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), command, std::ptr::from_mut(request)) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

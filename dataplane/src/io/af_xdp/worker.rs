@@ -1,4 +1,4 @@
-//! One worker's sockets behind the I/O trait.
+//! One worker's ports behind the I/O trait.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 
 use super::counters::{IoCounters, add};
-use super::ledger::{Census, Holder};
-use super::pool::{FreeFrames, Pool};
-use super::port::Port;
-use super::system::{self, Buffers, FrameBuffer};
-use crate::io::{FRAME_SIZE, Frame, HEADROOM, Packet, PacketIo, Side};
+use super::ledger::Census;
+use super::pool::Pool;
+use super::port::{Port, Store};
+use super::system::FrameBuffer;
+use crate::io::socket::OuterFilter;
+use crate::io::{Frame, Medium, Packet, PacketIo, Side, system};
 
 /// Flushes between two looks at the kernel's drop counters.
 const STATISTICS_PERIOD: u32 = 4096;
@@ -67,18 +68,18 @@ pub(super) enum Way {
     Outbox(Arc<Outbox>),
 }
 
-/// One worker's AF_XDP sockets: its share of the queues of both interfaces.
+/// One worker's sockets: its share of the queues of both interfaces, or of what stands in for one of them.
 #[derive(Debug)]
 pub struct AfXdpIo {
     pub(super) ports: Vec<Port>,
     pub(super) ways: [Way; 2],
     /// What other workers want this one to send, per side.
     pub(super) outboxes: [Option<Arc<Outbox>>; 2],
-    pub(super) frames: FreeFrames,
+    pub(super) store: Store,
     pub(super) pool: Arc<Pool>,
-    pub(super) buffers: Buffers,
     pub(super) counters: Arc<IoCounters>,
     pub(super) waker: Waker,
+    media: [Medium; 2],
     poll_set: Vec<libc::pollfd>,
     outgoing: Vec<Frame>,
     next_port: usize,
@@ -90,16 +91,16 @@ pub(super) struct Parts {
     pub(super) ports: Vec<Port>,
     pub(super) ways: [Way; 2],
     pub(super) outboxes: [Option<Arc<Outbox>>; 2],
-    pub(super) frames: FreeFrames,
+    pub(super) store: Store,
     pub(super) pool: Arc<Pool>,
-    pub(super) buffers: Buffers,
     pub(super) waker: Waker,
+    pub(super) media: [Medium; 2],
 }
 
 impl AfXdpIo {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { ports, ways, outboxes, frames, pool, buffers, waker } = parts;
-        let sockets = ports.iter().map(|port| port.rings.raw_fd());
+        let Parts { ports, ways, outboxes, store, pool, waker, media } = parts;
+        let sockets = ports.iter().flat_map(Port::raw_fds);
         let poll_set = std::iter::once(waker.0.event.as_raw_fd())
             .chain(sockets)
             .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
@@ -108,11 +109,11 @@ impl AfXdpIo {
             ports,
             ways,
             outboxes,
-            frames,
+            store,
             pool,
-            buffers,
             counters: Arc::default(),
             waker,
+            media,
             poll_set,
             outgoing: Vec::with_capacity(64),
             next_port: 0,
@@ -122,7 +123,16 @@ impl AfXdpIo {
 
     /// The sockets to be registered in the XSK map: side, queue, file descriptor.
     pub fn sockets(&self) -> impl Iterator<Item = (Side, u32, BorrowedFd<'_>)> {
-        self.ports.iter().map(|port| (port.side, port.queue, port.rings.fd()))
+        let ports = self.ports.iter().filter_map(Port::as_xsk);
+        ports.map(|port| (port.side, port.queue, port.rings.fd()))
+    }
+
+    /// The filter of the outer side's plain sockets, where it is on such.
+    pub fn outer_filter(&self) -> Option<OuterFilter> {
+        self.ports.iter().find_map(|port| match port {
+            Port::Sockets(port) => Some(port.filter()),
+            _ => None,
+        })
     }
 
     /// A handle by which other threads end this worker's [`PacketIo::wait`].
@@ -143,10 +153,11 @@ impl AfXdpIo {
     /// Reads the kernel's drop counters into [`AfXdpIo::counters`].
     pub fn refresh_counters(&self) {
         for side in Side::ALL {
-            let drops =
-                self.ports.iter().filter(|port| port.side == side).map(|port| port.rings.kernel_drops());
-            let sum = drops
-                .flatten()
+            let sum = self
+                .ports
+                .iter()
+                .filter(|port| port.side() == side)
+                .filter_map(Port::drops)
                 .fold([0; 3], |sum, port| [sum[0] + port[0], sum[1] + port[1], sum[2] + port[2]]);
             let counters = self.counters.side(side);
             counters.receive_ring_full.store(sum[0], Ordering::Relaxed);
@@ -165,18 +176,24 @@ impl AfXdpIo {
             let room = self.outgoing.capacity();
             self.outgoing.extend(std::iter::from_fn(|| outbox.frames.pop()).take(room));
             let counters = self.counters.side(side);
-            self.ports[*port].transmit(&mut self.outgoing, &mut self.frames, counters);
+            self.ports[*port].transmit(&mut self.outgoing, &mut self.store, counters);
         }
     }
 
     /// Whether this worker has work that no descriptor would announce.
     fn has_work(&self) -> bool {
         self.outboxes.iter().flatten().any(|outbox| !outbox.frames.is_empty())
+            || self.ports.iter().any(Port::has_work)
     }
 }
 
 impl PacketIo for AfXdpIo {
     type Buffer = FrameBuffer;
+
+    #[inline]
+    fn medium(&self, side: Side) -> Medium {
+        self.media[side.index()]
+    }
 
     fn receive(&mut self, side: Side, batch: &mut Vec<Frame>) -> usize {
         // Another port comes first each time, so that a full queue does not starve the others.
@@ -185,8 +202,8 @@ impl PacketIo for AfXdpIo {
         let mut received = 0;
         for offset in 0..count {
             let port = &mut self.ports[(self.next_port + offset) % count];
-            if port.side == side {
-                received += port.receive(batch, &self.frames);
+            if port.side() == side {
+                received += port.receive(batch, &mut self.store);
             }
         }
         add(&self.counters.side(side).received, received as u64);
@@ -194,30 +211,28 @@ impl PacketIo for AfXdpIo {
     }
 
     fn buffer(&mut self, frame: &Frame) -> &mut [u8] {
-        self.buffers.get(frame)
+        self.store.buffers.get(frame)
     }
 
     #[inline]
     fn lend(&mut self, frame: Frame) -> Packet<FrameBuffer> {
-        let Frame { start, length, side, .. } = frame;
-        Packet { buffer: self.buffers.lend(frame), start, length, side }
+        self.store.buffers.lend_packet(frame)
     }
 
     #[inline]
     fn take_back(&mut self, packet: Packet<FrameBuffer>) -> Frame {
-        let Packet { buffer, start, length, side } = packet;
-        Frame { index: self.buffers.take_back(buffer), start, length, side }
+        self.store.buffers.take_packet_back(packet)
     }
 
     fn transmit(&mut self, side: Side, frames: &mut Vec<Frame>) {
         let counters = self.counters.side(side);
         match &self.ways[side.index()] {
-            Way::Port(port) => self.ports[*port].transmit(frames, &mut self.frames, counters),
+            Way::Port(port) => self.ports[*port].transmit(frames, &mut self.store, counters),
             Way::Outbox(outbox) => {
                 for frame in frames.drain(..) {
                     if let Err(frame) = outbox.frames.push(frame) {
                         add(&counters.transmit_ring_full, 1);
-                        self.frames.release(&frame);
+                        self.store.frames.release(&frame);
                     }
                 }
                 outbox.owner.wake();
@@ -226,22 +241,17 @@ impl PacketIo for AfXdpIo {
     }
 
     fn allocate(&mut self) -> Option<Frame> {
-        let mut number = [0];
-        if self.frames.take(&mut number, Holder::User) == 0 {
-            return None;
-        }
-        let index = u64::from(number[0]) * FRAME_SIZE as u64;
-        Some(Frame { index, start: HEADROOM as u32, length: 0, side: Side::Inner })
+        self.store.frames.allocate(Side::Inner)
     }
 
     fn release(&mut self, frame: Frame) {
-        self.frames.release(&frame);
+        self.store.frames.release(&frame);
     }
 
     fn flush(&mut self) {
         self.empty_outboxes();
         for port in &mut self.ports {
-            port.flush(&mut self.frames, self.counters.side(port.side));
+            port.flush(&mut self.store, self.counters.side(port.side()));
         }
         self.flushes = self.flushes.wrapping_add(1);
         if self.flushes.is_multiple_of(STATISTICS_PERIOD) {

@@ -1,0 +1,191 @@
+//! One queue of a TUN device: packets are read into frames, super-packets by way of a buffer of their own.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::io::{Errno, readv, writev};
+
+use super::segment::{HEADER, OffloadHeader, Segmentation, complete_checksum};
+use crate::io::af_xdp::counters::add;
+use crate::io::af_xdp::pool::FreeFrames;
+use crate::io::af_xdp::system::Buffers;
+use crate::io::af_xdp::{MAX_MTU, SideCounters};
+use crate::io::{Frame, HEADROOM, Side, is_ip_packet};
+
+/// Octets of a packet that a frame takes, so that there is room for ESP around it.
+const ROOM: usize = MAX_MTU as usize;
+
+/// Octets of a super-packet at most: IPv6's header and a payload whose length fits its field.
+const SUPER_PACKET: usize = 40 + 65535;
+
+/// One queue, used by one worker.
+#[derive(Debug)]
+pub(in crate::io) struct TunPort {
+    pub(in crate::io) side: Side,
+    queue: OwnedFd,
+    /// The super-packet that is being segmented.
+    whole: Box<[u8]>,
+    segmentation: Option<Segmentation>,
+    /// Packets dropped for want of a frame, and those that contradicted themselves.
+    drops: [AtomicU64; 2],
+}
+
+/// What became of an attempt to read.
+enum Read {
+    Frame(Frame),
+    /// That many octets are in the frame.
+    Packet(usize),
+    /// The rest is in `segmentation`.
+    SuperPacket,
+    Dropped,
+    Nothing,
+}
+
+impl TunPort {
+    pub(in crate::io) fn new(side: Side, queue: OwnedFd) -> Self {
+        let whole = vec![0; SUPER_PACKET].into_boxed_slice();
+        Self { side, queue, whole, segmentation: None, drops: Default::default() }
+    }
+
+    pub(in crate::io) fn raw_fd(&self) -> RawFd {
+        self.queue.as_raw_fd()
+    }
+
+    /// Whether segments wait that no descriptor announces.
+    pub(in crate::io) fn has_work(&self) -> bool {
+        self.segmentation.is_some()
+    }
+
+    /// Packets lost because no frame was free, and for other reasons.
+    pub(in crate::io) fn drops(&self) -> [u64; 2] {
+        [self.drops[0].load(Ordering::Relaxed), self.drops[1].load(Ordering::Relaxed)]
+    }
+
+    /// Appends packets to `batch`, within its capacity. Segments that find no room there wait for the next call.
+    pub(in crate::io) fn receive(
+        &mut self,
+        batch: &mut Vec<Frame>,
+        frames: &mut FreeFrames,
+        buffers: &mut Buffers,
+    ) -> usize {
+        let before = batch.len();
+        while batch.len() < batch.capacity() {
+            if self.segmentation.is_some() {
+                match self.next_segment(frames, buffers) {
+                    Some(frame) => batch.push(frame),
+                    None => self.segmentation = None,
+                }
+                continue;
+            }
+            match self.read(frames, buffers) {
+                Read::Frame(frame) => batch.push(frame),
+                Read::Packet(_) | Read::SuperPacket | Read::Dropped => {}
+                Read::Nothing => break,
+            }
+        }
+        batch.len() - before
+    }
+
+    fn next_segment(&mut self, frames: &mut FreeFrames, buffers: &mut Buffers) -> Option<Frame> {
+        let segmentation = self.segmentation.as_mut()?;
+        if segmentation.is_done() {
+            return None;
+        }
+        let Some(frame) = frames.allocate(self.side) else {
+            add(&self.drops[0], segmentation.remaining() as u64);
+            return None;
+        };
+        let into = &mut buffers.get(&frame)[HEADROOM..HEADROOM + ROOM];
+        if let Some(length) = segmentation.write_next(&self.whole, into) {
+            return Some(frame.with_packet(HEADROOM..HEADROOM + length));
+        }
+        frames.release(&frame);
+        None
+    }
+
+    /// Reads a packet: what fits into a frame, the rest to where it belongs in the whole.
+    fn read(&mut self, frames: &mut FreeFrames, buffers: &mut Buffers) -> Read {
+        let Some(frame) = frames.allocate(self.side) else { return self.read_in_vain() };
+        let room = &mut buffers.get(&frame)[HEADROOM..HEADROOM + ROOM];
+        let mut header = [0; HEADER];
+        let rest = &mut self.whole[ROOM..];
+        let mut vector = [&mut header[..], room, rest].map(IoSliceMut::new);
+        let read = match readv(&self.queue, &mut vector) {
+            Ok(octets) => self.sort(octets.saturating_sub(HEADER), OffloadHeader::parse(header), room),
+            Err(error) => self.failed(error),
+        };
+        if let Read::Packet(length) = read {
+            return Read::Frame(frame.with_packet(HEADROOM..HEADROOM + length));
+        }
+        frames.release(&frame);
+        read
+    }
+
+    /// What was read: a packet in `room`, or a super-packet that began there.
+    fn sort(&mut self, length: usize, header: OffloadHeader, room: &mut [u8]) -> Read {
+        if !header.is_super_packet() {
+            let packet = room.get_mut(..length).filter(|packet| is_ip_packet(packet));
+            let completed = packet.and_then(|packet| complete_checksum(&header, packet));
+            return if completed.is_some() { Read::Packet(length) } else { self.unusable() };
+        }
+        let front = length.min(ROOM);
+        self.whole[..front].copy_from_slice(&room[..front]);
+        let whole = self.whole.get(..length);
+        self.segmentation = whole.and_then(|packet| Segmentation::new(&header, packet, ROOM));
+        if self.segmentation.is_some() { Read::SuperPacket } else { self.unusable() }
+    }
+
+    /// Without a free frame, packets must still be taken from the kernel: the device would stay readable, and its
+    /// worker awake.
+    fn read_in_vain(&mut self) -> Read {
+        match rustix::io::read(&self.queue, &mut self.whole[..]) {
+            Ok(_) => {
+                add(&self.drops[0], 1);
+                Read::Dropped
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn unusable(&self) -> Read {
+        add(&self.drops[1], 1);
+        Read::Dropped
+    }
+
+    fn failed(&self, error: Errno) -> Read {
+        match error {
+            // The device is down or gone, which the link's followers hear of.
+            Errno::AGAIN | Errno::INTR | Errno::IO | Errno::BADFD => {}
+            _ => add(&self.drops[1], 1),
+        }
+        Read::Nothing
+    }
+
+    /// Writes packets to the device. The kernel is asked for no work but to look at the checksums itself: they come
+    /// from the other end of the connection, and only that may vouch for them.
+    pub(in crate::io) fn transmit(
+        &mut self,
+        batch: &mut Vec<Frame>,
+        frames: &mut FreeFrames,
+        buffers: &mut Buffers,
+        counters: &SideCounters,
+    ) {
+        for frame in batch.drain(..) {
+            let packet = buffers.get(&frame).get(frame.range()).filter(|packet| is_ip_packet(packet));
+            let counter = match packet.map(|packet| self.write(packet)) {
+                None => &counters.transmit_invalid,
+                Some(Ok(())) => &counters.transmitted,
+                Some(Err(Errno::AGAIN)) => &counters.transmit_ring_full,
+                Some(Err(_)) => &counters.transmit_refused,
+            };
+            add(counter, 1);
+            frames.release(&frame);
+        }
+    }
+
+    fn write(&self, packet: &[u8]) -> Result<(), Errno> {
+        let header = [0; HEADER];
+        writev(&self.queue, &[IoSlice::new(&header), IoSlice::new(packet)]).map(drop)
+    }
+}
