@@ -1,8 +1,8 @@
 /* What the peer's kernel needs a program for, and no shell has: datagrams, counted, and RFC 3948's sockets.
  *
- *   peer flood ADDRESS PORT COUNT OCTETS RATE   sends COUNT datagrams, RATE a second; prints how many went
- *   peer sink PORT COUNT SECONDS                counts datagrams until COUNT have come or SECONDS pass in silence
- *   peer encapsulation PORT SECONDS             receives UDP-encapsulated ESP for the kernel, IPv4 and IPv6
+ *   peer flood ADDRESS PORT COUNT OCTETS     sends COUNT datagrams, as fast as the sink counts; prints how many went
+ *   peer sink PORT COUNT SECONDS             counts datagrams until COUNT have come or SECONDS pass in silence
+ *   peer encapsulation PORT SECONDS          receives UDP-encapsulated ESP for the kernel, IPv4 and IPv6
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -15,15 +15,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 /* linux/udp.h, whose struct udphdr clashes with the C library's. */
 #define SOL_UDP_ 17
 #define UDP_ENCAP_ 100
 #define UDP_ENCAP_ESPINUDP_ 2
-/* No datagram may be lost for want of room while the one CPU decrypts. */
-#define RECEIVE_ROOM (32 << 20)
+/* A sink answers every so many datagrams; a flood has at most WINDOW answers outstanding. lab/src/flood.rs has the
+ * same numbers: no queue on the way overflows on a machine of any speed, so that a lost datagram is a fault. */
+#define DATAGRAMS_AN_ANSWER 64
+#define WINDOW 4
+#define ANSWER_PATIENCE 10
+#define RECEIVE_ROOM (8 << 20)
 
 static long number(const char *text, long most)
 {
@@ -50,44 +53,61 @@ static int listening(int family, long port, int only_ipv6)
     return descriptor;
 }
 
-static void flood(char **argument)
+static void wait_at_most(int descriptor, long seconds)
+{
+    struct timeval patience = {.tv_sec = seconds};
+    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0)
+        err(1, "SO_RCVTIMEO");
+}
+
+static int connected(const char *address, const char *port)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *target;
-    long count = number(argument[2], 10000000), octets = number(argument[3], 65000);
-    long pause = 1000000000 / number(argument[4], 1000000), sent = 0;
-    char payload[65000] = {0};
-    int descriptor, error = getaddrinfo(argument[0], argument[1], &hints, &target);
-    struct timespec due;
+    int descriptor, error = getaddrinfo(address, port, &hints, &target);
     if (error != 0)
-        errx(2, "%s: %s", argument[0], gai_strerror(error));
+        errx(2, "%s: %s", address, gai_strerror(error));
     descriptor = socket(target->ai_family, SOCK_DGRAM, 0);
     if (descriptor < 0 || connect(descriptor, target->ai_addr, target->ai_addrlen) != 0)
-        err(1, "connect to %s", argument[0]);
-    clock_gettime(CLOCK_MONOTONIC, &due);
-    for (; sent < count; sent++) {
+        err(1, "connect to %s", address);
+    freeaddrinfo(target);
+    return descriptor;
+}
+
+static void flood(char **argument)
+{
+    long count = number(argument[2], 10000000), octets = number(argument[3], 65000), sent, answers = 0;
+    int descriptor = connected(argument[0], argument[1]);
+    char payload[65000] = {0}, answer;
+    wait_at_most(descriptor, ANSWER_PATIENCE);
+    for (sent = 0; sent < count; sent++) {
+        for (; sent / DATAGRAMS_AN_ANSWER >= answers + WINDOW; answers++)
+            if (recv(descriptor, &answer, 1, 0) < 0)
+                err(1, "no answer %ld after %ld datagrams", answers, sent);
         while (send(descriptor, payload, octets, 0) < 0)
             if (errno != ENOBUFS && errno != EAGAIN)
                 err(1, "send after %ld datagrams", sent);
-        due.tv_nsec += pause;
-        due.tv_sec += due.tv_nsec / 1000000000;
-        due.tv_nsec %= 1000000000;
-        /* Sleeps are coarse on a tick of 10 ms: so the pace holds on the whole, in bursts. */
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
     }
     printf("%ld\n", sent);
 }
 
 static void sink(char **argument)
 {
-    int descriptor = listening(AF_INET6, number(argument[0], 65535), 0), room = RECEIVE_ROOM;
-    long wanted = number(argument[1], 10000000), count = 0;
-    struct timeval patience = {.tv_sec = number(argument[2], 3600)};
+    int descriptor = listening(AF_INET6, number(argument[0], 65535), 0);
+    long wanted = number(argument[1], 10000000), count;
+    int room = RECEIVE_ROOM;
+    struct sockaddr_in6 source;
     char payload[65536];
-    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room) != 0 ||
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0)
-        err(1, "setsockopt");
-    while (count < wanted && recv(descriptor, payload, sizeof payload, 0) >= 0)
-        count++;
+    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room) != 0)
+        err(1, "SO_RCVBUFFORCE");
+    wait_at_most(descriptor, number(argument[2], 3600));
+    for (count = 0; count < wanted; count++) {
+        socklen_t length = sizeof source;
+        if (recvfrom(descriptor, payload, sizeof payload, 0, (void *)&source, &length) < 0)
+            break;
+        if ((count + 1) % DATAGRAMS_AN_ANSWER == 0 &&
+            sendto(descriptor, payload, 1, 0, (void *)&source, length) < 0)
+            err(1, "answer after %ld datagrams", count + 1);
+    }
     printf("%ld\n", count);
 }
 
@@ -119,7 +139,7 @@ static void encapsulation(char **argument)
 int main(int count, char **argument)
 {
     const struct { const char *name; int arguments; void (*run)(char **); } commands[] = {
-        {"flood", 5, flood}, {"sink", 3, sink}, {"encapsulation", 2, encapsulation}};
+        {"flood", 4, flood}, {"sink", 3, sink}, {"encapsulation", 2, encapsulation}};
     for (size_t at = 0; at < sizeof commands / sizeof *commands; at++)
         if (count == commands[at].arguments + 2 && strcmp(argument[1], commands[at].name) == 0)
             return commands[at].run(argument + 2), 0;

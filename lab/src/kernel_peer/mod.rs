@@ -48,8 +48,19 @@ pub struct KernelPeerSpec {
     pub outer: Vec<Prefix>,
     /// Its addresses in the networks that it protects.
     pub inner: Vec<Prefix>,
-    /// Networks behind the other end, and the outer address of the other end.
-    pub routes: Vec<(Prefix, IpAddr)>,
+    /// The ways to what is behind the other end.
+    pub routes: Vec<Route>,
+}
+
+/// A way to hosts behind the other end.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The hosts.
+    pub network: Prefix,
+    /// The other end's outer address.
+    pub via: IpAddr,
+    /// The own address from which the kernel speaks to these hosts.
+    pub source: IpAddr,
 }
 
 /// A running kernel. Fields drop in order: the line before the process at its other end.
@@ -80,7 +91,7 @@ impl KernelPeer {
         std::fs::write(&initramfs, image::image(&folder)?).map_err(LabError::path("write", &initramfs))?;
         let name = &spec.name;
         namespace
-            .ip(&format!("tuntap add dev {name} mode tap\nlink set {name} txqueuelen {TAP_QUEUE} up"))?;
+            .ip(&format!("tuntap add dev {name} mode tap\nlink set dev {name} txqueuelen {TAP_QUEUE} up"))?;
         let (process, requests, answers) = lab.start_with_pipes(name, command(namespace, spec, &folder))?;
         let console = Console::open(requests, answers, BOOT)
             .map_err(|error| LabError::Unexpected(format!("{error}; its log:\n{}", process.log())))?;
@@ -98,11 +109,8 @@ impl KernelPeer {
                 let _ = writeln!(lines, "address add {address} dev {interface}{nodad}");
             }
         }
-        for (network, via) in &spec.routes {
-            let same = |prefix: &&Prefix| prefix.address.is_ipv4() == network.address.is_ipv4();
-            let source = spec.inner.iter().find(same).map(|inner| format!(" src {}", inner.address));
-            let inet6 = if via.is_ipv6() { "inet6 " } else { "" };
-            let _ = writeln!(lines, "route add {network} via {inet6}{via}{}", source.unwrap_or_default());
+        for Route { network, via, source } in &spec.routes {
+            let _ = writeln!(lines, "route add {network} via {via} src {source}");
         }
         self.batch("give the kernel its addresses", &lines)?;
         self.run(
@@ -162,6 +170,21 @@ impl KernelPeer {
             "( ( {script}\n ); echo $? >/run/jobs/{number}.code ) >/run/jobs/{number} 2>&1 </dev/null &"
         ))?;
         Ok(GuestJob { number, script: script.to_owned() })
+    }
+
+    /// Starts a shell script in the background and waits until something listens on `port`, TCP or UDP.
+    ///
+    /// # Errors
+    /// If nothing does within 20 s.
+    pub fn serve(&mut self, script: &str, port: u16) -> Result<GuestJob> {
+        let job = self.start(script)?;
+        // Columns of /proc/net/tcp: the second is the local address, the fourth the state, 0A or (UDP) 07 to listen.
+        let listens = format!("$2 ~ /:{port:04X}$/ && $4 ~ /0A|07/ {{ found = 1 }} END {{ exit !found }}");
+        self.run(&format!(
+            "until cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 | awk '{listens}'; do\n\
+             sleep 0.02\ndone"
+        ))?;
+        Ok(job)
     }
 
     /// Waits for a script in the background and returns what it printed.
