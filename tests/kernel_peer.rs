@@ -1,57 +1,27 @@
 //! Baton and the Linux kernel's own ESP, with traffic both ways and counters compared at both ends.
 
+#[path = "kernel/cases.rs"]
+mod cases;
+#[path = "kernel/stage.rs"]
+mod stage;
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use baton_lab::content::Content;
 use baton_lab::flood::{self, Sink};
 use baton_lab::gateway::random;
 use baton_lab::http::{Download, FileServer};
-use baton_lab::kernel_peer::{
-    self, Connection, Counters, KernelPeer, KernelPeerSpec, Key, Mode, Prefix, Route, Suite,
+use baton_lab::kernel_peer::{self, Connection, Counters, KernelPeer, Key};
+use baton_lab::topology::CLIENT;
+use baton_lab::{Gateway, GatewaySpec, Lab, SaSpec, TunnelSpec, command, requirements, site};
+use cases::{
+    CLIENT6, Case, HOST, HOST6, REPLAY_WINDOW, REQID, SPI_TO_BATON, SPI_TO_KERNEL, Tunnel, V4, connection,
+    every_case, hosts,
 };
-use baton_lab::topology::{self, A_OUTER, B_OUTER, CLIENT, SERVER};
-use baton_lab::{Gateway, GatewaySpec, Lab, Namespace, SaSpec, TunnelSpec, command, requirements, site};
 use serde_json::Value;
-
-/// An IP version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-use Family::{V4, V6};
-use Mode::{Transport, Tunnel};
-
-/// One way to speak ESP.
-#[derive(Clone, Copy, Debug)]
-struct Case {
-    name: &'static str,
-    mode: Mode,
-    outer: Family,
-    inner: Family,
-    suite: &'static str,
-    extended_sequence: bool,
-    /// UDP port of both ends, for RFC 3948.
-    encapsulation: Option<u16>,
-}
-
-impl Case {
-    const fn new(name: &'static str, mode: Mode, outer: Family, inner: Family, suite: &'static str) -> Self {
-        Self { name, mode, outer, inner, suite, extended_sequence: false, encapsulation: None }
-    }
-
-    const fn with_esn(self) -> Self {
-        Self { extended_sequence: true, ..self }
-    }
-
-    const fn in_udp(self) -> Self {
-        Self { encapsulation: Some(4500), ..self }
-    }
-}
+use stage::{Stage, kernel, kernel_for_baton, plug_in, wire};
 
 /// What Baton speaks with the kernel.
 const CASES: [Case; 5] = [
@@ -63,11 +33,6 @@ const CASES: [Case; 5] = [
 ];
 
 const TUNNEL: &str = "linux";
-const SPI_TO_BATON: u32 = 0x1100_0001;
-const SPI_TO_KERNEL: u32 = 0x2a00_0001;
-const REQID: u32 = 7;
-const REPLAY_WINDOW: u16 = 1024;
-
 /// Octets that TCP carries each way.
 const FILE: u64 = 2_000_000;
 const SINK: u16 = 9;
@@ -75,132 +40,12 @@ const WEB: u16 = 80;
 const SEED: u64 = 11;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const A_OUTER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1);
-const B_OUTER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 2);
-const A_INNER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
-const A_INNER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x1, 0, 0, 0, 0, 1);
-const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x1, 0, 0, 0, 0, 2);
-/// The client's addresses in transport mode, where Baton's end of the SA is the host itself.
-const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
-const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 7);
-const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 2);
-
 fn can_run(test: &str) -> bool {
     if let Err(reason) = kernel_peer::requirements() {
         requirements::skipped(test, &reason);
         return false;
     }
     support::can_run(test)
-}
-
-/// The ends of the SAs: Baton's and the kernel's.
-fn ends(case: &Case) -> (IpAddr, IpAddr) {
-    match (case.mode, case.outer) {
-        (Tunnel, V4) => (A_OUTER.into(), B_OUTER.into()),
-        (Tunnel, V6) => (A_OUTER6.into(), B_OUTER6.into()),
-        (Transport, V4) => (HOST.into(), B_OUTER.into()),
-        (Transport, V6) => (HOST6.into(), B_OUTER6.into()),
-    }
-}
-
-/// The hosts that speak through the SAs: on Baton's side and on the kernel's.
-fn hosts(case: &Case) -> (IpAddr, IpAddr) {
-    match (case.mode, case.inner) {
-        (Transport, _) => ends(case),
-        (Tunnel, V4) => (CLIENT.into(), SERVER.into()),
-        (Tunnel, V6) => (CLIENT6.into(), SERVER6.into()),
-    }
-}
-
-/// What a case protects of a host: its /16 or /48 in tunnel mode, itself in transport mode.
-fn protected(case: &Case, host: IpAddr) -> Prefix {
-    match case.mode {
-        Tunnel => network(host),
-        Transport => Prefix::host(host),
-    }
-}
-
-/// The /16 or /48 of an address.
-fn network(address: IpAddr) -> Prefix {
-    match address {
-        IpAddr::V4(address) => {
-            Prefix { address: Ipv4Addr::from(u32::from(address) & (!0 << 16)).into(), length: 16 }
-        }
-        IpAddr::V6(address) => {
-            Prefix { address: Ipv6Addr::from(u128::from(address) & (!0 << 80)).into(), length: 48 }
-        }
-    }
-}
-
-/// A case as the kernel has it, with fresh keys.
-fn connection(case: &Case) -> Connection {
-    let suite = Suite::named(case.suite).expect("a suite of the kernel");
-    let key = || Key::random(&suite).expect("random");
-    let ((remote, local), (remote_host, local_host)) = (ends(case), hosts(case));
-    Connection {
-        local,
-        remote,
-        local_network: protected(case, local_host),
-        remote_network: protected(case, remote_host),
-        mode: case.mode,
-        inbound: (SPI_TO_KERNEL, key()),
-        outbound: (SPI_TO_BATON, key()),
-        reqid: REQID,
-        extended_sequence: case.extended_sequence,
-        replay_window: REPLAY_WINDOW.into(),
-        encapsulation: case.encapsulation.map(|port| (port, port)),
-        suite,
-    }
-}
-
-/// The kernel at the far end.
-fn kernel() -> KernelPeerSpec {
-    let prefix = |address: IpAddr, length| Prefix { address, length };
-    let to = |network, via, source| Route { network, via, source };
-    KernelPeerSpec {
-        name: "linux-b".into(),
-        mac: "02:ba:70:00:00:0b".into(),
-        outer: vec![prefix(B_OUTER.into(), 24), prefix(B_OUTER6.into(), 64)],
-        inner: vec![prefix(SERVER.into(), 16), prefix(SERVER6.into(), 48)],
-        routes: vec![
-            to(network(CLIENT.into()), A_OUTER.into(), SERVER.into()),
-            to(network(CLIENT6.into()), A_OUTER6.into(), SERVER6.into()),
-            to(Prefix::host(HOST.into()), A_OUTER.into(), B_OUTER.into()),
-            to(Prefix::host(HOST6.into()), A_OUTER6.into(), B_OUTER6.into()),
-        ],
-    }
-}
-
-/// A kernel in Baton's place.
-fn kernel_for_baton() -> KernelPeerSpec {
-    let prefix = |address: IpAddr, length| Prefix { address, length };
-    let to = |network, via, source| Route { network, via, source };
-    KernelPeerSpec {
-        name: "linux-a".into(),
-        mac: "02:ba:70:00:00:0a".into(),
-        outer: vec![prefix(A_OUTER.into(), 24), prefix(A_OUTER6.into(), 64)],
-        inner: vec![
-            prefix(CLIENT.into(), 16),
-            prefix(CLIENT6.into(), 48),
-            prefix(HOST.into(), 32),
-            prefix(HOST6.into(), 128),
-        ],
-        routes: vec![
-            to(network(SERVER.into()), B_OUTER.into(), CLIENT.into()),
-            to(network(SERVER6.into()), B_OUTER6.into(), CLIENT6.into()),
-        ],
-    }
-}
-
-/// A namespace with a bridge that joins `ports`, once these exist.
-fn wire(lab: &Lab) -> Namespace {
-    let wire = lab.namespace("wire").expect("namespace");
-    wire.ip("link add hub type bridge stp_state 0 mcast_snooping 0\nlink set hub up").expect("bridge");
-    wire
-}
-
-fn plug_in(wire: &Namespace, port: &str) {
-    wire.ip(&format!("link set dev {port} master hub up")).expect("port");
 }
 
 fn ping_from(peer: &mut KernelPeer, target: IpAddr, source: IpAddr) {
@@ -259,86 +104,6 @@ fn configure(peer: &mut KernelPeer, connection: &Connection) {
 
 fn counters(peer: &mut KernelPeer) -> Counters {
     peer.counters().expect("the kernel's counters")
-}
-
-/// Every suite in the plainest case, and the commonest ones in all others.
-fn every_case() -> Vec<Case> {
-    let suites = [
-        "aes128gcm8",
-        "aes192gcm12",
-        "aes256gcm16",
-        "aes128ccm8",
-        "aes192ccm12",
-        "aes256ccm16",
-        "chacha20poly1305",
-        "aes128gmac",
-        "aes256gmac",
-        "aes128-sha1",
-        "aes256-sha256",
-        "aes192-sha384",
-        "aes256-sha512",
-        "aes128-aescmac",
-        "aes128ctr-sha1",
-        "aes256ctr-sha256",
-        "null-sha1",
-        "null-sha256",
-    ];
-    let plain = suites.into_iter().map(|suite| Case::new(suite, Tunnel, V4, V4, suite));
-    let mixes = [(V4, V4), (V4, V6), (V6, V4), (V6, V6)].map(|(outer, inner)| (Tunnel, outer, inner));
-    let mixes = mixes.into_iter().chain([(Transport, V4, V4), (Transport, V6, V6)]);
-    let mixed = mixes.flat_map(|(mode, outer, inner)| {
-        ["aes128gcm16", "aes256-sha256"].map(|suite| Case::new(suite, mode, outer, inner, suite))
-    });
-    let mixed = mixed.flat_map(|case| [case, case.with_esn().in_udp()]);
-    plain.map(Case::with_esn).chain(mixed).collect()
-}
-
-/// A client behind Baton, and the kernel behind a bridge: `client --- a === wire === linux-b`.
-/// Fields drop in order: processes before the lab that holds their namespaces.
-struct Stage {
-    peer: KernelPeer,
-    client: Namespace,
-    a: Namespace,
-    lab: Lab,
-}
-
-impl Stage {
-    fn build() -> Self {
-        let lab = Lab::new().expect("lab");
-        let [client, a] = ["client", "a"].map(|role| lab.namespace(role).expect("namespace"));
-        let wire = wire(&lab);
-        topology::wire(&client, "eth0", &a, "lan0").expect("veth");
-        topology::wire(&a, "wan0", &wire, "a").expect("veth");
-        topology::host(&client, CLIENT, A_INNER).expect("client");
-        topology::gateway(&a, A_OUTER, A_INNER, B_OUTER).expect("gateway");
-        add_addresses(&client, &a);
-        plug_in(&wire, "a");
-        let spec = kernel();
-        let peer = KernelPeer::boot(&lab, &wire, &spec).expect("a kernel");
-        plug_in(&wire, &spec.name);
-        Self { peer, client, a, lab }
-    }
-}
-
-/// Gives client and gateway their IPv6 addresses, and the client the ones of transport mode.
-fn add_addresses(client: &Namespace, a: &Namespace) {
-    for namespace in [client, a] {
-        for scope in ["all", "default"] {
-            namespace.set(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "0").expect("IPv6");
-        }
-    }
-    a.set("net/ipv6/conf/all/forwarding", "1").expect("forwarding");
-    let client_lines = format!(
-        "address add {CLIENT6}/48 dev eth0 nodad\naddress add {HOST}/32 dev eth0\n\
-         address add {HOST6}/128 dev eth0 nodad\nroute add default via {A_INNER6}\n\
-         route add {B_OUTER} via {A_INNER} src {HOST}\nroute add {B_OUTER6} via {A_INNER6} src {HOST6}"
-    );
-    client.ip(&client_lines).expect("the client's addresses");
-    let gateway_lines = format!(
-        "address add {A_OUTER6}/64 dev wan0 nodad\naddress add {A_INNER6}/48 dev lan0 nodad\n\
-         route add default via {B_OUTER6}\nroute add {HOST} dev lan0\nroute add {HOST6} dev lan0"
-    );
-    a.ip(&gateway_lines).expect("the gateway's addresses");
 }
 
 #[test]
@@ -477,23 +242,50 @@ fn flood_both_ways(case: &Case, datagrams: u32, stage: &mut Stage) {
 
 /// What one end sealed, the other opened: the two agree on every packet, retransmissions and all.
 fn assert_same_counts(case: &Case, datagrams: u32, gateway: &Gateway, stage: &mut Stage) {
-    let deadline = std::time::Instant::now() + support::PATIENCE;
+    let deadline = Instant::now() + support::PATIENCE;
     loop {
         let kernel = counters(&mut stage.peer);
         let kernel = [SPI_TO_BATON, SPI_TO_KERNEL].map(|spi| kernel.packets(spi));
-        let baton = ["inbound", "outbound"].map(|direction| packets(gateway, direction));
+        let baton = ["inbound", "outbound"].map(|direction| counted(gateway, direction, "packets"));
         if kernel == baton && kernel.iter().all(|packets| *packets > u64::from(datagrams)) {
             return;
         }
-        assert!(std::time::Instant::now() < deadline, "{case:?}: kernel {kernel:?}, Baton {baton:?}");
+        assert!(Instant::now() < deadline, "{case:?}: kernel {kernel:?}, Baton {baton:?}");
     }
 }
 
-/// Packets of Baton's SA, as `dpctl` shows them.
-fn packets(gateway: &Gateway, direction: &str) -> u64 {
+/// A counter of Baton's SA, as `dpctl` shows it.
+fn counted(gateway: &Gateway, direction: &str, name: &str) -> u64 {
     let answer = gateway.dpctl_json(&["sa", "show", TUNNEL]).expect("dpctl");
     let wanted = |value: &Value| value["direction"] == direction;
-    let packets =
-        site::find(&answer, &wanted).and_then(|sa| site::find(sa, &|value| value.get("packets").is_some()));
-    packets.and_then(|value| value["packets"].as_u64()).expect("a count of packets")
+    let sa = site::find(&answer, &wanted).unwrap_or_else(|| panic!("no {direction} SA in {answer}"));
+    let counters = site::find(sa, &|value| value.get(name).is_some());
+    counters.and_then(|counters| counters[name].as_u64()).unwrap_or_else(|| panic!("no {name} in {sa}"))
+}
+
+/// What the other tests would show if the two did not agree.
+#[test]
+fn a_key_that_differs_is_counted_at_both_ends() {
+    if !can_run("a_key_that_differs_is_counted_at_both_ends") {
+        return;
+    }
+    let mut stage = Stage::build();
+    let case = &CASES[0];
+    let theirs = connection(case);
+    configure(&mut stage.peer, &theirs);
+    let mut gateway = Gateway::new(&stage.lab, &stage.a, gateway(case, &connection(case))).expect("gateway");
+    gateway.start(&stage.lab).expect("the gateway starts");
+    let (here, there) = hosts(case);
+    let mut ping = stage.client.command("ping");
+    ping.args(["-n", "-c", "3", "-i", "0.02", "-W", "1", &there.to_string()]);
+    assert!(command::run(&mut ping).is_err(), "an answer in spite of different keys");
+    let answer = stage.peer.output(&format!("ping -c 3 -i 0.02 -W 1 {here}"), PATIENCE).expect("an answer");
+    assert_ne!(answer.code, 0, "{}", answer.text);
+
+    let kernel = counters(&mut stage.peer);
+    assert_eq!(kernel.drops, [("XfrmInStateProtoError".to_owned(), 3)].into());
+    let refused = kernel.states.iter().find(|state| state.spi == SPI_TO_KERNEL).expect("an SA").integrity;
+    assert_eq!((refused, kernel.packets(SPI_TO_KERNEL)), (3, 0));
+    let baton = ["integrity_failures", "packets"].map(|name| counted(&gateway, "inbound", name));
+    assert_eq!(baton, [3, 0]);
 }
