@@ -1,7 +1,7 @@
 //! One run of the lab: its namespaces, its folder, its processes.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{ChildStdin, ChildStdout, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::command;
@@ -74,5 +74,20 @@ impl Lab {
         let process = Process::start(command, &self.path().join(format!("{name}.log")))?;
         self.directory.note_process(process.id())?;
         Ok(process)
+    }
+
+    /// Starts `command` with pipes to its stdin and from its stdout, and its stderr in the run's folder as
+    /// `<name>.log`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with_pipes(
+        &self,
+        name: &str,
+        command: Command,
+    ) -> Result<(Process, ChildStdin, ChildStdout)> {
+        let started = Process::start_with_pipes(command, &self.path().join(format!("{name}.log")))?;
+        self.directory.note_process(started.0.id())?;
+        Ok(started)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -29,12 +29,30 @@ impl Process {
     /// # Errors
     /// If the log cannot be opened or the command not started.
     pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(open_log(log)?);
+        Self::start_logged(command, log)
+    }
+
+    /// Starts `command` with pipes to its stdin and from its stdout; its stderr is appended to `log`.
+    ///
+    /// # Errors
+    /// If the log cannot be opened or the command not started.
+    pub(crate) fn start_with_pipes(
+        mut command: Command,
+        log: &Path,
+    ) -> Result<(Self, ChildStdin, ChildStdout)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Self::start_logged(command, log)?;
+        let pipes = process.child.stdin.take().zip(process.child.stdout.take());
+        let (input, output) = pipes.ok_or_else(|| LabError::Unexpected("a process without pipes".into()))?;
+        Ok((process, input, output))
+    }
+
+    fn start_logged(mut command: Command, log: &Path) -> Result<Self> {
         let file = open_log(log)?;
         let log_start = file.metadata().map_err(LabError::path("read", log))?.len();
-        let error_file = file.try_clone().map_err(LabError::path("open", log))?;
-        command.stdin(Stdio::null()).stdout(file).stderr(error_file);
         let description = command::describe(&command);
-        let child = command.spawn().map_err(LabError::io(format!("start `{description}`")))?;
+        let child = command.stderr(file).spawn().map_err(LabError::io(format!("start `{description}`")))?;
         Ok(Self { child, description, log: log.to_owned(), log_start })
     }
 
