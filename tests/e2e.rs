@@ -146,8 +146,10 @@ fn every_suite() -> Vec<TunnelSpec> {
 fn tunnel(number: u32, suite: String, extended_sequence: bool) -> TunnelSpec {
     TunnelSpec {
         name: format!("{suite}-{}", if extended_sequence { "esn" } else { "seq32" }),
-        local: B_OUTER,
-        remote: A_OUTER,
+        local: B_OUTER.into(),
+        remote: A_OUTER.into(),
+        transport: false,
+        in_udp: false,
         local_selectors: vec!["10.2.0.0/16".into()],
         remote_selectors: vec![format!("10.1.{number}.0/24")],
         reqid: 100 + number,
@@ -164,7 +166,7 @@ fn lone_gateway(tunnels: &[TunnelSpec]) -> GatewaySpec {
     GatewaySpec {
         name: "b".into(),
         node: 2,
-        outer: B_OUTER,
+        outer: B_OUTER.into(),
         owned: "\"all\"".into(),
         core: 0,
         tunnels: tunnels.to_vec(),

@@ -6,7 +6,7 @@ mod cases;
 mod stage;
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use baton_lab::content::Content;
@@ -17,19 +17,31 @@ use baton_lab::kernel_peer::{self, Connection, Counters, KernelPeer, Key};
 use baton_lab::topology::CLIENT;
 use baton_lab::{Gateway, GatewaySpec, Lab, SaSpec, TunnelSpec, command, requirements, site};
 use cases::{
-    CLIENT6, Case, HOST, HOST6, REPLAY_WINDOW, REQID, SPI_TO_BATON, SPI_TO_KERNEL, Tunnel, V4, connection,
-    every_case, hosts,
+    CLIENT6, Case, HOST, HOST6, REPLAY_WINDOW, REQID, SPI_TO_BATON, SPI_TO_KERNEL, Transport, Tunnel, V4, V6,
+    connection, every_case, hosts,
 };
 use serde_json::Value;
 use stage::{Stage, kernel, kernel_for_baton, plug_in, wire};
 
 /// What Baton speaks with the kernel.
-const CASES: [Case; 5] = [
+const CASES: [Case; 17] = [
     Case::new("tunnel 4 in 4, GCM-16", Tunnel, V4, V4, "aes128gcm16"),
-    Case::new("tunnel 4 in 4, GCM-16 ESN", Tunnel, V4, V4, "aes128gcm16").with_esn(),
-    Case::new("tunnel 4 in 4, AES-256 GCM-16", Tunnel, V4, V4, "aes256gcm16"),
+    Case::new("tunnel 4 in 4, AES-256 GCM-16 ESN", Tunnel, V4, V4, "aes256gcm16").with_esn(),
     Case::new("tunnel 4 in 4, AES-192 GCM-12", Tunnel, V4, V4, "aes192gcm12"),
     Case::new("tunnel 4 in 4, GCM-8 ESN", Tunnel, V4, V4, "aes128gcm8").with_esn(),
+    Case::new("tunnel 4 in 4, GMAC ESN", Tunnel, V4, V4, "aes128gmac").with_esn(),
+    Case::new("tunnel 4 in 4, CTR-SHA256 ESN", Tunnel, V4, V4, "aes128ctr-sha256").with_esn(),
+    Case::new("tunnel 4 in 4, ChaCha20", Tunnel, V4, V4, "chacha20poly1305"),
+    Case::new("tunnel 4 in 4, CBC-SHA1", Tunnel, V4, V4, "aes128-sha1"),
+    Case::new("tunnel 4 in 4, CBC-SHA256 ESN", Tunnel, V4, V4, "aes256-sha256").with_esn(),
+    Case::new("tunnel 6 in 4, GCM-16", Tunnel, V4, V6, "aes128gcm16"),
+    Case::new("tunnel 4 in 6, CBC-SHA1", Tunnel, V6, V4, "aes128-sha1"),
+    Case::new("tunnel 6 in 6, CBC-SHA256", Tunnel, V6, V6, "aes256-sha256"),
+    Case::new("transport 4, GCM-16", Transport, V4, V4, "aes128gcm16"),
+    Case::new("transport 6, CBC-SHA256 ESN", Transport, V6, V6, "aes256-sha256").with_esn(),
+    Case::new("tunnel in UDP, GCM-16", Tunnel, V4, V4, "aes128gcm16").in_udp(),
+    Case::new("tunnel 6 in 6 in UDP, CBC-SHA1", Tunnel, V6, V6, "aes128-sha1").in_udp(),
+    Case::new("transport in UDP, CBC-SHA1", Transport, V4, V4, "aes128-sha1").in_udp(),
 ];
 
 const TUNNEL: &str = "linux";
@@ -152,8 +164,10 @@ fn gateway(case: &Case, connection: &Connection) -> GatewaySpec {
     let sa = |(spi, key): &(u32, Key)| Some(SaSpec { spi: *spi, key: key.octets().to_owned() });
     let tunnel = TunnelSpec {
         name: TUNNEL.into(),
-        local: ipv4(there.local),
-        remote: ipv4(there.remote),
+        local: there.local,
+        remote: there.remote,
+        transport: case.mode == Transport,
+        in_udp: case.encapsulation.is_some(),
         local_selectors: vec![there.local_network.to_string()],
         remote_selectors: vec![there.remote_network.to_string()],
         suite: case.suite.into(),
@@ -167,19 +181,11 @@ fn gateway(case: &Case, connection: &Connection) -> GatewaySpec {
     GatewaySpec {
         name: case.name.replace([' ', ','], "-"),
         node: 1,
-        outer: ipv4(there.local),
+        outer: there.local,
         owned: "\"all\"".into(),
         core: 0,
         tunnels: vec![tunnel],
         snapshot_key: random(32).expect("random"),
-    }
-}
-
-/// The lab's gateways have IPv4 addresses outside.
-fn ipv4(address: IpAddr) -> Ipv4Addr {
-    match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(address) => panic!("{address} is not IPv4"),
     }
 }
 

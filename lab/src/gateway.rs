@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write as _};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -38,8 +38,7 @@ impl SaSpec {
     /// # Errors
     /// If the kernel gives no random octets.
     pub fn random(spi: u32, suite: &str) -> Result<Self> {
-        let salt = 4;
-        Ok(Self { spi, key: random(key_octets(suite) + salt)? })
+        Ok(Self { spi, key: random(key_octets(suite)?)? })
     }
 
     fn segment(&self) -> u8 {
@@ -47,9 +46,10 @@ impl SaSpec {
     }
 }
 
-/// Octets of the AES key of a suite called as strongSwan calls it, such as `aes256gcm16`.
-fn key_octets(suite: &str) -> usize {
-    suite.strip_prefix("aes").and_then(|rest| rest.get(..3)?.parse::<usize>().ok()).unwrap_or(128) / 8
+/// Octets of keying material of a suite called as strongSwan calls it, such as `aes256gcm16`.
+fn key_octets(suite: &str) -> Result<usize> {
+    let unknown = || LabError::Unexpected(format!("{suite} is not a suite"));
+    baton_sad::Suite::from_name(suite).map(baton_sad::Suite::key_length).ok_or_else(unknown)
 }
 
 /// Random octets from the kernel.
@@ -69,9 +69,13 @@ pub struct TunnelSpec {
     /// Its name.
     pub name: String,
     /// Own outer address.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// The peer's outer address.
-    pub remote: Ipv4Addr,
+    pub remote: IpAddr,
+    /// Transport mode instead of tunnel mode.
+    pub transport: bool,
+    /// ESP in UDP.
+    pub in_udp: bool,
     /// Networks behind this gateway.
     pub local_selectors: Vec<String>,
     /// Networks behind the peer.
@@ -117,11 +121,14 @@ impl TunnelSpec {
     fn write(&self, text: &mut String) {
         let Self { name, local, remote, suite, reqid, extended_sequence, replay_window, .. } = self;
         let (locals, remotes) = (&self.local_selectors, &self.remote_selectors);
+        let mode = if self.transport { "transport" } else { "tunnel" };
+        let encapsulation = if self.in_udp { "udp" } else { "none" };
         let _ = write!(
             text,
             "\n[[tunnel]]\nname = \"{name}\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n\
              local_selectors = {locals:?}\nremote_selectors = {remotes:?}\nsuite = \"{suite}\"\nreqid = {reqid}\n\
-             extended_sequence = {extended_sequence}\nreplay_window = {replay_window}\n"
+             extended_sequence = {extended_sequence}\nreplay_window = {replay_window}\n\
+             mode = \"{mode}\"\nencapsulation = \"{encapsulation}\"\n"
         );
         if self.inbound.is_none() {
             let _ = writeln!(text, "segment = {}", self.segment);
@@ -142,7 +149,7 @@ pub struct GatewaySpec {
     /// Its node id.
     pub node: u8,
     /// Its outer address.
-    pub outer: Ipv4Addr,
+    pub outer: IpAddr,
     /// Initial ownership as TOML: `"all"`, `"none"` or a list.
     pub owned: String,
     /// The core of its worker.

@@ -87,8 +87,10 @@ fn spec(name: &str, node: u8, tunnel: TunnelSpec, core: usize, snapshot_key: &[u
 fn tunnel() -> Result<TunnelSpec> {
     Ok(TunnelSpec {
         name: TUNNEL.into(),
-        local: B_OUTER,
-        remote: A_OUTER,
+        local: B_OUTER.into(),
+        remote: A_OUTER.into(),
+        transport: false,
+        in_udp: false,
         local_selectors: vec![B_NETWORK.into()],
         remote_selectors: vec![A_NETWORK.into()],
         suite: SUITE.into(),
