@@ -151,16 +151,12 @@ impl Reach {
 
     fn extend(&mut self, new: Reached) {
         let end = |reached: Option<Reached>| reached.map(|r| r.range.end());
-        match self.farthest {
-            Some(farthest) if farthest.segment == new.segment => {
-                if new.range.end() > farthest.range.end() {
-                    self.farthest = Some(new);
-                }
-            }
-            _ if Some(new.range.end()) > end(self.farthest) => {
-                self.other = self.farthest.replace(new);
-            }
-            _ if Some(new.range.end()) > end(self.other) => self.other = Some(new),
+        let reaches_farther = Some(new.range.end()) > end(self.farthest);
+        let is_of_farthest = self.farthest.is_some_and(|farthest| farthest.segment == new.segment);
+        match (is_of_farthest, reaches_farther) {
+            (true, true) => self.farthest = Some(new),
+            (false, true) => self.other = self.farthest.replace(new),
+            (false, false) if Some(new.range.end()) > end(self.other) => self.other = Some(new),
             _ => {}
         }
     }

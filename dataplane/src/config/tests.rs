@@ -14,6 +14,7 @@ use crate::prefix::Prefix;
 mod documentation;
 mod modes;
 mod policies;
+mod selector;
 
 const HEAD: &str = r#"
 [node]
@@ -78,7 +79,7 @@ fn a_small_file_gets_the_documented_defaults() {
     assert_eq!(config.policies()[0].action, protect);
     assert_eq!((config.outer.io, config.inner.anti_spoofing), (OuterIo::Auto, true));
     assert_eq!(config.inner.interface, InnerInterface::Device("lan0".into()));
-    assert_eq!((config.icmp.learned_mtu, config.icmp.errors_per_second), (Duration::from_secs(600), 100));
+    assert_eq!((config.icmp.learned_mtu, config.icmp.errors_per_second), (Duration::from_mins(10), 100));
     assert_eq!((config.acquire.hold, config.acquire.held_packets), (Duration::from_secs(5), 64));
     assert_eq!((tunnel.mode, tunnel.encapsulation, tunnel.clamp_mss), (Mode::Tunnel, None, true));
     assert_eq!((tunnel.tfc_padding, tunnel.lifetimes), (TfcPadding::Off, Lifetimes::default()));

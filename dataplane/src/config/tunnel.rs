@@ -86,7 +86,7 @@ pub(super) fn read(
         mode: ends.mode?,
         local: ends.local?,
         remote: ends.remote?,
-        encapsulation: encapsulation?,
+        encapsulation: encapsulation.ok()?,
         local_selectors: ends.local_selectors.into_selectors(),
         remote_selectors: ends.remote_selectors.into_selectors(),
         priority: priority?,

@@ -40,15 +40,12 @@ fn every_key_is_described() {
 #[test]
 fn every_suite_is_described() {
     for suite in baton_sad::Suite::ALL.map(|suite| suite.to_string()) {
-        let described = match suite.split_once('-') {
-            Some((cipher, integrity)) => {
-                MANUAL.contains(&format!("`{cipher}-...`")) && MANUAL.contains(&format!("`{integrity}`"))
-            }
+        let described = if let Some((cipher, integrity)) = suite.split_once('-') {
+            MANUAL.contains(&format!("`{cipher}-...`")) && MANUAL.contains(&format!("`{integrity}`"))
+        } else {
             // The shorter ICVs stand behind the longest one.
-            None => {
-                let icv = ["gcm12", "gcm8", "ccm12", "ccm8"].into_iter().find(|icv| suite.ends_with(icv));
-                MANUAL.contains(&format!("`{}`", icv.unwrap_or(&suite)))
-            }
+            let icv = ["gcm12", "gcm8", "ccm12", "ccm8"].into_iter().find(|icv| suite.ends_with(icv));
+            MANUAL.contains(&format!("`{}`", icv.unwrap_or(&suite)))
         };
         assert!(described, "{suite} is not in the manual");
     }

@@ -15,7 +15,9 @@ fn only_tunnel(text: &str) -> Tunnel {
 
 fn sas(tunnel: &Tunnel, unix_seconds: u64) -> [baton_sad::Sa; 2] {
     let sas = [tunnel.inbound_sa(unix_seconds), tunnel.outbound_sa(unix_seconds)].map(Option::unwrap);
-    sas.iter().for_each(|sa| sa.validate().unwrap());
+    for sa in &sas {
+        sa.validate().unwrap();
+    }
     sas
 }
 
@@ -177,7 +179,7 @@ fn sections_of_the_gateway_are_read() {
     let config = parse(&text).unwrap();
     assert_eq!(config.inner.interface, InnerInterface::Tun("baton0".into()));
     assert_eq!((config.outer.io, config.inner.anti_spoofing), (OuterIo::Socket, false));
-    assert_eq!(config.icmp, Icmp { learned_mtu: Duration::from_secs(300), errors_per_second: 0 });
+    assert_eq!(config.icmp, Icmp { learned_mtu: Duration::from_mins(5), errors_per_second: 0 });
     let second = Duration::from_secs(1);
     assert_eq!(config.acquire, Acquire { hold: second, held_packets: 0, repeat: 60 * second });
 }
@@ -238,8 +240,8 @@ fn selectors_without_a_partner_are_refused() {
 fn selectors_are_refused_with_a_remedy() {
     let list = ["10.1.0.9-10.1.0.5", "10.1.0.0/16[/53]", "10.1.0.0/16[gre/7]", "10.1.0.0/16[tcp/http]"];
     let more = ["::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "10.1.0.0/16[icmp/300]", "10.1.0.0/16[foo]"];
-    let last = ["10.1.0.0/16[tcp", "\\u0000", "10.1.7.0/24", "10.1.7.0-10.1.7.255"];
-    let all: Vec<_> = list.iter().chain(&more).chain(&last).map(|s| format!("\"{s}\"")).collect();
+    let others = ["10.1.0.0/16[tcp", "\\u0000", "10.1.7.0/24", "10.1.7.0-10.1.7.255"];
+    let all: Vec<_> = list.iter().chain(&more).chain(&others).map(|s| format!("\"{s}\"")).collect();
     insta::assert_snapshot!(complaint(
         &good().replace("[\"10.1.1.0/24\"]", &format!("[{}]", all.join(", ")))
     ));

@@ -144,7 +144,7 @@ proptest! {
     ) {
         let mut text = HEAD.to_owned();
         for (n, (first, more, segment)) in (1_u8..).zip(&tunnels) {
-            let (spi, last) = (u32::from(*segment) << 24 | 0x1000 + u32::from(n), first | more);
+            let (spi, last) = ((u32::from(*segment) << 24) + 0x1000 + u32::from(n), first | more);
             let one = tunnel(&format!("t{n}"), spi, n).replace("10.2.0.0/16", &format!("10.2.{n}.0/24"));
             text += &one.replace(&format!("10.1.{n}.0/24"), &format!("10.1.1.{first}-10.1.1.{last}"));
         }
