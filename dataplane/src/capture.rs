@@ -151,6 +151,22 @@ impl Tap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::ipv6::Ipv6Template;
+
+    #[test]
+    fn filters_see_both_families() {
+        let hosts = ["2001:db8::1", "2001:db8::2"].map(|host| host.parse().unwrap());
+        let header = Ipv6Template::new(hosts[0], hosts[1], ESP, 64).emit(8, 0, 0);
+        let frame = [&[0; 12][..], &[0x86, 0xdd], &header, &[0x2a, 0, 0, 1, 0, 0, 0, 1]].concat();
+        let matches = |filter: Filter| filter.matches(Side::Outer, &frame);
+        for host in hosts {
+            assert!(matches(Filter { host: Some(host.into()), ..Filter::default() }));
+        }
+        assert!(matches(Filter { spi: Some(0x2a00_0001), protocol: Some(ESP), ..Filter::default() }));
+        assert!(!matches(Filter { spi: Some(0x2a00_0002), ..Filter::default() }));
+        assert!(!matches(Filter { host: Some("192.0.2.1".parse().unwrap()), ..Filter::default() }));
+        assert!(!matches(Filter { port: Some(4500), ..Filter::default() }));
+    }
 
     #[test]
     fn captures_only_when_on_and_never_more_than_fits() {

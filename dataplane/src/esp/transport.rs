@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::packet::ip::{self, Insertion, IpHeader};
+use crate::packet::udp;
 
 /// A packet whose headers made room for ESP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub struct Inserted {
     pub next_header: u8,
 }
 
-/// Makes room for ESP in the packet at `packet` (a range of `buffer`, a whole IP packet): `front` octets before the
+/// Makes room for ESP in the packet at `packet` (a range of `buffer`; a whole IP packet, as transport mode takes no
+/// fragments: RFC 4303 section 3.3.4): `front` octets before the
 /// payload for SPI, sequence number and IV, and the UDP header if there is one; `behind` octets after it for padding,
 /// trailer and ICV. Moves the headers, and changes their length, their next header to `protocol` (ESP, or UDP), and
 /// IPv4's checksum. The payload, which stays, is what stood from `packet.start + insertion.offset` on. `None`, with
@@ -63,4 +65,18 @@ pub fn remove_transport(
     let moved = payload.start - header.header_length;
     buffer.copy_within(headers, moved);
     Some(moved..payload.end)
+}
+
+/// Writes the UDP header in front of the sealed ESP packet in the packet at `packet` (a range of `buffer`), which has room
+/// for it behind its first `offset` octets; `header` is from before ESP was put in. `None` if there is no such room.
+#[inline]
+pub fn emit_udp(
+    buffer: &mut [u8],
+    packet: Range<usize>,
+    offset: usize,
+    ports: (u16, u16),
+    header: &IpHeader,
+) -> Option<()> {
+    let datagram = buffer.get_mut(packet.start.checked_add(offset)?..packet.end)?;
+    udp::emit(datagram, ports, header.is_ipv6().then(|| header.address_bits()))
 }

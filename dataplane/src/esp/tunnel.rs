@@ -130,15 +130,12 @@ impl OuterHeader {
         Some(start)
     }
 
-    /// The UDP header, if there is one, at the start of `datagram`. Its checksum is zero in IPv4 (RFC 3948 section
-    /// 2.1). In IPv6 it is computed: RFC 6935 would let a tunnel leave it out, but only between ends that agreed on
-    /// it, and Linux takes no UDP-encapsulated ESP in IPv6 without.
+    /// The UDP header at the start of `datagram`, if there is one.
     #[inline(always)]
-    fn emit_udp(&self, datagram: &mut [u8], addresses: Option<(u128, u128)>) -> Option<()> {
-        match (self.ports, addresses) {
-            (None, _) => Some(()),
-            (Some(ports), None) => udp::emit(datagram, ports),
-            (Some(ports), Some(addresses)) => udp::emit_with_checksum(datagram, ports, addresses),
+    fn emit_udp(&self, datagram: &mut [u8], ipv6_addresses: Option<(u128, u128)>) -> Option<()> {
+        match self.ports {
+            None => Some(()),
+            Some(ports) => udp::emit(datagram, ports, ipv6_addresses),
         }
     }
 

@@ -154,6 +154,12 @@ impl IpHeader {
         self.address(self.destination)
     }
 
+    /// Both addresses as numbers, IPv4's in the lowest 32 bits: from whom, to whom.
+    #[inline]
+    pub const fn address_bits(&self) -> (u128, u128) {
+        (self.source, self.destination)
+    }
+
     #[inline]
     fn address(&self, bits: u128) -> IpAddr {
         if self.is_ipv6 { Ipv6Addr::from_bits(bits).into() } else { Ipv4Addr::from_bits(bits as u32).into() }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::ip::Fragment;
-use super::{Malformed, be16, be32, checksum, octets};
+use super::{Malformed, be16, checksum, octets};
 
 /// Octets of a header without options.
 pub const HEADER: usize = 20;
@@ -53,7 +53,8 @@ impl Ipv4Header {
     /// longer than the packet (Ethernet pads).
     ///
     /// # Errors
-    /// Any [`Malformed`] but the VLAN and UDP ones.
+    /// [`Malformed::Truncated`], [`Malformed::Version`], [`Malformed::HeaderLength`], [`Malformed::Options`] and
+    /// [`Malformed::Checksum`].
     #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let header = Self::parse_fields(bytes)?;
@@ -242,11 +243,6 @@ impl Ipv4Template {
         octets[10..12].copy_from_slice(&(!checksum::fold(total)).to_be_bytes());
         octets
     }
-}
-
-/// The addresses in a header that may be shorter or wrong otherwise, for captures and logs.
-pub fn addresses(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    Some((be32(packet, 12).ok()?.into(), be32(packet, 16).ok()?.into()))
 }
 
 #[cfg(test)]

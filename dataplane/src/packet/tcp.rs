@@ -1,8 +1,8 @@
 //! TCP (RFC 9293), as far as a gateway looks at it: the maximum segment size that a SYN offers.
 
 use super::ip::{Fragment, IpHeader};
-use super::ipv4::TCP;
-use super::{be16, checksum};
+use super::ipv4::{self, TCP};
+use super::{be16, checksum, ipv6};
 
 /// Octets of a header without options.
 pub const HEADER: usize = 20;
@@ -15,6 +15,14 @@ const SYN: u8 = 2;
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+
+/// The largest segment, in octets, that fits a packet of `mtu` octets without options (RFC 9293 section 3.7.1: senders
+/// subtract their options themselves).
+#[inline]
+pub const fn mss_within(mtu: u16, is_ipv6: bool) -> u16 {
+    let ip = if is_ipv6 { ipv6::HEADER } else { ipv4::HEADER };
+    mtu.saturating_sub((ip + HEADER) as u16)
+}
 
 /// Lowers the maximum segment size that a SYN offers to `maximum` octets, in place, with its checksum (which must be
 /// complete, not left to an interface). Returns whether it did. A packet that is not a SYN, offers less or nothing, or is

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::any_packet;
 use super::linux::{SYN_IPV4, SYN_IPV6, TOO_BIG, UDP_IPV4_OPTIONS, UDP_IPV6_CHAIN, octets, padded};
-use crate::esp::transport::{insert_transport, remove_transport};
+use crate::esp::transport::{emit_udp, insert_transport, remove_transport};
 use crate::packet::icmp::{self, IcmpError};
 use crate::packet::ip::{self, IpHeader};
 use crate::packet::ipv4::{ESP, UDP};
@@ -57,6 +57,23 @@ proptest! {
         let removed = remove_transport(&mut buffer, start, &sent, payload, inserted.next_header).unwrap();
         prop_assert_eq!(removed.clone(), range);
         prop_assert_eq!(&buffer[removed], &packet[..]);
+    }
+
+    #[test]
+    fn transport_mode_in_udp_is_a_right_datagram((packet, _) in any_packet(), behind in 2_usize..=AROUND) {
+        let mut buffer = in_buffer(&packet);
+        let header = IpHeader::parse(&packet).unwrap();
+        let (range, front) = (AROUND..AROUND + packet.len(), 8 + 16);
+        let inserted = insert_transport(&mut buffer, range, header.insertion, UDP, (front, behind)).unwrap();
+        let sent = inserted.packet;
+        emit_udp(&mut buffer, sent.clone(), header.insertion.offset, (4500, 5000), &header).unwrap();
+        let sent_header = IpHeader::parse(&buffer[sent.clone()]).unwrap();
+        let datagram = UdpHeader::parse(sent_header.payload(&buffer[sent.clone()])).unwrap();
+        prop_assert_eq!((datagram.source, datagram.destination), (4500, 5000));
+        prop_assert_eq!(datagram.payload.len(), sent.len() - header.insertion.offset - 8);
+        let mut repaired = buffer[sent.clone()].to_vec();
+        prop_assert_eq!(transport::repair_checksum(&mut repaired, &sent_header), header.is_ipv6());
+        prop_assert_eq!(&repaired, &buffer[sent]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::linux::{SYN_IPV4, SYN_IPV6, UDP_IPV4_OPTIONS, UDP_IPV6, UDP_IPV6_CHAI
 use super::{V6, ipv4, ipv6};
 use crate::packet::ip::IpHeader;
 use crate::packet::ipv4::{TCP, UDP};
-use crate::packet::tcp::clamp_mss;
+use crate::packet::tcp::{clamp_mss, mss_within};
 use crate::packet::transport::{bits, repair_checksum};
 use crate::packet::udp::{self, NatTraversal, UdpHeader};
 use crate::packet::{Malformed, checksum, ipv6};
@@ -65,7 +65,7 @@ fn only_a_well_formed_option_of_a_syn_is_touched() {
         &[2, 5, 5, 180, 1, 0, 0, 0],
         &[1, 2, 4, 5],
         &[3, 0, 0, 0, 2, 4, 5, 180],
-        &[3, 1, 0, 0, 2, 4, 5, 180],
+        &[3, 1, 2, 4, 5, 180, 0, 0],
         &[3, 200, 0, 0, 2, 4, 5, 180],
         &[1, 1, 1, 2],
     ];
@@ -82,6 +82,13 @@ fn only_a_well_formed_option_of_a_syn_is_touched() {
     short[20 + 12] = 0xf0;
     assert!(!clamp(&mut short, 100), "the header runs out of the packet");
     assert!(!clamp(&mut ipv4(UDP, &[], &syn(false, &mss, &[])[20..]), 100), "not TCP");
+}
+
+/// RFC 9293 section 3.7.1: Linux offers what its MTU of 1,500 has room for.
+#[test]
+fn segments_fit_their_packets() {
+    assert_eq!([mss_within(1500, false), mss_within(1500, true)], [1460, 1440]);
+    assert_eq!([mss_within(39, false), mss_within(60, true)], [0, 0]);
 }
 
 #[test]
@@ -144,14 +151,14 @@ fn udp_is_emitted_as_linux_does() {
     let linux = octets(UDP_IPV6);
     let mut datagram = [&[0; 8][..], b"hello, world"].concat();
     let addresses = (bits(V6[0].into()), bits("2001:db8:1::9".parse().unwrap()));
-    udp::emit_with_checksum(&mut datagram, (4500, 4500), addresses).unwrap();
+    udp::emit(&mut datagram, (4500, 4500), Some(addresses)).unwrap();
     assert_eq!(datagram, linux[40..]);
-    udp::emit(&mut datagram, (1, 2)).unwrap();
+    udp::emit(&mut datagram, (1, 2), None).unwrap();
     assert_eq!(datagram[..8], [0, 1, 0, 2, 0, 20, 0, 0]);
     let header = UdpHeader::parse(&datagram).unwrap();
     assert_eq!((header.source, header.destination, header.payload), (1, 2, &b"hello, world"[..]));
-    assert_eq!(udp::emit(&mut [0; 7], (1, 2)), None);
-    assert_eq!(udp::emit(&mut vec![0; 65_536], (1, 2)), None);
+    assert_eq!(udp::emit(&mut [0; 7], (1, 2), None), None);
+    assert_eq!(udp::emit(&mut vec![0; 65_536], (1, 2), None), None);
 }
 
 /// RFC 3948 sections 2.1 to 2.3.
