@@ -187,11 +187,6 @@ pub(super) fn finish_outer(
 fn emit_udp(sa: &PreparedSa, inner: &IpHeader, datagram: &mut [u8]) -> Result<(), DropReason> {
     let Some(udp) = sa.encapsulation else { return Ok(()) };
     let ports = (udp.source_port, udp.destination_port);
-    let written = if inner.is_ipv6() {
-        let addresses = (bits(inner.source()), bits(inner.destination()));
-        udp::emit_with_checksum(datagram, ports, addresses)
-    } else {
-        udp::emit(datagram, ports)
-    };
-    written.ok_or(DropReason::Oversized)
+    let addresses = inner.is_ipv6().then(|| (bits(inner.source()), bits(inner.destination())));
+    udp::emit(datagram, ports, addresses).ok_or(DropReason::Oversized)
 }
