@@ -68,13 +68,9 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
         acquire: acquire(&config),
         events: Arc::new(Events::default()),
     };
-    let ours = config.outer.addresses.iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    });
     let reader = File::open(input).map(BufReader::new).map_err(io_error("open", input))?;
     let writer = private_file(output).map(BufWriter::new).map_err(io_error("create", output))?;
-    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, ours.collect())?)?;
+    let mut worker = Worker::new(&options, PcapIo::new(reader, writer, config.outer.addresses.clone())?)?;
     while !worker.io().ended() {
         worker.turn();
     }
@@ -109,10 +105,15 @@ fn report(counters: &WorkerCounters) {
 /// Next hops for a gateway without interfaces: everything leaves towards one neighbour per side.
 fn everywhere() -> NextHops {
     let side = |last: u8| {
-        let router = IpAddr::from([192, 0, 2, last]);
-        let all = Prefix::new(IpAddr::from([0, 0, 0, 0]), 0).map(|all| (all, Via::Router(router)));
-        let neighbours = [(router, Mac([2, 0, 0, 0, 0, last]))].into_iter().collect();
-        SideHops::new(Mac([2, 0, 0, 0, 1, last]), 1500, all.into_iter().collect(), neighbours)
+        let routers =
+            [IpAddr::from([192, 0, 2, last]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()])];
+        let all = [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0_u16; 8])];
+        let routes = all
+            .into_iter()
+            .zip(routers)
+            .filter_map(|(any, router)| Prefix::new(any, 0).ok().map(|all| (all, Via::Router(router))));
+        let neighbours = routers.map(|router| (router, Mac([2, 0, 0, 0, 0, last]))).into();
+        SideHops::new(Mac([2, 0, 0, 0, 1, last]), 1500, routes.collect(), neighbours)
     };
     NextHops::new(side(1), side(2))
 }

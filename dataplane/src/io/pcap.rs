@@ -5,7 +5,7 @@
 //! time of the last packet read, so that the same input always gives the same output.
 
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use pcap_file::DataLink;
@@ -14,8 +14,9 @@ use thiserror::Error;
 
 use super::memory::{MemoryBuffer, MemoryIo};
 use super::{Frame, Packet, PacketIo, Side};
-use crate::packet::ethernet::{self, EthernetHeader};
-use crate::packet::ipv4::{ESP, Ipv4Header, UDP};
+use crate::packet::ethernet::EthernetHeader;
+use crate::packet::ip::IpHeader;
+use crate::packet::ipv4::{ESP, UDP};
 use crate::packet::udp::{NAT_TRAVERSAL, UdpHeader};
 
 /// Frames in flight at most.
@@ -57,7 +58,7 @@ pub struct Summary {
 pub struct PcapIo<R: Read, W: Write> {
     reader: PcapReader<R>,
     writer: PcapWriter<W>,
-    outer: Vec<Ipv4Addr>,
+    outer: Vec<IpAddr>,
     frames: MemoryIo,
     next: Option<(Side, Duration)>,
     clock: Duration,
@@ -77,7 +78,7 @@ impl<R: Read, W: Write> PcapIo<R, W> {
     ///
     /// # Errors
     /// [`PcapError`], when the input's or output's header cannot be read or written.
-    pub fn new(input: R, output: W, outer: Vec<Ipv4Addr>) -> Result<Self, PcapError> {
+    pub fn new(input: R, output: W, outer: Vec<IpAddr>) -> Result<Self, PcapError> {
         let malformed =
             |e: pcap_file::pcap::PcapReadError| PcapError::Malformed { packet: 0, reason: e.to_string() };
         let reader = PcapReader::with_capacity(input, READ_BUFFER).map_err(malformed)?;
@@ -158,21 +159,20 @@ impl<R: Read, W: Write> PcapIo<R, W> {
 }
 
 /// The side on which a gateway with these outer addresses would receive the frame.
-fn side_of(frame: &[u8], outer: &[Ipv4Addr]) -> Side {
+fn side_of(frame: &[u8], outer: &[IpAddr]) -> Side {
     if is_esp_to(frame, outer).unwrap_or(false) { Side::Outer } else { Side::Inner }
 }
 
-fn is_esp_to(frame: &[u8], outer: &[Ipv4Addr]) -> Option<bool> {
+fn is_esp_to(frame: &[u8], outer: &[IpAddr]) -> Option<bool> {
     let link = EthernetHeader::parse(frame).ok()?;
     let packet = frame.get(link.length..)?;
-    let header = Ipv4Header::parse(packet).ok()?;
-    let payload = packet.get(header.header_length..header.total_length)?;
+    let header = IpHeader::parse(packet).ok()?;
     let is_esp = match header.protocol {
         ESP => true,
-        UDP => UdpHeader::parse(payload).is_ok_and(|udp| udp.destination == NAT_TRAVERSAL),
+        UDP => UdpHeader::parse(header.payload(packet)).is_ok_and(|udp| udp.destination == NAT_TRAVERSAL),
         _ => false,
     };
-    Some(link.ethertype == ethernet::IPV4 && is_esp && outer.contains(&header.destination))
+    Some(is_esp && outer.contains(&header.destination()))
 }
 
 impl<R: Read + Send, W: Write + Send> PacketIo for PcapIo<R, W> {
@@ -259,12 +259,12 @@ mod tests {
 
     #[test]
     fn keeps_order_and_finds_sides() {
-        let ours = Ipv4Addr::new(203, 0, 113, 2);
+        let ours = [203, 0, 113, 2];
         let packets =
-            [frame(ours.octets(), ESP), frame([10, 1, 0, 1], 1), frame([203, 0, 113, 3], ESP), vec![1; 5000]];
+            [frame(ours, ESP), frame([10, 1, 0, 1], 1), frame([203, 0, 113, 3], ESP), vec![1; 5000]];
         let packets: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
         let input = file(&packets);
-        let mut io = PcapIo::new(&input[..], Vec::new(), vec![ours]).unwrap();
+        let mut io = PcapIo::new(&input[..], Vec::new(), vec![ours.into()]).unwrap();
         assert_eq!(drain(&mut io), [Side::Outer, Side::Inner, Side::Inner]);
         let (summary, output) = io.finish().unwrap();
         assert_eq!(summary, Summary { read: 4, oversized: 1, written: 3 });
