@@ -74,13 +74,14 @@ pub(super) fn find_esp(
     Ok(Some((offset, ports)))
 }
 
-/// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram. ESP's own check covers the packet.
+/// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram, which is not ours to look into. ESP's own
+/// check covers the packet.
 #[inline]
 fn esp_ports(datagram: &[u8]) -> Result<Option<(u16, u16)>, DropReason> {
-    let header = UdpHeader::parse(datagram)?;
-    if header.destination != udp::NAT_TRAVERSAL && header.source != udp::NAT_TRAVERSAL {
+    if datagram.get(2..4) != Some(&udp::NAT_TRAVERSAL.to_be_bytes()[..]) {
         return Ok(None);
     }
+    let header = UdpHeader::parse(datagram)?;
     match NatTraversal::parse(header.payload)? {
         NatTraversal::Esp(_) => Ok(Some((header.source, header.destination))),
         NatTraversal::KeepAlive => Err(DropReason::KeepAlive),
