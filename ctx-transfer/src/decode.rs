@@ -121,6 +121,9 @@ fn read_name(name: &str) -> Result<Name> {
     Ok(Name::new(name)?)
 }
 
+/// Encapsulation, or that there is none.
+struct ReadEncapsulation(Option<UdpEncapsulation>);
+
 /// The fields of an SA as they come in.
 #[derive(Default)]
 struct Parts {
@@ -143,7 +146,7 @@ struct Parts {
     counters: Option<(Counters, Unknown)>,
     mode: Option<Mode>,
     lifetime: Option<Lifetime>,
-    encapsulation: Option<Option<UdpEncapsulation>>,
+    encapsulation: Option<ReadEncapsulation>,
     tfc_padding: Option<TfcPadding>,
     clamp_mss: Option<bool>,
 }
@@ -164,7 +167,7 @@ fn sa(reader: &mut Reader<'_>, name: Name) -> Result<ContextSa> {
         key: present(parts.key, "key")?,
         source: present(parts.source, "source")?,
         destination: present(parts.destination, "destination")?,
-        encapsulation: present(parts.encapsulation, "encapsulation")?,
+        encapsulation: present(parts.encapsulation, "encapsulation")?.0,
         selectors: present(parts.selectors, "selectors")?,
         extended_sequence: present(parts.extended_sequence, "extended_sequence")?,
         replay_window: present(parts.replay_window, "replay_window")?,
@@ -201,7 +204,7 @@ fn sa_field(r: &mut Reader<'_>, key: u64, parts: &mut Parts) -> Result<bool> {
         keys::sa::COUNTERS => parts.counters = Some(counters(r)?),
         keys::sa::MODE => parts.mode = Some(mode(r.unsigned()?)?),
         keys::sa::LIFETIME => parts.lifetime = Some(lifetime(r)?),
-        keys::sa::ENCAPSULATION => parts.encapsulation = Some(encapsulation(r)?),
+        keys::sa::ENCAPSULATION => parts.encapsulation = Some(ReadEncapsulation(encapsulation(r)?)),
         keys::sa::TFC_PADDING => parts.tfc_padding = Some(tfc_padding(narrow(r.unsigned()?, "tfc_padding")?)),
         keys::sa::CLAMP_MSS => parts.clamp_mss = Some(r.boolean()?),
         _ => return Ok(false),

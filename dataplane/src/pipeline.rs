@@ -46,7 +46,7 @@ use acquire::Waiting;
 use answer::AnswerLimit;
 use egress::Egress;
 use flow_cache::{Decision, FlowCache};
-use headers::{Arrival, parse_ip};
+use headers::{Arrival, FoundEsp, parse_ip};
 use iv_supply::IvSupply;
 use sa_cache::{Age, PreparedSa, SaCache};
 
@@ -151,7 +151,7 @@ impl<I: PacketIo> Pipeline<I> {
             self.tap.offer(Side::Outer, &buffer[frame.range()]);
             match self.admit_inbound(&Arrival { frame: &frame, medium }, buffer) {
                 Ok(Admitted::Protected(flight)) => {
-                    self.opening.push(InFlight { packet: io.lend(frame), flight })
+                    self.opening.push(InFlight { packet: io.lend(frame), flight });
                 }
                 Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
@@ -180,7 +180,7 @@ impl<I: PacketIo> Pipeline<I> {
             self.tap.offer(Side::Inner, &buffer[frame.range()]);
             match self.admit_outbound(&Arrival { frame: &frame, medium }, buffer) {
                 Ok(Admitted::Protected(flight)) => {
-                    self.sealing.push(InFlight { packet: io.lend(frame), flight })
+                    self.sealing.push(InFlight { packet: io.lend(frame), flight });
                 }
                 Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
@@ -212,10 +212,10 @@ impl<I: PacketIo> Pipeline<I> {
         buffer: &mut [u8],
     ) -> Result<Admitted<Received>, Stop> {
         let (outer, packet) = parse_ip(arrival, buffer)?;
-        let Some((esp, ports)) = headers::find_esp(&outer, &buffer[packet.clone()])? else {
+        let Some(FoundEsp { offset, ports }) = headers::find_esp(&outer, &buffer[packet.clone()])? else {
             return self.not_esp(&outer, packet, buffer).map(Admitted::Clear);
         };
-        let esp = packet.start + esp..packet.end;
+        let esp = packet.start + offset..packet.end;
         let header = EspHeader::parse(&buffer[esp.clone()])?;
 
         let handle = self.table.lookup(Direction::Inbound, header.spi).ok_or(DropReason::UnknownSpi)?;

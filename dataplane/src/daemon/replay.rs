@@ -108,12 +108,12 @@ fn everywhere() -> NextHops {
         let routers =
             [IpAddr::from([192, 0, 2, last]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()])];
         let all = [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0_u16; 8])];
-        let routes = all
+        let everywhere = all
             .into_iter()
             .zip(routers)
             .filter_map(|(any, router)| Prefix::new(any, 0).ok().map(|all| (all, Via::Router(router))));
         let neighbours = routers.map(|router| (router, Mac([2, 0, 0, 0, 0, last]))).into();
-        SideHops::new(Mac([2, 0, 0, 0, 1, last]), 1500, routes.collect(), neighbours)
+        SideHops::new(Mac([2, 0, 0, 0, 1, last]), 1500, everywhere.collect(), neighbours)
     };
     NextHops::new(side(1), side(2))
 }

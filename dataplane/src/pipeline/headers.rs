@@ -50,13 +50,17 @@ fn link_header(octets: &[u8]) -> Result<usize, DropReason> {
     }
 }
 
-/// Where ESP begins in a packet from the outer side (offset from the packet's first octet) and the ports, if it is
-/// in UDP. `None` for everything that is not ESP.
+/// ESP in a packet from the outer side.
+pub(super) struct FoundEsp {
+    /// Where it begins, in octets from the packet's first.
+    pub(super) offset: usize,
+    /// Source and destination port, if it is in UDP.
+    pub(super) ports: Option<(u16, u16)>,
+}
+
+/// Finds ESP; `None` for everything that is not ESP.
 #[inline(always)]
-pub(super) fn find_esp(
-    outer: &IpHeader,
-    packet: &[u8],
-) -> Result<Option<(usize, Option<(u16, u16)>)>, DropReason> {
+pub(super) fn find_esp(outer: &IpHeader, packet: &[u8]) -> Result<Option<FoundEsp>, DropReason> {
     let ports = match outer.protocol {
         ipv4::ESP => None,
         ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
@@ -71,7 +75,7 @@ pub(super) fn find_esp(
         return Err(DropReason::Fragment);
     }
     let offset = outer.header_length + if ports.is_some() { udp::HEADER } else { 0 };
-    Ok(Some((offset, ports)))
+    Ok(Some(FoundEsp { offset, ports }))
 }
 
 /// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram, which is not ours to look into. ESP's own
