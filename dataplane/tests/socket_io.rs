@@ -13,6 +13,7 @@ use baton_dataplane::io::af_xdp::{AfXdpIo, AfXdpOptions, Outer, Waker};
 use baton_dataplane::io::socket::{SocketError, SocketOptions};
 use baton_dataplane::io::{Frame, Medium, PacketIo, Side};
 use baton_dataplane::packet::checksum::checksum;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const PEER: [u8; 4] = [203, 0, 113, 1];
@@ -74,21 +75,15 @@ fn send_back(io: &mut AfXdpIo, batch: &mut Vec<Frame>) -> usize {
 
 /// Exchanges addresses and ports; sums stay as they are. The hops left are set to 33, to be seen on the other side.
 fn turn_round(packet: &mut [u8]) {
-    let (addresses, length, udp) = match packet[0] >> 4 {
-        4 => {
-            packet[8] = 33;
-            packet[10..12].fill(0);
-            (12, 4, packet[9] == 17)
-        }
-        _ => {
-            packet[7] = 33;
-            (8, 16, packet[6] == 17)
-        }
-    };
+    let is_ipv4 = packet[0] >> 4 == 4;
+    let (hops, protocol, addresses, length) = if is_ipv4 { (8, 9, 12, 4) } else { (7, 6, 8, 16) };
+    packet[hops] = 33;
+    let udp = packet[protocol] == 17;
     let (source, destination) = packet[addresses..addresses + 2 * length].split_at_mut(length);
     source.swap_with_slice(destination);
     let transport = addresses + 2 * length;
-    if packet[0] >> 4 == 4 {
+    if is_ipv4 {
+        packet[10..12].fill(0);
         let value = checksum(&packet[..20]);
         packet[10..12].copy_from_slice(&value.to_be_bytes());
     }
@@ -337,12 +332,13 @@ fn an_ike_daemon_has_the_port_whether_it_comes_before_or_after() {
     }
 }
 
+const PACKETS: u32 = 3000;
+
 #[test]
 fn workers_divide_packets_by_spi_and_lose_none() {
     if !privileged("workers_divide_packets_by_spi_and_lose_none") {
         return;
     }
-    const PACKETS: u32 = 3000;
     let mut gateway = Gateway::new(2);
     while_sending_back(&mut gateway, |lab| {
         let socket = peer_esp(lab, PEER.into());
@@ -463,7 +459,6 @@ fn net_raw_and_net_admin_are_enough_and_less_is_refused() {
     if !privileged("net_raw_and_net_admin_are_enough_and_less_is_refused") {
         return;
     }
-    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
     let lab = lab();
     let open_with = |set: CapabilitySet| {
         let tun = baton_dataplane::io::tun::TunOptions { name: "tun-inner".to_owned(), mtu: None };

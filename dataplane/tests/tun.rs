@@ -60,15 +60,16 @@ impl Ends {
         Self { lab, workers: ends }
     }
 
-    /// Packets that the kernel gave the device of an end: a super-packet counts as one.
-    fn given(&self, end: usize) -> u64 {
+    /// Packets that the device of an end gave to the kernel and got from it: a super-packet counts as one.
+    fn seen_by_kernel(&self, end: usize) -> [u64; 2] {
         let text = self.lab.ip_in(NAMES[end], &format!("-s -j link show {DEVICE}"));
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        value[0]["stats64"]["tx"]["packets"].as_u64().unwrap_or_else(|| panic!("{text}"))
+        let packets = |way: &str| value[0]["stats64"][way]["packets"].as_u64();
+        ["rx", "tx"].map(|way| packets(way).unwrap_or_else(|| panic!("{text}")))
     }
 
-    fn received(&self, end: usize) -> u64 {
-        self.workers[end].iter().map(|io| counter(io, Side::Inner, "received")).sum()
+    fn sum(&self, end: usize, name: &str) -> u64 {
+        self.workers[end].iter().map(|io| counter(io, Side::Inner, name)).sum()
     }
 }
 
@@ -192,8 +193,10 @@ fn ping_tcp_and_udp_pass_both_ways_in_packets_that_fit() {
     });
     assert_eq!(longest, MTU as usize, "full packets, and none longer");
     for end in 0..2 {
-        let (given, received) = (ends.given(end), ends.received(end));
-        assert!(received > 2 * given, "{received} packets of {given}: the kernel left little to segment");
+        let [given, taken] = ends.seen_by_kernel(end);
+        let (transmitted, received) = (ends.sum(end, "transmitted"), ends.sum(end, "received"));
+        assert!(received > 2 * taken, "{received} packets of {taken}: the kernel left little to segment");
+        assert!(transmitted > 2 * given, "{transmitted} packets in {given}: little was joined");
         let lost =
             |io: &AfXdpIo| ["fill-ring-empty", "receive-dropped"].map(|name| counter(io, Side::Inner, name));
         assert!(ends.workers[end].iter().all(|io| lost(io) == [0, 0]), "packets were lost");
@@ -314,6 +317,32 @@ fn the_device_outlives_the_process_and_is_taken_again_until_it_is_removed() {
     assert!(lab.within("gw", || tun::remove(DEVICE)).expect("to remove"));
     assert!(!lab.within("gw", || tun::remove(DEVICE)).expect("nothing to remove"));
     assert!(!lab.ip_in("gw", "link").contains(DEVICE));
+}
+
+#[test]
+fn a_device_that_is_removed_keeps_no_worker_awake() {
+    if !privileged("a_device_that_is_removed_keeps_no_worker_awake") {
+        return;
+    }
+    let lab = Lab::new(1);
+    let mut workers = open(&lab, "gw", "wan0", |_| {});
+    let io = &mut workers[0];
+    lab.ip_in("gw", &format!("link del {DEVICE}"));
+    let mut batch = Vec::with_capacity(32);
+    while io.receive(Side::Inner, &mut batch) > 0 {
+        batch.drain(..).for_each(|frame| io.release(frame));
+    }
+    let start = std::time::Instant::now();
+    for _ in 0..20 {
+        io.wait(Duration::from_secs(1));
+    }
+    assert!(start.elapsed() >= Duration::from_millis(100), "{:?}", start.elapsed());
+    let mut lost = vec![io.allocate().expect("a free frame")];
+    lost[0].length = 20;
+    let range = lost[0].range();
+    io.buffer(&lost[0])[range][0] = 0x45;
+    io.transmit(Side::Inner, &mut lost);
+    assert_eq!(counter(io, Side::Inner, "transmit-refused"), 1);
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Datagram {
         let mut own = addresses.iter().filter(|address| address.is_ipv6() == self.ipv6).peekable();
         let to_us = own.peek().is_none() || own.any(|address| *address == self.destination);
         let marked = self.payload.len() >= 4 && self.payload[..4] != [0; 4];
-        let first = self.ipv6 || self.fragment & 0x1fff == 0;
+        let first = self.ipv6 || self.fragment.trailing_zeros() >= 13;
         let carries = match self.protocol {
             ESP => true,
             UDP => ports.contains(&self.port) && marked && first,
