@@ -419,6 +419,40 @@ fn packet_to(destination: IpAddr, length: usize) -> Vec<u8> {
     packet
 }
 
+#[test]
+fn icmp_errors_about_esp_arrive() {
+    if !privileged("icmp_errors_about_esp_arrive") {
+        return;
+    }
+    let lab = lab();
+    let mut workers = open(&lab, 1);
+    let io = &mut workers[0];
+    // Nobody at the peer speaks ESP: its kernel says so.
+    let mut batch: Vec<_> = [packet_to(PEER.into(), 100), packet_to(address(PEER_6), 100)]
+        .iter()
+        .map(|packet| frame_of(io, packet))
+        .collect();
+    batch.reserve(64);
+    io.transmit(Side::Outer, &mut batch);
+    assert!(eventually(Duration::from_secs(3), || {
+        io.receive(Side::Outer, &mut batch);
+        batch.len() == 2
+    }));
+    for frame in batch.drain(..) {
+        let packet = &io.buffer(&frame)[frame.range()];
+        let what = if packet[0] >> 4 == 4 {
+            [packet[9], packet[20], packet[37]]
+        } else {
+            [packet[6], packet[40], packet[54]]
+        };
+        assert!(matches!(what, [1, 3, 50] | [58, 4, 50]), "{what:?}");
+        io.release(frame);
+    }
+    // About ICMP itself the kernel hears alone.
+    lab.run_in("outer", "ping", "-c 2 -i 0.05 -W 2 203.0.113.2");
+    assert_eq!(io.receive(Side::Outer, &mut batch), 0);
+}
+
 /// One packet that the kernel refuses costs none of those around it.
 #[test]
 fn what_cannot_be_sent_is_counted_alone() {
