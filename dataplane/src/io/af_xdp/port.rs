@@ -90,6 +90,11 @@ impl Port {
         matches!(self, Self::Tun(port) if port.has_work())
     }
 
+    /// Whether its descriptor is always ready, and for nothing.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Tun(port) if port.is_gone())
+    }
+
     /// The descriptors to wait for.
     pub(super) fn raw_fds(&self) -> impl Iterator<Item = RawFd> {
         let [first, second] = match self {

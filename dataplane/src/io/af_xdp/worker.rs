@@ -18,6 +18,9 @@ use crate::io::{Frame, Medium, Packet, PacketIo, Side, system};
 /// Flushes between two looks at the kernel's drop counters.
 const STATISTICS_PERIOD: u32 = 4096;
 
+/// How long a worker rests whose device was removed.
+const GONE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Ends another worker's [`PacketIo::wait`]: after a frame was put into its hand-over ring, or to stop it.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<WakerState>);
@@ -263,7 +266,10 @@ impl PacketIo for AfXdpIo {
         // Packets that the kernel would not take yet are tried again soon: no descriptor tells when.
         let blocked = self.ports.iter().any(Port::is_blocked);
         let timeout = if blocked { timeout.min(Duration::from_millis(1)) } else { timeout };
-        if !self.has_work() {
+        if self.ports.iter().any(Port::is_gone) {
+            // The daemon hears of it and ends; until then nobody shall burn a core.
+            std::thread::sleep(timeout.min(GONE_PAUSE));
+        } else if !self.has_work() {
             system::poll(&mut self.poll_set, timeout);
         }
         self.waker.clear();

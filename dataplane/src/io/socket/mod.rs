@@ -13,6 +13,10 @@
 //! whoever binds the port after it with `SO_REUSEADDR` gets the datagrams, and if the port is taken already, there is
 //! no need for one. IKE is never taken from the kernel.
 //!
+//! What the XDP program also does, and this medium does not: it keeps packets in clear that claim to come from behind a
+//! tunnel (RFC 4301 section 5.2) from the kernel. Sockets cannot; reverse path filtering (`net.ipv4.conf.*.rp_filter`),
+//! with the protected prefixes routed to the inner side, or a rule of the host's packet filter can.
+//!
 //! Sending: raw sockets with the IP header included (raw(7)), one per IP version and worker. The kernel routes the
 //! packets. It neither applies a path MTU of its own nor fragments below the interface's MTU: what a
 //! tunnel's path takes is the pipeline's business.

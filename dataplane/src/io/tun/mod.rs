@@ -1,12 +1,14 @@
 //! The protected side on a TUN device: the kernel of this host routes plaintext into the gateway and out of it.
 //!
-//! The device has a queue per worker and hands over packets with an offload header: TCP and UDP super-packets
-//! ([`segment`]) and checksums that were left to the device.
+//! The device has a queue per worker. Packets pass with an offload header: from the kernel as TCP and UDP
+//! super-packets and with checksums left to the device ([`segment`]), to the kernel with consecutive TCP segments
+//! joined ([`coalesce`]).
 //!
 //! The device is persistent. When the data plane ends, however it ends, the device stays with its addresses and
 //! routes, and the kernel drops what is routed to it: plaintext does not find another way out (I7). A data plane
 //! that starts takes the device as it is. [`remove`] takes it away.
 
+mod coalesce;
 mod port;
 mod segment;
 
@@ -20,6 +22,9 @@ pub(in crate::io) use port::TunPort;
 
 use super::af_xdp::MAX_MTU;
 use super::system::{self, TunSetting};
+
+/// The size of the offload header as the kernel takes it.
+const HEADER_OCTETS: i32 = segment::HEADER.cast_signed() as i32;
 
 const DEVICE: &str = "/dev/net/tun";
 
@@ -146,8 +151,7 @@ fn open_queue(name: &str) -> Result<OwnedFd, TunError> {
     let queue = open(DEVICE, flags, Mode::empty()).map_err(|error| TunError::Driver(error.into()))?;
     let kind = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
     system::attach_tun(queue.as_fd(), name, kind).map_err(refused("attach to", name))?;
-    system::set_tun_header(queue.as_fd(), segment::HEADER as i32)
-        .map_err(refused("set the header of", name))?;
+    system::set_tun_header(queue.as_fd(), HEADER_OCTETS).map_err(refused("set the header of", name))?;
     let offload = |features: &u32| system::set_tun(queue.as_fd(), TunSetting::Offload(*features)).is_ok();
     // A kernel that offers none of these does all the work itself.
     let _ = OFFLOADS.iter().any(offload);

@@ -6,18 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::{Errno, readv, writev};
 
+use super::coalesce::Run;
 use super::segment::{HEADER, OffloadHeader, Segmentation, complete_checksum};
 use crate::io::af_xdp::counters::add;
 use crate::io::af_xdp::pool::FreeFrames;
-use crate::io::af_xdp::system::Buffers;
+use crate::io::af_xdp::system::{Buffers, FrameBuffer};
 use crate::io::af_xdp::{MAX_MTU, SideCounters};
-use crate::io::{Frame, HEADROOM, Side, is_ip_packet};
+use crate::io::{Frame, HEADROOM, Packet, Side, is_ip_packet};
 
 /// Octets of a packet that a frame takes, so that there is room for ESP around it.
 const ROOM: usize = MAX_MTU as usize;
 
 /// Octets of a super-packet at most: IPv6's header and a payload whose length fits its field.
 const SUPER_PACKET: usize = 40 + 65535;
+
+/// Packets that are looked at together, to be written as one where possible.
+const LENT: usize = 64;
 
 /// One queue, used by one worker.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub(in crate::io) struct TunPort {
     /// The super-packet that is being segmented.
     whole: Box<[u8]>,
     segmentation: Option<Segmentation>,
+    /// Somebody removed the device, which does not come back.
+    is_gone: bool,
+    /// Buffers lent for the time of one call.
+    lent: Vec<Packet<FrameBuffer>>,
     /// Packets dropped for want of a frame, and those that contradicted themselves.
     drops: [AtomicU64; 2],
 }
@@ -45,7 +53,15 @@ enum Read {
 impl TunPort {
     pub(in crate::io) fn new(side: Side, queue: OwnedFd) -> Self {
         let whole = vec![0; SUPER_PACKET].into_boxed_slice();
-        Self { side, queue, whole, segmentation: None, drops: Default::default() }
+        Self {
+            side,
+            queue,
+            whole,
+            segmentation: None,
+            is_gone: false,
+            lent: Vec::with_capacity(LENT),
+            drops: Default::default(),
+        }
     }
 
     pub(in crate::io) fn raw_fd(&self) -> RawFd {
@@ -55,6 +71,11 @@ impl TunPort {
     /// Whether segments wait that no descriptor announces.
     pub(in crate::io) fn has_work(&self) -> bool {
         self.segmentation.is_some()
+    }
+
+    /// Whether the descriptor announces nothing but that there is no device any more, and that without end.
+    pub(in crate::io) fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     /// Packets lost because no frame was free, and for other reasons.
@@ -126,13 +147,13 @@ impl TunPort {
     fn sort(&mut self, length: usize, header: OffloadHeader, room: &mut [u8]) -> Read {
         if !header.is_super_packet() {
             let packet = room.get_mut(..length).filter(|packet| is_ip_packet(packet));
-            let completed = packet.and_then(|packet| complete_checksum(&header, packet));
+            let completed = packet.and_then(|packet| complete_checksum(header, packet));
             return if completed.is_some() { Read::Packet(length) } else { self.unusable() };
         }
         let front = length.min(ROOM);
         self.whole[..front].copy_from_slice(&room[..front]);
         let whole = self.whole.get(..length);
-        self.segmentation = whole.and_then(|packet| Segmentation::new(&header, packet, ROOM));
+        self.segmentation = whole.and_then(|packet| Segmentation::new(header, packet, ROOM));
         if self.segmentation.is_some() { Read::SuperPacket } else { self.unusable() }
     }
 
@@ -153,17 +174,17 @@ impl TunPort {
         Read::Dropped
     }
 
-    fn failed(&self, error: Errno) -> Read {
+    fn failed(&mut self, error: Errno) -> Read {
         match error {
-            // The device is down or gone, which the link's followers hear of.
-            Errno::AGAIN | Errno::INTR | Errno::IO | Errno::BADFD => {}
+            Errno::AGAIN | Errno::INTR => {}
+            Errno::BADFD => self.is_gone = true,
             _ => add(&self.drops[1], 1),
         }
         Read::Nothing
     }
 
-    /// Writes packets to the device. The kernel is asked for no work but to look at the checksums itself: they come
-    /// from the other end of the connection, and only that may vouch for them.
+    /// Writes packets to the device, consecutive TCP segments as one. Of other packets the kernel is asked to look
+    /// at the checksums itself: they come from the other end of the connection, and only that may vouch for them.
     pub(in crate::io) fn transmit(
         &mut self,
         batch: &mut Vec<Frame>,
@@ -171,21 +192,54 @@ impl TunPort {
         buffers: &mut Buffers,
         counters: &SideCounters,
     ) {
-        for frame in batch.drain(..) {
-            let packet = buffers.get(&frame).get(frame.range()).filter(|packet| is_ip_packet(packet));
-            let counter = match packet.map(|packet| self.write(packet)) {
-                None => &counters.transmit_invalid,
-                Some(Ok(())) => &counters.transmitted,
-                Some(Err(Errno::AGAIN)) => &counters.transmit_ring_full,
-                Some(Err(_)) => &counters.transmit_refused,
-            };
-            add(counter, 1);
-            frames.release(&frame);
+        while !batch.is_empty() {
+            let some = batch.len().min(LENT);
+            self.lent.extend(batch.drain(..some).map(|frame| buffers.lend_packet(frame)));
+            let mut packets = &self.lent[..];
+            while let Some((first, rest)) = packets.split_first() {
+                let joined = self.write_run(first.octets(), rest, counters);
+                packets = &rest[joined..];
+            }
+            for packet in self.lent.drain(..) {
+                frames.release(&buffers.take_packet_back(packet));
+            }
         }
     }
 
-    fn write(&self, packet: &[u8]) -> Result<(), Errno> {
-        let header = [0; HEADER];
-        writev(&self.queue, &[IoSlice::new(&header), IoSlice::new(packet)]).map(drop)
+    /// Writes a packet together with those behind it that go with it. Returns how many these were.
+    fn write_run(&self, first: &[u8], rest: &[Packet<FrameBuffer>], counters: &SideCounters) -> usize {
+        if !is_ip_packet(first) {
+            add(&counters.transmit_invalid, 1);
+            return 0;
+        }
+        let run = Run::start(first).map(|mut run| {
+            let _ = rest.iter().take_while(|packet| run.join(first, packet.octets())).count();
+            run
+        });
+        let joined = run.map_or(0, |run| run.packets() - 1);
+        let result = match run.filter(|_| joined > 0) {
+            Some(run) => self.write_joined(run, first, &rest[..joined]),
+            None => writev(&self.queue, &[IoSlice::new(&[0; HEADER]), IoSlice::new(first)]),
+        };
+        let counter = match result {
+            Ok(_) => &counters.transmitted,
+            Err(Errno::AGAIN) => &counters.transmit_ring_full,
+            Err(_) => &counters.transmit_refused,
+        };
+        add(counter, 1 + joined as u64);
+        joined
+    }
+
+    fn write_joined(&self, mut run: Run, first: &[u8], rest: &[Packet<FrameBuffer>]) -> Result<usize, Errno> {
+        let start = run.payload_start();
+        let (offload, headers) = run.headers();
+        let mut vector = [IoSlice::new(&[]); LENT + 2];
+        vector[0] = IoSlice::new(&offload);
+        vector[1] = IoSlice::new(headers);
+        let payloads = std::iter::once(first).chain(rest.iter().map(Packet::octets));
+        for (slice, packet) in vector[2..].iter_mut().zip(payloads) {
+            *slice = IoSlice::new(&packet[start..]);
+        }
+        writev(&self.queue, &vector[..rest.len() + 3])
     }
 }

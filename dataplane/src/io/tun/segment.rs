@@ -10,17 +10,17 @@ use crate::packet::checksum::{checksum, fold, sum};
 /// Octets of the header in front of every packet.
 pub(super) const HEADER: usize = 10;
 
-const NEEDS_CHECKSUM: u8 = 1;
+pub(super) const NEEDS_CHECKSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
+pub(super) const GSO_TCPV4: u8 = 1;
+pub(super) const GSO_TCPV6: u8 = 4;
 const GSO_UDP: u8 = 5;
 /// The super-packet carries CWR, which belongs to its first segment alone (RFC 3168 section 6.1.2).
 const GSO_ECN: u8 = 0x80;
 
 /// TCP's flags (RFC 9293 section 3.1, RFC 3168 section 6.1).
 const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
+pub(super) const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
 /// What the kernel says about a packet.
@@ -42,13 +42,24 @@ impl OffloadHeader {
         Self { flags, gso, segment: word(0), checksum_start: word(2), checksum_offset: word(4) }
     }
 
-    pub(super) fn is_super_packet(&self) -> bool {
+    /// The opposite; `headers` are the octets in front of a super-packet's payload.
+    pub(super) fn emit(self, headers: u16) -> [u8; HEADER] {
+        let mut octets = [0; HEADER];
+        octets[..2].copy_from_slice(&[self.flags, self.gso]);
+        let words = [headers, self.segment, self.checksum_start, self.checksum_offset];
+        for (place, word) in octets[2..].chunks_exact_mut(2).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        octets
+    }
+
+    pub(super) fn is_super_packet(self) -> bool {
         self.gso != GSO_NONE
     }
 }
 
 /// Writes the checksum that the kernel left to the device. Returns `None` when the packet has no such place.
-pub(super) fn complete_checksum(header: &OffloadHeader, packet: &mut [u8]) -> Option<()> {
+pub(super) fn complete_checksum(header: OffloadHeader, packet: &mut [u8]) -> Option<()> {
     if header.flags & NEEDS_CHECKSUM == 0 {
         return Some(());
     }
@@ -63,7 +74,7 @@ pub(super) fn complete_checksum(header: &OffloadHeader, packet: &mut [u8]) -> Op
 
 /// Offsets of the checksum fields.
 const UDP_CHECKSUM: usize = 6;
-const TCP_CHECKSUM: usize = 16;
+pub(super) const TCP_CHECKSUM: usize = 16;
 
 /// UDP's zero says that there is no checksum (RFC 768).
 fn transmitted(value: u16, is_udp: bool) -> u16 {
@@ -94,7 +105,7 @@ pub(super) struct Segmentation {
 
 impl Segmentation {
     /// Checks a super-packet whose segments shall have at most `limit` octets each.
-    pub(super) fn new(header: &OffloadHeader, packet: &[u8], limit: usize) -> Option<Self> {
+    pub(super) fn new(header: OffloadHeader, packet: &[u8], limit: usize) -> Option<Self> {
         let is_ipv6 = is_ipv6(packet)?;
         let transport = match header.gso & !GSO_ECN {
             GSO_TCPV4 if !is_ipv6 => Transport::Tcp,
@@ -202,7 +213,7 @@ impl Segmentation {
     }
 }
 
-const IPV6_HEADER: usize = 40;
+pub(super) const IPV6_HEADER: usize = 40;
 
 fn is_ipv6(packet: &[u8]) -> Option<bool> {
     match packet.first()? >> 4 {
@@ -213,7 +224,7 @@ fn is_ipv6(packet: &[u8]) -> Option<bool> {
 }
 
 /// Where the transport header begins. IPv6's extension headers, if any, are part of what is repeated.
-fn transport_start(header: &OffloadHeader, packet: &[u8], is_ipv6: bool) -> Option<usize> {
+fn transport_start(header: OffloadHeader, packet: &[u8], is_ipv6: bool) -> Option<usize> {
     let start = usize::from(header.checksum_start);
     let fits =
         if is_ipv6 { start >= IPV6_HEADER } else { start == usize::from(packet[0] & 15) * 4 && start >= 20 };
@@ -231,13 +242,13 @@ fn transport_header(transport: Transport, segment: &[u8]) -> Option<usize> {
     }
 }
 
-fn word(octets: &[u8], at: usize) -> u16 {
+pub(super) fn word(octets: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([octets[at], octets[at + 1]])
 }
 
-fn put(octets: &mut [u8], at: usize, value: u16) {
+pub(super) fn put(octets: &mut [u8], at: usize, value: u16) {
     octets[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -26,7 +26,7 @@ fn run(program: &[Instruction], packet: &[u8], packet_type: u32) -> u32 {
         at += 1;
         let loaded = match code {
             LOAD_WORD | LOAD_HALF | LOAD_OCTET => load(packet, code, k as usize, packet_type),
-            LOAD_WORD_AT | LOAD_HALF_AT => load(packet, code, (k + x) as usize, packet_type),
+            LOAD_WORD_AT | LOAD_HALF_AT | LOAD_OCTET_AT => load(packet, code, (k + x) as usize, packet_type),
             LOAD_HEADER_LENGTH => packet.get(k as usize).map(|first| u32::from(first & 15) * 4),
             LOAD_INDEX => Some(k),
             IF_EQUAL | IF_ANY_BIT => {
@@ -38,6 +38,14 @@ fn run(program: &[Instruction], packet: &[u8], packet_type: u32) -> u32 {
                 at += k as usize;
                 continue;
             }
+            TO_INDEX => {
+                x = a;
+                continue;
+            }
+            AND => Some(a & k),
+            SHIFT_LEFT => Some(a << k),
+            ADD => Some(a + k),
+            ADD_INDEX => Some(a + x),
             RETURN => return k,
             RETURN_VALUE => return a,
             other => panic!("instruction {other:#x}"),
@@ -59,6 +67,8 @@ struct Datagram {
     destination: IpAddr,
     port: u16,
     payload: Vec<u8>,
+    /// What an ICMP message quotes, and its type.
+    quoted: Option<(u8, Box<Datagram>)>,
 }
 
 impl Datagram {
@@ -66,7 +76,11 @@ impl Datagram {
         let mut body = self.payload.clone();
         if self.protocol == UDP {
             let [high, low] = self.port.to_be_bytes();
-            body.splice(0..0, [1, 2, high, low, 0, 0, 0, 0]);
+            // The same as source and destination port.
+            body.splice(0..0, [high, low, high, low, 0, 0, 0, 0]);
+        }
+        if let Some((kind, quoted)) = &self.quoted {
+            body = [[*kind, 0, 0, 0, 0, 0, 0, 0].as_slice(), &quoted.octets()].concat();
         }
         let mut header = match self.destination {
             IpAddr::V4(to) => {
@@ -92,14 +106,21 @@ impl Datagram {
     fn is_ours(&self, addresses: &[IpAddr], ports: &[u16]) -> bool {
         let mut own = addresses.iter().filter(|address| address.is_ipv6() == self.ipv6).peekable();
         let to_us = own.peek().is_none() || own.any(|address| *address == self.destination);
+        let first = self.ipv6 || self.fragment.trailing_zeros() >= 13;
+        let errors: &[u8] = if self.ipv6 { &[1, 2, 3, 4] } else { &[3, 11, 12] };
+        let about =
+            |(kind, quoted): &(u8, Box<Self>)| first && errors.contains(kind) && quoted.carries_esp(ports);
+        to_us && self.quoted.as_ref().map_or_else(|| self.carries_esp(ports), about)
+    }
+
+    fn carries_esp(&self, ports: &[u16]) -> bool {
         let marked = self.payload.len() >= 4 && self.payload[..4] != [0; 4];
-        let first = self.ipv6 || self.fragment & 0x1fff == 0;
-        let carries = match self.protocol {
+        let first = self.ipv6 || self.fragment.trailing_zeros() >= 13;
+        match self.protocol {
             ESP => true,
             UDP => ports.contains(&self.port) && marked && first,
             _ => false,
-        };
-        to_us && carries
+        }
     }
 
     fn family(&self) -> Family {
@@ -117,25 +138,37 @@ fn address(ipv6: bool) -> impl Strategy<Value = IpAddr> {
     })
 }
 
+/// Datagrams, and ICMP messages about such.
 fn datagrams() -> impl Strategy<Value = Datagram> {
     any::<bool>().prop_flat_map(|ipv6| {
-        let protocol = prop_oneof![Just(ESP), Just(UDP), any::<u8>()];
-        let fragment = prop_oneof![Just(0_u16), Just(0x4000), any::<u16>()];
-        let payload = prop_oneof![
-            Just(vec![0xff]),
-            Just(vec![0, 0, 0, 0, 1, 2, 3]),
-            proptest::collection::vec(any::<u8>(), 0..20)
-        ];
-        let fields = (0..=10_usize, fragment, protocol, address(ipv6), 4498..4503_u16, payload);
-        fields.prop_map(move |(options, fragment, protocol, destination, port, payload)| Datagram {
-            ipv6,
-            options: options * 4,
-            fragment,
-            protocol,
-            destination,
-            port,
-            payload,
-        })
+        let quoting =
+            (datagrams_of(ipv6), datagrams_of(ipv6), 0..14_u8).prop_map(move |(message, quoted, kind)| {
+                let protocol = if ipv6 { 58 } else { 1 };
+                Datagram { protocol, quoted: Some((kind, Box::new(quoted))), ..message }
+            });
+        prop_oneof![datagrams_of(ipv6), quoting]
+    })
+}
+
+fn datagrams_of(ipv6: bool) -> impl Strategy<Value = Datagram> {
+    // ICMP messages that quote nothing sensible are made of the other kinds.
+    let protocol = prop_oneof![Just(ESP), Just(UDP), any::<u8>().prop_filter("", |p| !matches!(p, 1 | 58))];
+    let fragment = prop_oneof![Just(0_u16), Just(0x4000), any::<u16>()];
+    let payload = prop_oneof![
+        Just(vec![0xff]),
+        Just(vec![0, 0, 0, 0, 1, 2, 3]),
+        proptest::collection::vec(any::<u8>(), 0..20)
+    ];
+    let fields = (0..=10_usize, fragment, protocol, address(ipv6), 4498..4503_u16, payload);
+    fields.prop_map(move |(options, fragment, protocol, destination, port, payload)| Datagram {
+        ipv6,
+        options: options * 4,
+        fragment,
+        protocol,
+        destination,
+        port,
+        payload,
+        quoted: None,
     })
 }
 
@@ -168,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn packets_are_divided_by_spi(datagram in datagrams()) {
+    fn packets_are_divided_by_spi(datagram in any::<bool>().prop_flat_map(datagrams_of)) {
         prop_assume!(datagram.payload.len() >= 4 && matches!(datagram.protocol, ESP | UDP));
         let spi = u32::from_be_bytes(datagram.payload[..4].try_into().expect("four octets"));
         prop_assert_eq!(run(&by_spi(datagram.family()), &datagram.octets(), 0), spi);
@@ -192,6 +225,7 @@ fn more_addresses_than_a_filter_takes_stand_for_any() {
         destination,
         port: 0,
         payload: vec![1; 8],
+        quoted: None,
     };
     assert_eq!(run(&longest, &to(last).octets(), 0), WHOLE);
     assert_eq!(run(&longest, &to(many(1201)[1200]).octets(), 0), NOTHING);

@@ -6,15 +6,15 @@ use super::*;
 
 /// A packet by its fields: emitted with checksums in the plainest way.
 #[derive(Clone, Debug)]
-struct Model {
-    ipv6: bool,
-    tcp: bool,
-    network_options: usize,
-    transport_options: usize,
-    identification: u16,
-    sequence: u32,
-    flags: u8,
-    payload: Vec<u8>,
+pub(in crate::io::tun) struct Model {
+    pub(in crate::io::tun) ipv6: bool,
+    pub(in crate::io::tun) tcp: bool,
+    pub(in crate::io::tun) network_options: usize,
+    pub(in crate::io::tun) transport_options: usize,
+    pub(in crate::io::tun) identification: u16,
+    pub(in crate::io::tun) sequence: u32,
+    pub(in crate::io::tun) flags: u8,
+    pub(in crate::io::tun) payload: Vec<u8>,
 }
 
 fn naive_sum(octets: &[u8]) -> u16 {
@@ -85,7 +85,7 @@ impl Model {
     }
 
     /// The finished packet.
-    fn whole(&self) -> Vec<u8> {
+    pub(in crate::io::tun) fn whole(&self) -> Vec<u8> {
         let mut segment = self.transport();
         let network = self.network(segment.len());
         let covered = [self.pseudo(&network, segment.len()), segment.clone()].concat();
@@ -122,7 +122,7 @@ impl Model {
     }
 
     /// What the segments must be.
-    fn expected(&self, size: usize) -> Vec<Vec<u8>> {
+    pub(in crate::io::tun) fn expected(&self, size: usize) -> Vec<Vec<u8>> {
         let pieces: Vec<&[u8]> =
             if self.payload.is_empty() { vec![&[]] } else { self.payload.chunks(size).collect() };
         let last = pieces.len() - 1;
@@ -159,7 +159,11 @@ fn models(longest: usize) -> impl Strategy<Value = Model> {
     })
 }
 
-fn segments(header: &OffloadHeader, packet: &[u8], limit: usize) -> Option<Vec<Vec<u8>>> {
+pub(in crate::io::tun) fn segments(
+    header: OffloadHeader,
+    packet: &[u8],
+    limit: usize,
+) -> Option<Vec<Vec<u8>>> {
     let mut segmentation = Segmentation::new(header, packet, limit)?;
     let mut made = Vec::new();
     let mut buffer = vec![0xee; limit];
@@ -177,7 +181,7 @@ proptest! {
     fn segments_are_those_of_the_model(model in models(20_000), size in 1_u16..3000) {
         let (header, packet) = model.partial(size);
         let limit = 3200;
-        let made = segments(&header, &packet, limit).expect("a sound super-packet");
+        let made = segments(header, &packet, limit).expect("a sound super-packet");
         prop_assert!(made.iter().all(|segment| segment.len() <= limit));
         prop_assert_eq!(made, model.expected(usize::from(size)));
     }
@@ -186,7 +190,7 @@ proptest! {
     fn a_completed_checksum_is_that_of_the_model(model in models(2000)) {
         let (header, mut packet) = model.partial(0);
         prop_assert!(!header.is_super_packet());
-        prop_assert!(complete_checksum(&header, &mut packet).is_some());
+        prop_assert!(complete_checksum(header, &mut packet).is_some());
         prop_assert_eq!(packet, model.whole());
     }
 
@@ -201,10 +205,10 @@ proptest! {
         let (own, packet) = model.partial(7);
         let header = if sound { own } else { OffloadHeader::parse(octets) };
         let packet = &packet[..packet.len().min(cut)];
-        if let Some(made) = segments(&header, packet, limit) {
+        if let Some(made) = segments(header, packet, limit) {
             prop_assert!(made.iter().all(|segment| segment.len() <= limit));
         }
-        let _ = complete_checksum(&header, &mut packet.to_vec());
+        let _ = complete_checksum(header, &mut packet.to_vec());
     }
 }
 
@@ -225,10 +229,10 @@ fn a_udp_checksum_of_zero_is_sent_as_ones() {
     let payload = whole[26..28].to_vec();
     let model = Model { payload, ..base };
     let (header, mut packet) = model.partial(0);
-    complete_checksum(&header, &mut packet).unwrap();
+    complete_checksum(header, &mut packet).unwrap();
     assert_eq!(packet[26..28], [0xff, 0xff]);
     let (header, packet) = model.partial(1400);
-    assert_eq!(segments(&header, &packet, 1500).unwrap()[0][26..28], [0xff, 0xff]);
+    assert_eq!(segments(header, &packet, 1500).unwrap()[0][26..28], [0xff, 0xff]);
 }
 
 #[test]
@@ -244,9 +248,9 @@ fn what_contradicts_itself_is_refused() {
         payload: vec![1; 5000],
     };
     let (sound, packet) = model.partial(1400);
-    assert_eq!(segments(&sound, &packet, 1500).unwrap().len(), 4);
+    assert_eq!(segments(sound, &packet, 1500).unwrap().len(), 4);
     let refused =
-        |header: OffloadHeader| assert!(Segmentation::new(&header, &packet, 1500).is_none(), "{header:?}");
+        |header: OffloadHeader| assert!(Segmentation::new(header, &packet, 1500).is_none(), "{header:?}");
     refused(OffloadHeader { segment: 0, ..sound });
     refused(OffloadHeader { segment: 1461, ..sound });
     refused(OffloadHeader { gso: GSO_TCPV6, ..sound });
