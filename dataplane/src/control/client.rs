@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::protocol::{CaptureRequest, PROTOCOL_VERSION, Refusal, Request};
+use super::monitor::Notice;
+use super::protocol::{CaptureRequest, MonitorRequest, PROTOCOL_VERSION, Refusal, Request};
 
 /// A response line longer than this is not read; the policies of 100,000 tunnels fit.
 const MAX_RESPONSE_OCTETS: u64 = 256 << 20;
@@ -99,6 +100,28 @@ impl Client {
         let _: serde_json::Value = self.request(&Request::Capture(request.clone()))?;
         self.stream.get_ref().set_read_timeout(None)?;
         Ok(self.stream)
+    }
+
+    /// Begins to listen; each item is what happened, when it happens, and the end comes with an error or with `None`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn monitor(
+        mut self,
+        request: &MonitorRequest,
+    ) -> Result<impl Iterator<Item = Result<Notice, ClientError>> + use<>, ClientError> {
+        let _: serde_json::Value = self.request(&Request::Monitor(request.clone()))?;
+        self.stream.get_ref().set_read_timeout(None)?;
+        Ok(std::iter::from_fn(move || self.next_notice().transpose()))
+    }
+
+    fn next_notice(&mut self) -> Result<Option<Notice>, ClientError> {
+        let mut line = Vec::new();
+        (&mut self.stream).take(MAX_RESPONSE_OCTETS).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&line).map(Some).map_err(|e| ClientError::Protocol(e.to_string()))
     }
 
     fn send(&mut self, request: &Request) -> Result<(), ClientError> {

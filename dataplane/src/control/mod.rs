@@ -6,6 +6,7 @@
 
 mod capture;
 mod client;
+mod monitor;
 mod protocol;
 mod server;
 
@@ -14,9 +15,12 @@ mod tests;
 
 pub use capture::{CaptureNext, CaptureStream, CapturedPacket};
 pub use client::{Client, ClientError};
+pub use monitor::{
+    Endpoint, FlowText, Happening, Heard, Kind, Listeners, Listening, MAX_LISTENERS, Notice, SaText,
+};
 pub use protocol::{
     CaptureRequest, CaptureSide, Code, Counter, Counters, Epoch, FreezeReport, InterfaceStatus,
-    PROTOCOL_VERSION, Policies, PolicyAction, PolicyEntry, Refusal, ReloadReport, Request, Segments,
-    SelectorText, Status, WorkerStatus,
+    MonitorRequest, PROTOCOL_VERSION, Policies, PolicyAction, PolicyEntry, Refusal, ReloadReport, Request,
+    Segments, SelectorText, Status, WorkerStatus,
 };
 pub use server::{BindError, Handler, MAX_CLIENTS, MAX_REQUEST_OCTETS, Server};

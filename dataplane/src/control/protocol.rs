@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::monitor::Kind;
 use crate::config::{self, Policy};
 
 /// Version of the messages; a server refuses any other.
@@ -44,8 +45,20 @@ pub enum Request {
         /// The tunnel.
         name: String,
     },
+    /// Hear what happens; answered by an empty object and then a [`Notice`](super::Notice) per line until the
+    /// connection closes.
+    Monitor(MonitorRequest),
     /// Copy packets; answered by an empty object and then pcap octets until the connection closes.
     Capture(CaptureRequest),
+}
+
+/// What to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MonitorRequest {
+    /// Only these; all if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<Kind>,
 }
 
 /// Which packets to copy. Absent filter fields let all pass.

@@ -17,9 +17,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::capture::{CaptureNext, CaptureStream, write_header, write_packet};
+use super::monitor::{Heard, Listening};
 use super::protocol::{
-    CaptureRequest, Code, Counters, FreezeReport, PROTOCOL_VERSION, Policies, Refusal, ReloadReport, Request,
-    Segments, Status,
+    CaptureRequest, Code, Counters, FreezeReport, MonitorRequest, PROTOCOL_VERSION, Policies, Refusal,
+    ReloadReport, Request, Segments, Status,
 };
 
 /// Connections served at once; one more is told that the server is busy.
@@ -35,6 +36,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// How often the accepting thread and an idle capture look whether they should end.
 const ACCEPT_TICK: Duration = Duration::from_millis(100);
 const CAPTURE_TICK: Duration = Duration::from_millis(5);
+/// How often a monitor without events looks whether it should end.
+const MONITOR_TICK: Duration = Duration::from_millis(100);
 
 /// The data plane's answers. Each is called from a thread of the server, several at once.
 ///
@@ -90,6 +93,11 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// [`Code::Busy`] if one runs.
     fn capture(&self, request: &CaptureRequest) -> Result<Box<dyn CaptureStream>, Refusal>;
+    /// Begins to listen to what happens.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] if too many do.
+    fn monitor(&self, request: &MonitorRequest) -> Result<Listening, Refusal>;
 }
 
 /// Why there is no control socket.
@@ -275,6 +283,7 @@ fn serve(stream: &UnixStream, handler: &dyn Handler, stop: &AtomicBool) -> io::R
         }
         match parse(&line) {
             Err(refusal) => respond(&mut &*stream, &Answer::<()>::Error(refusal))?,
+            Ok(Request::Monitor(request)) => return monitor(stream, handler, &request, stop),
             Ok(Request::Capture(request)) => return capture(stream, handler, &request, stop),
             Ok(request) => dispatch(&mut &*stream, handler, &request)?,
         }
@@ -310,8 +319,8 @@ fn dispatch(out: &mut impl Write, handler: &dyn Handler, request: &Request) -> i
         Request::Reload => reply(out, handler.reload()),
         Request::Freeze { name } => reply(out, handler.freeze(name)),
         Request::Thaw { name } => reply(out, handler.thaw(name)),
-        // Ends its connection, so `serve` handles it.
-        Request::Capture(_) => Ok(()),
+        // These end their connection, so `serve` handles them.
+        Request::Capture(_) | Request::Monitor(_) => Ok(()),
     }
 }
 
@@ -347,7 +356,7 @@ fn capture(
             }
             CaptureNext::Idle => {
                 out.flush()?;
-                if has_left(stream) {
+                if has_left(stream, CAPTURE_TICK) {
                     break;
                 }
             }
@@ -357,9 +366,32 @@ fn capture(
     out.flush()
 }
 
-/// Waits a moment and says whether the reader of a capture is gone (it has nothing to say, so whatever it sends or
-/// its end of file ends the capture).
-fn has_left(stream: &UnixStream) -> bool {
-    let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(CAPTURE_TICK.subsec_nanos()) };
+/// Until the reader goes away, or does not read for [`WRITE_LIMIT`], or is cut off for being too slow.
+fn monitor(
+    stream: &UnixStream,
+    handler: &dyn Handler,
+    request: &MonitorRequest,
+    stop: &AtomicBool,
+) -> io::Result<()> {
+    let mut out = stream;
+    let listening = match handler.monitor(request) {
+        Ok(listening) => listening,
+        Err(refusal) => return respond(&mut out, &Answer::<()>::Error(refusal)),
+    };
+    respond(&mut out, &Answer::Ok(serde_json::Map::new()))?;
+    while !stop.load(Ordering::Acquire) && !has_left(stream, Duration::ZERO) {
+        match listening.next(MONITOR_TICK) {
+            Heard::Line(line) => out.write_all(line.as_bytes())?,
+            Heard::Silence => {}
+            Heard::End => break,
+        }
+    }
+    Ok(())
+}
+
+/// Waits a moment and says whether a reader is gone (it has nothing to say, so whatever it sends or its end of file
+/// means that).
+fn has_left(stream: &UnixStream, moment: Duration) -> bool {
+    let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(moment.subsec_nanos()) };
     poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
 }

@@ -11,7 +11,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-struct Made;
+#[derive(Default)]
+struct Made {
+    listeners: Listeners,
+}
 
 struct Packets(u32);
 
@@ -60,14 +63,25 @@ impl Handler for Made {
     fn capture(&self, _: &CaptureRequest) -> Result<Box<dyn CaptureStream>, Refusal> {
         Ok(Box::new(Packets(0)))
     }
+    fn monitor(&self, request: &MonitorRequest) -> Result<Listening, Refusal> {
+        let seat = self.listeners.listen(&request.kinds);
+        seat.ok_or_else(|| Refusal::new(Code::Busy, "all seats are taken", "wait"))
+    }
 }
 
 const WAIT: Duration = Duration::from_secs(5);
 
 fn server() -> (tempfile::TempDir, Server) {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::bind(&directory.path().join("control.sock"), Arc::new(Made)).unwrap();
+    let (directory, server, _) = server_and_made();
     (directory, server)
+}
+
+fn server_and_made() -> (tempfile::TempDir, Server, Arc<Made>) {
+    let directory = tempfile::tempdir().unwrap();
+    let made = Arc::new(Made::default());
+    let handler: Arc<dyn Handler> = Arc::<Made>::clone(&made);
+    let server = Server::bind(&directory.path().join("control.sock"), handler).unwrap();
+    (directory, server, made)
 }
 
 fn raw(server: &Server, text: &[u8]) -> String {
@@ -123,6 +137,7 @@ fn bad_requests_are_refused_and_the_server_lives_on() {
                 .to_owned(),
             "bad-request",
         ),
+        ("{\"version\":1,\"request\":\"monitor\",\"kinds\":[\"weather\"]}\n".to_owned(), "bad-request"),
         ("[1]\n".to_owned(), "bad-request"),
         ("no json\n".to_owned(), "bad-request"),
         ("[".repeat(5000) + "\n", "bad-request"),
@@ -172,18 +187,66 @@ fn captures_are_pcap_and_bounded() {
 }
 
 #[test]
+fn a_monitor_hears_what_happens_until_it_leaves() {
+    let (_directory, server, made) = server_and_made();
+    let listen = |kinds: Vec<Kind>| {
+        Client::connect(server.path(), WAIT).unwrap().monitor(&MonitorRequest { kinds }).unwrap()
+    };
+    let (mut all, mut alarms) = (listen(vec![]), listen(vec![Kind::Alarm]));
+    let changed = Happening::SegmentsChanged { owned: vec![7] };
+    let alarm = Happening::Alarm { raised: true, alarm: "water".to_owned() };
+    made.listeners.tell(changed.clone());
+    made.listeners.tell(alarm.clone());
+    let mut next = || all.next().unwrap().unwrap().happening;
+    assert_eq!([next(), next()], [changed, alarm.clone()]);
+    assert_eq!(alarms.next().unwrap().unwrap().happening, alarm);
+    drop(server);
+    assert!(all.next().is_none(), "the end of the data plane is the end of the stream");
+}
+
+#[test]
+fn the_wire_of_a_monitor_is_as_documented() {
+    let (_directory, server, made) = server_and_made();
+    let mut stream = BufReader::new(UnixStream::connect(server.path()).unwrap());
+    stream.get_mut().write_all(b"{\"version\":1,\"request\":\"monitor\",\"kinds\":[\"alarm\"]}\n").unwrap();
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    assert_eq!(line, "{\"version\":1,\"ok\":{}}\n");
+    made.listeners.tell(Happening::Alarm { raised: true, alarm: "water".to_owned() });
+    line.clear();
+    stream.read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"time_ms\":1"), "{line}");
+    assert!(line.ends_with(",\"kind\":\"alarm\",\"raised\":true,\"alarm\":\"water\"}\n"), "{line}");
+}
+
+#[test]
+fn a_monitor_that_does_not_read_is_cut_off_and_others_are_not() {
+    let (_directory, server, made) = server_and_made();
+    let listen =
+        || Client::connect(server.path(), WAIT).unwrap().monitor(&MonitorRequest::default()).unwrap();
+    let (slow, mut quick) = (listen(), listen());
+    let alarm = Happening::Alarm { raised: true, alarm: "water ".repeat(2000) };
+    for _ in 0..1200 {
+        made.listeners.tell(alarm.clone());
+        assert!(quick.next().unwrap().is_ok());
+    }
+    assert_eq!(made.listeners.cut(), 1);
+    assert!(slow.filter(Result::is_ok).count() < 1200);
+}
+
+#[test]
 fn only_a_dead_socket_is_replaced() {
     let (directory, server) = server();
     let path = server.path().to_owned();
-    assert!(matches!(Server::bind(&path, Arc::new(Made)), Err(BindError::InUse(_))));
+    assert!(matches!(Server::bind(&path, Arc::new(Made::default())), Err(BindError::InUse(_))));
     drop(server);
     assert!(!path.exists(), "removed at the end");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    drop(Server::bind(&path, Arc::new(Made)).unwrap());
+    drop(Server::bind(&path, Arc::new(Made::default())).unwrap());
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(Server::bind(&file, Arc::new(Made)), Err(BindError::NotASocket(_))));
+    assert!(matches!(Server::bind(&file, Arc::new(Made::default())), Err(BindError::NotASocket(_))));
     assert!(matches!(Client::connect(&path, WAIT), Err(ClientError::NotReachable { .. })));
 }
 

@@ -10,8 +10,8 @@ use super::ownership;
 use crate::capture::{Filter, Tap};
 use crate::control::{
     CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket, Code, Counter, Counters, Epoch,
-    FreezeReport, Handler, InterfaceStatus, Policies, PolicyEntry, Refusal, ReloadReport, Segments, Status,
-    WorkerStatus,
+    FreezeReport, Handler, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest, Policies, PolicyEntry,
+    Refusal, ReloadReport, Segments, Status, WorkerStatus,
 };
 use crate::drop_reason::DropReason;
 use crate::io::Side;
@@ -46,7 +46,7 @@ impl Control {
 
     fn drops(&self) -> impl Iterator<Item = Counter> {
         DropReason::ALL.iter().map(|reason| {
-            let value = self.sum(|share| share.counters.dropped(*reason));
+            let value = self.gateway.dropped(*reason);
             counter("drop", reason.name(), value, reason.sentence())
         })
     }
@@ -92,6 +92,15 @@ impl Control {
             }
         }
         events
+    }
+
+    fn caretaking(&self) -> impl Iterator<Item = Counter> {
+        let (gateway, group) = (&self.gateway, "caretaker");
+        let counts = gateway.counts.read().map(|(name, value, meaning)| counter(group, name, value, meaning));
+        counts.into_iter().chain([
+            counter(group, "events-lost", gateway.events.lost(), "Events of workers that found no room."),
+            counter(group, "listeners-cut", gateway.listeners.cut(), "Monitors that were too slow to read."),
+        ])
     }
 
     fn verdicts(&self) -> Result<Vec<Counter>, Refusal> {
@@ -144,13 +153,14 @@ impl Handler for Control {
             capacity: u64::from(gateway.table.capacity()),
             owned_segments: owned.iter().map(|word| word.count_ones() as u16).sum(),
             epoch: Epoch { current: epochs.current, spare: epochs.spare },
-            alarms: gateway.alarms(),
+            alarms: gateway.standing_alarms(),
         })
     }
 
     fn counters(&self) -> Result<Counters, Refusal> {
         let mut counters: Vec<Counter> = self.traffic().chain(self.drops()).collect();
         counters.extend(self.events());
+        counters.extend(self.caretaking());
         counters.extend(self.verdicts()?);
         Ok(Counters { counters })
     }
@@ -201,6 +211,13 @@ impl Handler for Control {
             return Err(Refusal::new(Code::Busy, "a capture is running already", "wait for it, or end it"));
         }
         Ok(Box::new(RunningCapture(tap)))
+    }
+
+    fn monitor(&self, request: &MonitorRequest) -> Result<Listening, Refusal> {
+        self.gateway.listeners.listen(&request.kinds).ok_or_else(|| {
+            let message = format!("{MAX_LISTENERS} monitors listen already");
+            Refusal::new(Code::Busy, message, "try again when one has left")
+        })
     }
 }
 

@@ -11,14 +11,17 @@ use arc_swap::ArcSwap;
 use baton_sad::{DataplaneLease, EpochKeeper, Table, TableOptions};
 use tracing::{error, info, warn};
 
+use super::caretaker::{Caretaker, Counts, DropAlarms, Present};
+use super::endpoints::Endpoints;
 use super::error::DaemonError;
 use super::threads::Workers;
 use super::{ownership, static_sas};
 use crate::capture::Tap;
 use crate::config::{self, Config, PolicyAction, PolicyDirection, Tunnel};
-use crate::control::{Code, Refusal, ReloadReport};
+use crate::control::{Code, Happening, Listeners, Refusal, ReloadReport, Segments};
 use crate::counters::WorkerCounters;
 use crate::crypto::Backend;
+use crate::drop_reason::DropReason;
 use crate::events::Events;
 use crate::io::Side;
 use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, BusyPoll, IoCounters};
@@ -37,6 +40,11 @@ pub(super) struct Gateway {
     pub(super) spd: Arc<ArcSwap<Spd>>,
     pub(super) workers: Vec<WorkerShare>,
     pub(super) tap: Arc<Tap>,
+    pub(super) events: Arc<Events>,
+    pub(super) rings: Arc<Rings>,
+    pub(super) listeners: Arc<Listeners>,
+    /// What the caretaker did.
+    pub(super) counts: Arc<Counts>,
     /// Queues served per side.
     pub(super) queues: [u32; 2],
     config: Mutex<Arc<Config>>,
@@ -48,6 +56,7 @@ pub(super) struct Gateway {
     keeper: EpochKeeper,
     epoch_alarm: Mutex<Option<String>>,
     static_alarms: Mutex<Vec<String>>,
+    watch: Mutex<Watch>,
     /// When the slower tasks of [`Self::tick`] were done last.
     last_look: Mutex<Instant>,
     /// One data plane per table, as long as this lives.
@@ -69,8 +78,18 @@ struct Filter {
     macs: [Mac; 2],
 }
 
+/// What is compared from look to look, to tell of changes.
+#[derive(Default)]
+struct Watch {
+    drops: DropAlarms,
+    /// Alarms that are not about drops, as they were told.
+    alarms: Vec<String>,
+    /// Owned segments as they were told.
+    owned: Option<[u64; 4]>,
+}
+
 /// Starts everything, in the order that [`super`] argues for.
-pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
+pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
     require_interfaces(&config)?;
     let table = Arc::new(open_table(&config)?);
     let lease = table.attach()?;
@@ -79,7 +98,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
     ownership::initialise(&table, &config.segments.owned);
     // Without an epoch nothing can be sent, but packets can be received, and the main thread asks again.
     let epoch_alarm = maintain(&table, &keeper, None);
-    let static_alarms = static_sas::install(&table, &config);
+    let static_alarms = install_static_sas(&table, &config, &Endpoints::load(&endpoints_path(&config)));
     for alarm in &static_alarms {
         error!("{alarm}");
     }
@@ -98,6 +117,15 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
 
     let tap = Arc::new(Tap::default());
     let events = Arc::new(Events::default());
+    let rings = Rings::new(config.workers.cores.len() as u16);
+    let (listeners, counts) = (Arc::new(Listeners::default()), Arc::new(Counts::default()));
+    let caretaker = Caretaker::new(
+        Arc::clone(&table),
+        Arc::clone(&events),
+        Arc::clone(&rings),
+        Arc::clone(&listeners),
+        Arc::clone(&counts),
+    );
     let plan = Plan {
         config: &config,
         table: &table,
@@ -106,6 +134,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
         resolve,
         tap: &tap,
         events: &events,
+        rings: &rings,
     };
     let (workers, shares, queues) = start_workers(&plan, &mut attachment)?;
     let gateway = Gateway {
@@ -114,6 +143,10 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
         spd,
         workers: shares,
         tap,
+        events,
+        rings,
+        listeners,
+        counts,
         queues,
         config: Mutex::new(Arc::new(config)),
         filter: Mutex::new(Filter { attachment, local, macs }),
@@ -123,10 +156,26 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
         keeper,
         epoch_alarm: Mutex::new(epoch_alarm),
         static_alarms: Mutex::new(static_alarms),
+        watch: Mutex::default(),
         last_look: Mutex::new(Instant::now()),
         _lease: lease,
     };
-    Ok((gateway, workers))
+    Ok((gateway, workers, caretaker))
+}
+
+fn endpoints_path(config: &Config) -> PathBuf {
+    config.node.runtime_directory.join("endpoints")
+}
+
+/// Installs what the configuration keys; `before` has the places of its peers when that was done last.
+fn install_static_sas(table: &Table, config: &Config, before: &Endpoints) -> Vec<String> {
+    let alarms = static_sas::install(table, config, before);
+    let path = endpoints_path(config);
+    if let Err(error) = Endpoints::of(config).save(&path) {
+        let path = path.display();
+        warn!(%error, %path, "cannot be written; another `remote` takes effect by a reload, not by a restart");
+    }
+    alarms
 }
 
 fn follow(
@@ -247,6 +296,7 @@ struct Plan<'a> {
     resolve: Arc<ResolveRequests>,
     tap: &'a Arc<Tap>,
     events: &'a Arc<Events>,
+    rings: &'a Arc<Rings>,
 }
 
 fn start_workers(
@@ -268,7 +318,7 @@ fn start_workers(
             attachment.register_socket(side, queue, socket)?;
         }
     }
-    let rings = Rings::new(count);
+    let rings = plan.rings;
     let mut workers = Workers::new();
     let mut shares = Vec::new();
     for ((index, io), core) in (0_u16..).zip(ios).zip(cores) {
@@ -284,7 +334,7 @@ fn start_workers(
             next_hops: Arc::clone(plan.next_hops),
             resolve: Arc::clone(&plan.resolve),
             counters,
-            rings: Arc::clone(&rings),
+            rings: Arc::clone(rings),
             tap: Arc::clone(plan.tap),
             crypto: backend(plan.config),
             batch: plan.config.workers.batch,
@@ -333,6 +383,60 @@ impl Gateway {
         alarms
     }
 
+    /// All alarms, those about drops included.
+    pub(super) fn standing_alarms(&self) -> Vec<String> {
+        let mut alarms = self.alarms();
+        alarms.extend(lock(&self.watch).drops.standing());
+        alarms
+    }
+
+    /// Packets that all workers dropped for this reason.
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
+        self.workers.iter().map(|share| share.counters.dropped(reason)).sum()
+    }
+
+    /// Has the caretaker look after the SAs.
+    pub(super) fn tend(&self, caretaker: &mut Caretaker) {
+        let config = self.config();
+        let (spd, hops) = (self.spd.load(), self.next_hops.load());
+        let own: Vec<IpAddr> =
+            hops.local_addresses().iter().chain(&config.outer.addresses).copied().collect();
+        caretaker.tend(&Present {
+            now: monotonic_ns(),
+            unix_seconds: unix_seconds(),
+            spd: &spd,
+            outer_mtu: hops.side(Side::Outer).mtu,
+            learned_mtu_seconds: config.icmp.learned_mtu.as_secs(),
+            own_addresses: &own,
+        });
+        self.tell_segments();
+    }
+
+    fn tell_segments(&self) {
+        let owned = self.table.owned_segments(monotonic_ns());
+        if lock(&self.watch).owned.replace(owned).is_some_and(|before| before != owned) {
+            self.listeners.tell(Happening::SegmentsChanged { owned: Segments::members(&owned) });
+        }
+    }
+
+    /// Tells of alarms that came or went, `milliseconds` after the last look.
+    fn tell_alarms(&self, milliseconds: u64) {
+        let alarms = self.alarms();
+        let watch = &mut *lock(&self.watch);
+        for change in watch.drops.look(|reason| self.dropped(reason), milliseconds) {
+            if change.raised {
+                warn!("{}", change.alarm);
+            }
+            self.listeners.tell(Happening::Alarm { raised: change.raised, alarm: change.alarm });
+        }
+        let old = std::mem::replace(&mut watch.alarms, alarms);
+        for (raised, these, others) in [(false, &old, &watch.alarms), (true, &watch.alarms, &old)] {
+            for alarm in these.iter().filter(|alarm| !others.contains(alarm)) {
+                self.listeners.tell(Happening::Alarm { raised, alarm: alarm.clone() });
+            }
+        }
+    }
+
     /// What the main thread does many times a second: the filter follows leases and addresses; and what it does once
     /// a second: the table is repaired if a writer died, it gets its epochs, prohibit routes that somebody flushed
     /// come back.
@@ -341,7 +445,8 @@ impl Gateway {
             error!(%error, "the filter cannot be changed");
         }
         let mut last_look = lock(&self.last_look);
-        if last_look.elapsed() < Duration::from_secs(1) {
+        let elapsed = last_look.elapsed();
+        if elapsed < Duration::from_secs(1) {
             return;
         }
         *last_look = Instant::now();
@@ -355,6 +460,7 @@ impl Gateway {
         let mut alarm = lock(&self.epoch_alarm);
         *alarm = maintain(&self.table, &self.keeper, alarm.as_deref());
         drop(alarm);
+        self.tell_alarms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         if let Err(error) = self.restore_prohibits() {
             error!(%error, "the prohibit routes cannot be looked after");
         }
@@ -409,7 +515,7 @@ impl Gateway {
             )
         };
         prohibit::install(&new.protected_prefixes()).map_err(|error| failed(&error))?;
-        report.problems = static_sas::install(&self.table, &new);
+        report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
         self.spd.store(Arc::new(spd(&new)));
         let filter = &mut lock(&self.filter).attachment;
@@ -417,6 +523,7 @@ impl Gateway {
         filter.set_inner_prefixes(&new.inner_prefixes()).map_err(|error| failed(&error))?;
         static_sas::remove(&self.table, &report.removed).map_err(|error| failed(&error))?;
         *current = Arc::new(new);
+        self.listeners.tell(Happening::Reload(report.clone()));
         Ok(report)
     }
 }

@@ -4,10 +4,13 @@
 //! socket that is not there yet, then everything that makes packets flow. Stopping, or dying, takes none of that
 //! away; only [`uninstall`] does.
 
+mod caretaker;
 mod control;
+mod endpoints;
 mod error;
 mod gateway;
 mod ownership;
+mod private_file;
 mod replay;
 mod static_sas;
 mod threads;
@@ -29,6 +32,7 @@ use crate::prohibit;
 use crate::xdp::Attachment;
 use baton_sad::{Table, TableError};
 
+use caretaker::Caretaker;
 pub use error::DaemonError;
 use error::io_error;
 use gateway::Gateway;
@@ -58,7 +62,7 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     forbid_core_dumps();
     make_directories(&config)?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(io_error("catch signals for", path))?;
-    let (gateway, workers) = gateway::start(config)?;
+    let (gateway, workers, mut caretaker) = gateway::start(config)?;
     let gateway = Arc::new(gateway);
     let handler = Arc::new(control::Control::new(Arc::clone(&gateway)));
     let server = Server::bind(&gateway.config().control_socket(), handler)?;
@@ -66,7 +70,7 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(io_error("write", &pid_file))?;
     info!(node = gateway.config().node.id.get(), sas = gateway.table.installed(), "ready");
 
-    let ended = supervise(&gateway, &workers, &mut signals);
+    let ended = supervise(&gateway, &workers, &mut caretaker, &mut signals);
     drop(server);
     workers.stop();
     let _ = fs::remove_file(&pid_file);
@@ -77,6 +81,7 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
 fn supervise(
     gateway: &Gateway,
     workers: &threads::Workers,
+    caretaker: &mut Caretaker,
     signals: &mut Signals,
 ) -> Result<(), DaemonError> {
     loop {
@@ -100,6 +105,7 @@ fn supervise(
             return Err(DaemonError::InterfaceGone(side.name()));
         }
         gateway.tick();
+        gateway.tend(caretaker);
     }
 }
 

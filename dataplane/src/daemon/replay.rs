@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use baton_sad::{EpochKeeper, Table, TableOptions};
 
+use super::endpoints::Endpoints;
 use super::error::{DaemonError, io_error};
 use super::gateway::{acquire, backend, spd};
 use super::{ownership, static_sas};
@@ -42,7 +43,7 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
     let keeper =
         EpochKeeper::new(&config.node.state_directory, &config.node.runtime_directory, config.node.id);
     table.epoch_maintain(&keeper)?;
-    let problems = static_sas::install(&table, &config);
+    let problems = static_sas::install(&table, &config, &Endpoints::default());
     if !problems.is_empty() {
         return Err(DaemonError::StaticSas(problems.join("\n")));
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use baton_sad::{Counters, Direction, Sa, Table};
 use tracing::{info, warn};
 
+use super::endpoints::{Endpoints, place as peer_of, set_place};
 use super::error::DaemonError;
 use crate::config::{Config, Lifetimes, Tunnel};
 
@@ -19,9 +20,10 @@ const FREEZE_WAIT: Duration = Duration::from_secs(1);
 type Place = (Direction, u32);
 
 /// Installs what the configuration keys, and removes what it keyed before: SAs of its tunnels with keys, under
-/// other SPIs or reqids. Returns a sentence for each tunnel that could not be brought in line; the others are.
-pub(super) fn install(table: &Table, config: &Config) -> Vec<String> {
-    install_at(table, config, unix_seconds())
+/// other SPIs or reqids. A peer that moved stays where it is, unless another place is configured for it than `before`.
+/// Returns a sentence for each tunnel that could not be brought in line; the others are.
+pub(super) fn install(table: &Table, config: &Config, before: &Endpoints) -> Vec<String> {
+    install_at(table, config, before, unix_seconds())
 }
 
 /// Since 1970; a clock before that is no better than one at that.
@@ -29,10 +31,10 @@ fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn install_at(table: &Table, config: &Config, now: u64) -> Vec<String> {
+fn install_at(table: &Table, config: &Config, before: &Endpoints, now: u64) -> Vec<String> {
     let mut problems = Vec::new();
     for tunnel in &config.tunnels {
-        if let Err(error) = install_tunnel(table, tunnel, now) {
+        if let Err(error) = install_tunnel(table, tunnel, !before.are_changed_by(tunnel), now) {
             problems.push(format!("tunnel {} is not as configured: {error}", tunnel.name));
         }
     }
@@ -57,14 +59,14 @@ fn place(sa: &Sa) -> Place {
     (sa.direction, sa.index_key())
 }
 
-fn install_tunnel(table: &Table, tunnel: &Tunnel, now: u64) -> Result<(), DaemonError> {
+fn install_tunnel(table: &Table, tunnel: &Tunnel, keeps_place: bool, now: u64) -> Result<(), DaemonError> {
     let (Some(inbound), Some(outbound)) = (tunnel.inbound_sa(now), tunnel.outbound_sa(now)) else {
         return Ok(());
     };
     let configured = [place(&inbound), place(&outbound)];
     let mut fresh = Vec::new();
     for sa in [inbound, outbound] {
-        if let Some(sa) = take_over(table, sa)? {
+        if let Some(sa) = take_over(table, sa, keeps_place)? {
             fresh.push((sa, Counters::default()));
         }
     }
@@ -89,11 +91,11 @@ fn install_tunnel(table: &Table, tunnel: &Tunnel, now: u64) -> Result<(), Daemon
 }
 
 /// Goes on with the installed SA of the same SPI and key, or gives the configured one back.
-fn take_over(table: &Table, sa: Sa) -> Result<Option<Sa>, DaemonError> {
+fn take_over(table: &Table, sa: Sa, keeps_place: bool) -> Result<Option<Sa>, DaemonError> {
     if let Some(installed) = table.get(sa.direction, sa.index_key())?
         && is_same_sa(&installed.sa, &sa)
     {
-        if let Some(sa) = differing(&installed.sa, sa) {
+        if let Some(sa) = differing(&installed.sa, sa, keeps_place) {
             table.update(&sa)?;
         }
         return Ok(None);
@@ -112,7 +114,7 @@ fn take_over(table: &Table, sa: Sa) -> Result<Option<Sa>, DaemonError> {
     let old = place(&elsewhere.sa);
     let frozen = table.freeze(&[old], FREEZE_WAIT)?;
     let counters = frozen.into_iter().next().map(|found| found.counters).unwrap_or_default();
-    let sa = differing(&elsewhere.sa, sa).unwrap_or(elsewhere.sa);
+    let sa = differing(&elsewhere.sa, sa, keeps_place).unwrap_or(elsewhere.sa);
     if let Err(refused) = table.put(&[(sa, counters)]) {
         // It goes on as it was, rather than standing still.
         table.thaw(&[old])?;
@@ -130,7 +132,10 @@ fn is_same_sa(installed: &Sa, configured: &Sa) -> bool {
 }
 
 /// The configured SA with what only the table knows, if it differs from the installed one.
-fn differing(installed: &Sa, mut configured: Sa) -> Option<Sa> {
+fn differing(installed: &Sa, mut configured: Sa, keeps_place: bool) -> Option<Sa> {
+    if let (Some(moved), Some(_), true) = (peer_of(installed), peer_of(&configured), keeps_place) {
+        set_place(&mut configured, moved);
+    }
     configured.senders = installed.senders.clone();
     configured.lifetime = Lifetimes::continued(&installed.lifetime, configured.lifetime);
     (configured != *installed).then_some(configured)
@@ -143,6 +148,7 @@ mod tests {
     use baton_sad::{ClusterId, NodeId, ReplayWindow, TableOptions};
 
     use super::*;
+    use crate::control::Endpoint;
 
     const TUNNEL: &str = r#"
 [node]
@@ -209,7 +215,7 @@ key = "2222222222222222222222222222222222222222"
     fn i2_i3_a_restart_keeps_the_counters() {
         let config = config("a", 7, 0x2a00_0001);
         let (_directory, table) = used_table(&config);
-        assert_eq!(install(&table, &config), Vec::<String>::new());
+        assert_eq!(install(&table, &config, &Endpoints::default()), Vec::<String>::new());
         assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0001, 500), (Direction::Outbound, 7, 500)]);
     }
 
@@ -218,7 +224,7 @@ key = "2222222222222222222222222222222222222222"
         let before = config("a", 7, 0x2a00_0001);
         let (_directory, table) = used_table(&before);
         let after = config("b", 8, 0x2a00_0001);
-        assert_eq!(install(&table, &after), Vec::<String>::new());
+        assert_eq!(install(&table, &after, &Endpoints::default()), Vec::<String>::new());
         remove(&table, &["a".to_owned()]).expect("removed");
         assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0001, 500), (Direction::Outbound, 8, 500)]);
         assert!(table.iter().all(|found| found.sa.name.as_str() == "b" && !found.frozen));
@@ -237,9 +243,12 @@ key = "2222222222222222222222222222222222222222"
             let of = |l: baton_sad::Lifetime| (l.soft.expires_at, l.hard.expires_at, l.hard.packets);
             table.iter().map(|found| of(found.sa.lifetime)).collect::<Vec<_>>()
         };
-        assert_eq!(install_at(&table, &config, 1300), Vec::<String>::new());
+        assert_eq!(install_at(&table, &config, &Endpoints::default(), 1300), Vec::<String>::new());
         assert_eq!(ends(&table), [(1480, 1600, 9); 2]);
-        assert_eq!(install_at(&table, &text("life_packets = 10"), 1300), Vec::<String>::new());
+        assert_eq!(
+            install_at(&table, &text("life_packets = 10"), &Endpoints::default(), 1300),
+            Vec::<String>::new()
+        );
         assert_eq!(ends(&table), [(0, 0, 10); 2], "what the configuration does not bound is unbounded");
     }
 
@@ -248,7 +257,7 @@ key = "2222222222222222222222222222222222222222"
         let before = config("a", 7, 0x2a00_0001);
         let (_directory, table) = used_table(&before);
         table.freeze(&[(Direction::Outbound, 7)], FREEZE_WAIT).expect("frozen");
-        let problems = install(&table, &config("a", 8, 0x2a00_0001));
+        let problems = install(&table, &config("a", 8, 0x2a00_0001), &Endpoints::default());
         assert!(problems.len() == 1 && problems[0].contains("frozen"), "{problems:?}");
         assert!(table.iter().all(|found| found.frozen || found.sa.direction == Direction::Inbound));
     }
@@ -265,9 +274,41 @@ key = "2222222222222222222222222222222222222222"
         };
         let free = table.capacity() - table.installed();
         table.put(&(0..free).map(other).collect::<Vec<_>>()).expect("installed");
-        let problems = install(&table, &config("a", 8, 0x2a00_0001));
+        let problems = install(&table, &config("a", 8, 0x2a00_0001), &Endpoints::default());
         assert!(problems.len() == 1 && problems[0].contains("full"), "{problems:?}");
         assert!(table.iter().all(|found| !found.frozen), "the tunnel stands still");
+    }
+
+    #[test]
+    fn a_moved_peer_stays_where_it_is_until_another_place_is_configured() {
+        let text = |remote: &str, udp: &str| {
+            let text = TUNNEL.replace("NAME", "a").replace("REQID", "7").replace("= SPI", "= 0x2a000001");
+            let text = text.replace("203.0.113.1\"", &format!("{remote}\"\nencapsulation = \"udp\"\n{udp}"));
+            Config::parse_as(&text, Path::new("test.toml"), true).expect("a good configuration")
+        };
+        let config = text("203.0.113.1", "");
+        let (directory, table) = used_table(&config);
+        let places = |table: &Table| table.iter().map(|found| peer_of(&found.sa)).collect::<Vec<_>>();
+        let somewhere =
+            |address: &str, port| Some(Endpoint { address: address.parse().expect("good"), port });
+        let moved = somewhere("198.51.100.7", 61_000);
+        for mut found in table.iter() {
+            set_place(&mut found.sa, moved.expect("a place"));
+            table.update(&found.sa).expect("updated");
+        }
+
+        let file = directory.path().join("endpoints");
+        install(&table, &config, &Endpoints::load(&file));
+        assert_eq!(places(&table), [moved; 2], "nothing is known of what was configured before");
+        Endpoints::of(&config).save(&file).expect("saved");
+        install(&table, &config, &Endpoints::load(&file));
+        assert_eq!(places(&table), [moved; 2], "a restart");
+        let other = text("203.0.113.1", "remote_port = 4501");
+        install(&table, &other, &Endpoints::load(&file));
+        assert_eq!(places(&table), [somewhere("203.0.113.1", 4501); 2], "the operator knows better");
+        let still = text("203.0.113.1", "follow_peer = false");
+        install(&table, &still, &Endpoints::of(&other));
+        assert_eq!(places(&table), [None; 2]);
     }
 
     #[test]
@@ -275,7 +316,7 @@ key = "2222222222222222222222222222222222222222"
         let before = config("a", 7, 0x2a00_0001);
         let (_directory, table) = used_table(&before);
         let after = config("a", 7, 0x2a00_0002);
-        install(&table, &after);
+        install(&table, &after, &Endpoints::default());
         assert_eq!(edges(&table), [(Direction::Inbound, 0x2a00_0002, 0), (Direction::Outbound, 7, 500)]);
     }
 
@@ -285,7 +326,7 @@ key = "2222222222222222222222222222222222222222"
         let (_directory, table) = used_table(&before);
         let text = TUNNEL.split("[[tunnel]]").next().expect("a head");
         let other = Config::parse_as(text, Path::new("test.toml"), true).expect("a good configuration");
-        install(&table, &other);
+        install(&table, &other, &Endpoints::default());
         assert_eq!(edges(&table).len(), 2);
     }
 }

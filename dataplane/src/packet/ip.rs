@@ -227,6 +227,14 @@ impl IpHeader {
     }
 }
 
+/// Whether a packet from here could be one that a router forwards: neither of one link alone, nor a group.
+pub fn is_unicast_source(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => ipv4::is_forwardable(v4.to_bits(), v4.to_bits()) && v4.octets()[0] < 240,
+        IpAddr::V6(v6) => ipv6::is_forwardable(v6.to_bits(), v6.to_bits()),
+    }
+}
+
 /// Decrements TTL or hop limit in place as a forwarding router does. The caller has parsed the header and knows
 /// that the value is above 1.
 #[inline]

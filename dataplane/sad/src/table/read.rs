@@ -185,12 +185,12 @@ impl Table {
         of(Direction::Inbound).chain(of(Direction::Outbound)).collect()
     }
 
-    /// The slots that were ever used are those below this number.
-    fn used_slots(&self) -> u32 {
+    /// The slots that were ever used are those below this number, at most [`Table::slots`].
+    pub fn used_slots(&self) -> u32 {
         (self.shared().header(header::FRESH).load(Ordering::Acquire) as u32).min(self.slots())
     }
 
-    /// The SA in a slot, for those who walk over all of them a few at a time, from 0 to [`Table::slots`]. One that is
+    /// The SA in a slot, for those who walk over all of them a few at a time, from 0 to [`Table::used_slots`]. One that is
     /// replaced meanwhile may be seen twice or, until the next round, not at all.
     pub fn handle_at(&self, number: u32) -> Option<SaHandle> {
         let words = self.shared().slot(number)?;
