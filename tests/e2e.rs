@@ -167,6 +167,8 @@ fn lone_gateway(tunnels: &[TunnelSpec]) -> GatewaySpec {
         name: "b".into(),
         node: 2,
         outer: B_OUTER.into(),
+        outer_io: "auto",
+        inner: "lan0",
         owned: "\"all\"".into(),
         core: 0,
         tunnels: tunnels.to_vec(),

@@ -182,6 +182,8 @@ fn gateway(case: &Case, connection: &Connection) -> GatewaySpec {
         name: case.name.replace([' ', ','], "-"),
         node: 1,
         outer: there.local,
+        outer_io: "auto",
+        inner: "lan0",
         owned: "\"all\"".into(),
         core: 0,
         tunnels: vec![tunnel],

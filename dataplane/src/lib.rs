@@ -8,6 +8,7 @@ pub mod control;
 pub mod counters;
 pub mod crypto;
 pub mod daemon;
+pub mod divert;
 pub mod drop_reason;
 pub mod esp;
 pub mod events;

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::Handle;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -24,6 +24,11 @@ use crate::prefix::Prefix;
 
 /// The routing protocol number of our routes (`ip route show proto 186`).
 pub const PROTOCOL: u8 = 186;
+
+/// Makes a route, or puts it in the place of the one that is there.
+pub(crate) const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+/// Makes a rule; `EEXIST` if it is there. Without EXCL the kernel would make a second one.
+pub(crate) const ONCE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 /// Why prohibit routes cannot be installed, listed or removed.
 #[derive(Debug, Error)]
@@ -42,9 +47,21 @@ pub enum ProhibitError {
         /// The kernel's answer.
         reason: io::Error,
     },
+    /// The kernel refused the rule for the routes into a TUN device.
+    #[error("the kernel refused the routing rule for the TUN device: {0}")]
+    Rule(io::Error),
     /// The kernel refused to list its routes.
     #[error("the kernel refused to list its routes: {0}")]
     List(String),
+}
+
+impl ProhibitError {
+    pub(crate) fn of_rule(code: i32) -> Self {
+        match code {
+            libc::EPERM | libc::EACCES => Self::NotPermitted,
+            _ => Self::Rule(io::Error::from_raw_os_error(code)),
+        }
+    }
 }
 
 /// Makes sure that there is a prohibit route for every prefix. Returns how many were added; a second call adds
@@ -101,7 +118,7 @@ pub fn remove() -> Result<usize, ProhibitError> {
 }
 
 /// Runs requests in a thread of their own, since the caller may be within an asynchronous runtime.
-fn with_handle<T: Send>(
+pub(crate) fn with_handle<T: Send>(
     requests: impl AsyncFnOnce(&mut Handle) -> Result<T, ProhibitError> + Send,
 ) -> Result<T, ProhibitError> {
     let run = || {
@@ -156,7 +173,7 @@ fn is_own(route: &RouteMessage) -> bool {
         && table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }
 
-fn prefix(route: &RouteMessage) -> Option<Prefix> {
+pub(crate) fn prefix(route: &RouteMessage) -> Option<Prefix> {
     let destination = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(address) => ip(address),
         _ => None,
@@ -169,7 +186,7 @@ fn prefix(route: &RouteMessage) -> Option<Prefix> {
 }
 
 /// Sends a request and waits for its acknowledgement; the error is the kernel's (errno).
-async fn send(handle: &mut Handle, request: RouteNetlinkMessage, flags: u16) -> Result<(), i32> {
+pub(crate) async fn send(handle: &mut Handle, request: RouteNetlinkMessage, flags: u16) -> Result<(), i32> {
     let mut request = NetlinkMessage::from(request);
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     let mut response = handle.request(request).map_err(|_| libc::EPIPE)?;
@@ -183,7 +200,7 @@ async fn send(handle: &mut Handle, request: RouteNetlinkMessage, flags: u16) -> 
     Ok(())
 }
 
-fn refused(prefix: Prefix, code: i32) -> ProhibitError {
+pub(crate) fn refused(prefix: Prefix, code: i32) -> ProhibitError {
     match code {
         libc::EPERM | libc::EACCES => ProhibitError::NotPermitted,
         _ => ProhibitError::Route { prefix, reason: io::Error::from_raw_os_error(code) },

@@ -150,6 +150,10 @@ pub struct GatewaySpec {
     pub node: u8,
     /// Its outer address.
     pub outer: IpAddr,
+    /// How its outer side is served: `auto`, `af-xdp` or `socket`.
+    pub outer_io: &'static str,
+    /// Its inner interface: `lan0`, or `tun:NAME`.
+    pub inner: &'static str,
     /// Initial ownership as TOML: `"all"`, `"none"` or a list.
     pub owned: String,
     /// The core of its worker.
@@ -209,12 +213,12 @@ impl Gateway {
 
     /// The configuration as TOML, as its specification says it.
     pub fn config_text(&self) -> String {
-        let GatewaySpec { node, outer, owned, core, tunnels, .. } = &self.spec;
+        let GatewaySpec { node, outer, outer_io, inner, owned, core, tunnels, .. } = &self.spec;
         let (folder, pins) = (self.folder.display(), self.pins.display());
         let mut text = format!(
             "[node]\nid = {node}\ncluster = \"lab\"\nstate_directory = \"{folder}/state\"\n\
              runtime_directory = \"{folder}/run\"\npin_directory = \"{pins}\"\n\n[table]\ncapacity = 1024\n\n\
-             [outer]\ninterface = \"wan0\"\naddresses = [\"{outer}\"]\n\n[inner]\ninterface = \"lan0\"\n\n\
+             [outer]\ninterface = \"wan0\"\naddresses = [\"{outer}\"]\nio = \"{outer_io}\"\n\n[inner]\ninterface = \"{inner}\"\n\n\
              [workers]\ncores = [{core}]\n\n[segments]\nowned = {owned}\n\n\
              [snapshot]\nkey_file = \"{folder}/snapshot.key\"\n"
         );

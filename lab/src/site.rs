@@ -76,6 +76,8 @@ fn spec(name: &str, node: u8, tunnel: TunnelSpec, core: usize, snapshot_key: &[u
         name: name.into(),
         node,
         outer: tunnel.local,
+        outer_io: "auto",
+        inner: "lan0",
         owned: "\"all\"".into(),
         core,
         tunnels: vec![tunnel],
