@@ -33,7 +33,7 @@ impl Control {
     fn interface(&self, side: Side, name: &str) -> InterfaceStatus {
         InterfaceStatus {
             interface: name.to_owned(),
-            xdp_mode: self.gateway.with_filter(|filter| filter.mode(side).name().to_owned()),
+            xdp_mode: self.gateway.with_filter(|filter| filter.mode(side).to_owned()),
             queues: self.gateway.queues[side.index()],
             mtu: u32::from(self.gateway.mtu(side)),
         }

@@ -13,6 +13,7 @@ use crate::control::BindError;
 use crate::crypto::EngineError;
 use crate::io::af_xdp::AfXdpError;
 use crate::io::pcap::PcapError;
+use crate::io::tun::TunError;
 use crate::netlink::NetlinkError;
 use crate::prohibit::ProhibitError;
 use crate::xdp::XdpError;
@@ -72,6 +73,17 @@ pub enum DaemonError {
     /// A worker's crypto cannot start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The TUN device.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// The TUN device that was just made is gone.
+    #[error("the TUN device {name} is gone again ({source}); does something else remove it?")]
+    TunIndex {
+        /// Its name.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// An interface that is not there.
     #[error(
         "the {side} interface {name} does not exist; create it, or correct [{side}] interface (`ip link` lists them)"

@@ -14,24 +14,26 @@ use tracing::{error, info, warn};
 use super::caretaker::{Caretaker, Counts, DropAlarms, Present};
 use super::endpoints::Endpoints;
 use super::error::DaemonError;
+use super::filter::Filter;
+use super::media::{self, Media};
 use super::threads::Workers;
-use super::{ownership, static_sas};
+use super::{assemble, ownership, static_sas};
 use crate::capture::Tap;
 use crate::config::{self, Config, PolicyAction, PolicyDirection, Tunnel};
 use crate::control::{Code, Happening, Listeners, Refusal, ReloadReport, Segments};
 use crate::counters::WorkerCounters;
-use crate::crypto::Backend;
 use crate::drop_reason::DropReason;
 use crate::events::Events;
 use crate::io::Side;
-use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, BusyPoll, IoCounters};
+use crate::io::af_xdp::{AfXdpIo, IoCounters};
+use crate::io::socket::OuterFilter;
 use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
-use crate::next_hop::{Mac, NextHops, ResolveRequests};
+use crate::next_hop::{NextHops, ResolveRequests};
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ProhibitError};
 use crate::spd::{Action, Policy, Spd, Way, Ways};
-use crate::worker::{AcquireLimits, Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
-use crate::xdp::{Attachment, XdpError, XdpOptions};
+use crate::worker::{Rings, monotonic_ns, unix_seconds};
+use crate::xdp::XdpError;
 
 /// What all threads of the daemon share.
 pub(super) struct Gateway {
@@ -49,6 +51,8 @@ pub(super) struct Gateway {
     pub(super) queues: [u32; 2],
     config: Mutex<Arc<Config>>,
     filter: Mutex<Filter>,
+    /// Of an outer side on sockets.
+    outer_filters: Vec<OuterFilter>,
     next_hops: Arc<ArcSwap<NextHops>>,
     /// A side whose interface went away.
     lost: Arc<OnceLock<Side>>,
@@ -70,14 +74,6 @@ pub(super) struct WorkerShare {
     pub(super) io: Arc<IoCounters>,
 }
 
-/// The filter, and the addresses of this host that it knows.
-struct Filter {
-    attachment: Attachment,
-    local: Vec<IpAddr>,
-    /// The link-layer address of each side.
-    macs: [Mac; 2],
-}
-
 /// What is compared from look to look, to tell of changes.
 #[derive(Default)]
 struct Watch {
@@ -90,6 +86,8 @@ struct Watch {
 
 /// Starts everything, in the order that [`super`] argues for.
 pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
+    let media = Media::of(&config);
+    media::prepare(&media)?;
     require_interfaces(&config)?;
     let table = Arc::new(open_table(&config)?);
     let lease = table.attach()?;
@@ -108,12 +106,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
     let resolve = Arc::new(ResolveRequests::default());
     let lost = Arc::new(OnceLock::new());
     let follower = follow(&config, &next_hops, &resolve, &lost)?;
-    let local = next_hops.load().local_addresses().to_vec();
-    let macs = Side::ALL.map(|side| next_hops.load().side(side).mac);
-    let mut attachment = Attachment::install(&xdp_options(&config, local.clone()))?;
-    attachment.set_inner_prefixes(&config.inner_prefixes())?;
-    ownership::follow(&table, &mut attachment)?;
-    announce(&config, &attachment);
+    media::divert(&config, &config.protected_prefixes())?;
 
     let tap = Arc::new(Tap::default());
     let events = Arc::new(Events::default());
@@ -126,7 +119,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         Arc::clone(&listeners),
         Arc::clone(&counts),
     );
-    let plan = Plan {
+    let plan = assemble::Plan {
         config: &config,
         table: &table,
         spd: &spd,
@@ -136,7 +129,10 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         events: &events,
         rings: &rings,
     };
-    let (workers, shares, queues) = start_workers(&plan, &mut attachment)?;
+    let (filter, ios) = assemble::open(&plan, &media)?;
+    let outer_filters = ios.iter().filter_map(AfXdpIo::outer_filter).collect();
+    let queues = assemble::queues(&ios);
+    let (workers, shares) = assemble::start(&plan, ios)?;
     let gateway = Gateway {
         table,
         started: Instant::now(),
@@ -149,7 +145,8 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         counts,
         queues,
         config: Mutex::new(Arc::new(config)),
-        filter: Mutex::new(Filter { attachment, local, macs }),
+        filter: Mutex::new(filter),
+        outer_filters,
         next_hops,
         lost,
         follower,
@@ -228,26 +225,6 @@ fn open_table(config: &Config) -> Result<Table, DaemonError> {
     Ok(Table::open_or_create(&config.table_path(), &options)?)
 }
 
-fn xdp_options(config: &Config, local: Vec<IpAddr>) -> XdpOptions {
-    XdpOptions {
-        outer: config.outer.interface.clone(),
-        inner: config.inner.interface.name().to_owned(),
-        pin_directory: config.node.pin_directory.clone(),
-        hash_mode: config.segments.hash,
-        hash_seed: config.segments.seed,
-        outer_addresses: config.outer.addresses.clone(),
-        inner_addresses: local,
-    }
-}
-
-fn announce(config: &Config, attachment: &Attachment) {
-    for (side, name) in
-        [(Side::Outer, config.outer.interface.as_str()), (Side::Inner, config.inner.interface.name())]
-    {
-        info!(side = side.name(), interface = %name, mode = attachment.mode(side).name(), "the filter is in place");
-    }
-}
-
 /// The policies of a configuration.
 pub(super) fn spd(config: &Config) -> Spd {
     let entries = |policy: config::Policy| {
@@ -272,84 +249,6 @@ pub(super) fn spd(config: &Config) -> Spd {
     Spd::new(config.policies().into_iter().flat_map(entries).collect())
 }
 
-/// How workers hold packets that wait for an SA.
-pub(super) fn acquire(config: &Config) -> AcquireLimits {
-    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    AcquireLimits {
-        hold: nanoseconds(config.acquire.hold),
-        packets: config.acquire.held_packets,
-        repeat: nanoseconds(config.acquire.repeat),
-    }
-}
-
-/// The configured crypto back end.
-pub(super) fn backend(config: &Config) -> Backend {
-    config.workers.crypto
-}
-
-/// What the workers are made of.
-struct Plan<'a> {
-    config: &'a Config,
-    table: &'a Arc<Table>,
-    spd: &'a Arc<ArcSwap<Spd>>,
-    next_hops: &'a Arc<ArcSwap<NextHops>>,
-    resolve: Arc<ResolveRequests>,
-    tap: &'a Arc<Tap>,
-    events: &'a Arc<Events>,
-    rings: &'a Arc<Rings>,
-}
-
-fn start_workers(
-    plan: &Plan<'_>,
-    attachment: &mut Attachment,
-) -> Result<(Workers, Vec<WorkerShare>, [u32; 2]), DaemonError> {
-    let cores = &plan.config.workers.cores;
-    let count = cores.len() as u16;
-    let outer = &plan.config.outer.interface;
-    let mut options = AfXdpOptions::new(outer, plan.config.inner.interface.name(), count);
-    let time = plan.config.workers.busy_poll;
-    options.busy_poll =
-        (!time.is_zero()).then_some(BusyPoll { time, budget: plan.config.workers.batch as u16 });
-    let ios = AfXdpIo::open(&options)?;
-    let mut queues = [0; 2];
-    for io in &ios {
-        for (side, queue, socket) in io.sockets() {
-            queues[side.index()] += 1;
-            attachment.register_socket(side, queue, socket)?;
-        }
-    }
-    let rings = plan.rings;
-    let mut workers = Workers::new();
-    let mut shares = Vec::new();
-    for ((index, io), core) in (0_u16..).zip(ios).zip(cores) {
-        let counters = Arc::new(WorkerCounters::default());
-        let waker = io.waker();
-        rings.on_packet(index, move || waker.wake());
-        shares.push(WorkerShare { core: *core, counters: Arc::clone(&counters), io: io.counters() });
-        let options = WorkerOptions {
-            index,
-            workers: count,
-            table: Arc::clone(plan.table),
-            spd: Arc::clone(plan.spd),
-            next_hops: Arc::clone(plan.next_hops),
-            resolve: Arc::clone(&plan.resolve),
-            counters,
-            rings: Arc::clone(rings),
-            tap: Arc::clone(plan.tap),
-            crypto: backend(plan.config),
-            batch: plan.config.workers.batch,
-            clock: monotonic_ns,
-            unix_clock: unix_seconds,
-            anti_spoofing: plan.config.inner.anti_spoofing,
-            errors_per_second: plan.config.icmp.errors_per_second,
-            acquire: acquire(plan.config),
-            events: Arc::clone(plan.events),
-        };
-        workers.start(Worker::new(&options, io)?, *core)?;
-    }
-    Ok((workers, shares, queues))
-}
-
 impl Gateway {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
@@ -357,8 +256,8 @@ impl Gateway {
     }
 
     /// Works on the filter, alone.
-    pub(super) fn with_filter<T>(&self, work: impl FnOnce(&mut Attachment) -> T) -> T {
-        work(&mut lock(&self.filter).attachment)
+    pub(super) fn with_filter<T>(&self, work: impl FnOnce(&mut Filter) -> T) -> T {
+        work(&mut lock(&self.filter))
     }
 
     /// Octets of an IP packet at most on one side.
@@ -478,21 +377,7 @@ impl Gateway {
     }
 
     fn follow_filter(&self) -> Result<(), XdpError> {
-        let filter = &mut *lock(&self.filter);
-        ownership::follow(&self.table, &mut filter.attachment)?;
-        let hops = self.next_hops.load();
-        if hops.local_addresses() != filter.local {
-            filter.attachment.set_inner_local(hops.local_addresses())?;
-            filter.local = hops.local_addresses().to_vec();
-        }
-        for side in Side::ALL {
-            let mac = hops.side(side).mac;
-            if mac != filter.macs[side.index()] {
-                filter.attachment.set_own_macs(side, &[mac])?;
-                filter.macs[side.index()] = mac;
-            }
-        }
-        Ok(())
+        lock(&self.filter).follow(&self.table, &self.next_hops.load())
     }
 
     /// Reads the configuration again.
@@ -515,12 +400,14 @@ impl Gateway {
             )
         };
         prohibit::install(&new.protected_prefixes()).map_err(|error| failed(&error))?;
+        media::divert(&new, &new.protected_prefixes()).map_err(|error| failed(&error))?;
         report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
         self.spd.store(Arc::new(spd(&new)));
-        let filter = &mut lock(&self.filter).attachment;
-        filter.set_outer_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
-        filter.set_inner_prefixes(&new.inner_prefixes()).map_err(|error| failed(&error))?;
+        lock(&self.filter).reconfigure(&new).map_err(|error| failed(&error))?;
+        for filter in &self.outer_filters {
+            filter.set_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
+        }
         static_sas::remove(&self.table, &report.removed).map_err(|error| failed(&error))?;
         *current = Arc::new(new);
         self.listeners.tell(Happening::Reload(report.clone()));

@@ -4,11 +4,14 @@
 //! socket that is not there yet, then everything that makes packets flow. Stopping, or dying, takes none of that
 //! away; only [`uninstall`] does.
 
+mod assemble;
 mod caretaker;
 mod control;
 mod endpoints;
 mod error;
+mod filter;
 mod gateway;
+mod media;
 mod ownership;
 mod private_file;
 mod replay;
@@ -144,6 +147,7 @@ fn remove_table(table: &Table) -> Result<(), DaemonError> {
 
 fn remove_everything(config: &Config) -> Result<(), DaemonError> {
     Attachment::uninstall(&config.node.pin_directory)?;
+    media::remove(config)?;
     prohibit::remove()?;
     Ok(())
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use baton_sad::{NOT_OWNED, OWNED, Table};
 
+use super::filter::Filter;
 use crate::control::{Code, Refusal, Segments};
 use crate::worker::monotonic_ns;
-use crate::xdp::{Attachment, XdpError};
+use crate::xdp::XdpError;
 
 /// How long a drop waits for the workers to finish their batches.
 const DROP_WAIT: Duration = Duration::from_secs(2);
@@ -31,7 +32,7 @@ pub(super) fn set_leases(table: &Table, owned: &[u64; 4]) {
 }
 
 /// Takes segments without a limit in time.
-pub(super) fn take(table: &Table, filter: &mut Attachment, segments: &[u8]) -> Result<(), Refusal> {
+pub(super) fn take(table: &Table, filter: &mut Filter, segments: &[u8]) -> Result<(), Refusal> {
     for segment in segments {
         table.set_lease(*segment, OWNED);
     }
@@ -39,7 +40,7 @@ pub(super) fn take(table: &Table, filter: &mut Attachment, segments: &[u8]) -> R
 }
 
 /// Gives segments up. A worker may still be sending the batch that it has begun ([`wait_for_workers`]).
-pub(super) fn give_up(table: &Table, filter: &mut Attachment, segments: &[u8]) -> Result<(), Refusal> {
+pub(super) fn give_up(table: &Table, filter: &mut Filter, segments: &[u8]) -> Result<(), Refusal> {
     let mut owned = table.owned_segments(monotonic_ns());
     for segment in segments {
         owned[usize::from(segment / 64)] &= !(1 << (segment % 64));
@@ -60,9 +61,9 @@ pub(super) fn wait_for_workers(table: &Table) -> Result<(), Refusal> {
 }
 
 /// Makes the filter own what the table's leases say now.
-pub(super) fn follow(table: &Table, filter: &mut Attachment) -> Result<(), XdpError> {
+pub(super) fn follow(table: &Table, filter: &mut Filter) -> Result<(), XdpError> {
     let owned = table.owned_segments(monotonic_ns());
-    if filter.owned()? != owned {
+    if filter.owned(owned)? != owned {
         filter.set_owned(owned)?;
     }
     Ok(())

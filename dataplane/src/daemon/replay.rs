@@ -10,9 +10,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use baton_sad::{EpochKeeper, Table, TableOptions};
 
+use super::assemble::{acquire, backend};
 use super::endpoints::Endpoints;
 use super::error::{DaemonError, io_error};
-use super::gateway::{acquire, backend, spd};
+use super::gateway::spd;
 use super::{ownership, static_sas};
 use crate::capture::Tap;
 use crate::config::Config;

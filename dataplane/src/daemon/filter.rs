@@ -1,0 +1,112 @@
+//! The XDP filter as the daemon keeps it: on the sides that AF_XDP serves, following leases, addresses and policies.
+
+use std::net::IpAddr;
+
+use baton_sad::Table;
+use tracing::info;
+
+use super::media::Media;
+use super::ownership;
+use crate::config::Config;
+use crate::io::Side;
+use crate::io::af_xdp::AfXdpIo;
+use crate::next_hop::{Mac, NextHops};
+use crate::xdp::{Attachment, XdpError, XdpOptions};
+
+/// The filter, and what it was told last.
+pub(super) struct Filter {
+    /// `None` where neither side has AF_XDP.
+    attachment: Option<Attachment>,
+    /// The addresses of this host.
+    local: Vec<IpAddr>,
+    /// The link-layer address of each side.
+    macs: [Mac; 2],
+}
+
+impl Filter {
+    /// Attaches it, or takes over what is attached, with all that it has to know.
+    pub(super) fn install(
+        config: &Config,
+        media: &Media,
+        table: &Table,
+        hops: &NextHops,
+    ) -> Result<Self, XdpError> {
+        let local = hops.local_addresses().to_vec();
+        let options = options(config, media, local.clone());
+        let is_wanted = options.outer.is_some() || options.inner.is_some();
+        let attachment = is_wanted.then(|| Attachment::install(&options)).transpose()?;
+        let macs = Side::ALL.map(|side| hops.side(side).mac);
+        let mut filter = Self { attachment, local, macs };
+        ownership::follow(table, &mut filter)?;
+        for side in Side::ALL {
+            info!(side = side.name(), mode = filter.mode(side), "the side is served");
+        }
+        Ok(filter)
+    }
+
+    /// How a side is served: the mode of its filter, or what stands in for AF_XDP.
+    pub(super) fn mode(&self, side: Side) -> &'static str {
+        let attachment = self.attachment.as_ref();
+        let mode = attachment.and_then(|attachment| attachment.mode(side));
+        mode.map_or(Media::unfiltered_name(side), crate::xdp::AttachMode::name)
+    }
+
+    /// Segments whose packets pass; as `wanted` where there is no filter.
+    pub(super) fn owned(&self, wanted: [u64; 4]) -> Result<[u64; 4], XdpError> {
+        self.attachment.as_ref().map_or(Ok(wanted), Attachment::owned)
+    }
+
+    /// Lets packets of these segments pass, and of no others.
+    pub(super) fn set_owned(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {
+        self.attachment.as_mut().map_or(Ok(()), |attachment| attachment.set_owned(owned))
+    }
+
+    /// Sends packets of its sides to these sockets.
+    pub(super) fn register(&mut self, io: &AfXdpIo) -> Result<(), XdpError> {
+        let Some(attachment) = &mut self.attachment else { return Ok(()) };
+        io.sockets().try_for_each(|(side, queue, socket)| attachment.register_socket(side, queue, socket))
+    }
+
+    /// Follows the leases of the table and the addresses of this host.
+    pub(super) fn follow(&mut self, table: &Table, hops: &NextHops) -> Result<(), XdpError> {
+        ownership::follow(table, self)?;
+        let Some(attachment) = &mut self.attachment else { return Ok(()) };
+        if hops.local_addresses() != self.local {
+            attachment.set_inner_local(hops.local_addresses())?;
+            self.local = hops.local_addresses().to_vec();
+        }
+        for side in Side::ALL {
+            let mac = hops.side(side).mac;
+            if mac != self.macs[side.index()] && attachment.mode(side).is_some() {
+                attachment.set_own_macs(side, &[mac])?;
+                self.macs[side.index()] = mac;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over a new configuration's addresses and policies.
+    pub(super) fn reconfigure(&mut self, config: &Config) -> Result<(), XdpError> {
+        let Some(attachment) = &mut self.attachment else { return Ok(()) };
+        attachment.set_outer_addresses(&config.outer.addresses)?;
+        attachment.set_policies(&config.filter_policies())
+    }
+
+    /// Packets by side and verdict.
+    pub(super) fn verdicts(&self) -> Result<Vec<(Side, &'static str, u64)>, XdpError> {
+        self.attachment.as_ref().map_or(Ok(Vec::new()), Attachment::verdicts)
+    }
+}
+
+fn options(config: &Config, media: &Media, local: Vec<IpAddr>) -> XdpOptions {
+    XdpOptions {
+        outer: media.filtered(Side::Outer),
+        inner: media.filtered(Side::Inner),
+        pin_directory: config.node.pin_directory.clone(),
+        hash_mode: config.segments.hash,
+        hash_seed: config.segments.seed,
+        outer_addresses: config.outer.addresses.clone(),
+        inner_addresses: local,
+        policies: config.filter_policies(),
+    }
+}

@@ -1,0 +1,98 @@
+//! Which media the gateway's two sides have, by configuration and by what the machine allows.
+
+use std::io;
+
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+use tracing::warn;
+
+use super::error::DaemonError;
+use crate::config::{Config, InnerInterface, OuterIo};
+use crate::divert;
+use crate::io::Side;
+use crate::io::af_xdp::{Inner, Outer};
+use crate::io::socket::SocketOptions;
+use crate::io::tun::{self, TunOptions};
+use crate::prefix::Prefix;
+
+/// The media of both sides.
+#[derive(Clone, Debug)]
+pub(super) struct Media {
+    pub(super) outer: Outer,
+    pub(super) inner: Inner,
+}
+
+impl Media {
+    /// What is tried first.
+    pub(super) fn of(config: &Config) -> Self {
+        let name = config.outer.interface.clone();
+        let outer = match config.outer.io {
+            OuterIo::Auto | OuterIo::AfXdp => Outer::AfXdp(name),
+            OuterIo::Socket => sockets(config),
+        };
+        let inner = match &config.inner.interface {
+            InnerInterface::Device(name) => Inner::AfXdp(name.clone()),
+            InnerInterface::Tun(name) => Inner::Tun(TunOptions { name: name.clone(), mtu: None }),
+        };
+        Self { outer, inner }
+    }
+
+    /// What is tried after `error`, if the configuration leaves the choice to us: sockets outside.
+    pub(super) fn instead(&self, config: &Config, error: &DaemonError) -> Option<Self> {
+        let is_ours_to_choose = config.outer.io == OuterIo::Auto && matches!(self.outer, Outer::AfXdp(_));
+        let is_about_media = matches!(error, DaemonError::Xdp(_) | DaemonError::AfXdp(_));
+        if !is_ours_to_choose || !is_about_media {
+            return None;
+        }
+        warn!(
+            %error,
+            "AF_XDP is not to be had outside; going on with sockets, which are slower and leave clear packets from \
+             protected sources to the kernel ([outer] io = \"af-xdp\" refuses this)"
+        );
+        Some(Self { outer: sockets(config), inner: self.inner.clone() })
+    }
+
+    /// The interface of a side that needs the XDP filter.
+    pub(super) fn filtered(&self, side: Side) -> Option<String> {
+        match (side, &self.outer, &self.inner) {
+            (Side::Outer, Outer::AfXdp(name), _) | (Side::Inner, _, Inner::AfXdp(name)) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    /// The operator's word for a side that has no filter.
+    pub(super) fn unfiltered_name(side: Side) -> &'static str {
+        match side {
+            Side::Outer => "socket",
+            Side::Inner => "tun",
+        }
+    }
+}
+
+fn sockets(config: &Config) -> Outer {
+    SocketOptions::new(config.outer.interface.clone(), config.outer.addresses.clone()).into()
+}
+
+/// Makes the TUN device, if the inner side is one.
+pub(super) fn prepare(media: &Media) -> Result<(), DaemonError> {
+    if let Inner::Tun(options) = &media.inner {
+        tun::prepare(options)?;
+    }
+    Ok(())
+}
+
+/// Leads the protected prefixes into the TUN device, if there is one.
+pub(super) fn divert(config: &Config, prefixes: &[Prefix]) -> Result<(), DaemonError> {
+    let InnerInterface::Tun(name) = &config.inner.interface else { return Ok(()) };
+    let index = socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .and_then(|socket| netdevice::name_to_index(socket, name))
+        .map_err(|error| DaemonError::TunIndex { name: name.clone(), source: io::Error::from(error) })?;
+    Ok(divert::install(prefixes, index)?)
+}
+
+/// Takes away what [`prepare`] and [`divert`] made.
+pub(super) fn remove(config: &Config) -> Result<(), DaemonError> {
+    let InnerInterface::Tun(name) = &config.inner.interface else { return Ok(()) };
+    divert::remove()?;
+    tun::remove(name)?;
+    Ok(())
+}
