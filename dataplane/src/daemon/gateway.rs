@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::caretaker::{Caretaker, Counts, DropAlarms, Present};
 use super::endpoints::Endpoints;
 use super::error::DaemonError;
+use super::policies::{DynamicPolicies, forwarded_prefixes, protected_prefixes};
 use super::threads::Workers;
 use super::{ownership, static_sas};
 use crate::capture::Tap;
@@ -47,7 +48,9 @@ pub(super) struct Gateway {
     pub(super) counts: Arc<Counts>,
     /// Queues served per side.
     pub(super) queues: [u32; 2],
+    /// Locked before [`Self::dynamic`], where both are.
     config: Mutex<Arc<Config>>,
+    dynamic: Mutex<DynamicPolicies>,
     filter: Mutex<Filter>,
     next_hops: Arc<ArcSwap<NextHops>>,
     /// A side whose interface went away.
@@ -89,7 +92,11 @@ struct Watch {
 }
 
 /// Starts everything, in the order that [`super`] argues for.
-pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
+pub(super) fn start(
+    config: Config,
+    dynamic: DynamicPolicies,
+) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
+    prohibit::install(&protected_prefixes(&config, &dynamic))?;
     require_interfaces(&config)?;
     let table = Arc::new(open_table(&config)?);
     let lease = table.attach()?;
@@ -103,7 +110,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         error!("{alarm}");
     }
 
-    let spd = Arc::new(ArcSwap::from_pointee(spd(&config)));
+    let spd = Arc::new(ArcSwap::from_pointee(spd(&config, dynamic.policies())));
     let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
     let resolve = Arc::new(ResolveRequests::default());
     let lost = Arc::new(OnceLock::new());
@@ -111,7 +118,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
     let local = next_hops.load().local_addresses().to_vec();
     let macs = Side::ALL.map(|side| next_hops.load().side(side).mac);
     let mut attachment = Attachment::install(&xdp_options(&config, local.clone()))?;
-    attachment.set_inner_prefixes(&config.inner_prefixes())?;
+    attachment.set_inner_prefixes(&forwarded_prefixes(&config, &dynamic))?;
     ownership::follow(&table, &mut attachment)?;
     announce(&config, &attachment);
 
@@ -149,6 +156,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         counts,
         queues,
         config: Mutex::new(Arc::new(config)),
+        dynamic: Mutex::new(dynamic),
         filter: Mutex::new(Filter { attachment, local, macs }),
         next_hops,
         lost,
@@ -248,8 +256,8 @@ fn announce(config: &Config, attachment: &Attachment) {
     }
 }
 
-/// The policies of a configuration.
-pub(super) fn spd(config: &Config) -> Spd {
+/// The policies of a configuration, and others.
+pub(super) fn spd<'p>(config: &Config, others: impl Iterator<Item = &'p config::Policy>) -> Spd {
     let entries = |policy: config::Policy| {
         let ways = match policy.direction {
             PolicyDirection::Both => Ways::Both,
@@ -269,7 +277,7 @@ pub(super) fn spd(config: &Config) -> Spd {
             action,
         })
     };
-    Spd::new(config.policies().into_iter().flat_map(entries).collect())
+    Spd::new(config.policies().into_iter().chain(others.cloned()).flat_map(entries).collect())
 }
 
 /// How workers hold packets that wait for an SA.
@@ -359,6 +367,16 @@ impl Gateway {
     /// Works on the filter, alone.
     pub(super) fn with_filter<T>(&self, work: impl FnOnce(&mut Attachment) -> T) -> T {
         work(&mut lock(&self.filter).attachment)
+    }
+
+    /// Works on the dynamic policies and the configuration that they go with, alone.
+    pub(super) fn change_policies<T>(&self, work: impl FnOnce(&Config, &mut DynamicPolicies) -> T) -> T {
+        let config = lock(&self.config);
+        work(&config, &mut lock(&self.dynamic))
+    }
+
+    fn with_policies<T>(&self, look: impl FnOnce(&Config, &DynamicPolicies) -> T) -> T {
+        self.change_policies(|config, dynamic| look(config, dynamic))
     }
 
     /// Octets of an IP packet at most on one side.
@@ -468,7 +486,7 @@ impl Gateway {
 
     fn restore_prohibits(&self) -> Result<(), ProhibitError> {
         let installed: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
-        let mut missing = self.config().protected_prefixes();
+        let mut missing = self.with_policies(protected_prefixes);
         missing.retain(|prefix| !installed.contains(prefix));
         if !missing.is_empty() {
             warn!(count = missing.len(), "somebody removed prohibit routes; they are put back");
@@ -505,6 +523,12 @@ impl Gateway {
             let remedy = "correct it and reload; the running configuration stays in force";
             Refusal::new(Code::Refused, errors.to_string().trim_end(), remedy)
         })?;
+        let dynamic = lock(&self.dynamic);
+        if let Some(problem) = dynamic.conflict(&new) {
+            let remedy =
+                "change the configuration, or `dpctl policy remove` first; the running one stays in force";
+            return Err(Refusal::new(Code::Refused, problem, remedy));
+        }
         let mut report = changes(&current, &new);
         report.needs_restart = refuse_new_identity(&current, &new)?;
         let failed = |error: &dyn fmt::Display| {
@@ -514,13 +538,13 @@ impl Gateway {
                 "a part of the new configuration may be in force; reload again",
             )
         };
-        prohibit::install(&new.protected_prefixes()).map_err(|error| failed(&error))?;
+        prohibit::install(&protected_prefixes(&new, &dynamic)).map_err(|error| failed(&error))?;
         report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
-        self.spd.store(Arc::new(spd(&new)));
+        self.spd.store(Arc::new(spd(&new, dynamic.policies())));
         let filter = &mut lock(&self.filter).attachment;
         filter.set_outer_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
-        filter.set_inner_prefixes(&new.inner_prefixes()).map_err(|error| failed(&error))?;
+        filter.set_inner_prefixes(&forwarded_prefixes(&new, &dynamic)).map_err(|error| failed(&error))?;
         static_sas::remove(&self.table, &report.removed).map_err(|error| failed(&error))?;
         *current = Arc::new(new);
         self.listeners.tell(Happening::Reload(report.clone()));
