@@ -7,6 +7,7 @@
 //! have metric 1, the lowest. A longer prefix that the operator routes elsewhere still leads there: that is how
 //! a peer's own address is reached when its protected prefix covers it.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -105,8 +106,21 @@ pub fn installed() -> Result<Vec<Prefix>, ProhibitError> {
 /// # Errors
 /// [`ProhibitError`]; some routes may be gone then.
 pub fn remove() -> Result<usize, ProhibitError> {
+    remove_where(|_| true)
+}
+
+/// Removes the prohibit routes of ours for these prefixes: what may go there in clear is the kernel's to decide then.
+///
+/// # Errors
+/// [`ProhibitError`]; some routes may be gone then.
+pub fn release(prefixes: &HashSet<Prefix>) -> Result<usize, ProhibitError> {
+    remove_where(|route| prefix(route).is_some_and(|prefix| prefixes.contains(&prefix)))
+}
+
+fn remove_where(goes: impl Fn(&RouteMessage) -> bool + Send + Sync) -> Result<usize, ProhibitError> {
     with_handle(async |handle| {
-        let routes = own_routes(handle).await?;
+        let mut routes = own_routes(handle).await?;
+        routes.retain(|route| goes(route));
         let count = routes.len();
         for route in routes {
             let of = prefix(&route);

@@ -15,6 +15,7 @@ pub use crate::steering::HashMode;
 
 mod check;
 mod cover;
+mod dynamic;
 mod encapsulation;
 mod exception;
 mod keys;
@@ -35,6 +36,7 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
+pub use dynamic::{ActionWord, DynamicPolicy, PolicySpec, PolicySpecError};
 pub use keys::{SnapshotKey, SnapshotKeyError};
 pub use lifetime::{LifetimeBounds, Lifetimes};
 pub use model::{

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use baton_sad::{DfPolicy, DscpPolicy, Mode, NodeId, Suite, TfcPadding};
+use serde::{Deserialize, Serialize};
 
 use super::{Crypto, HashMode, Lifetimes, TrafficSelector};
 
@@ -259,7 +260,8 @@ pub enum ExceptionAction {
 }
 
 /// The packets that a policy is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PolicyDirection {
     /// Both of the others.
     #[default]

@@ -19,8 +19,8 @@ pub use monitor::{
     Endpoint, FlowText, Happening, Heard, Kind, Listeners, Listening, MAX_LISTENERS, Notice, SaText,
 };
 pub use protocol::{
-    CaptureRequest, CaptureSide, Code, Counter, Counters, Epoch, FreezeReport, InterfaceStatus,
-    MonitorRequest, PROTOCOL_VERSION, Policies, PolicyAction, PolicyEntry, Refusal, ReloadReport, Request,
-    Segments, SelectorText, Status, WorkerStatus,
+    CaptureRequest, CaptureSide, Code, Counter, Counters, DummyReport, Epoch, FreezeReport, InterfaceStatus,
+    MonitorRequest, PROTOCOL_VERSION, Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal,
+    ReloadReport, Request, Segments, SelectorText, Status, WorkerStatus,
 };
 pub use server::{BindError, Handler, MAX_CLIENTS, MAX_REQUEST_OCTETS, Server};

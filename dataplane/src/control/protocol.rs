@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::monitor::Kind;
-use crate::config::{self, Policy};
+use crate::config::{ActionWord, Policy, PolicyAction, PolicyDirection, PolicySpec};
 
 /// Version of the messages; a server refuses any other.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -45,11 +45,36 @@ pub enum Request {
         /// The tunnel.
         name: String,
     },
+    /// Install policies, or replace those of these names: all of them or none. Answered by [`PolicyReport`].
+    PolicyAdd {
+        /// 1 to 1000.
+        policies: Vec<PolicySpec>,
+    },
+    /// Remove policies that were installed by [`Self::PolicyAdd`]; answered by [`PolicyReport`].
+    PolicyRemove {
+        /// All of them or none.
+        names: Vec<String>,
+        /// Whether nothing may leave in clear to their networks from now on either (I7), until the data plane is
+        /// uninstalled. If false, only networks that another policy protects stay closed.
+        #[serde(default = "always")]
+        keep_prohibited: bool,
+    },
+    /// Send dummy packets (RFC 4303 section 2.6) in a tunnel; answered by [`DummyReport`].
+    SendDummy {
+        /// The tunnel.
+        name: String,
+        /// 1 to 200.
+        count: u32,
+    },
     /// Hear what happens; answered by an empty object and then a [`Notice`](super::Notice) per line until the
     /// connection closes.
     Monitor(MonitorRequest),
     /// Copy packets; answered by an empty object and then pcap octets until the connection closes.
     Capture(CaptureRequest),
+}
+
+fn always() -> bool {
+    true
 }
 
 /// What to hear of.
@@ -197,10 +222,18 @@ pub struct Policies {
 /// One entry of the SPD (RFC 4301, section 4.4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyEntry {
-    /// The tunnel's name.
+    /// The tunnel's name, or its own.
     pub name: String,
     /// What happens to a packet.
-    pub action: PolicyAction,
+    pub action: ActionWord,
+    /// Which packets.
+    #[serde(default)]
+    pub direction: PolicyDirection,
+    /// The lowest is tried first.
+    #[serde(default)]
+    pub priority: u32,
+    /// Where it comes from.
+    pub origin: PolicyOrigin,
     /// Links to the outbound SA; 0 unless protected.
     pub reqid: u32,
     /// Segment whose owner forwards; 0 unless protected.
@@ -209,16 +242,32 @@ pub struct PolicyEntry {
     pub selectors: Vec<SelectorText>,
 }
 
-/// What happens to a packet that a policy covers.
+/// Where a policy comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PolicyAction {
-    /// ESP.
-    Protect,
-    /// Forwarded in clear.
-    Bypass,
-    /// Dropped.
-    Discard,
+pub enum PolicyOrigin {
+    /// The configuration.
+    Configured,
+    /// The control socket.
+    Dynamic,
+}
+
+/// What became of policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// Names of those that are new, or took the place of another of that name.
+    pub added: Vec<String>,
+    /// Names of those that are gone.
+    pub removed: Vec<String>,
+    /// Number of those that were in force as they were asked for.
+    pub unchanged: u64,
+}
+
+/// What became of a request for dummy packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DummyReport {
+    /// Packets that the SA's worker was asked for; fewer than wanted if it has much to do.
+    pub asked: u32,
 }
 
 /// A traffic selector for people and scripts.
@@ -264,15 +313,17 @@ fn range_text(range: &baton_sad::AddressRange) -> String {
     if is_prefix { format!("{}/{}", range.start(), width - host) } else { range.to_string() }
 }
 
-impl From<&Policy> for PolicyEntry {
-    fn from(policy: &Policy) -> Self {
+impl PolicyEntry {
+    /// A policy that comes from there.
+    pub fn new(policy: &Policy, origin: PolicyOrigin) -> Self {
         let (action, reqid, segment) = match policy.action {
-            config::PolicyAction::Protect { reqid, segment } => (PolicyAction::Protect, reqid, segment),
-            config::PolicyAction::Bypass => (PolicyAction::Bypass, 0, 0),
-            config::PolicyAction::Discard => (PolicyAction::Discard, 0, 0),
+            PolicyAction::Protect { reqid, segment } => (ActionWord::Protect, reqid, segment),
+            PolicyAction::Bypass => (ActionWord::Bypass, 0, 0),
+            PolicyAction::Discard => (ActionWord::Discard, 0, 0),
         };
         let selectors = policy.selectors.iter().map(SelectorText::from).collect();
-        Self { name: policy.name.clone(), action, reqid, segment, selectors }
+        let (name, direction, priority) = (policy.name.clone(), policy.direction, policy.priority);
+        Self { name, action, direction, priority, origin, reqid, segment, selectors }
     }
 }
 

@@ -19,9 +19,10 @@ use thiserror::Error;
 use super::capture::{CaptureNext, CaptureStream, write_header, write_packet};
 use super::monitor::{Heard, Listening};
 use super::protocol::{
-    CaptureRequest, Code, Counters, FreezeReport, MonitorRequest, PROTOCOL_VERSION, Policies, Refusal,
-    ReloadReport, Request, Segments, Status,
+    CaptureRequest, Code, Counters, DummyReport, FreezeReport, MonitorRequest, PROTOCOL_VERSION, Policies,
+    PolicyReport, Refusal, ReloadReport, Request, Segments, Status,
 };
+use crate::config::PolicySpec;
 
 /// Connections served at once; one more is told that the server is busy.
 pub const MAX_CLIENTS: usize = 16;
@@ -93,6 +94,21 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// [`Code::Busy`] if one runs.
     fn capture(&self, request: &CaptureRequest) -> Result<Box<dyn CaptureStream>, Refusal>;
+    /// Installs policies, or replaces those of the same names.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn policy_add(&self, policies: &[PolicySpec]) -> Result<PolicyReport, Refusal>;
+    /// Removes policies that were installed that way.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn policy_remove(&self, names: &[String], keep_prohibited: bool) -> Result<PolicyReport, Refusal>;
+    /// Sends dummy packets.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn send_dummy(&self, name: &str, count: u32) -> Result<DummyReport, Refusal>;
     /// Begins to listen to what happens.
     ///
     /// # Errors
@@ -319,6 +335,11 @@ fn dispatch(out: &mut impl Write, handler: &dyn Handler, request: &Request) -> i
         Request::Reload => reply(out, handler.reload()),
         Request::Freeze { name } => reply(out, handler.freeze(name)),
         Request::Thaw { name } => reply(out, handler.thaw(name)),
+        Request::PolicyAdd { policies } => reply(out, handler.policy_add(policies)),
+        Request::PolicyRemove { names, keep_prohibited } => {
+            reply(out, handler.policy_remove(names, *keep_prohibited))
+        }
+        Request::SendDummy { name, count } => reply(out, handler.send_dummy(name, *count)),
         // These end their connection, so `serve` handles them.
         Request::Capture(_) | Request::Monitor(_) => Ok(()),
     }

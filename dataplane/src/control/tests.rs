@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::PolicySpec;
 
 #[derive(Default)]
 struct Made {
@@ -62,6 +63,17 @@ impl Handler for Made {
     }
     fn capture(&self, _: &CaptureRequest) -> Result<Box<dyn CaptureStream>, Refusal> {
         Ok(Box::new(Packets(0)))
+    }
+    fn policy_add(&self, policies: &[PolicySpec]) -> Result<PolicyReport, Refusal> {
+        let added = policies.iter().map(|policy| policy.name.clone()).collect();
+        Ok(PolicyReport { added, ..PolicyReport::default() })
+    }
+    fn policy_remove(&self, names: &[String], keep_prohibited: bool) -> Result<PolicyReport, Refusal> {
+        let unchanged = u64::from(keep_prohibited);
+        Ok(PolicyReport { removed: names.to_vec(), unchanged, ..PolicyReport::default() })
+    }
+    fn send_dummy(&self, _: &str, count: u32) -> Result<DummyReport, Refusal> {
+        Ok(DummyReport { asked: count })
     }
     fn monitor(&self, request: &MonitorRequest) -> Result<Listening, Refusal> {
         let seat = self.listeners.listen(&request.kinds);
@@ -118,6 +130,20 @@ fn the_wire_is_as_documented() {
         answer,
         "{\"version\":1,\"error\":{\"code\":\"refused\",\"message\":\"the file is bad\",\"remedy\":\"repair it\"}}\n"
     );
+}
+
+#[test]
+fn policies_come_and_go_as_documented() {
+    let (_directory, server) = server();
+    let policy = "{\"name\":\"a\",\"action\":\"protect\",\"local_selectors\":[\"10.2.0.0/16\"],\
+                  \"remote_selectors\":[\"10.1.0.0/16\"],\"reqid\":7,\"segment\":42}";
+    let add = format!("{{\"version\":1,\"request\":\"policy-add\",\"policies\":[{policy}]}}\n");
+    let answer = raw(&server, add.as_bytes());
+    assert_eq!(answer, "{\"version\":1,\"ok\":{\"added\":[\"a\"],\"removed\":[],\"unchanged\":0}}\n");
+    let answer = raw(&server, b"{\"version\":1,\"request\":\"policy-remove\",\"names\":[\"a\"]}\n");
+    assert!(answer.contains("\"unchanged\":1"), "prohibit routes stay unless told otherwise: {answer}");
+    let misspelt = add.replace("\"reqid\"", "\"reqids\"");
+    assert!(raw(&server, misspelt.as_bytes()).contains("bad-request"));
 }
 
 #[test]

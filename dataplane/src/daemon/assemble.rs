@@ -20,10 +20,13 @@ use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, BusyPoll};
 use crate::io::{Medium, PacketIo, Side};
 use crate::next_hop::{NextHops, ResolveRequests};
 use crate::spd::Spd;
+use crate::xdp::FilterPolicies;
 use crate::worker::{AcquireLimits, Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
 
 /// What the workers are made of.
 pub(super) struct Plan<'a> {
+    /// What the filter is to know of the policies.
+    pub(super) policies: FilterPolicies,
     pub(super) config: &'a Config,
     pub(super) table: &'a Arc<Table>,
     pub(super) spd: &'a Arc<ArcSwap<Spd>>,
@@ -59,7 +62,7 @@ pub(super) fn open(plan: &Plan<'_>, media: &Media) -> Result<(Filter, Vec<AfXdpI
 }
 
 fn open_on(plan: &Plan<'_>, media: &Media) -> Result<(Filter, Vec<AfXdpIo>), DaemonError> {
-    let mut filter = Filter::install(plan.config, media, plan.table, &plan.next_hops.load())?;
+    let mut filter = Filter::install(plan.config, &plan.policies, media, plan.table, &plan.next_hops.load())?;
     let ios = AfXdpIo::open(&io_options(plan.config, media))?;
     for io in &ios {
         filter.register(io)?;

@@ -3,22 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_sad::Direction;
+use baton_sad::{Direction, Mode};
 
 use super::gateway::{Gateway, WorkerShare};
-use super::ownership;
+use super::{ownership, policy_changes};
 use crate::capture::{Filter, Tap};
+use crate::config::PolicySpec;
 use crate::control::{
-    CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket, Code, Counter, Counters, Epoch,
-    FreezeReport, Handler, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest, Policies, PolicyEntry,
-    Refusal, ReloadReport, Segments, Status, WorkerStatus,
+    CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket, Code, Counter, Counters,
+    DummyReport, Epoch, FreezeReport, Handler, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest,
+    Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport, Segments, Status, WorkerStatus,
 };
 use crate::drop_reason::DropReason;
 use crate::io::Side;
-use crate::worker::monotonic_ns;
+use crate::worker::{Command, monotonic_ns};
 
 /// How long a freeze waits for the workers.
 const FREEZE_WAIT: Duration = Duration::from_secs(2);
+
+/// Dummy packets of one request: those that a worker's ring of commands has room for, and some for keep-alives.
+const MAX_DUMMIES: u32 = 200;
 
 /// The handler of a running gateway.
 pub(super) struct Control {
@@ -166,8 +170,43 @@ impl Handler for Control {
     }
 
     fn policies(&self) -> Result<Policies, Refusal> {
-        let policies = self.gateway.config().policies();
-        Ok(Policies { policies: policies.iter().map(PolicyEntry::from).collect() })
+        let mut policies: Vec<PolicyEntry> = self.gateway.change_policies(|config, dynamic| {
+            let configured = config.policies();
+            let configured =
+                configured.iter().map(|policy| PolicyEntry::new(policy, PolicyOrigin::Configured));
+            let others = dynamic.policies().map(|policy| PolicyEntry::new(policy, PolicyOrigin::Dynamic));
+            configured.chain(others).collect()
+        });
+        policies.sort_by_key(|policy| policy.priority);
+        Ok(Policies { policies })
+    }
+
+    fn policy_add(&self, policies: &[PolicySpec]) -> Result<PolicyReport, Refusal> {
+        policy_changes::add(&self.gateway, policies)
+    }
+
+    fn policy_remove(&self, names: &[String], keep_prohibited: bool) -> Result<PolicyReport, Refusal> {
+        policy_changes::remove(&self.gateway, names, keep_prohibited)
+    }
+
+    fn send_dummy(&self, name: &str, count: u32) -> Result<DummyReport, Refusal> {
+        if !(1..=MAX_DUMMIES).contains(&count) {
+            let message = format!("{count} dummy packets; 1 to {MAX_DUMMIES} at once are possible");
+            return Err(Refusal::new(Code::Refused, message, "ask several times"));
+        }
+        let found = self.gateway.table.read_by_name(name).map_err(internal)?;
+        let outbound = found.iter().find(|found| found.sa.direction == Direction::Outbound);
+        let Some(outbound) = outbound else {
+            let message = format!("no outbound SA of a tunnel {name} is installed");
+            return Err(Refusal::new(Code::NotFound, message, "`dpctl sa list` shows what is"));
+        };
+        if outbound.sa.mode != Mode::Tunnel {
+            let message = format!("{name} is in transport mode, in which dummy packets are not sent");
+            return Err(Refusal::new(Code::Refused, message, "choose a tunnel-mode SA"));
+        }
+        let room = || self.gateway.rings.command(Command::Dummy(outbound.handle));
+        let asked = (0..count).take_while(|_| room()).count();
+        Ok(DummyReport { asked: asked as u32 })
     }
 
     fn segments(&self) -> Result<Segments, Refusal> {

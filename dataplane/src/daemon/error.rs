@@ -8,6 +8,7 @@ use baton_sad::{
 };
 use thiserror::Error;
 
+use super::policies::PoliciesError;
 use crate::config::ConfigErrors;
 use crate::control::BindError;
 use crate::crypto::EngineError;
@@ -67,6 +68,9 @@ pub enum DaemonError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] BindError),
+    /// The policies of the control socket.
+    #[error(transparent)]
+    Policies(#[from] PoliciesError),
     /// A capture file.
     #[error(transparent)]
     Pcap(#[from] PcapError),

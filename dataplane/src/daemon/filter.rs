@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::io::Side;
 use crate::io::af_xdp::AfXdpIo;
 use crate::next_hop::{Mac, NextHops};
-use crate::xdp::{Attachment, XdpError, XdpOptions};
+use crate::xdp::{Attachment, FilterPolicies, XdpError, XdpOptions};
 
 /// The filter, and what it was told last.
 pub(super) struct Filter {
@@ -27,12 +27,13 @@ impl Filter {
     /// Attaches it, or takes over what is attached, with all that it has to know.
     pub(super) fn install(
         config: &Config,
+        policies: &FilterPolicies,
         media: &Media,
         table: &Table,
         hops: &NextHops,
     ) -> Result<Self, XdpError> {
         let local = hops.local_addresses().to_vec();
-        let options = options(config, media, local.clone());
+        let options = options(config, policies, media, local.clone());
         let is_wanted = options.outer.is_some() || options.inner.is_some();
         let attachment = is_wanted.then(|| Attachment::install(&options)).transpose()?;
         let macs = Side::ALL.map(|side| hops.side(side).mac);
@@ -86,10 +87,10 @@ impl Filter {
     }
 
     /// Takes over a new configuration's addresses and policies.
-    pub(super) fn reconfigure(&mut self, config: &Config) -> Result<(), XdpError> {
+    pub(super) fn reconfigure(&mut self, config: &Config, policies: &FilterPolicies) -> Result<(), XdpError> {
         let Some(attachment) = &mut self.attachment else { return Ok(()) };
         attachment.set_outer_addresses(&config.outer.addresses)?;
-        attachment.set_policies(&config.filter_policies())
+        attachment.set_policies(policies)
     }
 
     /// Packets by side and verdict.
@@ -98,7 +99,7 @@ impl Filter {
     }
 }
 
-fn options(config: &Config, media: &Media, local: Vec<IpAddr>) -> XdpOptions {
+fn options(config: &Config, policies: &FilterPolicies, media: &Media, local: Vec<IpAddr>) -> XdpOptions {
     XdpOptions {
         outer: media.filtered(Side::Outer),
         inner: media.filtered(Side::Inner),
@@ -107,6 +108,6 @@ fn options(config: &Config, media: &Media, local: Vec<IpAddr>) -> XdpOptions {
         hash_seed: config.segments.seed,
         outer_addresses: config.outer.addresses.clone(),
         inner_addresses: local,
-        policies: config.filter_policies(),
+        policies: policies.clone(),
     }
 }

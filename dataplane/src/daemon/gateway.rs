@@ -16,6 +16,7 @@ use super::endpoints::Endpoints;
 use super::error::DaemonError;
 use super::filter::Filter;
 use super::media::{self, Media};
+use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
 use super::threads::Workers;
 use super::{assemble, ownership, static_sas};
 use crate::capture::Tap;
@@ -49,7 +50,9 @@ pub(super) struct Gateway {
     pub(super) counts: Arc<Counts>,
     /// Queues served per side.
     pub(super) queues: [u32; 2],
+    /// Locked before [`Self::dynamic`], where both are.
     config: Mutex<Arc<Config>>,
+    dynamic: Mutex<DynamicPolicies>,
     filter: Mutex<Filter>,
     /// Of an outer side on sockets.
     outer_filters: Vec<OuterFilter>,
@@ -85,7 +88,12 @@ struct Watch {
 }
 
 /// Starts everything, in the order that [`super`] argues for.
-pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
+pub(super) fn start(
+    config: Config,
+    dynamic: DynamicPolicies,
+) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
+    let protected = protected_prefixes(&config, &dynamic);
+    prohibit::install(&protected)?;
     let media = Media::of(&config);
     media::prepare(&media)?;
     require_interfaces(&config)?;
@@ -101,12 +109,12 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         error!("{alarm}");
     }
 
-    let spd = Arc::new(ArcSwap::from_pointee(spd(&config)));
+    let spd = Arc::new(ArcSwap::from_pointee(spd(&config, dynamic.policies())));
     let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
     let resolve = Arc::new(ResolveRequests::default());
     let lost = Arc::new(OnceLock::new());
     let follower = follow(&config, &next_hops, &resolve, &lost)?;
-    media::divert(&config, &config.protected_prefixes())?;
+    media::divert(&config, &protected)?;
 
     let tap = Arc::new(Tap::default());
     let events = Arc::new(Events::default());
@@ -120,6 +128,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         Arc::clone(&counts),
     );
     let plan = assemble::Plan {
+        policies: filter_policies(&config, &dynamic),
         config: &config,
         table: &table,
         spd: &spd,
@@ -145,6 +154,7 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers, Caretaker), Dae
         counts,
         queues,
         config: Mutex::new(Arc::new(config)),
+        dynamic: Mutex::new(dynamic),
         filter: Mutex::new(filter),
         outer_filters,
         next_hops,
@@ -225,8 +235,8 @@ fn open_table(config: &Config) -> Result<Table, DaemonError> {
     Ok(Table::open_or_create(&config.table_path(), &options)?)
 }
 
-/// The policies of a configuration.
-pub(super) fn spd(config: &Config) -> Spd {
+/// The policies of a configuration, and others.
+pub(super) fn spd<'p>(config: &Config, others: impl Iterator<Item = &'p config::Policy>) -> Spd {
     let entries = |policy: config::Policy| {
         let ways = match policy.direction {
             PolicyDirection::Both => Ways::Both,
@@ -246,7 +256,7 @@ pub(super) fn spd(config: &Config) -> Spd {
             action,
         })
     };
-    Spd::new(config.policies().into_iter().flat_map(entries).collect())
+    Spd::new(config.policies().into_iter().chain(others.cloned()).flat_map(entries).collect())
 }
 
 impl Gateway {
@@ -258,6 +268,16 @@ impl Gateway {
     /// Works on the filter, alone.
     pub(super) fn with_filter<T>(&self, work: impl FnOnce(&mut Filter) -> T) -> T {
         work(&mut lock(&self.filter))
+    }
+
+    /// Works on the dynamic policies and the configuration that they go with, alone.
+    pub(super) fn change_policies<T>(&self, work: impl FnOnce(&Config, &mut DynamicPolicies) -> T) -> T {
+        let config = lock(&self.config);
+        work(&config, &mut lock(&self.dynamic))
+    }
+
+    fn with_policies<T>(&self, look: impl FnOnce(&Config, &DynamicPolicies) -> T) -> T {
+        self.change_policies(|config, dynamic| look(config, dynamic))
     }
 
     /// Octets of an IP packet at most on one side.
@@ -367,7 +387,7 @@ impl Gateway {
 
     fn restore_prohibits(&self) -> Result<(), ProhibitError> {
         let installed: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
-        let mut missing = self.config().protected_prefixes();
+        let mut missing = self.with_policies(protected_prefixes);
         missing.retain(|prefix| !installed.contains(prefix));
         if !missing.is_empty() {
             warn!(count = missing.len(), "somebody removed prohibit routes; they are put back");
@@ -390,6 +410,12 @@ impl Gateway {
             let remedy = "correct it and reload; the running configuration stays in force";
             Refusal::new(Code::Refused, errors.to_string().trim_end(), remedy)
         })?;
+        let dynamic = lock(&self.dynamic);
+        if let Some(problem) = dynamic.conflict(&new) {
+            let remedy =
+                "change the configuration, or `dpctl policy remove` first; the running one stays in force";
+            return Err(Refusal::new(Code::Refused, problem, remedy));
+        }
         let mut report = changes(&current, &new);
         report.needs_restart = refuse_new_identity(&current, &new)?;
         let failed = |error: &dyn fmt::Display| {
@@ -399,12 +425,14 @@ impl Gateway {
                 "a part of the new configuration may be in force; reload again",
             )
         };
-        prohibit::install(&new.protected_prefixes()).map_err(|error| failed(&error))?;
-        media::divert(&new, &new.protected_prefixes()).map_err(|error| failed(&error))?;
+        let protected = protected_prefixes(&new, &dynamic);
+        prohibit::install(&protected).map_err(|error| failed(&error))?;
+        media::divert(&new, &protected).map_err(|error| failed(&error))?;
         report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
-        self.spd.store(Arc::new(spd(&new)));
-        lock(&self.filter).reconfigure(&new).map_err(|error| failed(&error))?;
+        self.spd.store(Arc::new(spd(&new, dynamic.policies())));
+        let policies = filter_policies(&new, &dynamic);
+        lock(&self.filter).reconfigure(&new, &policies).map_err(|error| failed(&error))?;
         for filter in &self.outer_filters {
             filter.set_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
         }

@@ -11,8 +11,11 @@ mod endpoints;
 mod error;
 mod filter;
 mod gateway;
+mod journal;
 mod media;
 mod ownership;
+mod policies;
+mod policy_changes;
 mod private_file;
 mod replay;
 mod static_sas;
@@ -39,6 +42,8 @@ use caretaker::Caretaker;
 pub use error::DaemonError;
 use error::io_error;
 use gateway::Gateway;
+use policies::DynamicPolicies;
+pub use policies::PoliciesError;
 pub use replay::replay;
 
 /// How often the main thread looks after leases, epochs and workers.
@@ -65,7 +70,8 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     forbid_core_dumps();
     make_directories(&config)?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(io_error("catch signals for", path))?;
-    let (gateway, workers, mut caretaker) = gateway::start(config)?;
+    let dynamic = DynamicPolicies::load(&config.node.runtime_directory.join("policies"), &config)?;
+    let (gateway, workers, mut caretaker) = gateway::start(config, dynamic)?;
     let gateway = Arc::new(gateway);
     let handler = Arc::new(control::Control::new(Arc::clone(&gateway)));
     let server = Server::bind(&gateway.config().control_socket(), handler)?;

@@ -54,7 +54,7 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
         index: 0,
         workers: 1,
         table,
-        spd: Arc::new(ArcSwap::from_pointee(spd(&config))),
+        spd: Arc::new(ArcSwap::from_pointee(spd(&config, std::iter::empty()))),
         next_hops: Arc::new(ArcSwap::from_pointee(everywhere())),
         resolve: Arc::new(ResolveRequests::default()),
         counters: Arc::clone(&counters),

@@ -195,13 +195,24 @@ impl FilterMaps {
         self.replace_prefixes(prefixes).map_err(|error| XdpError::map("prefixes", "changed", &error))
     }
 
-    fn replace_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), MapError> {
-        let mut wanted = HashSet::new();
-        for (prefix, segment) in prefixes {
+    /// Adds protected destinations, and leaves the others.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the map is full or the kernel refuses.
+    pub fn add_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), XdpError> {
+        self.insert_prefixes(prefixes).map_err(|error| XdpError::map("prefixes", "changed", &error))
+    }
+
+    fn insert_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), MapError> {
+        prefixes.iter().try_for_each(|(prefix, segment)| {
             let (length, data) = prefix_key(*prefix);
-            self.prefixes.insert(&Key::new(length, data), u32::from(*segment), 0)?;
-            wanted.insert((length, data));
-        }
+            self.prefixes.insert(&Key::new(length, data), u32::from(*segment), 0)
+        })
+    }
+
+    fn replace_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), MapError> {
+        self.insert_prefixes(prefixes)?;
+        let wanted: HashSet<_> = prefixes.iter().map(|(prefix, _)| prefix_key(*prefix)).collect();
         let present = self.prefixes.keys().collect::<Result<Vec<_>, _>>()?;
         for key in present.iter().filter(|key| !wanted.contains(&(key.prefix_len(), key.data()))) {
             absent_is_fine(self.prefixes.remove(key))?;

@@ -195,6 +195,14 @@ impl Attachment {
         self.maps.set_prefixes(prefixes)
     }
 
+    /// See [`FilterMaps::add_prefixes`].
+    ///
+    /// # Errors
+    /// [`XdpError::Map`].
+    pub fn add_inner_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), XdpError> {
+        self.maps.add_prefixes(prefixes)
+    }
+
     /// Replaces our own outer addresses.
     ///
     /// # Errors

@@ -1,0 +1,162 @@
+//! Dynamic policies beside a configuration, on a file in memory.
+
+use std::fs;
+
+use super::*;
+
+const CONFIG: &str = r#"
+[node]
+id = 1
+cluster = "test"
+state_directory = "/var/lib/baton"
+runtime_directory = "/run/baton"
+pin_directory = "/sys/fs/bpf/baton"
+[outer]
+interface = "wan0"
+addresses = ["203.0.113.2"]
+[inner]
+interface = "lan0"
+[[tunnel]]
+name = "site-a"
+segment = 42
+local = "203.0.113.2"
+remote = "203.0.113.1"
+local_selectors = ["10.2.0.0/16"]
+remote_selectors = ["10.1.0.0/16"]
+suite = "aes128gcm16"
+"#;
+
+struct World {
+    directory: tempfile::TempDir,
+    config: Config,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        let config = Config::parse_as(CONFIG, Path::new("test.toml"), true).expect("a good configuration");
+        Self { directory, config }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("policies")
+    }
+
+    fn load(&self) -> DynamicPolicies {
+        DynamicPolicies::load(&self.path(), &self.config).expect("loaded")
+    }
+
+    fn add(&self, dynamic: &mut DynamicPolicies, spec: PolicySpec) {
+        let news = dynamic.admit(&self.config, &[spec]).expect("admitted");
+        dynamic.add(news).expect("added");
+    }
+
+    fn refusal(&self, dynamic: &DynamicPolicies, specs: &[PolicySpec]) -> String {
+        dynamic.admit(&self.config, specs).expect_err("refused").to_string()
+    }
+}
+
+fn protect(name: &str, remote: &str, segment: u8) -> PolicySpec {
+    let text = format!(
+        r#"{{"name":"{name}","action":"protect","reqid":7,"segment":{segment},
+            "local_selectors":["10.2.0.0/16"],"remote_selectors":["{remote}"]}}"#
+    );
+    serde_json::from_str(&text).expect("a policy")
+}
+
+fn names(dynamic: &DynamicPolicies) -> Vec<&str> {
+    dynamic.policies().map(|policy| policy.name.as_str()).collect()
+}
+
+#[test]
+fn i6_policies_survive_a_death_and_a_change_that_was_cut_off_never_was() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    world.add(&mut dynamic, protect("b", "10.6.0.0/16", 1));
+    world.add(&mut dynamic, protect("a", "10.7.0.0/16", 2));
+    dynamic.remove(&["b".to_owned()]).expect("removed");
+    world.add(&mut dynamic, protect("c", "10.8.0.0/16", 1));
+    let whole = fs::read(world.path()).expect("readable");
+    let last = whole[..whole.len() - 1].iter().rposition(|octet| *octet == b'\n').expect("lines") + 1;
+    for end in [whole.len(), whole.len() - 1, last + 1, last] {
+        fs::write(world.path(), &whole[..end]).expect("written");
+        let again = world.load();
+        let expected = if end == whole.len() { vec!["a", "c"] } else { vec!["a"] };
+        assert_eq!(names(&again), expected, "{end}");
+        assert_eq!(again.policies["a"].spec, protect("a", "10.7.0.0/16", 2));
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_stays() {
+    let world = World::new();
+    for content in ["nonsense\n", "{\"add\":[]}\n{\"add\":[{}]}\n", "{\"add\":[]}\n\n"] {
+        fs::write(world.path(), content).expect("written");
+        let error = DynamicPolicies::load(&world.path(), &world.config).expect_err("refused").to_string();
+        assert!(error.contains("line ") && error.contains("remove it"), "{error}");
+        assert_eq!(fs::read_to_string(world.path()).expect("readable"), content);
+    }
+}
+
+#[test]
+fn a_file_does_not_grow_with_what_is_past() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    for round in 0..10_000_u32 {
+        world.add(&mut dynamic, protect("a", &format!("10.5.{}.0/24", round % 256), 1));
+    }
+    let length = fs::metadata(world.path()).expect("there").len();
+    assert!(length < 2 * journal_slack(), "{length}");
+    assert_eq!(names(&world.load()), ["a"]);
+}
+
+fn journal_slack() -> u64 {
+    1 << 20
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    let refusal = |spec: PolicySpec| world.refusal(&dynamic, &[spec]);
+    assert!(refusal(protect("site-a", "10.9.0.0/16", 42)).contains("the name site-a"));
+    assert!(refusal(protect("b", "10.1.7.0/24", 41)).contains("overlaps 10.1.0.0/16 (segment 42"));
+    assert!(refusal(protect("b", "10.0.0.0/8", 1)).contains("overlaps 10.0.0.0/8"));
+    assert!(refusal(protect("b", "10.5.5.0/24", 2)).contains("segment 1, of a"));
+    assert!(world.refusal(&dynamic, &[]).contains("at once"));
+    let twice = [protect("b", "10.6.0.0/16", 1), protect("b", "10.7.0.0/16", 1)];
+    assert!(world.refusal(&dynamic, &twice).contains("twice"));
+    let moved = dynamic.admit(&world.config, &[protect("a", "10.5.0.0/16", 2)]).expect("replaces itself");
+    assert_eq!(moved.len(), 1);
+    assert_eq!(dynamic.admit(&world.config, &[protect("a", "10.5.0.0/16", 1)]).expect("as it is").len(), 0);
+    assert_eq!(names(&dynamic), ["a"], "nothing refused has an effect");
+}
+
+#[test]
+fn a_configuration_that_took_the_name_meanwhile_is_told() {
+    let mut world = World::new();
+    let mut dynamic = world.load();
+    world.add(&mut dynamic, protect("b", "10.5.0.0/16", 1));
+    drop(dynamic);
+    world.config.tunnels[0].name = "b".to_owned();
+    let error = DynamicPolicies::load(&world.path(), &world.config).expect_err("refused").to_string();
+    assert!(error.contains("the name b is the configuration's"), "{error}");
+}
+
+#[test]
+fn i7_networks_of_both_are_protected_and_forwarded() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    let bypass = r#"{"name":"b","action":"bypass","segment":3,
+        "local_selectors":["10.2.0.0/16"],"remote_selectors":["192.0.2.0/24"]}"#;
+    world.add(&mut dynamic, serde_json::from_str(bypass).expect("a policy"));
+    let protected: Vec<_> =
+        protected_prefixes(&world.config, &dynamic).iter().map(Prefix::to_string).collect();
+    assert_eq!(protected, ["10.1.0.0/16", "10.5.0.0/16"]);
+    let forwarded = forwarded_prefixes(&world.config, &dynamic);
+    let forwarded: Vec<_> = forwarded.iter().map(|(prefix, segment)| format!("{prefix} {segment}")).collect();
+    assert_eq!(forwarded, ["10.1.0.0/16 42", "10.5.0.0/16 1", "192.0.2.0/24 3"]);
+}
