@@ -60,7 +60,7 @@ pub(super) fn find_esp(
     let ports = match outer.protocol {
         ipv4::ESP => None,
         ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
-        ipv4::UDP => match esp_ports(outer.payload(packet))? {
+        ipv4::UDP => match esp_ports(outer.payload(packet), outer.fragment)? {
             None => return Ok(None),
             ports => ports,
         },
@@ -76,8 +76,11 @@ pub(super) fn find_esp(
 
 /// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram. ESP's own check covers the packet.
 #[inline]
-fn esp_ports(datagram: &[u8]) -> Result<Option<(u16, u16)>, DropReason> {
-    let header = UdpHeader::parse(datagram)?;
+fn esp_ports(datagram: &[u8], fragment: Fragment) -> Result<Option<(u16, u16)>, DropReason> {
+    let header = match fragment {
+        Fragment::Whole => UdpHeader::parse(datagram)?,
+        _ => UdpHeader::parse_cut(datagram)?,
+    };
     if header.destination != udp::NAT_TRAVERSAL && header.source != udp::NAT_TRAVERSAL {
         return Ok(None);
     }
@@ -121,6 +124,9 @@ pub(super) fn leave_transport(
         .ok_or(DropReason::InnerMalformed)?;
     // Anew: ESP may have covered extension headers.
     let inner = IpHeader::parse(&buffer[packet.clone()]).map_err(|_| DropReason::InnerMalformed)?;
+    if inner.is_fragment() {
+        return Err(DropReason::Fragment);
+    }
     if about.ports.is_some() {
         // A NAT changed the addresses that the checksum covers (RFC 3948 section 3.1.2).
         transport::repair_checksum(&mut buffer[packet.clone()], &inner);
