@@ -34,7 +34,7 @@ reasons! {
     IpHeader "ip-header" "The IP header's version or lengths contradict themselves.",
     IpOptions "ip-options" "An IPv4 option is malformed.",
     IpChecksum "ip-checksum" "The IPv4 header checksum is wrong.",
-    Fragment "fragment" "An outer packet arrived in fragments; ESP is opened whole only (RFC 4303 section 3.4.1).",
+    Fragment "fragment" "A fragment where only a whole packet may be: around ESP, or in transport mode (RFC 4303 sections 3.1.1, 3.4.1).",
     Unprotected "unprotected" "A packet came in clear that a policy wants protected (RFC 4301 section 5.2).",
     IcmpHeeded "icmp-heeded" "An ICMP error about a tunnel's packet, taken note of.",
     KeepAlive "keep-alive" "A NAT keep-alive, discarded as intended (RFC 3948 section 2.3).",

@@ -25,14 +25,31 @@ impl<'b> UdpHeader<'b> {
     /// # Errors
     /// [`Malformed::Truncated`] and [`Malformed::UdpLength`].
     pub fn parse(bytes: &'b [u8]) -> Result<Self, Malformed> {
+        let (header, length) = Self::parse_ports(bytes)?;
+        let payload = bytes.get(HEADER..length).ok_or(Malformed::UdpLength)?;
+        Ok(Self { payload, ..header })
+    }
+
+    /// As [`parse`](Self::parse), for a datagram of which only the beginning is there, as in a first fragment.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but the payload may be missing.
+    pub fn parse_cut(bytes: &'b [u8]) -> Result<Self, Malformed> {
+        let (header, length) = Self::parse_ports(bytes)?;
+        let payload = bytes.get(HEADER..length.min(bytes.len())).ok_or(Malformed::UdpLength)?;
+        Ok(Self { payload, ..header })
+    }
+
+    /// The header, and the length that it states.
+    #[inline]
+    fn parse_ports(bytes: &'b [u8]) -> Result<(Self, usize), Malformed> {
         let source = be16(bytes, 0)?;
         let destination = be16(bytes, 2)?;
         let length = usize::from(be16(bytes, 4)?);
         if bytes.len() < HEADER {
             return Err(Malformed::Truncated);
         }
-        let payload = bytes.get(HEADER..length).ok_or(Malformed::UdpLength)?;
-        Ok(Self { source, destination, payload })
+        Ok((Self { source, destination, payload: &[] }, length))
     }
 }
 
@@ -115,5 +132,16 @@ mod tests {
         assert_eq!(UdpHeader::parse(&bytes[..8]), Err(Malformed::UdpLength));
         assert_eq!(UdpHeader::parse(&bytes[..7]), Err(Malformed::Truncated));
         assert_eq!(UdpHeader::parse(&[0, 0, 0, 0, 0, 7, 0, 0]), Err(Malformed::UdpLength));
+    }
+
+    #[test]
+    fn a_beginning_is_parsed_as_far_as_it_goes() {
+        let bytes = [0x11, 0x94, 0x11, 0x94, 0, 11, 0, 0, 1, 2, 3, 4];
+        let payload = |length| UdpHeader::parse_cut(&bytes[..length]).map(|header| header.payload);
+        assert_eq!(payload(12), Ok(&[1, 2, 3][..]));
+        assert_eq!(payload(10), Ok(&[1, 2][..]));
+        assert_eq!(payload(8), Ok(&[][..]));
+        assert_eq!(payload(7), Err(Malformed::Truncated));
+        assert_eq!(UdpHeader::parse_cut(&[0, 0, 0, 0, 0, 7, 0, 0]), Err(Malformed::UdpLength));
     }
 }

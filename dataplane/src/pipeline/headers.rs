@@ -64,7 +64,7 @@ pub(super) fn find_esp(outer: &IpHeader, packet: &[u8]) -> Result<Option<FoundEs
     let ports = match outer.protocol {
         ipv4::ESP => None,
         ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
-        ipv4::UDP => match esp_ports(outer.payload(packet))? {
+        ipv4::UDP => match esp_ports(outer.payload(packet), outer.fragment)? {
             None => return Ok(None),
             ports => ports,
         },
@@ -81,11 +81,14 @@ pub(super) fn find_esp(outer: &IpHeader, packet: &[u8]) -> Result<Option<FoundEs
 /// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram, which is not ours to look into. ESP's own
 /// check covers the packet.
 #[inline]
-fn esp_ports(datagram: &[u8]) -> Result<Option<(u16, u16)>, DropReason> {
+fn esp_ports(datagram: &[u8], fragment: Fragment) -> Result<Option<(u16, u16)>, DropReason> {
     if datagram.get(2..4) != Some(&udp::NAT_TRAVERSAL.to_be_bytes()[..]) {
         return Ok(None);
     }
-    let header = UdpHeader::parse(datagram)?;
+    let header = match fragment {
+        Fragment::Whole => UdpHeader::parse(datagram)?,
+        _ => UdpHeader::parse_cut(datagram)?,
+    };
     match NatTraversal::parse(header.payload)? {
         NatTraversal::Esp(_) => Ok(Some((header.source, header.destination))),
         NatTraversal::KeepAlive => Err(DropReason::KeepAlive),
@@ -126,6 +129,9 @@ pub(super) fn leave_transport(
         .ok_or(DropReason::InnerMalformed)?;
     // Anew: ESP may have covered extension headers.
     let inner = IpHeader::parse(&buffer[packet.clone()]).map_err(|_| DropReason::InnerMalformed)?;
+    if inner.is_fragment() {
+        return Err(DropReason::Fragment);
+    }
     if about.ports.is_some() {
         // A NAT changed the addresses that the checksum covers (RFC 3948 section 3.1.2).
         transport::repair_checksum(&mut buffer[packet.clone()], &inner);

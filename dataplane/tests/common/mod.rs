@@ -144,6 +144,27 @@ impl Setup {
     }
 }
 
+/// Tunnel mode in all mixes of families, transport mode in both; each in UDP and not.
+pub fn shapes() -> impl Iterator<Item = Setup> {
+    let families = [
+        (Mode::Tunnel, false, false),
+        (Mode::Tunnel, false, true),
+        (Mode::Tunnel, true, false),
+        (Mode::Tunnel, true, true),
+        (Mode::Transport, false, false),
+        (Mode::Transport, true, true),
+    ];
+    families.into_iter().flat_map(|(mode, outer_ipv6, inner_ipv6)| {
+        [false, true].map(|encapsulated| Setup {
+            mode,
+            outer_ipv6,
+            inner_ipv6,
+            encapsulated,
+            ..Setup::default()
+        })
+    })
+}
+
 /// One of the SAs of a tunnel, as gateway `end` has it.
 pub fn sa(setup: &Setup, end: usize, direction: Direction, tunnel: u32) -> Sa {
     // The key belongs to the receiver, so that both ends agree and the two directions differ (I1).
