@@ -6,31 +6,11 @@ use baton_dataplane::crypto::{Backend, Engine, Job};
 use baton_dataplane::events::Event;
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::ipv4::Ipv4Header;
-use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, Suite};
+use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, ReplayWindow, Suite};
+use common::wire::shapes;
 use common::{HOST, OUTER, Packet, SPI, Setup, pair};
 
 const ETH: usize = 14;
-
-/// Tunnel mode in all mixes of families, transport mode in both; each in UDP and not.
-fn shapes() -> impl Iterator<Item = Setup> {
-    let families = [
-        (Mode::Tunnel, false, false),
-        (Mode::Tunnel, false, true),
-        (Mode::Tunnel, true, false),
-        (Mode::Tunnel, true, true),
-        (Mode::Transport, false, false),
-        (Mode::Transport, true, true),
-    ];
-    families.into_iter().flat_map(|(mode, outer_ipv6, inner_ipv6)| {
-        [false, true].map(|encapsulated| Setup {
-            mode,
-            outer_ipv6,
-            inner_ipv6,
-            encapsulated,
-            ..Setup::default()
-        })
-    })
-}
 
 #[test]
 fn packets_pass_with_every_suite_and_back_end_in_every_shape() {
