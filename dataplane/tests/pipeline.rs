@@ -6,8 +6,9 @@ use baton_dataplane::crypto::{Backend, Engine, Job};
 use baton_dataplane::events::Event;
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::ipv4::Ipv4Header;
-use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, Suite};
-use common::{HOST, OUTER, Packet, SPI, Setup, pair, shapes};
+use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, ReplayWindow, Suite};
+use common::wire::shapes;
+use common::{HOST, OUTER, Packet, SPI, Setup, pair};
 
 const ETH: usize = 14;
 

@@ -1,8 +1,14 @@
 //! A gateway in memory, for tests, benches and fuzzers: a real SA table, real workers, and two queues per side.
 #![allow(dead_code, missing_docs)]
 
+pub mod packet;
+pub mod wire;
+
+pub use packet::Packet;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,8 +20,6 @@ use baton_dataplane::events::Events;
 use baton_dataplane::io::Side;
 use baton_dataplane::io::memory::{MemoryIo, Pool};
 use baton_dataplane::next_hop::{Mac, NextHops, ResolveRequests, SideHops, Via};
-use baton_dataplane::packet::ipv4::{self, Ipv4Fields, Ipv4Template};
-use baton_dataplane::packet::ipv6::Ipv6Template;
 use baton_dataplane::prefix::Prefix;
 use baton_dataplane::spd::{Action, Policy, Spd};
 use baton_dataplane::worker::{AcquireLimits, Rings, Worker, WorkerOptions, monotonic_ns};
@@ -46,6 +50,7 @@ const fn v6(net: u16, host: u16) -> Ipv6Addr {
 
 /// What may differ between tests.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct Setup {
     pub mode: Mode,
     /// Whether the outer addresses are IPv6's.
@@ -70,6 +75,10 @@ pub struct Setup {
     pub tunnels: u32,
     /// Whether neighbours are known from the start.
     pub neighbours: bool,
+    /// Monotonic ns.
+    pub clock: fn() -> u64,
+    /// Unix seconds.
+    pub unix_clock: fn() -> u64,
 }
 
 impl Default for Setup {
@@ -93,6 +102,8 @@ impl Default for Setup {
             batch: 32,
             tunnels: 1,
             neighbours: true,
+            clock: monotonic_ns,
+            unix_clock: || UNIX_SECONDS,
         }
     }
 }
@@ -119,7 +130,7 @@ impl Setup {
 
     /// What the peer gets of a packet that was sent.
     pub fn arrives(&self, packet: &Packet) -> Packet {
-        // Both gateways are routers on a tunnel's way.
+        // Both gateways are next_hops on a tunnel's way.
         let hops = if self.mode == Mode::Tunnel { 2 } else { 0 };
         Packet { ttl: packet.ttl - hops, ..packet.clone() }
     }
@@ -142,27 +153,6 @@ impl Setup {
             (Mode::Transport, host) => AddressRange::single(host),
         }
     }
-}
-
-/// Tunnel mode in all mixes of families, transport mode in both; each in UDP and not.
-pub fn shapes() -> impl Iterator<Item = Setup> {
-    let families = [
-        (Mode::Tunnel, false, false),
-        (Mode::Tunnel, false, true),
-        (Mode::Tunnel, true, false),
-        (Mode::Tunnel, true, true),
-        (Mode::Transport, false, false),
-        (Mode::Transport, true, true),
-    ];
-    families.into_iter().flat_map(|(mode, outer_ipv6, inner_ipv6)| {
-        [false, true].map(|encapsulated| Setup {
-            mode,
-            outer_ipv6,
-            inner_ipv6,
-            encapsulated,
-            ..Setup::default()
-        })
-    })
 }
 
 /// One of the SAs of a tunnel, as gateway `end` has it.
@@ -204,7 +194,8 @@ pub fn sa(setup: &Setup, end: usize, direction: Direction, tunnel: u32) -> Sa {
     }
 }
 
-fn policies(end: usize, setup: &Setup) -> Vec<Policy> {
+/// What a gateway protects.
+pub fn policies(end: usize, setup: &Setup) -> Vec<Policy> {
     (0..setup.tunnels)
         .map(|tunnel| Policy {
             name: format!("t{tunnel}"),
@@ -218,15 +209,25 @@ fn policies(end: usize, setup: &Setup) -> Vec<Policy> {
 /// Next hops with every host a direct neighbour on its side.
 pub fn hops(end: usize, setup: &Setup) -> NextHops {
     let mac = |n: u8| Mac([2, 0, 0, 0, end as u8, n]);
-    let routers = [IpAddr::from([192, 0, 2, 254]), IpAddr::from(v6(0xb, 254))];
+    let next_hops = [IpAddr::from([192, 0, 2, 254]), IpAddr::from(v6(0xb, 254))];
     let everything: [Prefix; 2] = ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
-    let routes = everything.into_iter().zip(routers.map(Via::Router)).collect::<Vec<_>>();
+    let routes = everything.into_iter().zip(next_hops.map(Via::Router)).collect::<Vec<_>>();
     let neighbours =
-        if setup.neighbours { routers.map(|router| (router, mac(99))).into() } else { HashMap::new() };
+        if setup.neighbours { next_hops.map(|router| (router, mac(99))).into() } else { HashMap::new() };
     let side = |n| SideHops::new(mac(n), setup.mtu, routes.clone(), neighbours.clone());
     let mut inner = side(2);
     inner.addresses = [Some(INNER[end].into()), Some(INNER6[end].into())];
     NextHops::new(side(1), inner)
+}
+
+/// An empty table with an epoch, whose segment is ours.
+fn new_table(end: usize, setup: &Setup, directory: &Path) -> Arc<Table> {
+    let node = NodeId::new(end as u8 + 1).unwrap();
+    let options = TableOptions { capacity: setup.tunnels * 2 + 16, node, cluster: ClusterId::new(1) };
+    let table = Table::create(&directory.join("sa-table"), &options).unwrap();
+    table.epoch_maintain(&EpochKeeper::new(directory, directory, node)).unwrap();
+    table.set_lease((SPI[end] >> 24) as u8, OWNED);
+    Arc::new(table)
 }
 
 /// A gateway with its workers.
@@ -241,24 +242,19 @@ pub struct Gateway {
     pub rings: Arc<Rings>,
     pub counters: Vec<Arc<WorkerCounters>>,
     pub workers: Vec<Worker<MemoryIo>>,
-    _lease: DataplaneLease,
-    _directory: tempfile::TempDir,
+    lease: Option<DataplaneLease>,
+    directory: tempfile::TempDir,
 }
 
 impl Gateway {
     /// Gateway 0 or 1 of a pair with the same set-up.
     pub fn new(end: usize, setup: &Setup) -> Self {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-        let node = NodeId::new(end as u8 + 1).unwrap();
-        let options = TableOptions { capacity: setup.tunnels * 2 + 16, node, cluster: ClusterId::new(1) };
-        let table = Arc::new(Table::create(&directory.path().join("sa-table"), &options).unwrap());
-        table.epoch_maintain(&EpochKeeper::new(directory.path(), directory.path(), node)).unwrap();
-        table.set_lease((SPI[end] >> 24) as u8, OWNED);
+        let table = new_table(end, setup, directory.path());
         for tunnel in 0..setup.tunnels {
             let fresh = |direction| (sa(setup, end, direction, tunnel), Counters::default());
             table.put(&[fresh(Direction::Inbound), fresh(Direction::Outbound)]).unwrap();
         }
-        let lease = table.attach().unwrap();
         let mut gateway = Self {
             end,
             spd: Arc::new(ArcSwap::from_pointee(Spd::new(policies(end, setup)))),
@@ -269,16 +265,41 @@ impl Gateway {
             rings: Rings::new(setup.workers),
             counters: (0..setup.workers).map(|_| Arc::default()).collect(),
             workers: Vec::new(),
+            lease: Some(table.attach().unwrap()),
             table,
-            _lease: lease,
-            _directory: directory,
+            directory,
         };
+        gateway.restart(setup);
+        gateway
+    }
+
+    /// The workers end, and others begin on the same table.
+    pub fn restart(&mut self, setup: &Setup) {
+        self.workers.clear();
         let pool = Pool::new(1024);
         for index in 0..setup.workers {
-            let options = gateway.worker_options(index, setup);
-            gateway.workers.push(Worker::new(&options, MemoryIo::on(Arc::clone(&pool))).unwrap());
+            let options = self.worker_options(index, setup);
+            self.workers.push(Worker::new(&options, MemoryIo::on(Arc::clone(&pool))).unwrap());
         }
-        gateway
+    }
+
+    /// As a process that dies and starts again: its table is mapped anew.
+    pub fn reopen(&mut self, setup: &Setup) {
+        self.workers.clear();
+        self.lease = None;
+        self.table = Arc::new(Table::open(self.table.path()).unwrap());
+        self.lease = Some(self.table.attach().unwrap());
+        self.restart(setup);
+    }
+
+    /// The table is lost, and everything that was known of its SAs with it; only what is durable stays.
+    pub fn lose_table(&mut self, setup: &Setup) {
+        self.workers.clear();
+        self.lease = None;
+        std::fs::remove_file(self.table.path()).unwrap();
+        self.table = new_table(self.end, setup, self.directory.path());
+        self.lease = Some(self.table.attach().unwrap());
+        self.restart(setup);
     }
 
     /// Worker 0 on another I/O, in place of those in memory.
@@ -300,8 +321,8 @@ impl Gateway {
             tap: Arc::clone(&self.tap),
             crypto: setup.crypto,
             batch: setup.batch,
-            clock: monotonic_ns,
-            unix_clock: || UNIX_SECONDS,
+            clock: setup.clock,
+            unix_clock: setup.unix_clock,
             anti_spoofing: true,
             errors_per_second: 100,
             acquire: AcquireLimits { hold: 3_000_000_000, packets: 256, repeat: 1_000_000_000 },
@@ -330,6 +351,20 @@ impl Gateway {
         workers
             .flat_map(|worker| std::iter::from_fn(|| worker.io().transmitted(side)).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// Frames that come in at once, and what is sent on the other side.
+    pub fn pass<'f>(&mut self, from: Side, frames: impl IntoIterator<Item = &'f Vec<u8>>) -> Vec<Vec<u8>> {
+        for frame in frames {
+            assert!(self.workers[0].io().inject(from, frame), "the pool is empty or the frame too long");
+        }
+        self.run();
+        self.sent(from.opposite())
+    }
+
+    /// How many packets were dropped for one reason.
+    pub fn dropped(&self, name: &str) -> u64 {
+        self.drops().into_iter().find(|(reason, _)| *reason == name).map_or(0, |(_, count)| count)
     }
 
     /// The one frame sent on one side.
@@ -362,64 +397,3 @@ pub fn pair(setup: &Setup) -> [Gateway; 2] {
 
 /// What the workers take for the time.
 pub const UNIX_SECONDS: u64 = 1_800_000_000;
-
-/// The IP packet of a test.
-#[derive(Clone, Debug)]
-pub struct Packet {
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    pub protocol: u8,
-    pub ttl: u8,
-    pub traffic_class: u8,
-    pub dont_fragment: bool,
-    /// Octets of the IP packet.
-    pub length: u16,
-}
-
-impl Packet {
-    /// From the host behind `end` to the one behind the other.
-    pub fn from(end: usize, length: u16) -> Self {
-        Self {
-            source: HOST[end].into(),
-            destination: HOST[1 - end].into(),
-            protocol: ipv4::UDP,
-            ttl: 64,
-            traffic_class: 0,
-            dont_fragment: false,
-            length,
-        }
-    }
-
-    /// The packet's octets.
-    pub fn octets(&self) -> Vec<u8> {
-        let mut octets = match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let fields = Ipv4Fields {
-                    total_length: self.length,
-                    traffic_class: self.traffic_class,
-                    identification: 0x1234,
-                    dont_fragment: self.dont_fragment,
-                };
-                Ipv4Template::new(source, destination, self.protocol, self.ttl).emit(fields).to_vec()
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let template = Ipv6Template::new(source, destination, self.protocol, self.ttl);
-                template.emit(self.length - 40, self.traffic_class, 0x12345).to_vec()
-            }
-            _ => panic!("a packet has addresses of one family"),
-        };
-        octets.extend((octets.len()..self.length.into()).map(|i| i as u8));
-        octets
-    }
-
-    /// The packet in an Ethernet frame.
-    pub fn frame(&self) -> Vec<u8> {
-        ethernet(&self.octets())
-    }
-}
-
-/// An untagged frame with this IP packet.
-pub fn ethernet(packet: &[u8]) -> Vec<u8> {
-    let ethertype = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
-    [&[2, 0, 0, 0, 9, 1, 2, 0, 0, 0, 9, 2], &ethertype[..], packet].concat()
-}

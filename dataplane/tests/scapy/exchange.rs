@@ -7,7 +7,8 @@ use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, S
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::common::{Gateway, Setup, ethernet, sa, shapes};
+use crate::common::wire::shapes;
+use crate::common::{Gateway, Setup, ethernet, sa};
 use crate::python::{Scapy, association};
 use crate::sample::Samples;
 

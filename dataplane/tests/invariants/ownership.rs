@@ -1,0 +1,74 @@
+//! I4: only who owns a segment uses its SAs.
+
+use std::cell::Cell;
+
+use baton_dataplane::io::Side;
+use baton_dataplane::worker::{Command, monotonic_ns};
+use baton_sad::{Direction, Mode, NOT_OWNED, OWNED};
+
+use super::common::wire::every_kind;
+use super::common::{Gateway, REQID, SPI, Setup, pair};
+
+fn set_lease(gateway: &Gateway, deadline: u64) {
+    gateway.table.set_lease((SPI[gateway.end] >> 24) as u8, deadline);
+}
+
+#[test]
+fn i4_without_the_lease_nothing_is_sent_or_accepted() {
+    for setup in every_kind() {
+        let [mut a, mut b] = pair(&setup);
+        let sealed = a.pass(Side::Inner, &vec![setup.packet(0, 68).frame(); 2]);
+        let answers = vec![setup.packet(1, 68).frame(); 2];
+        for (over, deadline) in [NOT_OWNED, monotonic_ns() - 1].into_iter().enumerate() {
+            set_lease(&b, deadline);
+            assert_eq!(b.pass(Side::Outer, &sealed).len(), 0, "I4 broken: {setup:?}");
+            assert_eq!(b.pass(Side::Inner, &answers).len(), 0, "I4 broken: {setup:?}");
+            assert_eq!(commanded(&mut b, &setup), 0, "I4 broken: {setup:?}");
+            let commands = u64::from(setup.mode == Mode::Tunnel) + u64::from(setup.encapsulated);
+            assert_eq!(b.drops(), [("not-owned", (4 + commands) * (over as u64 + 1))], "{setup:?}");
+        }
+        set_lease(&b, monotonic_ns() + 60_000_000_000);
+        assert_eq!(b.pass(Side::Outer, &sealed).len(), 2, "{setup:?}");
+        assert_eq!(b.pass(Side::Inner, &answers).len(), 2, "{setup:?}");
+    }
+}
+
+/// What a gateway sends of its own accord; how many frames went out.
+fn commanded(gateway: &mut Gateway, setup: &Setup) -> usize {
+    let handle = gateway.table.lookup(Direction::Outbound, REQID).unwrap();
+    if setup.mode == Mode::Tunnel {
+        gateway.rings.command(Command::Dummy(handle));
+    }
+    if setup.encapsulated {
+        gateway.rings.command(Command::KeepAlive(handle));
+    }
+    gateway.run();
+    gateway.sent(Side::Outer).len()
+}
+
+thread_local! {
+    static NOW: Cell<u64> = const { Cell::new(1) };
+}
+
+/// A second passes whenever somebody looks.
+fn slow_clock() -> u64 {
+    NOW.set(NOW.get() + 1_000_000_000);
+    NOW.get()
+}
+
+/// The lease ends while a batch is on its way: its packets are sealed already, and do not leave.
+#[test]
+fn i4_a_lease_that_ends_within_a_batch_lets_nothing_out() {
+    for setup in every_kind() {
+        let setup = Setup { clock: slow_clock, ..setup };
+        let mut a = Gateway::new(0, &setup);
+        let frame = setup.packet(0, 68).frame();
+        set_lease(&a, NOW.get() + 1_500_000_000);
+        assert_eq!(a.pass(Side::Inner, [&frame]).len(), 0, "I4 broken: {setup:?}");
+        assert_eq!(a.drops(), [("not-owned", 1)]);
+        let sent = a.table.get(Direction::Outbound, REQID).unwrap().unwrap().counters.edge();
+        assert_eq!(sent, 1, "it had its sequence number: the lease was looked at again");
+        set_lease(&a, OWNED);
+        assert_eq!(a.pass(Side::Inner, [&frame]).len(), 1, "{setup:?}");
+    }
+}
