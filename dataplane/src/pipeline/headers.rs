@@ -14,7 +14,7 @@ use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::ip::{Fragment, IpHeader};
 use crate::packet::transport::{self, bits};
 use crate::packet::udp::{self, NatTraversal, UdpHeader};
-use crate::packet::{ipv4, ipv6};
+use crate::packet::{be16, ipv4, ipv6};
 
 /// A frame as it came in.
 pub(super) struct Arrival<'f> {
@@ -50,39 +50,45 @@ fn link_header(octets: &[u8]) -> Result<usize, DropReason> {
     }
 }
 
-/// Where ESP begins in a packet from the outer side (offset from the packet's first octet) and the ports, if it is
-/// in UDP. `None` for everything that is not ESP.
+/// Where ESP lies in a packet from the outer side (offsets from the packet's first octet) and the ports, if it is in
+/// UDP. `None` for everything that is not ESP.
 #[inline(always)]
 pub(super) fn find_esp(
     outer: &IpHeader,
     packet: &[u8],
-) -> Result<Option<(usize, Option<(u16, u16)>)>, DropReason> {
-    let ports = match outer.protocol {
-        ipv4::ESP => None,
+) -> Result<Option<(Range<usize>, Option<(u16, u16)>)>, DropReason> {
+    let (esp, ports) = match outer.protocol {
+        ipv4::ESP => (outer.header_length..outer.total_length, None),
         ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
-        ipv4::UDP => match esp_ports(outer.payload(packet))? {
+        ipv4::UDP => match find_esp_in_udp(outer, outer.payload(packet))? {
             None => return Ok(None),
-            ports => ports,
+            Some((esp, ports)) => (esp, Some(ports)),
         },
         _ => return Ok(None),
     };
     // RFC 4303 section 3.4.1: ESP is opened whole only.
-    if outer.is_fragment() {
-        return Err(DropReason::Fragment);
-    }
-    let offset = outer.header_length + if ports.is_some() { udp::HEADER } else { 0 };
-    Ok(Some((offset, ports)))
+    if outer.is_fragment() { Err(DropReason::Fragment) } else { Ok(Some((esp, ports))) }
 }
 
-/// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram. ESP's own check covers the packet.
+/// ESP in UDP (RFC 3948 section 2) and its ports; `None` for another datagram. The UDP checksum is not looked at: ESP's
+/// own check covers the packet. What lies behind the datagram in the IP packet is no part of it.
 #[inline]
-fn esp_ports(datagram: &[u8]) -> Result<Option<(u16, u16)>, DropReason> {
-    let header = UdpHeader::parse(datagram)?;
-    if header.destination != udp::NAT_TRAVERSAL && header.source != udp::NAT_TRAVERSAL {
+fn find_esp_in_udp(
+    outer: &IpHeader,
+    datagram: &[u8],
+) -> Result<Option<(Range<usize>, (u16, u16))>, DropReason> {
+    let (source, destination) = (be16(datagram, 0)?, be16(datagram, 2)?);
+    if source != udp::NAT_TRAVERSAL && destination != udp::NAT_TRAVERSAL {
         return Ok(None);
     }
-    match NatTraversal::parse(header.payload)? {
-        NatTraversal::Esp(_) => Ok(Some((header.source, header.destination))),
+    // A first fragment ends before its datagram does.
+    let payload = match outer.fragment {
+        Fragment::Whole => UdpHeader::parse(datagram)?.payload,
+        Fragment::First | Fragment::Later => datagram.get(udp::HEADER..).ok_or(DropReason::Truncated)?,
+    };
+    let start = outer.header_length + udp::HEADER;
+    match NatTraversal::parse(payload)? {
+        NatTraversal::Esp(esp) => Ok(Some((start..start + esp.len(), (source, destination)))),
         NatTraversal::KeepAlive => Err(DropReason::KeepAlive),
         NatTraversal::Ike(_) => Ok(None),
     }
@@ -121,6 +127,10 @@ pub(super) fn leave_transport(
         .ok_or(DropReason::InnerMalformed)?;
     // Anew: ESP may have covered extension headers.
     let inner = IpHeader::parse(&buffer[packet.clone()]).map_err(|_| DropReason::InnerMalformed)?;
+    // RFC 4303 section 3.1.1: transport mode is for whole packets.
+    if inner.is_fragment() {
+        return Err(DropReason::InnerMalformed);
+    }
     if about.ports.is_some() {
         // A NAT changed the addresses that the checksum covers (RFC 3948 section 3.1.2).
         transport::repair_checksum(&mut buffer[packet.clone()], &inner);
