@@ -32,7 +32,7 @@ reasons! {
     Vlan "vlan" "The frame carries more than two VLAN tags.",
     NotIp "not-ip" "The frame carries neither IPv4 nor IPv6.",
     IpHeader "ip-header" "The IP header's version or lengths contradict themselves.",
-    IpOptions "ip-options" "An IPv4 option is malformed.",
+    IpOptions "ip-options" "An IPv4 option is malformed or a source route (RFC 7126 sections 4.3 and 4.4).",
     IpChecksum "ip-checksum" "The IPv4 header checksum is wrong.",
     Fragment "fragment" "A fragment where only a whole packet may be: around ESP, or in transport mode (RFC 4303 sections 3.1.1, 3.4.1).",
     Unprotected "unprotected" "A packet came in clear that a policy wants protected (RFC 4301 section 5.2).",

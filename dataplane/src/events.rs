@@ -10,9 +10,9 @@ use crate::packet::transport::Flow;
 
 /// Events that wait at most; what comes then is counted and lost.
 const QUEUE: usize = 1024;
-/// Events of one worker per second at most, and at once: a flood of whatever kind costs the control plane so much.
-const PER_SECOND: u64 = 500;
-const BURST: u64 = 100;
+/// Events of one kind and worker per second at most, and at once: a flood costs the control plane so much.
+const PER_SECOND: u64 = 100;
+const BURST: u64 = 50;
 
 /// Something that a worker saw and that the control plane acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,27 @@ pub enum Event {
     },
 }
 
+/// Each kind has a rate limit of its own: strangers can make workers tell of one (ICMP errors are not signed), peers
+/// of others (what they send out of turn), and neither may keep it from the control plane that an SA ends.
+const KINDS: usize = 5;
+
+impl Event {
+    fn kind(&self) -> usize {
+        match self {
+            Self::SoftLimit(_) | Self::HardLimit(_) => 0,
+            Self::Acquire { .. } => 1,
+            Self::PeerMoved { .. } => 2,
+            Self::TooBig { .. } => 3,
+            Self::SelectorViolation { .. } => 4,
+        }
+    }
+
+    /// Whether somebody else's doing may fill the queue with such events. They leave half of it to the others.
+    fn is_provoked(&self) -> bool {
+        matches!(self, Self::TooBig { .. } | Self::SelectorViolation { .. })
+    }
+}
+
 /// Which SA an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaName {
@@ -86,6 +107,11 @@ impl Events {
     /// The oldest event, for the control plane.
     pub fn next(&self) -> Option<Event> {
         self.queue.pop()
+    }
+
+    fn push(&self, event: Event) -> bool {
+        let has_room = !event.is_provoked() || self.queue.len() < QUEUE / 2;
+        has_room && self.queue.push(event).is_ok()
     }
 
     /// Events that found no room, or that a worker's rate limit stopped.
@@ -124,18 +150,19 @@ impl RateLimit {
 #[derive(Debug)]
 pub(crate) struct EventSender {
     events: std::sync::Arc<Events>,
-    limit: RateLimit,
+    /// By [`Event::kind`].
+    limits: [RateLimit; KINDS],
 }
 
 impl EventSender {
     pub(crate) fn new(events: std::sync::Arc<Events>) -> Self {
-        Self { events, limit: RateLimit::new(PER_SECOND, BURST) }
+        Self { events, limits: std::array::from_fn(|_| RateLimit::new(PER_SECOND, BURST)) }
     }
 
     /// Tells, or counts what could not be told. Whether it was told.
     #[cold]
     pub(crate) fn send(&mut self, event: Event, now: u64) -> bool {
-        let sent = self.limit.admit(now) && self.events.queue.push(event).is_ok();
+        let sent = self.limits[event.kind()].admit(now) && self.events.push(event);
         if !sent {
             self.events.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -165,5 +192,15 @@ mod tests {
         let sent = (0..10_000_u64).filter(|i| sender.send(event, 1 << 40 | i << 30)).count();
         assert_eq!((sent, events.lost()), (QUEUE, 10_000 - QUEUE as u64));
         assert_eq!(events.next(), Some(event));
+    }
+
+    #[test]
+    fn what_others_provoke_leaves_room() {
+        let events = std::sync::Arc::new(Events::default());
+        let mut sender = EventSender::new(std::sync::Arc::clone(&events));
+        let forged = Event::TooBig { spi: 256, sequence: 1, destination: [192, 0, 2, 1].into(), mtu: 1400 };
+        let sent = (0..10_000_u64).filter(|i| sender.send(forged, 1 << 40 | i << 30)).count();
+        let name = SaName { direction: Direction::Inbound, spi: 256, reqid: 1 };
+        assert_eq!((sent, sender.send(Event::HardLimit(name), 1 << 40)), (QUEUE / 2, true));
     }
 }

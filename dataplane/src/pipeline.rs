@@ -35,7 +35,7 @@ use crate::io::{Frame, Packet, PacketIo, Side};
 use crate::next_hop::NextHops;
 use crate::packet::esp::EspHeader;
 use crate::packet::icmp::IcmpError;
-use crate::packet::ip::{self, Fragment, IpHeader};
+use crate::packet::ip::{self, IpHeader};
 use crate::packet::quoted::{QuotedError, QuotedEsp};
 use crate::packet::tcp;
 use crate::packet::transport::Flow;
@@ -212,10 +212,10 @@ impl<I: PacketIo> Pipeline<I> {
         buffer: &mut [u8],
     ) -> Result<Admitted<Received>, Stop> {
         let (outer, packet) = parse_ip(arrival, buffer)?;
-        let Some(FoundEsp { offset, ports }) = headers::find_esp(&outer, &buffer[packet.clone()])? else {
+        let Some(FoundEsp { range, ports }) = headers::find_esp(&outer, &buffer[packet.clone()])? else {
             return self.not_esp(&outer, packet, buffer).map(Admitted::Clear);
         };
-        let esp = packet.start + offset..packet.end;
+        let esp = packet.start + range.start..packet.start + range.end;
         let header = EspHeader::parse(&buffer[esp.clone()])?;
 
         let handle = self.table.lookup(Direction::Inbound, header.spi).ok_or(DropReason::UnknownSpi)?;
@@ -239,6 +239,8 @@ impl<I: PacketIo> Pipeline<I> {
         let sa = self.sas.prepared(flight.handle).ok_or(DropReason::SaUnusable)?;
         let slot = self.table.slot(flight.handle).ok_or(DropReason::SaUnusable)?;
         check_opened(flight.outcome, slot)?;
+        // Again: the packets of this batch before it may have reached the bound.
+        check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
         let is_newest = sa.window(slot).commit(flight.sequence).inspect_err(|_| slot.add_replay_drops(1))?;
         slot.touch(self.now);
         if is_newest {
@@ -266,6 +268,9 @@ impl<I: PacketIo> Pipeline<I> {
         }
         slot.add_packets(1, packet.len() as u64);
         if sa.mode == Mode::Tunnel {
+            if !inner.is_forwardable() {
+                return Err(DropReason::NotForwardable.into());
+            }
             if inner.hop_limit <= 1 {
                 return Err(DropReason::TtlExpired.into());
             }
@@ -295,16 +300,14 @@ impl<I: PacketIo> Pipeline<I> {
         let sa = self.sas.get(&self.table, &self.engine, handle)?;
         check_usable(&self.table, slot, sa.segment, self.now)?;
         check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
+        check_carried(sa, &inner)?;
         let room = sa.room(slot, &inner, self.hops.load().side(Side::Outer).mtu, self.now);
         sa.check_room(&inner, room)?;
-        match sa.mode {
-            Mode::Tunnel if inner.hop_limit <= 1 => {
+        if sa.mode == Mode::Tunnel {
+            if inner.hop_limit <= 1 {
                 return Err(Stop::Answer(DropReason::TtlExpired, IcmpError::TimeExceeded));
             }
-            Mode::Tunnel => ip::decrement_hop_limit(&mut buffer[packet.clone()]),
-            // RFC 4303 section 3.1.1: transport mode is for whole packets only.
-            Mode::Transport if inner.fragment != Fragment::Whole => return Err(DropReason::Fragment.into()),
-            Mode::Transport => {}
+            ip::decrement_hop_limit(&mut buffer[packet.clone()]);
         }
         if sa.clamp_mss {
             tcp::clamp_mss(&mut buffer[packet.clone()], &inner, sa.largest_segment(&inner, room));
@@ -410,6 +413,18 @@ fn check_usable(table: &Table, slot: SlotView<'_>, segment: u8, now: u64) -> Res
         SlotState::Dead => return Err(DropReason::SaUnusable),
     }
     if table.lease(segment) > now { Ok(()) } else { Err(DropReason::NotOwned) }
+}
+
+/// Whether such a packet goes into the SA: what a router may forward into a tunnel (RFC 1812 section 5.3.7); whole
+/// packets between the SA's own ends into transport mode (RFC 4303 section 3.1.1, RFC 4301 section 4.1).
+#[inline]
+fn check_carried(sa: &PreparedSa, inner: &IpHeader) -> Result<(), DropReason> {
+    match sa.mode {
+        Mode::Tunnel if !inner.is_forwardable() => Err(DropReason::NotForwardable),
+        Mode::Transport if inner.is_fragment() => Err(DropReason::Fragment),
+        Mode::Transport if !inner.is_between(sa.source, sa.destination) => Err(DropReason::Selectors),
+        Mode::Tunnel | Mode::Transport => Ok(()),
+    }
 }
 
 /// An SA at a hard bound carries nothing more; at a soft one the control plane hears of it.

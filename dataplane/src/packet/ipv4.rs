@@ -119,8 +119,12 @@ impl Ipv4Header {
     }
 }
 
+/// Loose and strict source route: they lead a packet elsewhere than the selectors saw, as the routing header that
+/// [`ipv6::walk`](super::ipv6::walk) refuses (RFC 7126 sections 4.3 and 4.4: drop by default).
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
+
 /// Walks the options: end of list ends it, no-operation is one octet, any other has a length of at least two
-/// that stays within the header (RFC 791 section 3.1).
+/// that stays within the header (RFC 791 section 3.1) and is no source route.
 fn walk_options(mut options: &[u8]) -> Result<(), Malformed> {
     while let [kind, rest @ ..] = options {
         options = match kind {
@@ -129,7 +133,7 @@ fn walk_options(mut options: &[u8]) -> Result<(), Malformed> {
             _ => {
                 let length = usize::from(*rest.first().ok_or(Malformed::Options)?);
                 let next = options.get(length..).ok_or(Malformed::Options)?;
-                if length < 2 {
+                if length < 2 || SOURCE_ROUTES.contains(kind) {
                     return Err(Malformed::Options);
                 }
                 next
@@ -275,6 +279,8 @@ mod tests {
         assert_eq!(with_options(&[7, 5, 0, 0]), Err(Malformed::Options));
         assert_eq!(with_options(&[7, 1, 0, 0]), Err(Malformed::Options));
         assert_eq!(with_options(&[1, 1, 1, 7]), Err(Malformed::Options));
+        assert_eq!(with_options(&[131, 3, 4, 0]), Err(Malformed::Options));
+        assert_eq!(with_options(&[1, 137, 3, 4]), Err(Malformed::Options));
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub enum Malformed {
     /// A header or total length that contradicts itself.
     #[error("the lengths of the IP header contradict each other")]
     HeaderLength,
-    /// An option that runs out of its header or has an impossible length.
-    #[error("an IP option is malformed")]
+    /// An option that runs out of its header, has an impossible length, or is a source route.
+    #[error("an IP option is malformed or a source route")]
     Options,
     /// IPv6 extension headers that are too many, too long, or where they may not be.
     #[error("the IPv6 extension headers are too many or in a forbidden place")]

@@ -14,7 +14,7 @@ use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::ip::{Fragment, IpHeader};
 use crate::packet::transport::{self, bits};
 use crate::packet::udp::{self, NatTraversal, UdpHeader};
-use crate::packet::{ipv4, ipv6};
+use crate::packet::{be16, ipv4, ipv6};
 
 /// A frame as it came in.
 pub(super) struct Arrival<'f> {
@@ -52,8 +52,8 @@ fn link_header(octets: &[u8]) -> Result<usize, DropReason> {
 
 /// ESP in a packet from the outer side.
 pub(super) struct FoundEsp {
-    /// Where it begins, in octets from the packet's first.
-    pub(super) offset: usize,
+    /// Where it lies, in octets from the packet's first.
+    pub(super) range: Range<usize>,
     /// Source and destination port, if it is in UDP.
     pub(super) ports: Option<(u16, u16)>,
 }
@@ -61,36 +61,34 @@ pub(super) struct FoundEsp {
 /// Finds ESP; `None` for everything that is not ESP.
 #[inline(always)]
 pub(super) fn find_esp(outer: &IpHeader, packet: &[u8]) -> Result<Option<FoundEsp>, DropReason> {
-    let ports = match outer.protocol {
-        ipv4::ESP => None,
-        ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
-        ipv4::UDP => match esp_ports(outer.payload(packet), outer.fragment)? {
-            None => return Ok(None),
-            ports => ports,
-        },
-        _ => return Ok(None),
+    let found = match outer.protocol {
+        ipv4::ESP => Some(FoundEsp { range: outer.header_length..outer.total_length, ports: None }),
+        ipv4::UDP if outer.fragment != Fragment::Later => find_esp_in_udp(outer, outer.payload(packet))?,
+        _ => None,
     };
     // RFC 4303 section 3.4.1: ESP is opened whole only.
-    if outer.is_fragment() {
-        return Err(DropReason::Fragment);
-    }
-    let offset = outer.header_length + if ports.is_some() { udp::HEADER } else { 0 };
-    Ok(Some(FoundEsp { offset, ports }))
+    if found.is_some() && outer.is_fragment() { Err(DropReason::Fragment) } else { Ok(found) }
 }
 
-/// The ports of ESP in UDP (RFC 3948 section 2); `None` for another datagram, which is not ours to look into. ESP's own
-/// check covers the packet.
+/// ESP in UDP (RFC 3948 section 2) and its ports; `None` for another datagram, which is not ours to look into. The UDP
+/// checksum is not looked at: ESP's own check covers the packet. What lies behind the datagram in the IP packet is no
+/// part of it.
 #[inline]
-fn esp_ports(datagram: &[u8], fragment: Fragment) -> Result<Option<(u16, u16)>, DropReason> {
+fn find_esp_in_udp(outer: &IpHeader, datagram: &[u8]) -> Result<Option<FoundEsp>, DropReason> {
     if datagram.get(2..4) != Some(&udp::NAT_TRAVERSAL.to_be_bytes()[..]) {
         return Ok(None);
     }
-    let header = match fragment {
+    // A first fragment ends before its datagram does.
+    let header = match outer.fragment {
         Fragment::Whole => UdpHeader::parse(datagram)?,
-        _ => UdpHeader::parse_cut(datagram)?,
+        Fragment::First | Fragment::Later => UdpHeader::parse_cut(datagram)?,
     };
+    let start = outer.header_length + udp::HEADER;
     match NatTraversal::parse(header.payload)? {
-        NatTraversal::Esp(_) => Ok(Some((header.source, header.destination))),
+        NatTraversal::Esp(esp) => Ok(Some(FoundEsp {
+            range: start..start + esp.len(),
+            ports: Some((header.source, header.destination)),
+        })),
         NatTraversal::KeepAlive => Err(DropReason::KeepAlive),
         NatTraversal::Ike(_) => Ok(None),
     }
@@ -129,6 +127,7 @@ pub(super) fn leave_transport(
         .ok_or(DropReason::InnerMalformed)?;
     // Anew: ESP may have covered extension headers.
     let inner = IpHeader::parse(&buffer[packet.clone()]).map_err(|_| DropReason::InnerMalformed)?;
+    // RFC 4303 section 3.1.1: transport mode is for whole packets.
     if inner.is_fragment() {
         return Err(DropReason::Fragment);
     }

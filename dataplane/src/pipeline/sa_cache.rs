@@ -41,7 +41,8 @@ pub(super) struct PreparedSa {
     replay_window: u16,
     path_mtu: u16,
     tfc_padding: TfcPadding,
-    lifetime: Lifetime,
+    /// `None` if nothing bounds it.
+    lifetime: Option<Lifetime>,
     /// Whether the soft bound, and the hard one, was told.
     told: [Cell<bool>; 2],
 }
@@ -80,7 +81,7 @@ impl PreparedSa {
             replay_window: sa.replay_window,
             path_mtu: sa.path_mtu,
             tfc_padding: sa.tfc_padding,
-            lifetime: sa.lifetime,
+            lifetime: (sa.lifetime != Lifetime::default()).then_some(sa.lifetime),
             told: Default::default(),
         })
     }
@@ -104,14 +105,12 @@ impl PreparedSa {
     /// Which bounds the SA has reached (RFC 4301 section 4.4.2.1).
     #[inline]
     pub(super) fn age(&self, slot: SlotView<'_>, unix_seconds: u64) -> Age {
-        if self.lifetime == Lifetime::default() {
-            return Age::Young;
-        }
+        let Some(lifetime) = &self.lifetime else { return Age::Young };
         let (octets, packets, sequence) = (slot.octets(), slot.packets(), slot.sequence());
-        if self.lifetime.hard.are_reached(octets, packets, sequence, unix_seconds) {
+        if lifetime.hard.are_reached(octets, packets, sequence, unix_seconds) {
             return Age::Hard { is_news: !self.told[1].replace(true) };
         }
-        let is_soft = self.lifetime.soft.are_reached(octets, packets, sequence, unix_seconds);
+        let is_soft = lifetime.soft.are_reached(octets, packets, sequence, unix_seconds);
         if is_soft && !self.told[0].replace(true) { Age::Soft } else { Age::Young }
     }
 

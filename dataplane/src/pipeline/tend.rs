@@ -5,7 +5,7 @@ use baton_sad::{Direction, Mode, SaHandle, SlotView};
 use super::sa_cache::PreparedSa;
 use super::{
     DropReason, EspHeader, Flight, Frame, InFlight, IpHeader, Outcome, PacketIo, Pipeline, Sent, Side,
-    check_usable, egress,
+    check_age, check_usable, egress,
 };
 use crate::esp::payload::NO_NEXT_HEADER;
 use crate::io::HEADROOM;
@@ -67,6 +67,7 @@ impl<I: PacketIo> Pipeline<I> {
         let room = sa.room(slot, &inner, interface, now);
         let length = DUMMY_OCTETS.min(room) + sa.tfc_padding(DUMMY_OCTETS, room);
         let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
+        slot.add_packets(1, length as u64);
         slot.touch(now);
         let payload = HEADROOM..HEADROOM + length;
         buffer.get_mut(payload.clone()).ok_or(DropReason::Oversized)?.fill(0);
@@ -82,6 +83,7 @@ impl<I: PacketIo> Pipeline<I> {
             return Err(DropReason::SaUnusable);
         }
         check_usable(&self.table, slot, sa.segment, self.now)?;
+        check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
         Ok((sa, slot))
     }
 }

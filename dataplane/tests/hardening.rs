@@ -1,0 +1,264 @@
+//! What a hostile peer, inner host or stranger tries against the pipeline beyond malformed packets.
+
+mod common;
+
+use baton_dataplane::crypto::{Backend, Engine, Job};
+use baton_dataplane::events::Event;
+use baton_dataplane::io::Side;
+use baton_dataplane::packet::checksum::checksum;
+use baton_dataplane::worker::Command;
+use baton_sad::{Bounds, Direction, Lifetime, Mode, Sa};
+use common::{Gateway, HOST, OUTER, Packet, SPI, Setup, UNIX_SECONDS, pair};
+
+const ETH: usize = 14;
+const IPIP: u8 = 4;
+
+/// A frame for B with this payload, TFC padding left out, authentic under A's key.
+fn authentic(setup: &Setup, sequence: u32, payload: &[u8], next_header: u8) -> Vec<u8> {
+    let sa = common::sa(setup, 0, Direction::Outbound, 0);
+    let header = [sa.spi.to_be_bytes(), sequence.to_be_bytes()].concat();
+    let pad = (payload.len() + 2).next_multiple_of(4) - payload.len() - 2;
+    let trailer: Vec<u8> = (1..=pad as u8).chain([pad as u8, next_header]).collect();
+    let mut esp = [&header[..], &[0; 8], payload, &trailer, &[0; 16]].concat();
+    let mut engine = Engine::new(Backend::RustCrypto).unwrap();
+    let key = engine.prepare(sa.suite, sa.extended_sequence, sa.key.expose()).unwrap();
+    engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
+    outer_frame(&sa, &esp)
+}
+
+fn outer_frame(sa: &Sa, esp: &[u8]) -> Vec<u8> {
+    let headers = if sa.source.is_ipv6() { 40 } else { 20 };
+    let length = (headers + esp.len()) as u16;
+    let outer =
+        Packet { source: sa.source, destination: sa.destination, protocol: 50, ..Packet::from(0, length) };
+    [&outer.frame()[..ETH + headers], esp].concat()
+}
+
+/// An IPv4 packet with these options.
+fn with_options(packet: &Packet, options: &[u8]) -> Vec<u8> {
+    let plain = packet.octets();
+    let mut octets = [&plain[..20], options, &plain[20..]].concat();
+    octets[0] += (options.len() / 4) as u8;
+    let length = octets.len() as u16;
+    octets[2..4].copy_from_slice(&length.to_be_bytes());
+    octets[10..12].fill(0);
+    let sum = checksum(&octets[..20 + options.len()]);
+    octets[10..12].copy_from_slice(&sum.to_be_bytes());
+    octets
+}
+
+/// A pair whose selectors and policies are for any IPv4 packet.
+fn open_pair() -> [Gateway; 2] {
+    let setup = Setup::default();
+    let gateways = pair(&setup);
+    let all = baton_sad::AddressRange::new([0; 4].into(), [255; 4].into()).unwrap();
+    let selector = baton_sad::Selector::addresses(all, all);
+    for gateway in &gateways {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            let mut sa = common::sa(&setup, gateway.end, direction, 0);
+            sa.selectors = baton_sad::Selectors::new(vec![selector.clone()]).unwrap();
+            gateway.table.update(&sa).unwrap();
+        }
+        let policy = baton_dataplane::spd::Policy {
+            name: "all".into(),
+            priority: 0,
+            selector: selector.clone(),
+            action: baton_dataplane::spd::Action::Protect { reqid: common::REQID },
+        };
+        gateway.spd.store(std::sync::Arc::new(baton_dataplane::spd::Spd::new(vec![policy])));
+    }
+    gateways
+}
+
+/// RFC 1812 section 5.3.7: a router passes on neither what is loopback's nor what is one link's, whatever the selectors
+/// of a tunnel allow: neither into it nor out of it.
+#[test]
+fn a_tunnel_carries_nothing_that_no_router_forwards() {
+    let near: [[u8; 4]; 5] = [[127, 0, 0, 1], [169, 254, 0, 1], [0, 0, 0, 0], [255; 4], [224, 0, 0, 5]];
+    for address in near {
+        let [mut a, mut b] = open_pair();
+        let to = Packet { destination: address.into(), ..Packet::from(0, 60) };
+        let from = Packet { source: address.into(), ..Packet::from(0, 60) };
+        for (sequence, packet) in (1..).zip([&to, &from]) {
+            a.receive(Side::Inner, &packet.frame());
+            b.receive(Side::Outer, &authentic(&Setup::default(), sequence, &packet.octets(), IPIP));
+        }
+        assert!(a.sent(Side::Outer).is_empty() && b.sent(Side::Inner).is_empty(), "{address:?}");
+        assert_eq!((a.drops(), b.drops()), (vec![("not-forwardable", 2)], vec![("not-forwardable", 2)]));
+    }
+    let [mut a, _] = open_pair();
+    a.seal(&Packet { destination: [239, 1, 2, 3].into(), ..Packet::from(0, 60) }.frame());
+}
+
+/// A source route leads elsewhere than the selectors saw.
+#[test]
+fn source_routes_are_refused_on_both_sides() {
+    for kind in [131, 137] {
+        let [mut a, mut b] = pair(&Setup::default());
+        let route = [kind, 7, 4, 192, 0, 2, 99, 0];
+        let packet = with_options(&Packet::from(0, 60), &route);
+        a.receive(Side::Inner, &common::ethernet(&packet));
+        b.receive(Side::Outer, &authentic(&Setup::default(), 1, &packet, IPIP));
+        assert!(a.sent(Side::Outer).is_empty() && b.sent(Side::Inner).is_empty());
+        assert_eq!((a.drops(), b.drops()), (vec![("ip-options", 1)], vec![("inner-malformed", 1)]));
+    }
+    let [mut a, _] = pair(&Setup::default());
+    let record_route = [7, 7, 4, 0, 0, 0, 0, 0];
+    a.seal(&common::ethernet(&with_options(&Packet::from(0, 60), &record_route)));
+}
+
+fn with_hard_packets(packets: u64) -> Setup {
+    let hard = Bounds { packets, ..Bounds::default() };
+    Setup { lifetime: Lifetime { hard, ..Lifetime::default() }, ..Setup::default() }
+}
+
+#[test]
+fn a_hard_bound_holds_within_a_batch_in_both_directions() {
+    let setup = with_hard_packets(3);
+    let [mut a, _] = pair(&setup);
+    let mut b = Gateway::new(1, &setup);
+    for sequence in 1..=10 {
+        assert!(a.workers[0].io().inject(Side::Inner, &Packet::from(0, 60).frame()));
+        let frame = authentic(&setup, sequence, &Packet::from(0, 60).octets(), IPIP);
+        assert!(b.workers[0].io().inject(Side::Outer, &frame));
+    }
+    a.run();
+    b.run();
+    assert_eq!((a.sent(Side::Outer).len(), a.drops()), (3, vec![("lifetime-over", 7)]));
+    assert_eq!((b.sent(Side::Inner).len(), b.drops()), (3, vec![("lifetime-over", 7)]));
+    assert!(matches!(b.events.next(), Some(Event::HardLimit(name)) if name.spi == SPI[1]));
+    assert_eq!(b.events.next(), None, "told once");
+}
+
+#[test]
+fn dummy_packets_end_with_their_sa() {
+    let over = Bounds { expires_at: UNIX_SECONDS, ..Bounds::default() };
+    for (lifetime, passes) in [
+        (Lifetime::default(), 6),
+        (Lifetime { hard: over, ..Lifetime::default() }, 0),
+        (with_hard_packets(2).lifetime, 2),
+    ] {
+        let mut a = Gateway::new(0, &Setup { lifetime, ..Setup::default() });
+        let handle = a.table.lookup(Direction::Outbound, common::REQID).unwrap();
+        for _ in 0..6 {
+            assert!(a.rings.command(Command::Dummy(handle)));
+        }
+        a.run();
+        assert_eq!(a.sent(Side::Outer).len(), passes, "{lifetime:?}: {:?}", a.drops());
+    }
+}
+
+/// An ICMP error, which nobody signs, about an ESP packet with this SPI.
+fn forged_too_big(spi: u32) -> Vec<u8> {
+    let sent = Packet {
+        source: OUTER[1].into(),
+        destination: OUTER[0].into(),
+        protocol: 50,
+        ..Packet::from(1, 1500)
+    };
+    let quote = [&sent.octets()[..20], &spi.to_be_bytes(), &[0, 0, 0, 1]].concat();
+    let mut message = [&[3, 4, 0, 0, 0, 0, 4, 0][..], &quote].concat();
+    let sum = checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let router = Packet {
+        source: [192, 0, 2, 77].into(),
+        destination: OUTER[1].into(),
+        protocol: 1,
+        ..Packet::from(0, 20 + message.len() as u16)
+    };
+    [&router.frame()[..ETH + 20], &message].concat()
+}
+
+/// Neither strangers who forge ICMP errors nor a peer that ignores its selectors keep the news about another tunnel from
+/// the control plane.
+#[test]
+fn a_flood_of_one_kind_of_event_does_not_silence_another() {
+    let soft = Bounds { packets: 1, ..Bounds::default() };
+    let setup = Setup { lifetime: Lifetime { soft, ..Lifetime::default() }, tunnels: 2, ..Setup::default() };
+    let mut b = Gateway::new(1, &setup);
+    let outside = Packet { source: [192, 0, 2, 1].into(), ..Packet::from(0, 60) };
+    for sequence in 1..=2000 {
+        b.receive(Side::Outer, &forged_too_big(sequence));
+        b.receive(Side::Outer, &authentic(&setup, sequence, &outside.octets(), IPIP));
+    }
+    let in_other_tunnel =
+        Packet { source: [10, 2, 1, 10].into(), destination: [10, 1, 1, 10].into(), ..Packet::from(1, 60) };
+    for _ in 0..3 {
+        b.receive(Side::Inner, &in_other_tunnel.frame());
+    }
+    let told: Vec<_> = std::iter::from_fn(|| b.events.next()).collect();
+    let limits =
+        told.iter().filter(|event| matches!(event, Event::SoftLimit(name) if name.reqid == 8)).count();
+    assert_eq!(limits, 1);
+    assert!(told.iter().any(|event| matches!(event, Event::TooBig { .. })));
+    assert!(told.iter().any(|event| matches!(event, Event::SelectorViolation { .. })));
+    assert!(told.len() < 500, "{}", told.len());
+}
+
+/// RFC 4303 section 3.1.1: transport mode is for whole packets; here ESP hides a fragment header.
+#[test]
+fn transport_mode_brings_no_fragments() {
+    let setup = Setup { mode: Mode::Transport, outer_ipv6: true, inner_ipv6: true, ..Setup::default() };
+    for (offset_and_flag, passes) in [([0, 0], true), ([0, 1], false), ([0, 8], false)] {
+        let mut b = Gateway::new(1, &setup);
+        let fragment = [&[17, 0][..], &offset_and_flag, &[0, 0, 0, 9], &[0, 9, 0, 9, 0, 8, 0, 0]].concat();
+        b.receive(Side::Outer, &authentic(&setup, 1, &fragment, 44));
+        let expected = if passes { vec![] } else { vec![("inner-malformed", 1)] };
+        assert_eq!((b.sent(Side::Inner).len(), b.drops()), (usize::from(passes), expected));
+    }
+}
+
+/// Transport mode is between the SA's own ends, even if its selectors say more.
+#[test]
+fn transport_mode_seals_for_its_ends_only() {
+    let setup = Setup { mode: Mode::Transport, ..Setup::default() };
+    let mut a = Gateway::new(0, &setup);
+    let wide = baton_sad::AddressRange::new([0; 4].into(), [255; 4].into()).unwrap();
+    let selector = baton_sad::Selector::addresses(wide, wide);
+    let mut sa = common::sa(&setup, 0, Direction::Outbound, 0);
+    sa.selectors = baton_sad::Selectors::new(vec![selector.clone()]).unwrap();
+    a.table.update(&sa).unwrap();
+    let action = baton_dataplane::spd::Action::Protect { reqid: common::REQID };
+    let policy = baton_dataplane::spd::Policy { name: "wide".into(), priority: 0, selector, action };
+    a.spd.store(std::sync::Arc::new(baton_dataplane::spd::Spd::new(vec![policy])));
+    a.seal(&setup.packet(0, 60).frame());
+    a.receive(Side::Inner, &Packet { destination: HOST[1].into(), ..setup.packet(0, 60) }.frame());
+    a.receive(Side::Inner, &Packet { source: HOST[0].into(), ..setup.packet(0, 60) }.frame());
+    assert_eq!((a.sent(Side::Outer).len(), a.drops()), (0, vec![("selectors", 2)]));
+}
+
+/// What follows a datagram in its IP packet is not the datagram's (RFC 768), so not ESP's either.
+#[test]
+fn octets_behind_a_datagram_are_no_part_of_its_esp() {
+    let setup = Setup { encapsulated: true, ..Setup::default() };
+    let [mut a, mut b] = pair(&setup);
+    let mut frame = a.seal(&Packet::from(0, 60).frame());
+    frame.extend([0; 3]);
+    let length = (frame.len() - ETH) as u16;
+    frame[ETH + 2..ETH + 4].copy_from_slice(&length.to_be_bytes());
+    frame[ETH + 10..ETH + 12].fill(0);
+    let sum = checksum(&frame[ETH..ETH + 20]);
+    frame[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
+    b.receive(Side::Outer, &frame);
+    assert_eq!((b.sent(Side::Inner).len(), b.drops()), (1, vec![]));
+}
+
+/// The first fragment of a datagram is shorter than its UDP header says; a policy that lets it in sees both alike.
+#[test]
+fn fragments_of_clear_datagrams_are_the_policys() {
+    let mut b = Gateway::new(1, &Setup::default());
+    let datagram = |more: u8, offset: u8| {
+        let clear =
+            Packet { source: [192, 0, 2, 5].into(), destination: HOST[1].into(), ..Packet::from(0, 60) };
+        let mut octets = clear.octets();
+        (octets[6], octets[7]) = (more, offset);
+        octets[20..28].copy_from_slice(&[0, 53, 0x30, 0x39, 5, 0, 0, 0]);
+        octets[10..12].fill(0);
+        let sum = checksum(&octets[..20]);
+        octets[10..12].copy_from_slice(&sum.to_be_bytes());
+        common::ethernet(&octets)
+    };
+    b.receive(Side::Outer, &datagram(0x20, 0));
+    b.receive(Side::Outer, &datagram(0, 5));
+    assert_eq!(b.drops(), [("no-policy", 2)]);
+}
