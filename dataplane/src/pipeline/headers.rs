@@ -14,7 +14,7 @@ use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::ip::{Fragment, IpHeader};
 use crate::packet::transport::{self, bits};
 use crate::packet::udp::{self, NatTraversal, UdpHeader};
-use crate::packet::{be16, ipv4, ipv6};
+use crate::packet::{ipv4, ipv6};
 
 /// A frame as it came in.
 pub(super) struct Arrival<'f> {
