@@ -80,6 +80,7 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "rules.h"
 #include "segment.h"
 
 #define VERDICT(name, ...) VERDICT_##name,
@@ -277,16 +278,21 @@ static __always_inline int quotes_esp4(const struct frame *frame, __u32 offset, 
 	       quotes_udp_esp(frame, offset + ip->ihl * 4, end);
 }
 
-/* We send ESP without extension headers, so none are looked for. */
+/* In transport mode ESP stands behind extension headers of the packet that it protects (RFC 4303 section 3.1.1). */
 static __always_inline int quotes_esp6(const struct frame *frame, __u32 offset, __u32 end)
 {
+	struct packet quoted = { .offset = offset + sizeof(struct ipv6hdr), .end = end };
 	struct ipv6hdr *ip = within(frame, offset, end, sizeof(*ip));
 
 	if (!ip || ip->version != 6)
 		return 0;
-	if (ip->nexthdr == IPPROTO_ESP)
+	quoted.protocol = ip->nexthdr;
+	if (skip_extension_headers(frame, &quoted) != PARSED)
+		return 0;
+	if (quoted.protocol == IPPROTO_ESP)
 		return 1;
-	return ip->nexthdr == IPPROTO_UDP && quotes_udp_esp(frame, offset + sizeof(*ip), end);
+	return quoted.protocol == IPPROTO_UDP && quoted.fragment != LATER_FRAGMENT &&
+	       quotes_udp_esp(frame, quoted.offset, end);
 }
 
 static __always_inline int is_icmp_error(__u32 type)
@@ -388,23 +394,6 @@ static __always_inline int may_be_clear(const struct frame *frame, const struct 
 	return is_neighbour_discovery(frame, packet, verdict == VERDICT_LOCAL);
 }
 
-static __always_inline struct steering steer_outer(const struct frame *frame)
-{
-	struct packet packet = {};
-	enum parsed parsed = parse(frame, &packet);
-	struct steering steering;
-
-	if (parsed != PARSED)
-		return steer_malformed(parsed);
-	if (is_local(BATON_SIDE_OUTER, &packet.destination))
-		steering = steer_to_us(frame, &packet);
-	else
-		steering = without_segment(VERDICT_NOT_OURS);
-	if (!may_be_clear(frame, &packet, steering.verdict) && protected_segment(&packet.source))
-		return without_segment(VERDICT_CLEAR_PROTECTED);
-	return steering;
-}
-
 static __always_inline int is_addressed_to(__u32 side, const struct frame *frame)
 {
 	struct ethhdr *ethernet = at(frame, 0, sizeof(*ethernet));
@@ -416,12 +405,56 @@ static __always_inline int is_addressed_to(__u32 side, const struct frame *frame
 	return is_own_mac(side, mac);
 }
 
+/* Clear traffic that is to be forwarded: only where some bypass policy has its source, the SPD is asked. */
+static __always_inline struct steering steer_transit(const struct packet *packet)
+{
+	__u32 network = network_of(&packet->source);
+
+	if (!network)
+		return without_segment(VERDICT_NO_POLICY);
+	if (!(network & BATON_NETWORK_BYPASSED))
+		return without_segment(VERDICT_CLEAR_PROTECTED);
+	return by_owner(network & 0xff, VERDICT_CLEAR_OWNED, VERDICT_CLEAR_FOREIGN);
+}
+
+/* A packet of `verdict`, which the kernel may have unless it should have come through a tunnel. */
+static __always_inline struct steering steer_clear(const struct frame *frame, struct packet *packet,
+						   enum verdict verdict)
+{
+	if (!(network_of(&packet->source) & BATON_NETWORK_PROTECTED))
+		return without_segment(verdict);
+	if (packet->destination.family == BATON_FAMILY_IPV6 && skip_extension_headers(frame, packet) != PARSED)
+		return without_segment(VERDICT_CLEAR_PROTECTED);
+	return without_segment(is_permitted(frame, packet) ? VERDICT_CLEAR_BYPASS : VERDICT_CLEAR_PROTECTED);
+}
+
+static __always_inline struct steering steer_outer(const struct frame *frame)
+{
+	struct packet packet = {};
+	enum parsed parsed = parse(frame, &packet);
+	struct steering steering;
+
+	if (parsed != PARSED)
+		return steer_malformed(parsed);
+	if (is_local(BATON_SIDE_OUTER, &packet.destination))
+		steering = steer_to_us(frame, &packet);
+	else if (is_local(BATON_SIDE_INNER, &packet.destination))
+		steering = without_segment(VERDICT_LOCAL);
+	else if (is_multicast(&packet.destination) || !is_addressed_to(BATON_SIDE_OUTER, frame))
+		steering = without_segment(VERDICT_NOT_OURS);
+	else
+		return steer_transit(&packet);
+	if (may_be_clear(frame, &packet, steering.verdict))
+		return steering;
+	return steer_clear(frame, &packet, steering.verdict);
+}
+
 static __always_inline struct steering steer_inner(const struct frame *frame)
 {
 	struct packet packet = {};
 	struct steering steering;
 	enum parsed parsed = parse(frame, &packet);
-	__u32 *segment;
+	__u32 network;
 
 	if (parsed != PARSED)
 		return steer_malformed(parsed);
@@ -429,10 +462,10 @@ static __always_inline struct steering steer_inner(const struct frame *frame)
 		return without_segment(VERDICT_MULTICAST);
 	if (is_local(BATON_SIDE_INNER, &packet.destination))
 		return without_segment(VERDICT_LOCAL);
-	segment = protected_segment(&packet.destination);
-	if (!segment)
+	network = network_of(&packet.destination);
+	if (!network)
 		return without_segment(VERDICT_NO_POLICY);
-	steering = by_owner(*segment & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
+	steering = by_owner(network & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
 	if (action_of(steering.verdict) == SOCKET && !is_addressed_to(BATON_SIDE_INNER, frame))
 		return without_segment(VERDICT_OTHER_HOST);
 	return steering;

@@ -170,7 +170,7 @@ static __always_inline int is_extension_header(__u32 protocol)
 }
 
 /* Walks over IPv6 extension headers, up to a later fragment's own header: behind it nothing can be known. */
-static __always_inline enum parsed skip_extension_headers(const struct frame *frame, struct packet *packet)
+static __noinline enum parsed skip_extension_headers(const struct frame *frame, struct packet *packet)
 {
 	__u32 start = packet->offset;
 	int i;

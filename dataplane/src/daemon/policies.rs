@@ -12,6 +12,7 @@ use super::journal::{Change, Journal, read};
 use crate::config::{Config, DynamicPolicy, Policy, PolicySpec, PolicySpecError};
 use crate::control::{Code, Refusal};
 use crate::prefix::Prefix;
+use crate::xdp::FilterPolicies;
 
 /// Policies at most.
 const MAX_POLICIES: usize = 100_000;
@@ -174,14 +175,15 @@ fn apply(policies: &mut BTreeMap<String, DynamicPolicy>, change: Change) -> Resu
     Ok(())
 }
 
-/// What the filter is to know: every network that is protected, or that a policy lets traffic past to, with the
-/// segment whose owner forwards.
-pub(super) fn forwarded_prefixes(config: &Config, dynamic: &DynamicPolicies) -> Vec<(Prefix, u8)> {
-    let mut all: BTreeMap<Prefix, u8> = dynamic.iter().flat_map(DynamicPolicy::forwarded).collect();
-    all.extend(config.bypass_prefixes());
-    // Where a bypass names another owner than the tunnel to the same network, the tunnel's counts.
-    all.extend(config.inner_prefixes());
-    all.into_iter().collect()
+/// What the filter is to know: networks that are protected, or that a policy lets traffic past to, with the segments
+/// whose owners forward, and what the configuration says about clear traffic to this host itself.
+pub(super) fn filter_policies(config: &Config, dynamic: &DynamicPolicies) -> FilterPolicies {
+    let mut policies = config.filter_policies();
+    for policy in dynamic.iter() {
+        let into = if policy.protected().is_empty() { &mut policies.bypassed } else { &mut policies.protected };
+        into.extend(policy.forwarded());
+    }
+    policies
 }
 
 /// Every network that a kernel route is to keep closed (I7).

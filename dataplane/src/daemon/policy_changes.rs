@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::gateway::{Gateway, spd};
-use super::policies::{DynamicPolicies, forwarded_prefixes, protected_prefixes};
+use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
 use crate::config::{Config, DynamicPolicy, PolicySpec};
 use crate::control::{Code, Happening, PolicyReport, Refusal};
 use crate::prefix::Prefix;
@@ -26,20 +26,13 @@ pub(super) fn add(gateway: &Gateway, specs: &[PolicySpec]) -> Result<PolicyRepor
         }
         report.added = news.iter().map(|policy| policy.policy.name.clone()).collect();
         protect(config, dynamic, &news)?;
-        let forwarded: Vec<(Prefix, u8)> = news.iter().flat_map(DynamicPolicy::forwarded).collect();
-        let is_replacing = report.added.iter().any(|name| dynamic.has(name));
         if let Err(error) = dynamic.add(news.clone()) {
             release(config, dynamic, &news)?;
             return Err(not_written(&error));
         }
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
-        // What a policy that was replaced forwarded to goes too.
-        let all = is_replacing.then(|| forwarded_prefixes(config, dynamic));
-        let told = gateway.with_filter(|filter| match &all {
-            Some(all) => filter.set_inner_prefixes(all),
-            None => filter.add_inner_prefixes(&forwarded),
-        });
-        told.map_err(half_done)?;
+        let policies = filter_policies(config, dynamic);
+        gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         tell(gateway, &report);
         Ok(report)
     })
@@ -59,8 +52,8 @@ pub(super) fn remove(
         }
         let removed = dynamic.remove(names).map_err(|error| not_written(&error))?;
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
-        let forwarded = forwarded_prefixes(config, dynamic);
-        gateway.with_filter(|filter| filter.set_inner_prefixes(&forwarded)).map_err(half_done)?;
+        let policies = filter_policies(config, dynamic);
+        gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         if !keep_prohibited {
             release(config, dynamic, &removed)?;
         }

@@ -156,7 +156,8 @@ fn i7_networks_of_both_are_protected_and_forwarded() {
     let protected: Vec<_> =
         protected_prefixes(&world.config, &dynamic).iter().map(Prefix::to_string).collect();
     assert_eq!(protected, ["10.1.0.0/16", "10.5.0.0/16"]);
-    let forwarded = forwarded_prefixes(&world.config, &dynamic);
-    let forwarded: Vec<_> = forwarded.iter().map(|(prefix, segment)| format!("{prefix} {segment}")).collect();
-    assert_eq!(forwarded, ["10.1.0.0/16 42", "10.5.0.0/16 1", "192.0.2.0/24 3"]);
+    let policies = filter_policies(&world.config, &dynamic);
+    let of = |prefixes: &[(Prefix, u8)]| prefixes.iter().map(|(p, s)| format!("{p} {s}")).collect::<Vec<_>>();
+    assert_eq!(of(&policies.protected), ["10.1.0.0/16 42", "10.5.0.0/16 1"]);
+    assert_eq!(of(&policies.bypassed), ["192.0.2.0/24 3"]);
 }
