@@ -482,12 +482,16 @@ fn segments_are_the_tables_while_no_data_plane_runs() {
 /// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
 #[test]
 fn help_teaches_every_command() {
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["status"],
         &["counters"],
         &["policy"],
         &["policy", "list"],
+        &["policy", "add"],
+        &["policy", "remove"],
+        &["monitor"],
+        &["dummy"],
         &["sa"],
         &["sa", "list"],
         &["sa", "show"],

@@ -97,14 +97,14 @@ fn source_routes_are_refused_on_both_sides() {
         let [mut a, mut b] = pair(&Setup::default());
         let route = [kind, 7, 4, 192, 0, 2, 99, 0];
         let packet = with_options(&Packet::from(0, 60), &route);
-        a.receive(Side::Inner, &common::ethernet(&packet));
+        a.receive(Side::Inner, &common::packet::ethernet(&packet));
         b.receive(Side::Outer, &authentic(&Setup::default(), 1, &packet, IPIP));
         assert!(a.sent(Side::Outer).is_empty() && b.sent(Side::Inner).is_empty());
         assert_eq!((a.drops(), b.drops()), (vec![("ip-options", 1)], vec![("inner-malformed", 1)]));
     }
     let [mut a, _] = pair(&Setup::default());
     let record_route = [7, 7, 4, 0, 0, 0, 0, 0];
-    a.seal(&common::ethernet(&with_options(&Packet::from(0, 60), &record_route)));
+    a.seal(&common::packet::ethernet(&with_options(&Packet::from(0, 60), &record_route)));
 }
 
 fn with_hard_packets(packets: u64) -> Setup {
@@ -256,7 +256,7 @@ fn fragments_of_clear_datagrams_are_the_policys() {
         octets[10..12].fill(0);
         let sum = checksum(&octets[..20]);
         octets[10..12].copy_from_slice(&sum.to_be_bytes());
-        common::ethernet(&octets)
+        common::packet::ethernet(&octets)
     };
     b.receive(Side::Outer, &datagram(0x20, 0));
     b.receive(Side::Outer, &datagram(0, 5));

@@ -1,5 +1,8 @@
 //! The command line.
 
+mod monitor;
+mod policy;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,12 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::segments::SegmentSet;
+pub(super) use monitor::MonitorOptions;
+pub(super) use policy::{PolicyAddOptions, PolicyCommand, PolicyRemoveOptions};
 
 const AFTER_HELP: &str = "\
 EXAMPLES
   dpctl status                                   is the gateway well?
   dpctl sa list                                  which SAs are installed?
   dpctl counters --nonzero                       what was dropped, and why?
+  dpctl monitor                                  what happens right now?
   dpctl snapshot site-a -o site-a.ctx            keep a copy of one tunnel
   dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
                                                  move a tunnel to another gateway
@@ -77,7 +83,23 @@ WHAT CAN GO WRONG
   Exit code 4: no data plane runs. What an SA has counted outlives it: `dpctl sa show`.")]
     Counters(CountersOptions),
 
-    /// The security policies (SPD).
+    /// Tell what happens, line by line, until you end it.
+    ///
+    /// Limits of SAs, traffic that waits for an SA, peers that moved, path MTUs, packets that do not belong into their
+    /// tunnel, alarms that come and go, changes of segments, policies and the configuration.
+    #[command(after_help = "\
+EXAMPLES
+  dpctl monitor
+  dpctl monitor --kind acquire --kind soft-limit --json
+  dpctl monitor --kind peer-moved --count 1
+
+WHAT CAN GO WRONG
+  Exit code 4: no data plane runs, it ended, or this reader was so slow that it was cut off.
+  Eight monitors at most listen at once. Events of a flood are limited to some hundred a second; the
+  counters of the group caretaker tell how many were lost.")]
+    Monitor(MonitorOptions),
+
+    /// Security policies (SPD): list, add, remove.
     #[command(subcommand)]
     Policy(PolicyCommand),
 
@@ -164,6 +186,18 @@ WHAT CAN GO WRONG
   One capture runs at a time. A reader that is too slow loses packets: the gateway does not wait.")]
     Capture(CaptureOptions),
 
+    /// Send dummy packets in a tunnel (traffic flow confidentiality, RFC 4303 section 2.6).
+    ///
+    /// The peer receives and discards them; to anybody on the way they look like others. They are as long as the
+    /// tunnel's tfc_padding makes packets.
+    #[command(after_help = "\
+EXAMPLE
+  dpctl dummy site-a --count 10
+
+WHAT CAN GO WRONG
+  Exit code 3: no outbound SA of that tunnel is installed. In transport mode there are no dummy packets.")]
+    Dummy(DummyOptions),
+
     /// Print a completion script for your shell.
     #[command(after_help = "EXAMPLE\n  dpctl completions bash > /etc/bash_completion.d/dpctl")]
     Completions {
@@ -182,11 +216,13 @@ pub(super) struct CountersOptions {
     pub(super) group: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum PolicyCommand {
-    /// The policies in force, in the order in which they are tried.
-    #[command(after_help = "EXAMPLE\n  dpctl policy list")]
-    List,
+#[derive(Debug, Args)]
+pub(super) struct DummyOptions {
+    /// The tunnel's name.
+    pub(super) name: String,
+    /// How many.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(super) count: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -195,6 +231,8 @@ pub(super) enum SaCommand {
     #[command(after_help = "EXAMPLE\n  dpctl sa list")]
     List,
     /// Everything about a tunnel's SAs but their keys.
+    ///
+    /// Where the peer is, what was used of the lifetimes, what was learned of the path, how long it is idle.
     #[command(after_help = "\
 EXAMPLES
   dpctl sa show site-a

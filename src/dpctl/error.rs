@@ -130,6 +130,11 @@ pub enum DpctlError {
         /// What the system said.
         source: io::Error,
     },
+    /// A monitor's stream ended.
+    #[error(
+        "the data plane ended, or cut this monitor off because it read too slowly; start it again, perhaps with --kind"
+    )]
+    MonitorEnded,
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -146,9 +151,9 @@ impl DpctlError {
         match self {
             Self::Config(_) | Self::Key(_) => Exit::Config,
             Self::NotFound(_) | Self::Nothing | Self::Freeze(FreezeError::NotFound { .. }) => Exit::NotFound,
-            Self::Table(TableError::NotFound(_)) | Self::Client(ClientError::NotReachable { .. }) => {
-                Exit::Unreachable
-            }
+            Self::Table(TableError::NotFound(_))
+            | Self::Client(ClientError::NotReachable { .. })
+            | Self::MonitorEnded => Exit::Unreachable,
             // What the disk, the table or a worker does is not the file's fault.
             Self::Open(OpenError::Io(_))
             | Self::Restore(

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use baton_dataplane::config::Config;
-use baton_dataplane::control::{Client, Counters, PolicyAction, PolicyEntry, ReloadReport, Request, Status};
+use baton_dataplane::control::{Client, Counters, DummyReport, ReloadReport, Request, Status};
 use baton_sad::{Name, Table};
-use serde_json::json;
 
-use super::cli::CountersOptions;
+use super::cli::{CountersOptions, DummyOptions};
 use super::error::DpctlError;
 use super::open;
 use super::output::Output;
@@ -85,32 +84,11 @@ pub(super) fn counters(config: &Config, options: &CountersOptions, output: Outpu
     })
 }
 
-/// The configuration's policies: what the data plane has in force unless a reload is pending.
-pub(super) fn policies(config: &Config, output: Output) -> Result<(), DpctlError> {
-    let policies: Vec<PolicyEntry> = match connect(config) {
-        Ok(mut client) => client.request::<baton_dataplane::control::Policies>(&Request::Policies)?.policies,
-        Err(_) => config.policies().iter().map(PolicyEntry::from).collect(),
-    };
-    output.answer(&json!({ "policies": policies }), |out| {
-        let mut rows = Vec::new();
-        for policy in &policies {
-            let action = match policy.action {
-                PolicyAction::Protect => "protect",
-                PolicyAction::Bypass => "bypass",
-                PolicyAction::Discard => "discard",
-            };
-            for selector in &policy.selectors {
-                rows.push(vec![
-                    policy.name.clone(),
-                    action.to_owned(),
-                    selector.local.clone(),
-                    selector.remote.clone(),
-                    policy.reqid.to_string(),
-                    policy.segment.to_string(),
-                ]);
-            }
-        }
-        output.table(out, &["TUNNEL", "ACTION", "LOCAL", "REMOTE", "REQID", "SEGMENT"], &rows)
+pub(super) fn dummy(config: &Config, options: &DummyOptions, output: Output) -> Result<(), DpctlError> {
+    let request = Request::SendDummy { name: options.name.clone(), count: options.count };
+    let report: DummyReport = connect(config)?.request(&request)?;
+    output.answer(&report, |out| {
+        writeln!(out, "{} of {} dummy packets are on their way", report.asked, options.count)
     })
 }
 

@@ -8,7 +8,9 @@ mod cli;
 mod error;
 mod interruption;
 mod live;
+mod monitor;
 mod output;
+mod policy;
 mod restore;
 mod sa;
 mod segments;
@@ -55,7 +57,11 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
     match &arguments.command {
         Command::Status => live::status(&config, output),
         Command::Counters(options) => live::counters(&config, options, output),
-        Command::Policy(PolicyCommand::List) => live::policies(&config, output),
+        Command::Monitor(options) => monitor::run(&config, options, output),
+        Command::Policy(PolicyCommand::List) => policy::list(&config, output),
+        Command::Policy(PolicyCommand::Add(options)) => policy::add(&config, options, output),
+        Command::Policy(PolicyCommand::Remove(options)) => policy::remove(&config, options, output),
+        Command::Dummy(options) => live::dummy(&config, options, output),
         Command::Reload => live::reload(&config, output),
         Command::Sa(SaCommand::List) => sa::list(&open(&config)?, output),
         Command::Sa(SaCommand::Show { sa }) => sa::show(&open(&config)?, sa, output),

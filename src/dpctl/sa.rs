@@ -1,10 +1,18 @@
 //! SAs, straight from the shared table.
 
-use baton_sad::{DfPolicy, Direction, DscpPolicy, Sa, Snapshot, Table};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use baton_dataplane::control::SelectorText;
+use baton_dataplane::worker::monotonic_ns;
+use baton_sad::{
+    Bounds, DfPolicy, Direction, DscpPolicy, Mode, Sa, Snapshot, Table, TfcPadding, UdpEncapsulation,
+};
 use serde_json::{Value, json};
 
 use super::error::DpctlError;
 use super::output::Output;
+use super::policy::sides;
 
 /// An SPI as operators write it: `0x2a000001`, or decimal.
 ///
@@ -43,12 +51,25 @@ fn holder(table: &Table, spi: u32) -> Result<Option<Snapshot>, DpctlError> {
 pub(super) fn list(table: &Table, output: Output) -> Result<(), DpctlError> {
     let mut sas: Vec<Snapshot> = table.iter().collect();
     sas.sort_by_key(|found| (found.sa.name, found.sa.direction, found.sa.spi));
-    let values: Vec<Value> =
-        if output.is_json() { sas.iter().map(describe_snapshot).collect() } else { Vec::new() };
+    let values: Vec<Value> = if output.is_json() {
+        sas.iter().map(|sa| describe_snapshot(table, sa)).collect()
+    } else {
+        Vec::new()
+    };
     output.answer(&json!({ "sas": values }), |out| {
         let rows: Vec<_> = sas.iter().map(row).collect();
-        let heading =
-            ["TUNNEL", "DIRECTION", "SPI", "SUITE", "SOURCE", "DESTINATION", "STATE", "SEQUENCE", "PACKETS"];
+        let heading = [
+            "TUNNEL",
+            "DIRECTION",
+            "SPI",
+            "MODE",
+            "SUITE",
+            "SOURCE",
+            "DESTINATION",
+            "STATE",
+            "SEQUENCE",
+            "PACKETS",
+        ];
         output.table(out, &heading, &rows)
     })
 }
@@ -58,13 +79,26 @@ fn row(found: &Snapshot) -> Vec<String> {
         found.sa.name.to_string(),
         found.sa.direction.to_string(),
         format!("{:#010x}", found.sa.spi),
+        mode(found.sa.mode).to_owned(),
         found.sa.suite.to_string(),
-        found.sa.source.to_string(),
-        found.sa.destination.to_string(),
+        end(found.sa.source, found.sa.encapsulation.map(|udp| udp.source_port)),
+        end(found.sa.destination, found.sa.encapsulation.map(|udp| udp.destination_port)),
         state(found.frozen).to_owned(),
         found.counters.edge().to_string(),
         found.counters.packets.to_string(),
     ]
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Tunnel => "tunnel",
+        Mode::Transport => "transport",
+    }
+}
+
+/// An outer address, and the port where there is UDP.
+fn end(address: IpAddr, port: Option<u16>) -> String {
+    port.map_or_else(|| address.to_string(), |port| SocketAddr::new(address, port).to_string())
 }
 
 fn state(frozen: bool) -> &'static str {
@@ -73,35 +107,69 @@ fn state(frozen: bool) -> &'static str {
 
 pub(super) fn show(table: &Table, sa: &str, output: Output) -> Result<(), DpctlError> {
     let found = find(table, sa)?;
-    let values: Vec<Value> = found.iter().map(describe_snapshot).collect();
+    let values: Vec<Value> = found.iter().map(|sa| describe_snapshot(table, sa)).collect();
     output
         .answer(&json!({ "sas": values }), |out| values.iter().try_for_each(|value| print_fields(out, value)))
 }
 
-/// A JSON object as `field: value` lines.
-pub(super) fn print_fields(out: &mut dyn std::io::Write, value: &Value) -> std::io::Result<()> {
+/// A JSON object as `field: value` lines; what is absent is left out.
+pub(super) fn print_fields(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     for (field, value) in value.as_object().into_iter().flatten() {
         match value {
-            Value::String(text) => writeln!(out, "{field:>20}: {text}")?,
-            Value::Array(items) => {
-                for item in items {
-                    writeln!(
-                        out,
-                        "{field:>20}: {}",
-                        item.as_str().map_or_else(|| item.to_string(), str::to_owned)
-                    )?;
-                }
-            }
-            other => writeln!(out, "{field:>20}: {other}")?,
+            Value::Null => {}
+            Value::Array(items) => items.iter().try_for_each(|item| print_field(out, field, &plain(item)))?,
+            other => print_field(out, field, &plain(other))?,
         }
     }
     writeln!(out)
 }
 
-fn describe_snapshot(found: &Snapshot) -> Value {
+fn print_field(out: &mut dyn Write, field: &str, text: &str) -> io::Result<()> {
+    if text.is_empty() { Ok(()) } else { writeln!(out, "{field:>20}: {text}") }
+}
+
+/// Text as it is, an object as its fields in a row.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(fields) => {
+            let present = fields.iter().filter(|(_, value)| !value.is_null());
+            present.map(|(field, value)| format!("{field} {}", plain(value))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn describe_snapshot(table: &Table, found: &Snapshot) -> Value {
     let mut value = describe(&found.sa, &found.counters);
     value["state"] = state(found.frozen).into();
+    let now = monotonic_ns();
+    if let Some(slot) = table.slot(found.handle) {
+        value["learned_path_mtu"] = json!(slot.learned_path_mtu(now));
+        let idle = |used: u64| now.saturating_sub(used) / 1_000_000_000;
+        value["idle_seconds"] = json!(Some(slot.last_used()).filter(|used| *used != 0).map(idle));
+    }
     value
+}
+
+/// Bounds that there are, others being null.
+fn describe_bounds(bounds: &Bounds) -> Value {
+    let bound = |value: u64| Some(value).filter(|value| *value != 0);
+    json!({
+        "octets": bound(bounds.octets),
+        "packets": bound(bounds.packets),
+        "sequence": bound(bounds.sequence),
+        "expires_at": bound(bounds.expires_at),
+    })
+}
+
+fn describe_udp(udp: &UdpEncapsulation) -> Value {
+    json!({
+        "source_port": udp.source_port,
+        "destination_port": udp.destination_port,
+        "follows_peer": udp.follows_peer,
+        "keepalive_seconds": udp.keepalive_seconds,
+    })
 }
 
 /// Everything about an SA but its key.
@@ -110,8 +178,8 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
         .selectors
         .iter()
         .map(|selector| {
-            let text = baton_dataplane::control::SelectorText::from(selector);
-            format!("{} === {}", text.local, text.remote)
+            let (local, remote) = sides(&SelectorText::from(selector));
+            format!("{local} === {remote}")
         })
         .collect();
     let senders: Vec<Value> = sa
@@ -126,15 +194,25 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
         "peer_spi": format!("{:#010x}", sa.peer_spi),
         "reqid": sa.reqid,
         "segment": sa.segment,
+        "mode": mode(sa.mode),
         "suite": sa.suite.to_string(),
         "source": sa.source.to_string(),
         "destination": sa.destination.to_string(),
+        "encapsulation": sa.encapsulation.as_ref().map(describe_udp),
         "selectors": selectors,
         "extended_sequence": sa.extended_sequence,
         "replay_window": sa.replay_window,
         "dscp": match sa.dscp { DscpPolicy::Copy => json!("copy"), DscpPolicy::Set(dscp) => json!(dscp) },
         "df": match sa.df { DfPolicy::Copy => "copy", DfPolicy::Set => "set", DfPolicy::Clear => "clear" },
         "path_mtu": sa.path_mtu,
+        "clamp_mss": sa.clamp_mss,
+        "tfc_padding": match sa.tfc_padding {
+            TfcPadding::Off => json!("off"),
+            TfcPadding::To(octets) => json!(octets),
+            TfcPadding::PathMtu => json!("path-mtu"),
+        },
+        "soft_limits": describe_bounds(&sa.lifetime.soft),
+        "hard_limits": describe_bounds(&sa.lifetime.hard),
         "sequence": counters.edge(),
         "packets": counters.packets,
         "octets": counters.octets,

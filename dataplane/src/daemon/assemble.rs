@@ -20,8 +20,8 @@ use crate::io::af_xdp::{AfXdpIo, AfXdpOptions, BusyPoll};
 use crate::io::{Medium, PacketIo, Side};
 use crate::next_hop::{NextHops, ResolveRequests};
 use crate::spd::Spd;
-use crate::xdp::FilterPolicies;
 use crate::worker::{AcquireLimits, Rings, Worker, WorkerOptions, monotonic_ns, unix_seconds};
+use crate::xdp::FilterPolicies;
 
 /// What the workers are made of.
 pub(super) struct Plan<'a> {

@@ -180,7 +180,8 @@ fn apply(policies: &mut BTreeMap<String, DynamicPolicy>, change: Change) -> Resu
 pub(super) fn filter_policies(config: &Config, dynamic: &DynamicPolicies) -> FilterPolicies {
     let mut policies = config.filter_policies();
     for policy in dynamic.iter() {
-        let into = if policy.protected().is_empty() { &mut policies.bypassed } else { &mut policies.protected };
+        let into =
+            if policy.protected().is_empty() { &mut policies.bypassed } else { &mut policies.protected };
         into.extend(policy.forwarded());
     }
     policies
