@@ -320,18 +320,11 @@ static __always_inline struct steering steer_icmp(const struct frame *frame, con
 	return without_segment(about_esp ? VERDICT_ICMP_ESP : VERDICT_LOCAL);
 }
 
-/* A packet for one of our addresses. */
-static __always_inline struct steering steer_to_us(const struct frame *frame, struct packet *packet)
+/* A packet for one of our addresses, behind its extension headers. */
+static __always_inline struct steering steer_to_us(const struct frame *frame, const struct packet *packet)
 {
-	__u32 icmp = IPPROTO_ICMP;
+	__u32 icmp = packet->destination.family == BATON_FAMILY_IPV6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
 
-	if (packet->destination.family == BATON_FAMILY_IPV6) {
-		enum parsed parsed = skip_extension_headers(frame, packet);
-
-		if (parsed != PARSED)
-			return steer_malformed(parsed);
-		icmp = IPPROTO_ICMPV6;
-	}
 	if (packet->fragment == LATER_FRAGMENT)
 		return without_segment(packet->protocol == IPPROTO_ESP ? VERDICT_ESP_FRAGMENT : VERDICT_FRAGMENT);
 	if (packet->protocol == IPPROTO_ESP)
@@ -382,14 +375,12 @@ static __always_inline int is_listener_query(const struct frame *frame, const st
 	       icmp->type == ICMPV6_LISTENER_QUERY;
 }
 
-/* Whether the kernel may have a packet in clear, whatever its source. */
+/* Whether the kernel may have a packet in clear, whatever its source; multicast listener queries are not asked for. */
 static __always_inline int may_be_clear(const struct frame *frame, const struct packet *packet, enum verdict verdict)
 {
-	if (action_of(verdict) != PASS || verdict == VERDICT_IKE_OWNED)
+	if (verdict == VERDICT_IKE_OWNED)
 		return 1;
 	if (verdict == VERDICT_FRAGMENT && packet->protocol == IPPROTO_UDP)
-		return 1;
-	if (verdict == VERDICT_NOT_OURS && is_listener_query(frame, packet))
 		return 1;
 	return is_neighbour_discovery(frame, packet, verdict == VERDICT_LOCAL);
 }
@@ -417,15 +408,16 @@ static __always_inline struct steering steer_transit(const struct packet *packet
 	return by_owner(network & 0xff, VERDICT_CLEAR_OWNED, VERDICT_CLEAR_FOREIGN);
 }
 
-/* A packet of `verdict`, which the kernel may have unless it should have come through a tunnel. */
-static __always_inline struct steering steer_clear(const struct frame *frame, struct packet *packet,
-						   enum verdict verdict)
+/* Whose a packet is by its destination. */
+enum whose { IPSEC_ADDRESS, OWN_ADDRESS, LINK, TRANSIT };
+
+static __always_inline enum whose whose(const struct frame *frame, const struct address *destination)
 {
-	if (!(network_of(&packet->source) & BATON_NETWORK_PROTECTED))
-		return without_segment(verdict);
-	if (packet->destination.family == BATON_FAMILY_IPV6 && skip_extension_headers(frame, packet) != PARSED)
-		return without_segment(VERDICT_CLEAR_PROTECTED);
-	return without_segment(is_permitted(frame, packet) ? VERDICT_CLEAR_BYPASS : VERDICT_CLEAR_PROTECTED);
+	if (is_local(BATON_SIDE_OUTER, destination))
+		return IPSEC_ADDRESS;
+	if (is_local(BATON_SIDE_INNER, destination))
+		return OWN_ADDRESS;
+	return is_multicast(destination) || !is_addressed_to(BATON_SIDE_OUTER, frame) ? LINK : TRANSIT;
 }
 
 static __always_inline struct steering steer_outer(const struct frame *frame)
@@ -433,20 +425,29 @@ static __always_inline struct steering steer_outer(const struct frame *frame)
 	struct packet packet = {};
 	enum parsed parsed = parse(frame, &packet);
 	struct steering steering;
+	enum whose destination;
+	int is_query;
 
 	if (parsed != PARSED)
 		return steer_malformed(parsed);
-	if (is_local(BATON_SIDE_OUTER, &packet.destination))
-		steering = steer_to_us(frame, &packet);
-	else if (is_local(BATON_SIDE_INNER, &packet.destination))
-		steering = without_segment(VERDICT_LOCAL);
-	else if (is_multicast(&packet.destination) || !is_addressed_to(BATON_SIDE_OUTER, frame))
-		steering = without_segment(VERDICT_NOT_OURS);
-	else
+	destination = whose(frame, &packet.destination);
+	if (destination == TRANSIT)
 		return steer_transit(&packet);
-	if (may_be_clear(frame, &packet, steering.verdict))
+	is_query = destination == LINK && is_listener_query(frame, &packet);
+	if (packet.destination.family == BATON_FAMILY_IPV6)
+		parsed = skip_extension_headers(frame, &packet);
+	if (destination == IPSEC_ADDRESS)
+		steering = parsed == PARSED ? steer_to_us(frame, &packet) : steer_malformed(parsed);
+	else
+		steering = without_segment(destination == LINK ? VERDICT_NOT_OURS : VERDICT_LOCAL);
+	if (is_query || (parsed == PARSED && may_be_clear(frame, &packet, steering.verdict)) ||
+	    action_of(steering.verdict) != PASS)
 		return steering;
-	return steer_clear(frame, &packet, steering.verdict);
+	if (!(network_of(&packet.source) & BATON_NETWORK_PROTECTED))
+		return steering;
+	if (parsed == PARSED && is_permitted(frame, &packet))
+		return without_segment(VERDICT_CLEAR_BYPASS);
+	return without_segment(VERDICT_CLEAR_PROTECTED);
 }
 
 static __always_inline struct steering steer_inner(const struct frame *frame)
@@ -512,6 +513,7 @@ static __always_inline struct frame frame_of(struct xdp_md *ctx)
 	return (struct frame){
 		.data = (void *)(long)ctx->data,
 		.data_end = (void *)(long)ctx->data_end,
+		.ctx = ctx,
 		.length = bpf_xdp_get_buff_len(ctx),
 	};
 }

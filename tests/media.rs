@@ -23,6 +23,8 @@ fn site(outer_io: &'static str) -> (Site, Gateway) {
     let mut site = Site::build(Lab::new().expect("a lab")).expect("a site");
     let b = &site.topology.b;
     b.ip("link set lan0 down").expect("down");
+    // Its twin has no data plane here: the kernel would answer in its place.
+    site.topology.b2.ip("link set wan0 down").expect("down");
     let spec = GatewaySpec { outer_io, inner: "tun:baton0", ..site.b.spec().clone() };
     let mut gateway = Gateway::new(&site.lab, b, spec).expect("configured");
     gateway.start(&site.lab).expect("the gateway on a TUN starts");

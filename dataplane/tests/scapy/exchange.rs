@@ -7,8 +7,9 @@ use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, S
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::common::packet::ethernet;
 use crate::common::wire::shapes;
-use crate::common::{Gateway, Setup, ethernet, sa};
+use crate::common::{Gateway, Setup, sa};
 use crate::python::{Scapy, association};
 use crate::sample::Samples;
 
