@@ -80,6 +80,7 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "rules.h"
 #include "segment.h"
 
 #define VERDICT(name, ...) VERDICT_##name,
@@ -277,16 +278,21 @@ static __always_inline int quotes_esp4(const struct frame *frame, __u32 offset, 
 	       quotes_udp_esp(frame, offset + ip->ihl * 4, end);
 }
 
-/* We send ESP without extension headers, so none are looked for. */
+/* In transport mode ESP stands behind extension headers of the packet that it protects (RFC 4303 section 3.1.1). */
 static __always_inline int quotes_esp6(const struct frame *frame, __u32 offset, __u32 end)
 {
+	struct packet quoted = { .offset = offset + sizeof(struct ipv6hdr), .end = end };
 	struct ipv6hdr *ip = within(frame, offset, end, sizeof(*ip));
 
 	if (!ip || ip->version != 6)
 		return 0;
-	if (ip->nexthdr == IPPROTO_ESP)
+	quoted.protocol = ip->nexthdr;
+	if (skip_extension_headers(frame, &quoted) != PARSED)
+		return 0;
+	if (quoted.protocol == IPPROTO_ESP)
 		return 1;
-	return ip->nexthdr == IPPROTO_UDP && quotes_udp_esp(frame, offset + sizeof(*ip), end);
+	return quoted.protocol == IPPROTO_UDP && quoted.fragment != LATER_FRAGMENT &&
+	       quotes_udp_esp(frame, quoted.offset, end);
 }
 
 static __always_inline int is_icmp_error(__u32 type)
@@ -314,18 +320,11 @@ static __always_inline struct steering steer_icmp(const struct frame *frame, con
 	return without_segment(about_esp ? VERDICT_ICMP_ESP : VERDICT_LOCAL);
 }
 
-/* A packet for one of our addresses. */
-static __always_inline struct steering steer_to_us(const struct frame *frame, struct packet *packet)
+/* A packet for one of our addresses, behind its extension headers. */
+static __always_inline struct steering steer_to_us(const struct frame *frame, const struct packet *packet)
 {
-	__u32 icmp = IPPROTO_ICMP;
+	__u32 icmp = packet->destination.family == BATON_FAMILY_IPV6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
 
-	if (packet->destination.family == BATON_FAMILY_IPV6) {
-		enum parsed parsed = skip_extension_headers(frame, packet);
-
-		if (parsed != PARSED)
-			return steer_malformed(parsed);
-		icmp = IPPROTO_ICMPV6;
-	}
 	if (packet->fragment == LATER_FRAGMENT)
 		return without_segment(packet->protocol == IPPROTO_ESP ? VERDICT_ESP_FRAGMENT : VERDICT_FRAGMENT);
 	if (packet->protocol == IPPROTO_ESP)
@@ -376,33 +375,14 @@ static __always_inline int is_listener_query(const struct frame *frame, const st
 	       icmp->type == ICMPV6_LISTENER_QUERY;
 }
 
-/* Whether the kernel may have a packet in clear, whatever its source. */
+/* Whether the kernel may have a packet in clear, whatever its source; multicast listener queries are not asked for. */
 static __always_inline int may_be_clear(const struct frame *frame, const struct packet *packet, enum verdict verdict)
 {
-	if (action_of(verdict) != PASS || verdict == VERDICT_IKE_OWNED)
+	if (verdict == VERDICT_IKE_OWNED)
 		return 1;
 	if (verdict == VERDICT_FRAGMENT && packet->protocol == IPPROTO_UDP)
 		return 1;
-	if (verdict == VERDICT_NOT_OURS && is_listener_query(frame, packet))
-		return 1;
 	return is_neighbour_discovery(frame, packet, verdict == VERDICT_LOCAL);
-}
-
-static __always_inline struct steering steer_outer(const struct frame *frame)
-{
-	struct packet packet = {};
-	enum parsed parsed = parse(frame, &packet);
-	struct steering steering;
-
-	if (parsed != PARSED)
-		return steer_malformed(parsed);
-	if (is_local(BATON_SIDE_OUTER, &packet.destination))
-		steering = steer_to_us(frame, &packet);
-	else
-		steering = without_segment(VERDICT_NOT_OURS);
-	if (!may_be_clear(frame, &packet, steering.verdict) && protected_segment(&packet.source))
-		return without_segment(VERDICT_CLEAR_PROTECTED);
-	return steering;
 }
 
 static __always_inline int is_addressed_to(__u32 side, const struct frame *frame)
@@ -416,12 +396,66 @@ static __always_inline int is_addressed_to(__u32 side, const struct frame *frame
 	return is_own_mac(side, mac);
 }
 
+/* Clear traffic that is to be forwarded: only where some bypass policy has its source, the SPD is asked. */
+static __always_inline struct steering steer_transit(const struct packet *packet)
+{
+	__u32 network = network_of(&packet->source);
+
+	if (!network)
+		return without_segment(VERDICT_NO_POLICY);
+	if (!(network & BATON_NETWORK_BYPASSED))
+		return without_segment(VERDICT_CLEAR_PROTECTED);
+	return by_owner(network & 0xff, VERDICT_CLEAR_OWNED, VERDICT_CLEAR_FOREIGN);
+}
+
+/* Whose a packet is by its destination. */
+enum whose { IPSEC_ADDRESS, OWN_ADDRESS, LINK, TRANSIT };
+
+static __always_inline enum whose whose(const struct frame *frame, const struct address *destination)
+{
+	if (is_local(BATON_SIDE_OUTER, destination))
+		return IPSEC_ADDRESS;
+	if (is_local(BATON_SIDE_INNER, destination))
+		return OWN_ADDRESS;
+	return is_multicast(destination) || !is_addressed_to(BATON_SIDE_OUTER, frame) ? LINK : TRANSIT;
+}
+
+static __always_inline struct steering steer_outer(const struct frame *frame)
+{
+	struct packet packet = {};
+	enum parsed parsed = parse(frame, &packet);
+	struct steering steering;
+	enum whose destination;
+	int is_query;
+
+	if (parsed != PARSED)
+		return steer_malformed(parsed);
+	destination = whose(frame, &packet.destination);
+	if (destination == TRANSIT)
+		return steer_transit(&packet);
+	is_query = destination == LINK && is_listener_query(frame, &packet);
+	if (packet.destination.family == BATON_FAMILY_IPV6)
+		parsed = skip_extension_headers(frame, &packet);
+	if (destination == IPSEC_ADDRESS)
+		steering = parsed == PARSED ? steer_to_us(frame, &packet) : steer_malformed(parsed);
+	else
+		steering = without_segment(destination == LINK ? VERDICT_NOT_OURS : VERDICT_LOCAL);
+	if (is_query || (parsed == PARSED && may_be_clear(frame, &packet, steering.verdict)) ||
+	    action_of(steering.verdict) != PASS)
+		return steering;
+	if (!(network_of(&packet.source) & BATON_NETWORK_PROTECTED))
+		return steering;
+	if (parsed == PARSED && is_permitted(frame, &packet))
+		return without_segment(VERDICT_CLEAR_BYPASS);
+	return without_segment(VERDICT_CLEAR_PROTECTED);
+}
+
 static __always_inline struct steering steer_inner(const struct frame *frame)
 {
 	struct packet packet = {};
 	struct steering steering;
 	enum parsed parsed = parse(frame, &packet);
-	__u32 *segment;
+	__u32 network;
 
 	if (parsed != PARSED)
 		return steer_malformed(parsed);
@@ -429,10 +463,10 @@ static __always_inline struct steering steer_inner(const struct frame *frame)
 		return without_segment(VERDICT_MULTICAST);
 	if (is_local(BATON_SIDE_INNER, &packet.destination))
 		return without_segment(VERDICT_LOCAL);
-	segment = protected_segment(&packet.destination);
-	if (!segment)
+	network = network_of(&packet.destination);
+	if (!network)
 		return without_segment(VERDICT_NO_POLICY);
-	steering = by_owner(*segment & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
+	steering = by_owner(network & 0xff, VERDICT_PLAINTEXT_OWNED, VERDICT_PLAINTEXT_FOREIGN);
 	if (action_of(steering.verdict) == SOCKET && !is_addressed_to(BATON_SIDE_INNER, frame))
 		return without_segment(VERDICT_OTHER_HOST);
 	return steering;
@@ -479,6 +513,7 @@ static __always_inline struct frame frame_of(struct xdp_md *ctx)
 	return (struct frame){
 		.data = (void *)(long)ctx->data,
 		.data_end = (void *)(long)ctx->data_end,
+		.ctx = ctx,
 		.length = bpf_xdp_get_buff_len(ctx),
 	};
 }

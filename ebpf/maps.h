@@ -35,6 +35,25 @@ struct bitmap {
 	__u64 word[4]; /* bit (segment & 63) of word (segment >> 6) */
 };
 
+/*
+ * Which packets an entry of the SPD is about, for those that are for this host itself (RFC 4301 section 4.4.1.1).
+ * Host order; addresses with the most significant word first, IPv4 in the last one; each pair first to last.
+ * Ports reach up to BATON_OPAQUE: 0 to BATON_OPAQUE is ANY.
+ */
+struct rule {
+	__u32 remote[2][4];
+	__u32 local[2][4];
+	__u32 remote_ports[2];
+	__u32 local_ports[2];
+	__u32 protocol[2];
+	__u32 family;
+	__u32 action; /* BATON_RULE_* */
+};
+
+struct rules {
+	struct rule rule[BATON_MAX_RULES];
+};
+
 /* MAC addresses as they stand in a frame, then two zero octets; 0 is no address. */
 struct own_macs {
 	__u64 mac[BATON_MAX_OWN_MACS];
@@ -70,7 +89,7 @@ struct {
 	__type(value, __u32);
 } overrides SEC(".maps");
 
-/* Our own addresses, by side. */
+/* Our own addresses. By outer side: those to which peers send IPsec. By inner side: all that this host has. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -87,7 +106,8 @@ struct {
 	__type(value, struct own_macs);
 } macs SEC(".maps");
 
-/* Protected prefixes -> segment: destinations on the inner side; on the outer side, sources that must not be clear. */
+/* The remote networks of all policies -> segment and BATON_NETWORK_*: destinations on the inner side, sources of clear
+ * traffic on the outer one. A longer prefix repeats what covers it, so that one lookup tells all. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -95,6 +115,15 @@ struct {
 	__type(key, struct prefix_key);
 	__type(value, __u32);
 } prefixes SEC(".maps");
+
+/* The first rule that a packet for this host meets says whether it may be clear. Two lists, switched over like
+ * ownership. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct rules);
+} rules SEC(".maps");
 
 /* AF_XDP sockets by receive queue. A socket leaves its map when its process closes it or dies. */
 struct {
@@ -165,13 +194,15 @@ static __always_inline int is_owned(__u32 segment)
 	return bits && (bits->word[(segment >> 6) & 3] >> (segment & 63)) & 1;
 }
 
-/* The segment of the longest protected prefix that holds `address`. */
-static __always_inline __u32 *protected_segment(const struct address *address)
+/* The longest network that holds `address`: 0 if there is none, as each has a BATON_NETWORK_*. */
+static __always_inline __u32 network_of(const struct address *address)
 {
 	struct prefix_key key = { .prefix_length = 32, .address = *address };
+	__u32 *value;
 
 	key.prefix_length += address->family == BATON_FAMILY_IPV4 ? 32 : 128;
-	return bpf_map_lookup_elem(&prefixes, &key);
+	value = bpf_map_lookup_elem(&prefixes, &key);
+	return value ? *value : 0;
 }
 
 #endif

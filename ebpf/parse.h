@@ -32,6 +32,7 @@
 struct frame {
 	void *data;
 	void *data_end;
+	struct xdp_md *ctx;
 	__u32 length; /* of the whole frame, all its buffers */
 };
 
@@ -170,7 +171,7 @@ static __always_inline int is_extension_header(__u32 protocol)
 }
 
 /* Walks over IPv6 extension headers, up to a later fragment's own header: behind it nothing can be known. */
-static __always_inline enum parsed skip_extension_headers(const struct frame *frame, struct packet *packet)
+static __always_inline enum parsed walk(const struct frame *frame, struct packet *packet)
 {
 	__u32 start = packet->offset;
 	int i;
@@ -205,6 +206,28 @@ static __always_inline enum parsed skip_extension_headers(const struct frame *fr
 	if (is_extension_header(packet->protocol) && packet->fragment != LATER_FRAGMENT)
 		return TOO_MANY_HEADERS;
 	return PARSED;
+}
+
+/* The walk as a function that the verifier checks once, not once for each way that leads to it: numbers go in, and
+ * one number comes out, of which nothing is known afterwards. Octets of it from the lowest: offset (two), protocol,
+ * fragment, result. */
+__attribute__((noinline)) __u64 walk_extension_headers(struct xdp_md *ctx, __u32 offset, __u32 end, __u32 protocol)
+{
+	struct frame frame = { .data = (void *)(long)ctx->data, .data_end = (void *)(long)ctx->data_end };
+	struct packet packet = { .offset = offset & MAX_OFFSET, .end = end, .protocol = protocol };
+	enum parsed parsed = walk(&frame, &packet);
+
+	return (__u64)parsed << 32 | packet.fragment << 24 | (packet.protocol & 0xff) << 16 | (packet.offset & 0xffff);
+}
+
+static __always_inline enum parsed skip_extension_headers(const struct frame *frame, struct packet *packet)
+{
+	__u64 walked = walk_extension_headers(frame->ctx, packet->offset, packet->end, packet->protocol);
+
+	packet->offset = walked & 0xffff;
+	packet->protocol = walked >> 16 & 0xff;
+	packet->fragment = walked >> 24 & 0xff;
+	return walked >> 32;
 }
 
 #endif

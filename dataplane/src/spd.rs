@@ -203,7 +203,7 @@ fn ranked<A: Address>(policies: &[Policy], way: Way) -> Vec<(Bounds<A>, u32)> {
 }
 
 /// How many addresses a range has, less one.
-fn width(range: &AddressRange) -> u128 {
+pub(crate) fn width(range: &AddressRange) -> u128 {
     match (range.start(), range.end()) {
         (IpAddr::V4(start), IpAddr::V4(end)) => u128::from(end.to_bits().saturating_sub(start.to_bits())),
         (IpAddr::V6(start), IpAddr::V6(end)) => end.to_bits().saturating_sub(start.to_bits()),

@@ -5,7 +5,9 @@
 //! an operator which segment a peer has.
 
 mod hash;
+mod networks;
 mod packet;
+mod rules;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -16,7 +18,10 @@ use crate::prefix::PrefixTable;
 use crate::xdp::{Action, Verdict};
 
 pub use hash::{HashMode, UnknownHashMode, segment_of};
+pub use networks::{Network, networks};
 use packet::{Fragment, Packet, Parsed, be16, be32};
+pub(crate) use rules::may_meet;
+pub use rules::{LocalRule, needed};
 
 const HOP_BY_HOP: u8 = 0;
 const ICMP: u8 = 1;
@@ -58,13 +63,16 @@ pub struct SteeringView {
     pub owned: [u64; 4],
     /// SPIs whose top octet is not their segment.
     pub overrides: HashMap<Spi, u8>,
-    /// Our own addresses on this side.
-    pub addresses: HashSet<IpAddr>,
-    /// The MAC addresses to which frames for us are addressed; the inner side alone asks.
+    /// Our own addresses to which peers send IPsec.
+    pub outer_addresses: HashSet<IpAddr>,
+    /// All addresses of this host.
+    pub own_addresses: HashSet<IpAddr>,
+    /// The MAC addresses to which frames for us are addressed on this side.
     pub macs: Vec<Mac>,
-    /// Protected prefixes and their segments: destinations on the inner side; on the outer side, sources that must
-    /// not come in clear.
-    pub prefixes: PrefixTable<u8>,
+    /// The remote networks of all policies: destinations on the inner side, sources of clear traffic on the outer one.
+    pub networks: PrefixTable<Network>,
+    /// What may be clear for ourselves, whoever sends it, in their order.
+    pub rules: Vec<LocalRule>,
     /// Whether an AF_XDP socket stands behind the queue.
     pub socket: bool,
 }
@@ -126,34 +134,62 @@ fn outer(frame: &[u8], view: &SteeringView) -> Decision {
         return decision;
     }
     let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
-    if !view.addresses.contains(&packet.destination) {
-        return unless_protected(&packet, view, plain(Verdict::NotOurs));
-    }
+    let destination = packet.destination;
+    let is_query = is_multicast(destination) && is_listener_query(&packet);
+    let source = packet.source;
+    let is_for_ipsec = view.outer_addresses.contains(&destination);
+    let verdict = if view.own_addresses.contains(&destination) {
+        Verdict::Local
+    } else if is_multicast(destination) || !view.is_addressed_to_us(frame) {
+        Verdict::NotOurs
+    } else if !is_for_ipsec {
+        return transit(source, view);
+    } else {
+        Verdict::Local
+    };
     let parsed = packet.without_extension_headers();
-    if let Some(decision) = refused(&parsed) {
-        return decision;
+    let decision = match (&parsed, refused(&parsed)) {
+        (Parsed::Ip(packet), _) if is_for_ipsec => to_us(packet, view),
+        (_, Some(decision)) if is_for_ipsec => decision,
+        _ => plain(verdict),
+    };
+    if is_query && !is_for_ipsec { decision } else { unless_protected(source, &parsed, view, decision) }
+}
+
+/// Clear traffic that is to be forwarded: only where some bypass policy has its source, the SPD is asked.
+fn transit(source: IpAddr, view: &SteeringView) -> Decision {
+    match view.networks.lookup(source) {
+        None => plain(Verdict::NoPolicy),
+        Some(network) if !network.is_bypassed => plain(Verdict::ClearProtected),
+        Some(network) => view.by_owner(network.segment, Verdict::ClearOwned, Verdict::ClearForeign),
     }
-    let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
-    unless_protected(&packet, view, to_us(&packet, view))
 }
 
 /// `decision`, unless it lets the kernel have in clear what must come through a tunnel (RFC 4301 section 5.2).
-fn unless_protected(packet: &Packet<'_>, view: &SteeringView, decision: Decision) -> Decision {
-    let exempt = match decision.verdict {
-        verdict if verdict.action() != Action::Pass => true,
-        Verdict::IkeOwned => true,
-        // Of IKE: no other first fragment of such a source passes.
-        Verdict::Fragment if packet.protocol == UDP => true,
-        Verdict::Local => is_neighbour_discovery(packet),
-        Verdict::NotOurs => {
-            is_multicast(packet.destination) && (is_neighbour_discovery(packet) || is_listener_query(packet))
+fn unless_protected(
+    source: IpAddr,
+    parsed: &Parsed<'_>,
+    view: &SteeringView,
+    decision: Decision,
+) -> Decision {
+    let exempt = match (decision.verdict, parsed) {
+        (verdict, _) if verdict.action() != Action::Pass => true,
+        (Verdict::IkeOwned, _) => true,
+        // Of IKE, or of what a rule permits: no other first fragment of such a source passes.
+        (Verdict::Fragment, Parsed::Ip(packet)) if packet.protocol == UDP => true,
+        (Verdict::Local, Parsed::Ip(packet)) => is_neighbour_discovery(packet),
+        (Verdict::NotOurs, Parsed::Ip(packet)) => {
+            is_multicast(packet.destination) && is_neighbour_discovery(packet)
         }
         _ => false,
     };
-    if exempt || view.prefixes.lookup(packet.source).is_none() {
+    if exempt || !view.networks.lookup(source).is_some_and(|network| network.is_protected) {
         return decision;
     }
-    plain(Verdict::ClearProtected)
+    match parsed {
+        Parsed::Ip(packet) if rules::permit(&view.rules, &packet.flow()) => plain(Verdict::ClearBypass),
+        _ => plain(Verdict::ClearProtected),
+    }
 }
 
 /// Router solicitation to redirect, from this link by its hop limit (RFC 4861 section 4).
@@ -260,8 +296,11 @@ fn quotes_esp4(quoted: &[u8]) -> bool {
 }
 
 fn quotes_esp6(quoted: &[u8]) -> bool {
-    let Some((header, payload)) = quoted.split_first_chunk::<40>() else { return false };
-    header[0] >> 4 == 6 && (header[6] == ESP || header[6] == UDP && quotes_udp_esp(payload))
+    let Some(Parsed::Ip(packet)) = packet::quoted_ipv6(quoted).map(Packet::without_extension_headers) else {
+        return false;
+    };
+    let later_fragment = packet.fragment == Fragment::Later;
+    packet.protocol == ESP || packet.protocol == UDP && !later_fragment && quotes_udp_esp(packet.payload)
 }
 
 fn quotes_udp_esp(quoted: &[u8]) -> bool {
@@ -277,11 +316,11 @@ fn inner(frame: &[u8], view: &SteeringView) -> Decision {
     if is_multicast(packet.destination) {
         return plain(Verdict::Multicast);
     }
-    if view.addresses.contains(&packet.destination) {
+    if view.own_addresses.contains(&packet.destination) {
         return plain(Verdict::Local);
     }
-    let Some(segment) = view.prefixes.lookup(packet.destination) else { return plain(Verdict::NoPolicy) };
-    let decision = view.by_owner(*segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign);
+    let Some(network) = view.networks.lookup(packet.destination) else { return plain(Verdict::NoPolicy) };
+    let decision = view.by_owner(network.segment, Verdict::PlaintextOwned, Verdict::PlaintextForeign);
     if decision.verdict.action() == Action::Socket && !view.is_addressed_to_us(frame) {
         return plain(Verdict::OtherHost);
     }

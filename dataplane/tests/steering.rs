@@ -293,7 +293,7 @@ fn clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side() {
     pair.expect(Side::Outer, &clear("10.2.0.5", inner_host, &dns), Verdict::NotOurs, None);
     pair.expect(Side::Outer, &clear("198.51.100.7", ours(), &dns), Verdict::Local, None);
     pair.expect(Side::Outer, &clear("fd00:2::5", ours6, &dns), Verdict::Local, None);
-    pair.retell(World { prefixes: vec![], ..World::default() });
+    pair.retell(World { protected: vec![], ..World::default() });
     pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &dns), Verdict::NotOurs, None);
 }
 
@@ -303,7 +303,7 @@ fn neighbour_discovery_passes_whatever_is_protected() {
     if !privileged("neighbour_discovery_passes_whatever_is_protected") {
         return;
     }
-    let world = World { prefixes: vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)], ..World::default() };
+    let world = World { protected: vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)], ..World::default() };
     let mut pair = Pair::with_socket(world);
     let message = |destination: &str, kind, hop_limit| {
         let mut frame = frame(address("2001:db8::9"), address(destination), ICMPV6, &icmp(kind, &[0; 16]));
@@ -333,8 +333,8 @@ fn listener_queries_of_the_link_pass_whatever_is_protected() {
     if !privileged("listener_queries_of_the_link_pass_whatever_is_protected") {
         return;
     }
-    let prefixes = vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)];
-    let mut pair = Pair::with_socket(World { prefixes, ..World::default() });
+    let protected = vec![(prefix("::/0"), 5), (prefix("0.0.0.0/0"), 5)];
+    let mut pair = Pair::with_socket(World { protected, ..World::default() });
     let alert = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
     let message = |source: &str, destination: &str, hop_limit, options: &[u8], kind| {
         let payload = [options, &icmp(kind, &[0; 16])].concat();
@@ -392,7 +392,7 @@ fn plaintext_goes_by_the_longest_prefix() {
     pair.expect(Side::Inner, &to("ff02::1"), Verdict::Multicast, None);
     pair.expect(Side::Inner, &ethernet(&[], 0x0806, &[0; 28]), Verdict::NotIp, None);
     // A default route of one family says nothing about the other.
-    pair.retell(World { prefixes: vec![(prefix("::/0"), 5)], ..World::default() });
+    pair.retell(World { protected: vec![(prefix("::/0"), 5)], ..World::default() });
     pair.expect(Side::Inner, &to("10.1.2.3"), Verdict::NoPolicy, None);
     pair.expect(Side::Inner, &to("fd00:9::1"), Verdict::PlaintextOwned, Some(5));
 }
@@ -449,7 +449,7 @@ fn i7_protected_packets_never_pass_whatever_the_maps_say() {
     let mut random = Random(7);
     for _ in 0..200 {
         let mut world = random_world(&mut random);
-        world.prefixes.retain(|_| random.one_in(2));
+        world.protected.retain(|_| random.one_in(2));
         let socket = random.one_in(2);
         let views = Side::ALL.map(|side| world.view(side, socket));
         for _ in 0..200 {

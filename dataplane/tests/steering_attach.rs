@@ -14,12 +14,10 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use baton_dataplane::io::Side;
 use baton_dataplane::next_hop::Mac;
-use baton_dataplane::xdp::{AttachMode, Attachment, XdpError, XdpOptions};
-use steering_support::namespaces::Lab;
+use baton_dataplane::xdp::{AttachMode, Attachment, FilterPolicies, XdpError, XdpOptions};
+use steering_support::namespaces::{Lab, SEGMENT};
 use steering_support::{bits, prefix, privileged};
 
-/// The segment of the lab's tunnel.
-const SEGMENT: u8 = 42;
 const SPI: u32 = 0x2a00_0001;
 
 /// Names the lab to a child process that plays the data plane.
@@ -33,12 +31,15 @@ fn install_with(lab: &Lab, options: &XdpOptions) -> Result<Attachment, XdpError>
     lab.within("gw", || Attachment::install(options))
 }
 
-/// As a data plane would: it owns the segment and knows the protected prefix, but its sockets are not open yet.
+/// As a data plane would: it owns the segment, but its sockets are not open yet.
 fn protect(lab: &Lab) -> Attachment {
     let mut attachment = install(lab).unwrap_or_else(|error| panic!("{error}"));
     attachment.set_owned(bits([SEGMENT])).unwrap();
-    attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
     attachment
+}
+
+fn protecting(network: &str) -> FilterPolicies {
+    FilterPolicies { protected: vec![(prefix(network), SEGMENT)], ..FilterPolicies::default() }
 }
 
 fn count(attachment: &Attachment, side: Side, name: &str) -> u64 {
@@ -89,7 +90,7 @@ fn i7_without_a_socket_owned_esp_and_plaintext_are_dropped() {
     // The lab can show a leak: without the filter the kernel forwards plaintext and takes ESP.
     assert!(until(|| lab.leaks(&plain)) && until(|| lab.esp_passes(&esp, SPI)));
     let attachment = protect(&lab);
-    assert_eq!(Side::ALL.map(|side| attachment.mode(side)), [AttachMode::Native; 2]);
+    assert_eq!(Side::ALL.map(|side| attachment.mode(side)), [Some(AttachMode::Native); 2]);
     lab.ip_in("wan", &["neigh", "flush", "all"]);
     assert!(!lab.leaks(&plain), "plaintext passed");
     assert!(!lab.esp_passes(&esp, SPI), "owned ESP passed");
@@ -145,17 +146,17 @@ fn i7_the_filter_outlives_a_killed_process_and_is_taken_over() {
 fn child_that_protects() {
     let Ok(pins) = std::env::var(CHILD) else { return };
     let options = XdpOptions {
-        outer: "wan0".to_owned(),
-        inner: "lan0".to_owned(),
+        outer: Some("wan0".to_owned()),
+        inner: Some("lan0".to_owned()),
         pin_directory: pins.into(),
         hash_mode: baton_dataplane::steering::HashMode::SourceIp,
         hash_seed: 0,
         outer_addresses: vec!["203.0.113.2".parse().unwrap()],
         inner_addresses: vec!["10.2.0.1".parse().unwrap()],
+        policies: protecting("10.1.0.0/16"),
     };
     let mut attachment = Attachment::install(&options).unwrap_or_else(|error| panic!("{error}"));
     attachment.set_owned(bits([SEGMENT])).unwrap();
-    attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
     println!("protecting");
     loop {
         thread::park();
@@ -180,8 +181,8 @@ fn i7_plaintext_never_passes_while_filters_take_over_from_each_other() {
         for _ in 0..20 {
             attachment = install(&lab).unwrap_or_else(|error| panic!("{error}"));
             // All prefixes are replaced and put back: what has no entry meanwhile is dropped.
-            attachment.set_inner_prefixes(&[(prefix("10.9.0.0/16"), SEGMENT)]).unwrap();
-            attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
+            attachment.set_policies(&protecting("10.9.0.0/16")).unwrap();
+            attachment.set_policies(&protecting("10.1.0.0/16")).unwrap();
         }
         done.store(true, Ordering::Relaxed);
         flood.join().unwrap();
@@ -218,16 +219,16 @@ fn a_failed_installation_leaves_nothing() {
         change(&mut options);
         install_with(&lab, &options).unwrap_err()
     };
-    let missing = refused(&|options| options.inner = "lan9".to_owned());
+    let missing = refused(&|options| options.inner = Some("lan9".to_owned()));
     assert!(matches!(missing, XdpError::NoInterface { side: Side::Inner, .. }), "{missing}");
-    let same = refused(&|options| options.inner = "wan0".to_owned());
+    let same = refused(&|options| options.inner = Some("wan0".to_owned()));
     assert!(matches!(same, XdpError::OneInterface(_)), "{same}");
     assert!(!lab.pin_directory().exists());
 
     // Somebody else is on the outer interface; the inner one is free and comes first.
     let other = lab.pin_directory().with_file_name("other");
     lab.connect("lan", "lan1", "10.3.0.1/24", "10.3.0.9/24");
-    let theirs = XdpOptions { inner: "lan1".to_owned(), pin_directory: other.clone(), ..lab.options() };
+    let theirs = XdpOptions { inner: Some("lan1".to_owned()), pin_directory: other.clone(), ..lab.options() };
     install_with(&lab, &theirs).unwrap_or_else(|error| panic!("{error}"));
     let busy = install(&lab).unwrap_err();
     assert!(matches!(&busy, XdpError::Busy { interface, .. } if interface == "wan0"), "{busy}");
@@ -249,7 +250,8 @@ fn i7_a_refused_take_over_leaves_the_old_filter_in_place() {
     let pins = lab.pin_directory();
     let before = Side::ALL.map(|side| numbers(&pins, side));
     lab.connect("lan", "lan1", "10.3.0.1/24", "10.3.0.9/24");
-    let moved = install_with(&lab, &XdpOptions { inner: "lan1".to_owned(), ..lab.options() }).unwrap_err();
+    let moved =
+        install_with(&lab, &XdpOptions { inner: Some("lan1".to_owned()), ..lab.options() }).unwrap_err();
     assert!(matches!(moved, XdpError::OtherInterface { side: Side::Inner, .. }), "{moved}");
 
     set_layout(&pins, 999);
@@ -332,12 +334,11 @@ fn a_driver_without_xdp_gets_generic_mode_and_keeps_it() {
     lab.ip_in("gw", &["addr", "add", "10.2.0.1/24", "dev", "br0"]);
     lab.ip_in("gw", &["link", "set", "br0", "up"]);
     assert!(until(|| lab.leaks(&plain)));
-    let options = XdpOptions { inner: "br0".to_owned(), ..lab.options() };
+    let options = XdpOptions { inner: Some("br0".to_owned()), ..lab.options() };
     for _ in 0..2 {
-        let mut attachment = install_with(&lab, &options).unwrap_or_else(|error| panic!("{error}"));
-        attachment.set_inner_prefixes(&[(prefix("10.1.0.0/16"), SEGMENT)]).unwrap();
-        assert_eq!(attachment.mode(Side::Outer), AttachMode::Native);
-        assert_eq!(attachment.mode(Side::Inner), AttachMode::Generic);
+        let attachment = install_with(&lab, &options).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(attachment.mode(Side::Outer), Some(AttachMode::Native));
+        assert_eq!(attachment.mode(Side::Inner), Some(AttachMode::Generic));
         assert!(!lab.leaks(&plain));
         assert!(count(&attachment, Side::Inner, "plaintext-foreign") > 0);
     }
@@ -388,7 +389,8 @@ fn frames_for_other_hosts_stay_out_until_their_address_is_ours() {
     let attachment = install(&lab).unwrap_or_else(|error| panic!("{error}"));
     lab.send_plaintext(5);
     assert_eq!(fate(&attachment), [10, 5], "a new data plane knows the interface's own address alone");
-    let refused = install_with(&lab, &XdpOptions { inner: "lo".to_owned(), ..lab.options() }).unwrap_err();
+    let refused =
+        install_with(&lab, &XdpOptions { inner: Some("lo".to_owned()), ..lab.options() }).unwrap_err();
     assert!(matches!(refused, XdpError::NoMac { side: Side::Inner, .. }), "{refused}");
 }
 

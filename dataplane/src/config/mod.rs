@@ -19,6 +19,7 @@ mod encapsulation;
 mod exception;
 mod keys;
 mod lifetime;
+mod local_rules;
 mod model;
 mod policy;
 mod problem;

@@ -29,7 +29,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 pub(super) struct Read {
     node: Node,
     table: TableSection,
-    outer: Outer,
+    pub(super) outer: Outer,
     inner: Inner,
     workers: Workers,
     segments: Segments,

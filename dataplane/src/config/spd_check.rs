@@ -9,6 +9,7 @@ use baton_sad::{AddressRange, Selector};
 
 use super::check::repeated;
 use super::cover::show;
+use super::local_rules::across_local_rules;
 use super::policy::covers;
 use super::reader::{Place, Source};
 use super::sections::Read;
@@ -30,6 +31,7 @@ pub(super) fn across_policies(source: &Source<'_>, read: &Read) {
     destinations(source, &read.tunnels, &read.places);
     bypass_segments(source, read);
     unreachable(source, &owners);
+    across_local_rules(source, read);
 }
 
 /// A `[[policy]]` or `[[tunnel]]`. Their order decides between equal priorities.

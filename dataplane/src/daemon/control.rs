@@ -16,6 +16,7 @@ use crate::control::{
 use crate::drop_reason::DropReason;
 use crate::io::Side;
 use crate::worker::monotonic_ns;
+use crate::xdp::AttachMode;
 
 /// How long a freeze waits for the workers.
 const FREEZE_WAIT: Duration = Duration::from_secs(2);
@@ -33,7 +34,9 @@ impl Control {
     fn interface(&self, side: Side, name: &str) -> InterfaceStatus {
         InterfaceStatus {
             interface: name.to_owned(),
-            xdp_mode: self.gateway.with_filter(|filter| filter.mode(side).name().to_owned()),
+            xdp_mode: self
+                .gateway
+                .with_filter(|filter| filter.mode(side).map_or("none", AttachMode::name).to_owned()),
             queues: self.gateway.queues[side.index()],
             mtu: u32::from(self.gateway.mtu(side)),
         }

@@ -92,7 +92,6 @@ pub(super) fn start(config: Config) -> Result<(Gateway, Workers), DaemonError> {
     let local = next_hops.load().local_addresses().to_vec();
     let macs = Side::ALL.map(|side| next_hops.load().side(side).mac);
     let mut attachment = Attachment::install(&xdp_options(&config, local.clone()))?;
-    attachment.set_inner_prefixes(&config.inner_prefixes())?;
     ownership::follow(&table, &mut attachment)?;
     announce(&config, &attachment);
 
@@ -181,13 +180,14 @@ fn open_table(config: &Config) -> Result<Table, DaemonError> {
 
 fn xdp_options(config: &Config, local: Vec<IpAddr>) -> XdpOptions {
     XdpOptions {
-        outer: config.outer.interface.clone(),
-        inner: config.inner.interface.name().to_owned(),
+        outer: Some(config.outer.interface.clone()),
+        inner: Some(config.inner.interface.name().to_owned()),
         pin_directory: config.node.pin_directory.clone(),
         hash_mode: config.segments.hash,
         hash_seed: config.segments.seed,
         outer_addresses: config.outer.addresses.clone(),
         inner_addresses: local,
+        policies: config.filter_policies(),
     }
 }
 
@@ -195,7 +195,9 @@ fn announce(config: &Config, attachment: &Attachment) {
     for (side, name) in
         [(Side::Outer, config.outer.interface.as_str()), (Side::Inner, config.inner.interface.name())]
     {
-        info!(side = side.name(), interface = %name, mode = attachment.mode(side).name(), "the filter is in place");
+        if let Some(mode) = attachment.mode(side) {
+            info!(side = side.name(), interface = %name, mode = mode.name(), "the filter is in place");
+        }
     }
 }
 
@@ -414,7 +416,7 @@ impl Gateway {
         self.spd.store(Arc::new(spd(&new)));
         let filter = &mut lock(&self.filter).attachment;
         filter.set_outer_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
-        filter.set_inner_prefixes(&new.inner_prefixes()).map_err(|error| failed(&error))?;
+        filter.set_policies(&new.filter_policies()).map_err(|error| failed(&error))?;
         static_sas::remove(&self.table, &report.removed).map_err(|error| failed(&error))?;
         *current = Arc::new(new);
         Ok(report)

@@ -130,7 +130,7 @@ pub fn bits(address: IpAddr) -> u128 {
 
 /// See [`Flow::ports`]; of the upper-layer header and what follows it.
 #[inline(always)]
-pub(super) fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
+pub(crate) fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
     match protocol {
         TCP | UDP | DCCP | SCTP | UDP_LITE => Some((be16(payload, 0).ok()?, be16(payload, 2).ok()?)),
         ICMP | ipv6::ICMP => be16(payload, 0).ok().map(|kind| (kind, kind)),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::packet::transport::{Flow, ports};
 use crate::xdp::shared::{MAX_EXTENSION_HEADERS, MAX_EXTENSION_OCTETS, MAX_VLAN_TAGS};
 
 const HOP_BY_HOP: u8 = 0;
@@ -105,17 +106,21 @@ fn ipv4(octets: &[u8]) -> Option<Packet<'_>> {
 }
 
 fn ipv6(octets: &[u8]) -> Option<Packet<'_>> {
-    let (header, rest) = octets.split_first_chunk::<40>()?;
-    if header[0] >> 4 != 6 {
-        return None;
-    }
-    Some(Packet {
+    let mut packet = quoted_ipv6(octets)?;
+    packet.payload = packet.payload.get(..usize::from(be16(octets, 4)))?;
+    Some(packet)
+}
+
+/// An IPv6 packet of which an ICMPv6 error may quote the beginning only.
+pub(super) fn quoted_ipv6(octets: &[u8]) -> Option<Packet<'_>> {
+    let (header, payload) = octets.split_first_chunk::<40>()?;
+    (header[0] >> 4 == 6).then(|| Packet {
         source: ipv6_address(&header[8..24]),
         destination: ipv6_address(&header[24..40]),
         fragment: Fragment::Whole,
         protocol: header[6],
         hop_limit: header[7],
-        payload: rest.get(..usize::from(be16(header, 4)))?,
+        payload,
     })
 }
 
@@ -125,6 +130,12 @@ fn ipv6_address(octets: &[u8]) -> IpAddr {
 }
 
 impl<'a> Packet<'a> {
+    /// What selectors compare; extension headers are behind it.
+    pub(super) fn flow(&self) -> Flow {
+        let ports = if self.fragment == Fragment::Later { None } else { ports(self.protocol, self.payload) };
+        Flow::new(self.source, self.destination, self.protocol, ports)
+    }
+
     /// The packet behind its IPv6 extension headers, or up to a later fragment's own.
     pub(super) fn without_extension_headers(mut self) -> Parsed<'a> {
         let mut octets = 0;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::shared::{LAYOUT, MAX_OWN_MACS};
+use super::shared::{LAYOUT, MAX_OWN_MACS, MAX_RULES};
 use crate::io::Side;
 
 /// Why the filter could not be installed, changed or removed.
@@ -62,6 +62,18 @@ pub enum XdpError {
         /// How many were given.
         count: usize,
     },
+    /// More entries of the SPD about ourselves than the filter has room for.
+    #[error(
+        "{count} entries of the SPD about this host itself are too many; the filter holds {MAX_RULES}: join the \
+         networks of `[[policy]]` sections, or let fewer of them have our own addresses as local ones"
+    )]
+    TooManyRules {
+        /// How many are needed.
+        count: usize,
+    },
+    /// No interface at all.
+    #[error("there is neither an outer nor an inner interface to attach the XDP filter to; name one of them")]
+    NoSide,
     /// One interface for both sides.
     #[error(
         "{0} is both the outer and the inner interface; the filter keeps ciphertext and plaintext apart by \
@@ -129,6 +141,18 @@ pub enum XdpError {
         pinned: u32,
         /// The interface that was asked for.
         interface: String,
+    },
+    /// The configuration has no interface for a side that a pinned link protects.
+    #[error(
+        "the {side} filter is pinned to the interface with index {pinned}, but the configuration wants none on that \
+         side; to take it away, run `baton-dataplane --uninstall` and start again",
+        side = side.name()
+    )]
+    Unwanted {
+        /// The side of the link.
+        side: Side,
+        /// Interface index that the link is attached to.
+        pinned: u32,
     },
     /// Somebody else's XDP program is there.
     #[error(

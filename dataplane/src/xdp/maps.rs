@@ -2,30 +2,36 @@
 //!
 //! All of them are plain octets or words, so aya's `Pod` of arrays suffices and nothing here is unsafe.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use baton_sad::Selector;
 
 use super::error::XdpError;
 use super::shared;
 use super::verdicts::Verdict;
 use crate::io::Side;
 use crate::next_hop::Mac;
+use crate::packet::transport::bits;
 use crate::prefix::Prefix;
-use crate::steering::{Decision, HashMode, Spi};
+use crate::spd::Matcher;
+use crate::steering::{Decision, HashMode, LocalRule, Network, Spi};
 
 /// All pinned maps. The config map comes last: without it the others are leftovers.
-pub(super) const PINNED: [&str; 9] = [
+pub(super) const PINNED: [&str; 10] = [
     "owned",
     "overrides",
     "addresses",
     MACS,
     "prefixes",
+    RULES,
     "outer_sockets",
     "inner_sockets",
     "verdicts",
@@ -36,6 +42,7 @@ pub(super) const PINNED: [&str; 9] = [
 pub(super) const CONFIG: &str = "config";
 
 const MACS: &str = "macs";
+const RULES: &str = "rules";
 
 /// `struct address`: family, then four words in network order.
 type AddressKey = [u8; 20];
@@ -43,6 +50,10 @@ type AddressKey = [u8; 20];
 type LocalKey = [u8; 24];
 /// `struct override_key`: kind, high and low word of the SPI.
 type OverrideKey = [u32; 3];
+/// `struct rule`, words as they stand there.
+type Rule = [u32; 24];
+/// `struct rules`.
+type Rules = [Rule; shared::MAX_RULES as usize];
 /// `struct own_macs`.
 type OwnMacs = [u64; shared::MAX_OWN_MACS as usize];
 
@@ -54,6 +65,7 @@ pub struct FilterMaps {
     addresses: HashMap<MapData, LocalKey, u32>,
     macs: Array<MapData, OwnMacs>,
     prefixes: LpmTrie<MapData, AddressKey, u32>,
+    rules: Array<MapData, Rules>,
     sockets: [XskMap<MapData>; 2],
     verdicts: PerCpuArray<MapData, u64>,
     trace: Array<MapData, [u32; 2]>,
@@ -82,6 +94,7 @@ impl FilterMaps {
             addresses: take(object, "addresses")?,
             macs: take(object, MACS)?,
             prefixes: take(object, "prefixes")?,
+            rules: take(object, RULES)?,
             sockets: [take(object, "outer_sockets")?, take(object, "inner_sockets")?],
             verdicts: take(object, "verdicts")?,
             trace: take(object, "trace")?,
@@ -145,7 +158,8 @@ impl FilterMaps {
         result.map_err(|error| XdpError::map("overrides", "changed", &error))
     }
 
-    /// Replaces our own addresses on `side`. New ones come before old ones go.
+    /// Replaces our own addresses: on the outer side those to which peers send IPsec, on the inner side all that this
+    /// host has. New ones come before old ones go.
     ///
     /// # Errors
     /// [`XdpError::Map`] when the map is full or the kernel refuses.
@@ -167,8 +181,8 @@ impl FilterMaps {
     }
 
     /// Replaces the MAC addresses to which frames for us are addressed on `side`: the interface's own, and those
-    /// that it shares with others. The inner side sends no other frame to the data plane. The outer side does not
-    /// ask.
+    /// that it shares with others. No other frame is forwarded by the data plane, but IPsec for our own addresses
+    /// goes there whatever its frame says.
     ///
     /// # Errors
     /// [`XdpError::TooManyMacs`] beyond [`shared::MAX_OWN_MACS`], [`XdpError::Map`] when the kernel refuses; what
@@ -186,20 +200,23 @@ impl FilterMaps {
             .map_err(|error| XdpError::map(MACS, "changed", &error))
     }
 
-    /// Replaces the protected destinations and their segments. New ones come before old ones go; what has no
-    /// entry is dropped, so nothing is open meanwhile.
+    /// Replaces the remote networks of all policies, as [`networks`](crate::steering::networks) gives them. New ones
+    /// come before old ones go, and first those that protect; what has no entry is not forwarded, so nothing is open
+    /// meanwhile.
     ///
     /// # Errors
     /// [`XdpError::Map`] when the map is full or the kernel refuses.
-    pub fn set_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), XdpError> {
-        self.replace_prefixes(prefixes).map_err(|error| XdpError::map("prefixes", "changed", &error))
+    pub fn set_networks(&mut self, networks: &[Network]) -> Result<(), XdpError> {
+        self.replace_networks(networks).map_err(|error| XdpError::map("prefixes", "changed", &error))
     }
 
-    fn replace_prefixes(&mut self, prefixes: &[(Prefix, u8)]) -> Result<(), MapError> {
+    fn replace_networks(&mut self, networks: &[Network]) -> Result<(), MapError> {
+        let mut ordered: Vec<_> = networks.iter().collect();
+        ordered.sort_by_key(|network| Reverse(network.is_protected));
         let mut wanted = HashSet::new();
-        for (prefix, segment) in prefixes {
-            let (length, data) = prefix_key(*prefix);
-            self.prefixes.insert(&Key::new(length, data), u32::from(*segment), 0)?;
+        for network in ordered {
+            let (length, data) = prefix_key(network.prefix);
+            self.prefixes.insert(&Key::new(length, data), network_value(network), 0)?;
             wanted.insert((length, data));
         }
         let present = self.prefixes.keys().collect::<Result<Vec<_>, _>>()?;
@@ -207,6 +224,26 @@ impl FilterMaps {
             absent_is_fine(self.prefixes.remove(key))?;
         }
         Ok(())
+    }
+
+    /// Replaces the rules for clear traffic to this host itself, all at one instant.
+    ///
+    /// # Errors
+    /// [`XdpError::TooManyRules`] beyond [`shared::MAX_RULES`], [`XdpError::Map`] when the kernel refuses; the old
+    /// rules then stand.
+    pub fn set_rules(&mut self, rules: &[LocalRule]) -> Result<(), XdpError> {
+        let mut list = [[0; 24]; shared::MAX_RULES as usize];
+        if rules.len() > list.len() {
+            return Err(XdpError::TooManyRules { count: rules.len() });
+        }
+        // A selector of two families has no form there, and no packet matches it.
+        let possible = rules.iter().filter(|rule| Matcher::new(&rule.selector).is_some());
+        for (place, rule) in list.iter_mut().zip(possible) {
+            *place = rule_words(rule);
+        }
+        let idle = (self.config(shared::CONFIG_RULES)? & 1) ^ 1;
+        self.rules.set(idle, list, 0).map_err(|error| XdpError::map(RULES, "changed", &error))?;
+        self.set_config(shared::CONFIG_RULES, idle)
     }
 
     /// Sends owned packets that arrive on receive queue `queue` of `side` to an AF_XDP socket bound to it.
@@ -307,6 +344,52 @@ fn local_key(side: Side, address: IpAddr) -> LocalKey {
     key[..4].copy_from_slice(&side_word(side));
     key[4..].copy_from_slice(&address_key(address));
     key
+}
+
+fn network_value(network: &Network) -> u32 {
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    u32::from(network.segment)
+        | flag(network.is_protected, shared::NETWORK_PROTECTED)
+        | flag(network.is_bypassed, shared::NETWORK_BYPASSED)
+}
+
+/// `struct rule`.
+fn rule_words(rule: &LocalRule) -> Rule {
+    let Selector { local, remote, protocol, local_ports, remote_ports } = &rule.selector;
+    let [remote_first, remote_last, local_first, local_last] =
+        [remote.start(), remote.end(), local.start(), local.end()].map(number_words);
+    let [remote_ports, local_ports] = [remote_ports, local_ports].map(port_words);
+    let protocol = protocol.map_or([0, 0xff], |protocol| [protocol.into(); 2]);
+    let family = if remote.start().is_ipv4() { shared::FAMILY_IPV4 } else { shared::FAMILY_IPV6 };
+    let action = if rule.permits { shared::RULE_PERMIT } else { shared::RULE_REFUSE };
+    let parts: [&[u32]; 8] = [
+        &remote_first,
+        &remote_last,
+        &local_first,
+        &local_last,
+        &remote_ports,
+        &local_ports,
+        &protocol,
+        &[family, action],
+    ];
+    let mut words = Rule::default();
+    words.iter_mut().zip(parts.into_iter().flatten()).for_each(|(word, part)| *word = *part);
+    words
+}
+
+/// The most significant word first; IPv4 in the last one.
+fn number_words(address: IpAddr) -> [u32; 4] {
+    let bits = bits(address);
+    [96, 64, 32, 0].map(|shift| (bits >> shift) as u32)
+}
+
+/// ANY covers ports that cannot be seen (RFC 4301 section 4.4.1.1).
+fn port_words(ports: &RangeInclusive<u16>) -> [u32; 2] {
+    match (*ports.start(), *ports.end()) {
+        _ if *ports == Selector::OPAQUE => [shared::OPAQUE; 2],
+        (0, u16::MAX) => [0, shared::OPAQUE],
+        (first, last) => [first.into(), last.into()],
+    }
 }
 
 /// The family's 32 bits always match exactly.

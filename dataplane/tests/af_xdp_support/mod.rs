@@ -22,7 +22,7 @@ use baton_dataplane::io::af_xdp::AfXdpIo;
 use baton_dataplane::next_hop::Mac;
 use baton_dataplane::prefix::Prefix;
 use baton_dataplane::steering::HashMode;
-use baton_dataplane::xdp::{Attachment, XdpOptions};
+use baton_dataplane::xdp::{Attachment, FilterPolicies, XdpOptions};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -142,17 +142,17 @@ impl Lab {
     /// The XDP filter, told to redirect ESP to the gateway and plaintext to the protected prefix.
     pub fn attach(&self, workers: &[AfXdpIo]) -> Attachment {
         let options = XdpOptions {
-            outer: "wan0".to_owned(),
-            inner: "lan0".to_owned(),
+            outer: Some("wan0".to_owned()),
+            inner: Some("lan0".to_owned()),
             pin_directory: self.pin_directory(),
             hash_mode: HashMode::SourceIp,
             hash_seed: 0,
             outer_addresses: vec![IpAddr::V4(GATEWAY)],
             inner_addresses: vec![address("10.2.0.1")],
+            policies: FilterPolicies { protected: vec![(prefix(PROTECTED), 0)], ..FilterPolicies::default() },
         };
         let mut filter = self.within("gw", || Attachment::install(&options)).expect("to attach the filter");
         filter.set_owned([u64::MAX; 4]).expect("to own all segments");
-        filter.set_inner_prefixes(&[(prefix(PROTECTED), 0)]).expect("to protect a prefix");
         for (side, queue, socket) in workers.iter().flat_map(AfXdpIo::sockets) {
             filter.register_socket(side, queue, socket).expect("to register a socket");
         }

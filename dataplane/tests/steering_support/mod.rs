@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use baton_dataplane::io::Side;
 use baton_dataplane::next_hop::Mac;
 use baton_dataplane::prefix::{Prefix, PrefixTable};
-use baton_dataplane::steering::{HashMode, Spi, SteeringView};
+use baton_dataplane::steering::{HashMode, LocalRule, Spi, SteeringView, networks};
 use baton_dataplane::xdp::{DryRun, FilterMaps, XdpError};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
@@ -66,7 +66,10 @@ pub struct World {
     pub outer: Vec<IpAddr>,
     pub inner: Vec<IpAddr>,
     pub macs: Vec<Mac>,
-    pub prefixes: Vec<(Prefix, u8)>,
+    /// Networks of tunnels and of bypass policies.
+    pub protected: Vec<(Prefix, u8)>,
+    pub bypassed: Vec<(Prefix, u8)>,
+    pub rules: Vec<LocalRule>,
 }
 
 impl Default for World {
@@ -79,29 +82,35 @@ impl Default for World {
             outer: vec![address("203.0.113.2"), address("2001:db8::2")],
             inner: vec![address("10.2.0.1"), address("fd00:2::1")],
             macs: vec![packets::OWN_MAC],
-            prefixes: vec![
+            protected: vec![
                 (prefix("10.1.0.0/16"), 42),
                 (prefix("10.1.7.0/24"), 200),
                 (prefix("10.1.7.9/32"), 7),
                 (prefix("fd00:1::/32"), 43),
                 (prefix("fd00:1:9::/48"), 201),
             ],
+            bypassed: vec![],
+            rules: vec![],
         }
     }
 }
 
 impl World {
     pub fn view(&self, side: Side, socket: bool) -> SteeringView {
-        let addresses = if side == Side::Outer { &self.outer } else { &self.inner };
+        let networks = networks(&self.protected, &self.bypassed);
         SteeringView {
             side,
             mode: self.mode,
             seed: self.seed,
             owned: self.owned,
             overrides: self.overrides.clone(),
-            addresses: addresses.iter().copied().collect::<HashSet<_>>(),
+            outer_addresses: self.outer.iter().copied().collect::<HashSet<_>>(),
+            own_addresses: self.inner.iter().copied().collect::<HashSet<_>>(),
             macs: self.macs.clone(),
-            prefixes: PrefixTable::new(self.prefixes.clone()),
+            networks: PrefixTable::new(
+                networks.into_iter().map(|network| (network.prefix, network)).collect(),
+            ),
+            rules: self.rules.clone(),
             socket,
         }
     }
@@ -114,7 +123,8 @@ impl World {
         for side in Side::ALL {
             maps.set_own_macs(side, &self.macs).unwrap();
         }
-        maps.set_prefixes(&self.prefixes).unwrap();
+        maps.set_networks(&networks(&self.protected, &self.bypassed)).unwrap();
+        maps.set_rules(&self.rules).unwrap();
         for spi in before.iter().flat_map(|before| before.overrides.keys()) {
             maps.set_override(*spi, None).unwrap();
         }

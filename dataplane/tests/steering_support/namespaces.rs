@@ -16,15 +16,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use baton_dataplane::steering::HashMode;
-use baton_dataplane::xdp::XdpOptions;
+use baton_dataplane::xdp::{FilterPolicies, XdpOptions};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::address;
+use super::{address, prefix};
 
 /// A port of the wan host on which nobody else talks.
 const PORT: u16 = 7_777;
+
+/// The segment of the network behind the wan host.
+pub const SEGMENT: u8 = 42;
 
 pub struct Lab {
     prefix: String,
@@ -101,13 +104,17 @@ impl Lab {
 
     pub fn options(&self) -> XdpOptions {
         XdpOptions {
-            outer: "wan0".to_owned(),
-            inner: "lan0".to_owned(),
+            outer: Some("wan0".to_owned()),
+            inner: Some("lan0".to_owned()),
             pin_directory: self.pin_directory(),
             hash_mode: HashMode::SourceIp,
             hash_seed: 0,
             outer_addresses: vec![address("203.0.113.2")],
             inner_addresses: vec![address("10.2.0.1")],
+            policies: FilterPolicies {
+                protected: vec![(prefix("10.1.0.0/16"), SEGMENT)],
+                ..FilterPolicies::default()
+            },
         }
     }
 

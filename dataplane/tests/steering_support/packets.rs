@@ -344,13 +344,13 @@ pub fn random_world(random: &mut Random) -> World {
         world.overrides.insert(Spi::Ike(both.into()), random.next() as u8);
     }
     if random.one_in(3) {
-        world.prefixes.push(("0.0.0.0/0".parse().expect("a prefix"), random.next() as u8));
+        world.protected.push(("0.0.0.0/0".parse().expect("a prefix"), random.next() as u8));
     }
     if random.one_in(3) {
-        world.prefixes.push(("::/0".parse().expect("a prefix"), random.next() as u8));
+        world.protected.push(("::/0".parse().expect("a prefix"), random.next() as u8));
     }
     if random.one_in(3) {
-        world.prefixes.retain(|_| random.one_in(2));
+        world.protected.retain(|_| random.one_in(2));
     }
     world
 }
