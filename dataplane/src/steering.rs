@@ -134,27 +134,31 @@ fn outer(frame: &[u8], view: &SteeringView) -> Decision {
         return decision;
     }
     let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
-    if view.outer_addresses.contains(&packet.destination) {
-        let parsed = packet.without_extension_headers();
-        if let Some(decision) = refused(&parsed) {
-            return decision;
-        }
-        let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
-        let decision = to_us(&packet, view);
-        return unless_protected(packet, view, decision);
-    }
-    if view.own_addresses.contains(&packet.destination) {
-        return unless_protected(packet, view, plain(Verdict::Local));
-    }
-    if is_multicast(packet.destination) || !view.is_addressed_to_us(frame) {
-        return unless_protected(packet, view, plain(Verdict::NotOurs));
-    }
-    transit(&packet, view)
+    let destination = packet.destination;
+    let is_query = is_multicast(destination) && is_listener_query(&packet);
+    let source = packet.source;
+    let is_for_ipsec = view.outer_addresses.contains(&destination);
+    let verdict = if view.own_addresses.contains(&destination) {
+        Verdict::Local
+    } else if is_multicast(destination) || !view.is_addressed_to_us(frame) {
+        Verdict::NotOurs
+    } else if !is_for_ipsec {
+        return transit(source, view);
+    } else {
+        Verdict::Local
+    };
+    let parsed = packet.without_extension_headers();
+    let decision = match (&parsed, refused(&parsed)) {
+        (Parsed::Ip(packet), _) if is_for_ipsec => to_us(packet, view),
+        (_, Some(decision)) if is_for_ipsec => decision,
+        _ => plain(verdict),
+    };
+    if is_query && !is_for_ipsec { decision } else { unless_protected(source, &parsed, view, decision) }
 }
 
 /// Clear traffic that is to be forwarded: only where some bypass policy has its source, the SPD is asked.
-fn transit(packet: &Packet<'_>, view: &SteeringView) -> Decision {
-    match view.networks.lookup(packet.source) {
+fn transit(source: IpAddr, view: &SteeringView) -> Decision {
+    match view.networks.lookup(source) {
         None => plain(Verdict::NoPolicy),
         Some(network) if !network.is_bypassed => plain(Verdict::ClearProtected),
         Some(network) => view.by_owner(network.segment, Verdict::ClearOwned, Verdict::ClearForeign),
@@ -162,27 +166,30 @@ fn transit(packet: &Packet<'_>, view: &SteeringView) -> Decision {
 }
 
 /// `decision`, unless it lets the kernel have in clear what must come through a tunnel (RFC 4301 section 5.2).
-fn unless_protected(packet: Packet<'_>, view: &SteeringView, decision: Decision) -> Decision {
-    let exempt = match decision.verdict {
-        verdict if verdict.action() != Action::Pass => true,
-        Verdict::IkeOwned => true,
-        // Of IKE: no other first fragment of such a source passes.
-        Verdict::Fragment if packet.protocol == UDP => true,
-        Verdict::Local => is_neighbour_discovery(&packet),
-        Verdict::NotOurs => {
-            is_multicast(packet.destination)
-                && (is_neighbour_discovery(&packet) || is_listener_query(&packet))
+fn unless_protected(
+    source: IpAddr,
+    parsed: &Parsed<'_>,
+    view: &SteeringView,
+    decision: Decision,
+) -> Decision {
+    let exempt = match (decision.verdict, parsed) {
+        (verdict, _) if verdict.action() != Action::Pass => true,
+        (Verdict::IkeOwned, _) => true,
+        // Of IKE, or of what a rule permits: no other first fragment of such a source passes.
+        (Verdict::Fragment, Parsed::Ip(packet)) if packet.protocol == UDP => true,
+        (Verdict::Local, Parsed::Ip(packet)) => is_neighbour_discovery(packet),
+        (Verdict::NotOurs, Parsed::Ip(packet)) => {
+            is_multicast(packet.destination) && is_neighbour_discovery(packet)
         }
         _ => false,
     };
-    if exempt || !view.networks.lookup(packet.source).is_some_and(|network| network.is_protected) {
+    if exempt || !view.networks.lookup(source).is_some_and(|network| network.is_protected) {
         return decision;
     }
-    let Parsed::Ip(packet) = packet.without_extension_headers() else {
-        return plain(Verdict::ClearProtected);
-    };
-    let permitted = rules::permit(&view.rules, &packet.flow());
-    plain(if permitted { Verdict::ClearBypass } else { Verdict::ClearProtected })
+    match parsed {
+        Parsed::Ip(packet) if rules::permit(&view.rules, &packet.flow()) => plain(Verdict::ClearBypass),
+        _ => plain(Verdict::ClearProtected),
+    }
 }
 
 /// Router solicitation to redirect, from this link by its hop limit (RFC 4861 section 4).
