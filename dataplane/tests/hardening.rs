@@ -262,3 +262,45 @@ fn fragments_of_clear_datagrams_are_the_policys() {
     b.receive(Side::Outer, &datagram(0, 5));
     assert_eq!(b.drops(), [("no-policy", 2)]);
 }
+
+/// I7: a policy protects one port and a later one lets the rest out in clear. Fragments that show no ports may be
+/// parts of what is protected.
+#[test]
+fn i7_fragments_of_what_is_protected_do_not_leave_in_clear() {
+    let setup = Setup::default();
+    let all = baton_sad::AddressRange::new([0; 4].into(), [255; 4].into()).unwrap();
+    let any = baton_sad::Selector::addresses(all, all);
+    let https = baton_sad::Selector { protocol: Some(6), remote_ports: 443..=443, ..any.clone() };
+    let policy = |name: &str, priority, selector, action| baton_dataplane::spd::Policy {
+        name: name.into(),
+        priority,
+        selector,
+        action,
+    };
+    let protect = baton_dataplane::spd::Action::Protect { reqid: common::REQID };
+    let bypass = baton_dataplane::spd::Action::Bypass(baton_dataplane::spd::Ways::Both);
+    let mut a = Gateway::new(0, &setup);
+    let policies = vec![policy("https", 1, https, protect), policy("rest", 2, any, bypass)];
+    a.spd.store(std::sync::Arc::new(baton_dataplane::spd::Spd::new(policies)));
+    // Of TCP: port 80, port 443, a later fragment, a first fragment too short for its ports; of UDP and ESP: later ones.
+    for (protocol, fragment, ports, length, is_clear) in [
+        (6, [0, 0], [0x30, 0x39, 0, 80], 60, true),
+        (6, [0, 0], [0x30, 0x39, 1, 0xbb], 60, false),
+        (6, [0x20, 0], [0x30, 0x39, 0, 80], 22, false),
+        (6, [0, 9], [0x30, 0x39, 0, 80], 60, false),
+        (17, [0, 9], [0; 4], 60, true),
+        (50, [0, 9], [0; 4], 60, true),
+    ] {
+        let mut octets = Packet { protocol, ..Packet::from(0, length) }.octets();
+        octets[6..8].copy_from_slice(&fragment);
+        octets[10..12].fill(0);
+        let sum = checksum(&octets[..20]);
+        octets[10..12].copy_from_slice(&sum.to_be_bytes());
+        let shown = octets.len().min(24) - 20;
+        octets[20..20 + shown].copy_from_slice(&ports[..shown]);
+        a.receive(Side::Inner, &common::ethernet(&octets));
+        let clear = a.sent(Side::Outer).iter().filter(|frame| frame.ends_with(&octets[20..])).count();
+        assert_eq!(clear, usize::from(is_clear), "{protocol} {fragment:?} {length}");
+    }
+    assert_eq!(a.drops(), [("hidden-ports", 2)]);
+}

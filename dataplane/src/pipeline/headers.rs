@@ -50,13 +50,15 @@ fn link_header(octets: &[u8]) -> Result<usize, DropReason> {
     }
 }
 
-/// Where ESP lies in a packet from the outer side (offsets from the packet's first octet) and the ports, if it is in
-/// UDP. `None` for everything that is not ESP.
+/// Where ESP lies in a packet (offsets from the packet's first octet), and its ports, if it is in UDP.
+type Found<Ports> = (Range<usize>, Ports);
+
+/// The ESP in a packet from the outer side. `None` for everything else.
 #[inline(always)]
 pub(super) fn find_esp(
     outer: &IpHeader,
     packet: &[u8],
-) -> Result<Option<(Range<usize>, Option<(u16, u16)>)>, DropReason> {
+) -> Result<Option<Found<Option<(u16, u16)>>>, DropReason> {
     let (esp, ports) = match outer.protocol {
         ipv4::ESP => (outer.header_length..outer.total_length, None),
         ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
@@ -73,10 +75,7 @@ pub(super) fn find_esp(
 /// ESP in UDP (RFC 3948 section 2) and its ports; `None` for another datagram. The UDP checksum is not looked at: ESP's
 /// own check covers the packet. What lies behind the datagram in the IP packet is no part of it.
 #[inline]
-fn find_esp_in_udp(
-    outer: &IpHeader,
-    datagram: &[u8],
-) -> Result<Option<(Range<usize>, (u16, u16))>, DropReason> {
+fn find_esp_in_udp(outer: &IpHeader, datagram: &[u8]) -> Result<Option<Found<(u16, u16)>>, DropReason> {
     let (source, destination) = (be16(datagram, 0)?, be16(datagram, 2)?);
     if source != udp::NAT_TRAVERSAL && destination != udp::NAT_TRAVERSAL {
         return Ok(None);
