@@ -304,3 +304,66 @@ fn i7_fragments_of_what_is_protected_do_not_leave_in_clear() {
     }
     assert_eq!(a.drops(), [("hidden-ports", 2)]);
 }
+
+/// Replaces the outer source of an IPv4 frame.
+fn from_elsewhere(frame: &[u8], source: [u8; 4], port: u16) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[ETH + 12..ETH + 16].copy_from_slice(&source);
+    frame[ETH + 20..ETH + 22].copy_from_slice(&port.to_be_bytes());
+    frame[ETH + 10..ETH + 12].fill(0);
+    let sum = checksum(&frame[ETH..ETH + 20]);
+    frame[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// Who can hold a packet back on its way can send it on from any source; ours then go there.
+#[test]
+fn a_peer_does_not_move_to_where_no_host_is() {
+    let [mut a, mut b] = pair(&Setup { encapsulated: true, ..Setup::default() });
+    let sealed = a.seal(&Packet::from(0, 60).frame());
+    for (source, port) in [
+        ([127, 0, 0, 1], 4500),
+        ([255; 4], 4500),
+        ([224, 0, 0, 1], 4500),
+        ([239, 1, 1, 1], 4500),
+        ([192, 0, 2, 7], 0),
+    ] {
+        b.receive(Side::Outer, &from_elsewhere(&sealed, source, port));
+    }
+    assert_eq!(
+        (b.sent(Side::Inner).len(), b.drops(), b.events.next()),
+        (0, vec![("outer-address", 5)], None)
+    );
+    b.receive(Side::Outer, &from_elsewhere(&sealed, [192, 0, 2, 7], 4501));
+    assert_eq!(b.sent(Side::Inner).len(), 1);
+    let moved = Event::PeerMoved { spi: SPI[1], address: [192, 0, 2, 7].into(), port: 4501 };
+    assert_eq!(b.events.next(), Some(moved));
+}
+
+/// Whatever says that the path's MTU is next to nothing, packets of the least size pass.
+#[test]
+fn a_tiny_path_mtu_is_not_believed() {
+    for (outer_ipv6, least) in [(false, 576), (true, 1280)] {
+        let setup = Setup { outer_ipv6, path_mtu: 1, ..Setup::default() };
+        let mut a = Gateway::new(0, &setup);
+        let handle = a.table.lookup(Direction::Outbound, common::REQID).unwrap();
+        a.table.slot(handle).unwrap().learn_path_mtu(0, u64::MAX);
+        let sealed = a.seal(&Packet { dont_fragment: true, ..Packet::from(0, 500) }.frame());
+        assert!(sealed.len() <= ETH + least);
+        a.receive(Side::Inner, &Packet { dont_fragment: true, ..Packet::from(0, least as u16) }.frame());
+        let told = a.sent_one(Side::Inner);
+        let mtu = usize::from(u16::from_be_bytes([told[ETH + 26], told[ETH + 27]]));
+        assert!((least - 80..least).contains(&mtu), "{mtu}");
+    }
+}
+
+/// An answer to a group's address would be everybody's.
+#[test]
+fn no_answer_goes_to_a_group() {
+    let mut a = Gateway::new(0, &Setup::default());
+    let mut frame = Packet { ttl: 1, ..Packet::from(0, 60) }.frame();
+    a.receive(Side::Inner, &frame);
+    frame[6..12].fill(0xff);
+    a.receive(Side::Inner, &frame);
+    assert_eq!((a.sent(Side::Inner).len(), a.drops()), (1, vec![("ttl-expired", 2)]));
+}
