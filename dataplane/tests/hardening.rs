@@ -6,9 +6,11 @@ use baton_dataplane::crypto::{Backend, Engine, Job};
 use baton_dataplane::events::Event;
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::checksum::checksum;
+use baton_dataplane::packet::ip::IpHeader;
 use baton_dataplane::worker::Command;
 use baton_sad::{Bounds, Direction, Lifetime, Mode, Sa};
 use common::{Gateway, HOST, OUTER, Packet, SPI, Setup, UNIX_SECONDS, pair};
+use proptest::prelude::*;
 
 const ETH: usize = 14;
 const IPIP: u8 = 4;
@@ -28,10 +30,17 @@ fn authentic(setup: &Setup, sequence: u32, payload: &[u8], next_header: u8) -> V
 
 fn outer_frame(sa: &Sa, esp: &[u8]) -> Vec<u8> {
     let headers = if sa.source.is_ipv6() { 40 } else { 20 };
-    let length = (headers + esp.len()) as u16;
-    let outer =
-        Packet { source: sa.source, destination: sa.destination, protocol: 50, ..Packet::from(0, length) };
-    [&outer.frame()[..ETH + headers], esp].concat()
+    let (protocol, udp) = match sa.encapsulation {
+        None => (50, vec![]),
+        Some(_) => {
+            let words = [4500, 4500, 8 + esp.len() as u16, 0];
+            (17, words.iter().flat_map(|word| word.to_be_bytes()).collect())
+        }
+    };
+    let length = (headers + udp.len() + esp.len()) as u16;
+    let (source, destination) = (sa.source, sa.destination);
+    let outer = Packet { source, destination, protocol, ..Packet::from(0, length) };
+    [&outer.frame()[..ETH + headers], &udp, esp].concat()
 }
 
 /// An IPv4 packet with these options.
@@ -366,4 +375,90 @@ fn no_answer_goes_to_a_group() {
     frame[6..12].fill(0xff);
     a.receive(Side::Inner, &frame);
     assert_eq!((a.sent(Side::Inner).len(), a.drops()), (1, vec![("ttl-expired", 2)]));
+}
+
+fn shapes() -> impl Strategy<Value = Setup> {
+    let shape = |(transport, outer_ipv6, inner_ipv6, encapsulated)| Setup {
+        mode: if transport { Mode::Transport } else { Mode::Tunnel },
+        outer_ipv6,
+        inner_ipv6: if transport { outer_ipv6 } else { inner_ipv6 },
+        encapsulated,
+        ..Setup::default()
+    };
+    any::<(bool, bool, bool, bool)>().prop_map(shape)
+}
+
+/// Octets to be put anywhere into a packet.
+fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6)
+}
+
+fn changed(mut octets: Vec<u8>, changes: &[(prop::sample::Index, u8)], length: usize) -> Vec<u8> {
+    octets.truncate(length);
+    for (index, octet) in changes.iter().filter(|_| length > 0) {
+        let at = index.index(octets.len());
+        octets[at] = *octet;
+    }
+    if octets.len() >= 20 && octets[0] >> 4 == 4 {
+        let header = (usize::from(octets[0] & 15) * 4).clamp(20, octets.len());
+        octets[10..12].fill(0);
+        let sum = checksum(&octets[..header]);
+        octets[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    octets
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// A peer has the key, so it can put anything behind it: what comes out of the tunnel is a whole packet that its
+    /// selectors allow, or nothing.
+    #[test]
+    fn what_an_authentic_peer_sends_is_within_its_selectors_or_dropped(
+        setup in shapes(),
+        next_header in prop::sample::select(vec![0_u8, 1, 4, 6, 17, 41, 43, 44, 50, 58, 59, 60, 255]),
+        changes in changes(),
+        length in 0_usize..120,
+        upper_layer: bool,
+    ) {
+        let packet = setup.packet(0, 100).octets();
+        let skipped = if upper_layer { packet.len() - 60 } else { 0 };
+        let payload = changed(packet[skipped..].to_vec(), &changes, length.min(packet.len() - skipped));
+        let mut b = Gateway::new(1, &setup);
+        b.receive(Side::Outer, &authentic(&setup, 1, &payload, next_header));
+        let sent = b.sent(Side::Inner);
+        prop_assert!(b.sent(Side::Outer).is_empty());
+        prop_assert_eq!(sent.len() as u64 + b.drops().iter().map(|(_, count)| count).sum::<u64>(), 1);
+        for frame in sent {
+            let header = IpHeader::parse(&frame[ETH..]).unwrap();
+            prop_assert_eq!(header.total_length, frame.len() - ETH);
+            let sa = common::sa(&setup, 1, Direction::Inbound, 0);
+            let is_selected = |selector: &baton_sad::Selector| {
+                selector.remote.contains(header.source()) && selector.local.contains(header.destination())
+            };
+            prop_assert!(sa.selectors.iter().any(is_selected));
+        }
+    }
+
+    /// What an inner host sends leaves sealed, from our address to the peer's, or not at all; answers go back to it.
+    #[test]
+    fn what_an_inner_host_sends_leaves_sealed_or_not_at_all(
+        setup in shapes(),
+        changes in changes(),
+        length in 0_usize..200,
+    ) {
+        let packet = changed(setup.packet(0, 200).octets(), &changes, length);
+        let mut a = Gateway::new(0, &setup);
+        let first = packet.first().map_or(0, |first| first >> 4);
+        let ethertype = if first == 6 { [0x86, 0xdd] } else { [8, 0] };
+        a.receive(Side::Inner, &[&[2, 0, 0, 0, 9, 1, 2, 0, 0, 0, 9, 2], &ethertype[..], &packet].concat());
+        for frame in a.sent(Side::Outer) {
+            let header = IpHeader::parse(&frame[ETH..]).unwrap();
+            prop_assert!(header.is_between(setup.outer(0), setup.outer(1)));
+            prop_assert_eq!(header.protocol, if setup.encapsulated { 17 } else { 50 });
+            let mut b = Gateway::new(1, &setup);
+            b.receive(Side::Outer, &frame);
+            prop_assert_eq!(b.drops().iter().filter(|(reason, _)| *reason == "bad-icv").count(), 0);
+        }
+    }
 }

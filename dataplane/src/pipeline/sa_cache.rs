@@ -139,7 +139,8 @@ impl PreparedSa {
         let configured = if self.path_mtu == 0 { interface } else { self.path_mtu.min(interface) };
         let mtu = slot.learned_path_mtu(now).map_or(configured, |learned| learned.min(configured));
         let least = if self.destination.is_ipv6() { LEAST_IPV6 } else { LEAST_IPV4 };
-        self.layout.largest_payload(usize::from(mtu.max(least)).saturating_sub(self.outer_overhead(inner)))
+        let mtu = mtu.max(least.min(interface));
+        self.layout.largest_payload(usize::from(mtu).saturating_sub(self.outer_overhead(inner)))
     }
 
     /// A packet that does not fit the tunnel is answered if it has DF (in IPv6 every one has it), and dropped
