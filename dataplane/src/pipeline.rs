@@ -151,7 +151,7 @@ impl<I: PacketIo> Pipeline<I> {
             self.tap.offer(Side::Outer, &buffer[frame.range()]);
             match self.admit_inbound(&Arrival { frame: &frame, medium }, buffer) {
                 Ok(Admitted::Protected(flight)) => {
-                    self.opening.push(InFlight { packet: io.lend(frame), flight })
+                    self.opening.push(InFlight { packet: io.lend(frame), flight });
                 }
                 Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),
@@ -180,7 +180,7 @@ impl<I: PacketIo> Pipeline<I> {
             self.tap.offer(Side::Inner, &buffer[frame.range()]);
             match self.admit_outbound(&Arrival { frame: &frame, medium }, buffer) {
                 Ok(Admitted::Protected(flight)) => {
-                    self.sealing.push(InFlight { packet: io.lend(frame), flight })
+                    self.sealing.push(InFlight { packet: io.lend(frame), flight });
                 }
                 Ok(Admitted::Clear(forward)) => self.forward(io, frame, forward),
                 Err(stop) => self.stop(io, frame, &stop),

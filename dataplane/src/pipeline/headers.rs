@@ -50,32 +50,25 @@ fn link_header(octets: &[u8]) -> Result<usize, DropReason> {
     }
 }
 
-/// Where ESP lies in a packet (offsets from the packet's first octet), and its ports, if it is in UDP.
-type Found<Ports> = (Range<usize>, Ports);
+/// Where ESP lies in a packet (offsets from the packet's first octet); source and destination port, if it is in UDP.
+type FoundEsp = (Range<usize>, Option<(u16, u16)>);
 
 /// The ESP in a packet from the outer side. `None` for everything else.
 #[inline(always)]
-pub(super) fn find_esp(
-    outer: &IpHeader,
-    packet: &[u8],
-) -> Result<Option<Found<Option<(u16, u16)>>>, DropReason> {
-    let (esp, ports) = match outer.protocol {
-        ipv4::ESP => (outer.header_length..outer.total_length, None),
-        ipv4::UDP if outer.fragment == Fragment::Later => return Ok(None),
-        ipv4::UDP => match find_esp_in_udp(outer, outer.payload(packet))? {
-            None => return Ok(None),
-            Some((esp, ports)) => (esp, Some(ports)),
-        },
-        _ => return Ok(None),
+pub(super) fn find_esp(outer: &IpHeader, packet: &[u8]) -> Result<Option<FoundEsp>, DropReason> {
+    let found = match outer.protocol {
+        ipv4::ESP => Some((outer.header_length..outer.total_length, None)),
+        ipv4::UDP if outer.fragment != Fragment::Later => find_esp_in_udp(outer, outer.payload(packet))?,
+        _ => None,
     };
     // RFC 4303 section 3.4.1: ESP is opened whole only.
-    if outer.is_fragment() { Err(DropReason::Fragment) } else { Ok(Some((esp, ports))) }
+    if found.is_some() && outer.is_fragment() { Err(DropReason::Fragment) } else { Ok(found) }
 }
 
 /// ESP in UDP (RFC 3948 section 2) and its ports; `None` for another datagram. The UDP checksum is not looked at: ESP's
 /// own check covers the packet. What lies behind the datagram in the IP packet is no part of it.
 #[inline]
-fn find_esp_in_udp(outer: &IpHeader, datagram: &[u8]) -> Result<Option<Found<(u16, u16)>>, DropReason> {
+fn find_esp_in_udp(outer: &IpHeader, datagram: &[u8]) -> Result<Option<FoundEsp>, DropReason> {
     let (source, destination) = (be16(datagram, 0)?, be16(datagram, 2)?);
     if source != udp::NAT_TRAVERSAL && destination != udp::NAT_TRAVERSAL {
         return Ok(None);
@@ -87,7 +80,7 @@ fn find_esp_in_udp(outer: &IpHeader, datagram: &[u8]) -> Result<Option<Found<(u1
     };
     let start = outer.header_length + udp::HEADER;
     match NatTraversal::parse(payload)? {
-        NatTraversal::Esp(esp) => Ok(Some((start..start + esp.len(), (source, destination)))),
+        NatTraversal::Esp(esp) => Ok(Some((start..start + esp.len(), Some((source, destination))))),
         NatTraversal::KeepAlive => Err(DropReason::KeepAlive),
         NatTraversal::Ike(_) => Ok(None),
     }
