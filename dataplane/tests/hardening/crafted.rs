@@ -40,7 +40,9 @@ pub(crate) fn widen(gateway: &Gateway, setup: &Setup) {
 pub(crate) fn open_pair() -> [Gateway; 2] {
     let setup = Setup::default();
     let gateways = pair(&setup);
-    gateways.iter().for_each(|gateway| widen(gateway, &setup));
+    for gateway in &gateways {
+        widen(gateway, &setup);
+    }
     gateways
 }
 
@@ -59,13 +61,9 @@ pub(crate) fn authentic(setup: &Setup, sequence: u32, payload: &[u8], next_heade
 
 fn outer_frame(sa: &Sa, esp: &[u8]) -> Vec<u8> {
     let headers = if sa.source.is_ipv6() { 40 } else { 20 };
-    let (protocol, udp) = match sa.encapsulation {
-        None => (50, vec![]),
-        Some(_) => {
-            let words = [4500, 4500, 8 + esp.len() as u16, 0];
-            (17, words.iter().flat_map(|word| word.to_be_bytes()).collect())
-        }
-    };
+    let words = [4500, 4500, 8 + esp.len() as u16, 0];
+    let udp: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    let (protocol, udp) = if sa.encapsulation.is_some() { (17, udp) } else { (50, vec![]) };
     let length = (headers + udp.len() + esp.len()) as u16;
     let (source, destination) = (sa.source, sa.destination);
     let outer = Packet { source, destination, protocol, ..Packet::from(0, length) };

@@ -102,7 +102,7 @@ proptest! {
 fn padding_holds_no_octets_of_other_packets() {
     let suite = baton_sad::Suite::from_name("null-sha256").unwrap();
     let tfc_padding = baton_sad::TfcPadding::To(1000);
-    let mut a = Gateway::new(0, &Setup { suite, tfc_padding, ..Setup::default() });
+    let mut a = Gateway::new(0, &Setup { tfc_padding, suite, ..Setup::default() });
     // The pool has 1,024 buffers, and these are refused when they have been filled.
     let secret = common::ethernet(&[&Packet::from(0, 20).octets()[..], &[0xaa; 1400]].concat());
     for _ in 0..2 {
