@@ -69,6 +69,7 @@ reasons! {
     HeldTooMany "held-too-many" "Too many packets waited for the neighbour; the oldest went.",
     RingFull "ring-full" "The worker that owns the SA is behind; its ring is full.",
     ExtensionHeaders "ipv6-extension-headers" "Too many IPv6 extension headers, or one where it may not be (RFC 8200 section 4.1).",
+    HiddenPorts "hidden-ports" "A fragment shows no ports, and policies protect some: it may not leave in clear (RFC 4301 section 7.4).",
 }
 
 /// How many reasons there are.

@@ -390,7 +390,9 @@ fn check_outer_addresses(
     let Some((source, destination)) = ports else { return Err(DropReason::OuterAddress) };
     let is_ours = outer.destination() == sa.destination && destination == udp.destination_port;
     let is_from_peer = outer.source() == sa.source && source == udp.source_port;
-    if is_ours && (is_from_peer || udp.follows_peer) { Ok(()) } else { Err(DropReason::OuterAddress) }
+    // The outer source is not authenticated: nobody is to lead us to a group, to ourselves or to no port at all.
+    let may_be_peer = udp.follows_peer && outer.is_forwardable() && source != 0;
+    if is_ours && (is_from_peer || may_be_peer) { Ok(()) } else { Err(DropReason::OuterAddress) }
 }
 
 /// Tells when an authentic packet, the newest so far, came from another place than the SA's peer. Only the newest: an

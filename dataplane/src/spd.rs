@@ -122,6 +122,8 @@ pub struct Spd {
     policies: Vec<Policy>,
     outbound: Arc<Trees>,
     inbound: Arc<Trees>,
+    /// Those of `outbound` that protect certain ports only.
+    of_ports: Arc<Trees>,
     generation: u64,
 }
 
@@ -148,7 +150,8 @@ impl Spd {
         let alike = policies.iter().all(|policy| policy.action.ways() == Ways::Both);
         let inbound =
             if alike { Arc::clone(&outbound) } else { Arc::new(Trees::new(&policies, Way::Inbound)) };
-        Self { policies, outbound, inbound, generation: GENERATION.fetch_add(1, Ordering::Relaxed) }
+        let of_ports = Arc::new(Trees::of_ports(&policies));
+        Self { policies, outbound, inbound, of_ports, generation: GENERATION.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The first policy that matches a packet from the protected side (SPD-S and SPD-O).
@@ -167,16 +170,31 @@ impl Spd {
     /// [`Self::outbound`] or [`Self::inbound`].
     #[inline]
     pub fn lookup(&self, flow: &Flow, way: Way) -> Option<&Policy> {
+        self.rank(flow, way).and_then(|rank| self.policies.get(rank as usize))
+    }
+
+    #[inline]
+    fn rank(&self, flow: &Flow, way: Way) -> Option<u32> {
         let trees = match way {
             Way::Outbound => &self.outbound,
             Way::Inbound => &self.inbound,
         };
-        let rank = if flow.is_ipv6() {
+        if flow.is_ipv6() {
             trees.v6.first(&Bounds::of_flow(flow, way))
         } else {
             trees.v4.first(&Bounds::of_flow(flow, way))
+        }
+    }
+
+    /// Whether a packet from the protected side that shows no ports, as a later fragment, may belong to traffic that
+    /// a policy for certain ports protects, and only for want of them matches a later policy or none.
+    pub fn may_hide_protected(&self, flow: &Flow) -> bool {
+        let protecting = if flow.is_ipv6() {
+            Bounds::of_hidden(flow).and_then(|hidden| self.of_ports.v6.first(&hidden))
+        } else {
+            Bounds::of_hidden(flow).and_then(|hidden| self.of_ports.v4.first(&hidden))
         };
-        rank.and_then(|rank| self.policies.get(rank as usize))
+        protecting.is_some_and(|rank| self.rank(flow, Way::Outbound).is_none_or(|first| rank < first))
     }
 
     /// All policies, in the order in which they are tried.
@@ -194,12 +212,26 @@ impl Trees {
     fn new(policies: &[Policy], way: Way) -> Self {
         Self { v4: Tree::new(ranked(policies, way)), v6: Tree::new(ranked(policies, way)) }
     }
+
+    fn of_ports(policies: &[Policy]) -> Self {
+        Self { v4: Tree::new(protecting_ports(policies)), v6: Tree::new(protecting_ports(policies)) }
+    }
 }
 
 /// The policies of one way and family.
 fn ranked<A: Address>(policies: &[Policy], way: Way) -> Vec<(Bounds<A>, u32)> {
     let of_way = (0_u32..).zip(policies).filter(|(_, policy)| policy.action.ways().include(way));
     of_way.filter_map(|(rank, policy)| Some((Bounds::of_selector(&policy.selector)?, rank))).collect()
+}
+
+/// The policies of one family that protect certain ports only.
+fn protecting_ports<A: Address>(policies: &[Policy]) -> Vec<(Bounds<A>, u32)> {
+    let mut ranked = ranked(policies, Way::Outbound);
+    ranked.retain(|(bounds, rank)| {
+        let action = policies.get(*rank as usize).map(|policy| policy.action);
+        matches!(action, Some(Action::Protect { .. })) && bounds.wants_ports()
+    });
+    ranked
 }
 
 /// How many addresses a range has, less one.

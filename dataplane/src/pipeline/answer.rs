@@ -69,10 +69,10 @@ impl<I: PacketIo> Pipeline<I> {
     }
 }
 
-/// Whether a frame was sent to one host and not to a group.
+/// Whether a frame was sent to one host and not to a group; nor from one, where the answer would go.
 fn is_for_one(octets: &[u8]) -> bool {
     let is_group = |mac: &Mac| mac.0[0] & 1 != 0;
-    EthernetHeader::parse(octets).is_ok_and(|link| !is_group(&link.destination))
+    EthernetHeader::parse(octets).is_ok_and(|link| !is_group(&link.destination) && !is_group(&link.source))
 }
 
 /// Writes the error and, in front of it, the frame's own link header with its addresses exchanged.

@@ -46,6 +46,10 @@ pub fn decide(
 ) -> Result<Decision, DropReason> {
     let Some(policy) = spd.lookup(flow, way) else { return Ok(Decision::Drop(DropReason::NoPolicy)) };
     match (policy.action, way) {
+        // I7. RFC 4301 section 7.4 wants fragments beside port selectors told apart by state, which is not kept here.
+        (Action::Bypass(_), Way::Outbound) if spd.may_hide_protected(flow) => {
+            Ok(Decision::Drop(DropReason::HiddenPorts))
+        }
         (Action::Bypass(_), _) => Ok(Decision::Bypass),
         (Action::Discard(_), _) => Ok(Decision::Drop(DropReason::PolicyDiscard)),
         (Action::Protect { .. }, Way::Inbound) => Ok(Decision::Drop(DropReason::Unprotected)),

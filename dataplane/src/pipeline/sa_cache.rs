@@ -13,6 +13,7 @@ use crate::esp::tunnel::OuterHeader;
 use crate::events::SaName;
 use crate::packet::icmp::IcmpError;
 use crate::packet::ip::IpHeader;
+use crate::packet::quoted::{LEAST_IPV4, LEAST_IPV6};
 use crate::packet::transport::Flow;
 use crate::packet::{ipv4, ipv6, udp};
 use crate::replay::Window;
@@ -131,11 +132,14 @@ impl PreparedSa {
         }
     }
 
-    /// The largest payload that fits the path.
+    /// The largest payload that fits the path, whose MTU is never believed to be below what every link of its family
+    /// has: whoever could say less would leave no room for any packet.
     #[inline]
     pub(super) fn room(&self, slot: SlotView<'_>, inner: &IpHeader, interface: u16, now: u64) -> usize {
         let configured = if self.path_mtu == 0 { interface } else { self.path_mtu.min(interface) };
         let mtu = slot.learned_path_mtu(now).map_or(configured, |learned| learned.min(configured));
+        let least = if self.destination.is_ipv6() { LEAST_IPV6 } else { LEAST_IPV4 };
+        let mtu = mtu.max(least.min(interface));
         self.layout.largest_payload(usize::from(mtu).saturating_sub(self.outer_overhead(inner)))
     }
 

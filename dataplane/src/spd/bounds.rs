@@ -14,8 +14,14 @@ const OPAQUE: u32 = 1 << 16;
 const ANY_PORTS: Span<u32> = Span { first: 0, last: OPAQUE };
 const OPAQUE_PORTS: Span<u32> = Span { first: OPAQUE, last: OPAQUE };
 
+const ANY_PROTOCOL: Span<u8> = Span { first: 0, last: u8::MAX };
+
 /// The protocols that have one field instead of two ports: ICMP, ICMPv6 and the Mobility Header.
 const ONE_FIELD: [u8; 3] = [1, 58, 135];
+/// The protocols that have ports: TCP, UDP, DCCP, SCTP and UDP-Lite.
+const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
+/// IPv6's extension headers, behind which a later fragment has its protocol.
+const EXTENSION_HEADERS: [u8; 4] = [0, 43, 44, 60];
 
 /// Numbers from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +108,7 @@ impl<A: Address> Bounds<A> {
             local: addresses(&selector.local)?,
             remote_ports: ports(&selector.remote_ports)?,
             local_ports: ports(&selector.local_ports)?,
-            protocol: selector.protocol.map_or(Span { first: 0, last: u8::MAX }, Span::one),
+            protocol: selector.protocol.map_or(ANY_PROTOCOL, Span::one),
         })
     }
 
@@ -118,6 +124,23 @@ impl<A: Address> Bounds<A> {
             Way::Inbound => (destination, source, receiver, sender),
         };
         Self { remote, local, remote_ports, local_ports, protocol }
+    }
+
+    /// Of all the outbound flows that a packet without ports to see may be a part of; `None` if it shows what it is.
+    pub(super) fn of_hidden(flow: &Flow) -> Option<Self> {
+        let protocol = match flow.protocol() {
+            _ if flow.ports().is_some() => return None,
+            one if WITH_PORTS.contains(&one) || ONE_FIELD.contains(&one) => Span::one(one),
+            extension if A::IS_IPV6 && EXTENSION_HEADERS.contains(&extension) => ANY_PROTOCOL,
+            _ => return None,
+        };
+        let (remote_ports, local_ports) = (ANY_PORTS, ANY_PORTS);
+        Some(Self { remote_ports, local_ports, protocol, ..Self::of_flow(flow, Way::Outbound) })
+    }
+
+    /// Whether no packet without ports to see matches.
+    pub(super) fn wants_ports(&self) -> bool {
+        !(self.remote_ports.meets(OPAQUE_PORTS) && self.local_ports.meets(OPAQUE_PORTS))
     }
 
     /// Without a branch between the comparisons: which of them fails is as good as random, and a search among

@@ -216,6 +216,37 @@ fn any_covers_opaque_and_a_range_does_not() {
 }
 
 #[test]
+fn what_shows_no_ports_may_hide_what_is_protected() {
+    let of = |protocol, remote_ports, action, selector: Selector| Policy {
+        name: String::new(),
+        priority: 0,
+        selector: Selector { protocol, remote_ports, ..selector },
+        action,
+    };
+    let (protect, bypass) = (Action::Protect { reqid: 1 }, Action::Bypass(Ways::Both));
+    let all_v6 =
+        AddressRange::new(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()).unwrap();
+    let v6 = || Selector::addresses(all_v6, all_v6);
+    let spd = Spd::new(vec![
+        of(Some(6), 443..=443, protect, everything()),
+        of(Some(6), 443..=443, protect, v6()),
+        of(None, ANY, bypass, everything()),
+        of(None, ANY, bypass, v6()),
+    ]);
+    let v6_flow =
+        |protocol| Flow::new(Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), protocol, None);
+    assert!(spd.may_hide_protected(&v4_flow(6, None)) && spd.may_hide_protected(&v6_flow(6)));
+    assert!(spd.may_hide_protected(&v6_flow(60)), "TCP may follow the destination options");
+    assert!(
+        !spd.may_hide_protected(&v4_flow(6, Some((1, 443)))) && !spd.may_hide_protected(&v4_flow(60, None))
+    );
+    assert!(!spd.may_hide_protected(&v4_flow(17, None)) && !spd.may_hide_protected(&v6_flow(50)));
+    let before = of(Some(6), Selector::OPAQUE, bypass, everything());
+    let spd = Spd::new(vec![before, of(Some(6), 443..=443, protect, everything())]);
+    assert!(!spd.may_hide_protected(&v4_flow(6, None)), "an exception for fragments comes first");
+}
+
+#[test]
 fn families_never_meet() {
     let all_v6 =
         AddressRange::new(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()).unwrap();
