@@ -220,7 +220,7 @@ fn an_idle_tunnel_is_kept_alive_and_dummies_are_sent_on_request() {
             |tap: usize| taps.frames()[tap].iter().filter(|captured| is_keep_alive(&captured.frame)).count();
         sent(0) >= 2 && sent(1) >= 2
     });
-    support::eventually("keep-alives received", || counter(&site.a, "keep-alive") > 0);
+    support::eventually("keep-alives received", || counter(&site.a, "nat-keepalive") > 0);
     site.b.dpctl(&["dummy", TUNNEL, "--count", "5"]).expect("sent");
     support::eventually("dummies received", || counter(&site.a, "dummy") == 5);
     let none = site.b.dpctl_output(&["dummy", "nobody"], &[]).expect("dpctl runs");
