@@ -7,7 +7,7 @@
 //! have metric 1, the lowest. A longer prefix that the operator routes elsewhere still leads there: that is how
 //! a peer's own address is reached when its protected prefix covers it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -113,7 +113,7 @@ pub fn remove() -> Result<usize, ProhibitError> {
 ///
 /// # Errors
 /// [`ProhibitError`]; some routes may be gone then.
-pub fn release(prefixes: &HashSet<Prefix>) -> Result<usize, ProhibitError> {
+pub fn release(prefixes: &BTreeSet<Prefix>) -> Result<usize, ProhibitError> {
     remove_where(|route| prefix(route).is_some_and(|prefix| prefixes.contains(&prefix)))
 }
 

@@ -163,7 +163,7 @@ fn describe_bounds(bounds: &Bounds) -> Value {
     })
 }
 
-fn describe_udp(udp: &UdpEncapsulation) -> Value {
+fn describe_udp(udp: UdpEncapsulation) -> Value {
     json!({
         "source_port": udp.source_port,
         "destination_port": udp.destination_port,
@@ -198,7 +198,7 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
         "suite": sa.suite.to_string(),
         "source": sa.source.to_string(),
         "destination": sa.destination.to_string(),
-        "encapsulation": sa.encapsulation.as_ref().map(describe_udp),
+        "encapsulation": sa.encapsulation.map(describe_udp),
         "selectors": selectors,
         "extended_sequence": sa.extended_sequence,
         "replay_window": sa.replay_window,

@@ -225,11 +225,11 @@ impl Listeners {
 
     /// Whether the listener is there and keeps up.
     fn offer(&self, seat: &Seat, line: &Arc<str>) -> bool {
-        let sent = seat.lines.try_send(Arc::clone(line));
-        if matches!(sent, Err(TrySendError::Full(_))) {
+        let result = seat.lines.try_send(Arc::clone(line));
+        if matches!(result, Err(TrySendError::Full(_))) {
             self.cut.fetch_add(1, Ordering::Relaxed);
         }
-        sent.is_ok()
+        result.is_ok()
     }
 
     /// Begins to listen to these kinds, or to all if there is none. `None` when all seats are taken.

@@ -170,7 +170,8 @@ pub(super) fn start(
     Ok((gateway, workers, caretaker))
 }
 
-fn endpoints_path(config: &Config) -> PathBuf {
+/// Where the configured places of peers are kept.
+pub(super) fn endpoints_path(config: &Config) -> PathBuf {
     config.node.runtime_directory.join("endpoints")
 }
 

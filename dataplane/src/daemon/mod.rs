@@ -23,7 +23,7 @@ mod threads;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     forbid_core_dumps();
     make_directories(&config)?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(io_error("catch signals for", path))?;
-    let dynamic = DynamicPolicies::load(&config.node.runtime_directory.join("policies"), &config)?;
+    let dynamic = DynamicPolicies::load(&policies_path(&config), &config)?;
     let (gateway, workers, mut caretaker) = gateway::start(config, dynamic)?;
     let gateway = Arc::new(gateway);
     let handler = Arc::new(control::Control::new(Arc::clone(&gateway)));
@@ -118,8 +118,13 @@ fn supervise(
     }
 }
 
-/// Removes the filter, the prohibit routes and the SA table: everything that outlives the daemon, but for the
-/// epoch file, which must not be lost (I1).
+/// Where policies of the control socket survive a restart.
+fn policies_path(config: &Config) -> PathBuf {
+    config.node.runtime_directory.join("policies")
+}
+
+/// Removes the filter, the prohibit routes, the SA table and dynamic policies: everything that outlives the daemon,
+/// but for the epoch file, which must not be lost (I1).
 ///
 /// # Errors
 /// What could not be removed, or that a data plane still runs.
@@ -135,8 +140,16 @@ pub fn uninstall(path: &Path) -> Result<(), DaemonError> {
         Err(TableError::NotFound(_)) => remove_everything(&config)?,
         Err(error) => return Err(error.into()),
     }
+    for file in [policies_path(&config), gateway::endpoints_path(&config)] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &file)(error));
+            }
+            _ => {}
+        }
+    }
     println!(
-        "removed: filter, prohibit routes, SA table. Nothing protects the prefixes of {} now.",
+        "removed: filter, prohibit routes, SA table, policies. Nothing protects the prefixes of {} now.",
         path.display()
     );
     Ok(())

@@ -204,32 +204,48 @@ fn conflict(config: &Config, dynamic: &[&DynamicPolicy]) -> Option<String> {
             policy.policy.name
         ));
     }
-    let named = |policy: &&'_ DynamicPolicy| {
-        let name = policy.policy.name.clone();
-        policy.forwarded().map(move |(prefix, segment)| (prefix, segment, name.clone())).collect::<Vec<_>>()
+    let configured = "the configuration";
+    let mut protected: Vec<Network<'_>> = Vec::new();
+    let mut bypassed: Vec<Network<'_>> = Vec::new();
+    for policy in dynamic {
+        let name = policy.policy.name.as_str();
+        let into = if policy.protected().is_empty() { &mut bypassed } else { &mut protected };
+        into.extend(policy.forwarded().map(|(prefix, segment)| (prefix, segment, name)));
+    }
+    let of_config = |prefixes: Vec<(Prefix, u8)>| {
+        prefixes.into_iter().map(|(prefix, segment)| (prefix, segment, configured))
     };
-    let mut all: Vec<_> = dynamic.iter().flat_map(named).collect();
-    all.extend(config.inner_prefixes().into_iter().map(|(prefix, segment)| (prefix, segment, String::new())));
-    two_owners(all)
+    protected.extend(of_config(config.inner_prefixes()));
+    bypassed.extend(of_config(config.bypass_prefixes()));
+    two_owners(protected).or_else(|| two_forwarders(bypassed))
+}
+
+/// A network, its segment, and whose it is.
+type Network<'n> = (Prefix, u8, &'n str);
+
+/// One network that is bypassed has one owner. It may lie within another one, or around, whoever owns that.
+fn two_forwarders(mut networks: Vec<Network<'_>>) -> Option<String> {
+    networks.sort_unstable();
+    let pairs = networks.windows(2).map(|pair| (&pair[0], &pair[1]));
+    let mut differing = pairs.filter(|(a, b)| a.0 == b.0 && a.1 != b.1);
+    differing.next().map(|(a, b)| disagreement(a, b, "is also"))
+}
+
+fn disagreement(a: &Network<'_>, b: &Network<'_>, verb: &str) -> String {
+    format!("{} (segment {}, of {}) {verb} {} (segment {}, of {})", a.0, a.1, a.2, b.0, b.1, b.2)
 }
 
 /// The filter knows a packet's owner by its destination alone, so networks that overlap share a segment. Prefixes lie
 /// within each other or apart, so in this order those that hold the present one are on the stack.
-fn two_owners(mut networks: Vec<(Prefix, u8, String)>) -> Option<String> {
+fn two_owners(mut networks: Vec<Network<'_>>) -> Option<String> {
     networks.sort_unstable_by_key(|(prefix, ..)| (prefix.first(), Reverse(prefix.last())));
-    let mut around: Vec<&(Prefix, u8, String)> = Vec::new();
+    let mut around: Vec<&Network<'_>> = Vec::new();
     for network in &networks {
         while around.last().is_some_and(|(outer, ..)| !outer.contains(network.0.first())) {
             around.pop();
         }
         if let Some(other) = around.last().filter(|other| other.1 != network.1) {
-            let of =
-                |name: &str| if name.is_empty() { "the configuration".to_owned() } else { name.to_owned() };
-            let (a, b) = (of(&network.2), of(&other.2));
-            return Some(format!(
-                "{} (segment {}, of {a}) overlaps {} (segment {}, of {b})",
-                network.0, network.1, other.0, other.1
-            ));
+            return Some(disagreement(network, other, "overlaps"));
         }
         around.push(network);
     }

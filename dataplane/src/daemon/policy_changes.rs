@@ -4,7 +4,7 @@
 //! written where a restart finds it, then the workers know it, and at last the filter sends them the packets. Removing
 //! goes the other way round.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -75,9 +75,9 @@ fn protect(config: &Config, dynamic: &DynamicPolicies, news: &[DynamicPolicy]) -
 
 /// Lets the kernel decide again about networks of these policies that no other one protects.
 fn release(config: &Config, dynamic: &DynamicPolicies, of: &[DynamicPolicy]) -> Result<(), Refusal> {
-    let kept: HashSet<Prefix> = protected_prefixes(config, dynamic).into_iter().collect();
+    let kept: BTreeSet<Prefix> = protected_prefixes(config, dynamic).into_iter().collect();
     let free = of.iter().flat_map(DynamicPolicy::protected).filter(|prefix| !kept.contains(prefix));
-    let free: HashSet<Prefix> = free.copied().collect();
+    let free: BTreeSet<Prefix> = free.copied().collect();
     if free.is_empty() {
         return Ok(());
     }

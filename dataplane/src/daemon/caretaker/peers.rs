@@ -56,7 +56,7 @@ impl Caretaker {
                 self.listeners.tell(Happening::PeerMoved { sa: describe(&inbound), from, to });
             }
             Err(error) => {
-                warn!(%error, "a peer moved and could not be followed; its next packet tries again")
+                warn!(%error, "a peer moved and could not be followed; its next packet tries again");
             }
         }
     }

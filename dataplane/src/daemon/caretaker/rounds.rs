@@ -178,7 +178,7 @@ impl Caretaker {
     fn keep_alive(&mut self, handle: SaHandle, seen: &Seen, present: &Present<'_>) {
         let Some(slot) = self.table.slot(handle) else { return };
         let is_over = seen.hard != 0 && present.unix_seconds >= u64::from(seen.hard);
-        let is_ours = slot.state() == SlotState::Live && self.table.lease(seen.segment.into()) > present.now;
+        let is_ours = slot.state() == SlotState::Live && self.table.lease(seen.segment) > present.now;
         if is_over || !is_ours || !seen.wants_keep_alive(slot, present.now) {
             return;
         }

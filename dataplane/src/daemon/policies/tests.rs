@@ -134,6 +134,24 @@ fn what_does_not_go_together_is_refused() {
     assert_eq!(names(&dynamic), ["a"], "nothing refused has an effect");
 }
 
+fn bypass(name: &str, remote: &str, segment: u8) -> PolicySpec {
+    let text = format!(
+        r#"{{"name":"{name}","action":"bypass","segment":{segment},
+            "local_selectors":["10.2.0.0/16"],"remote_selectors":["{remote}"]}}"#
+    );
+    serde_json::from_str(&text).expect("a policy")
+}
+
+#[test]
+fn what_is_bypassed_may_lie_within_or_around_what_is_protected() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    world.add(&mut dynamic, bypass("all", "0.0.0.0/0", 1));
+    world.add(&mut dynamic, bypass("part", "10.1.7.0/24", 2));
+    let refused = world.refusal(&dynamic, &[bypass("other", "10.1.7.0/24", 3)]);
+    assert!(refused.contains("10.1.7.0/24 (segment 2, of part) is also 10.1.7.0/24 (segment 3"), "{refused}");
+}
+
 #[test]
 fn a_configuration_that_took_the_name_meanwhile_is_told() {
     let mut world = World::new();
@@ -150,9 +168,7 @@ fn i7_networks_of_both_are_protected_and_forwarded() {
     let world = World::new();
     let mut dynamic = world.load();
     world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
-    let bypass = r#"{"name":"b","action":"bypass","segment":3,
-        "local_selectors":["10.2.0.0/16"],"remote_selectors":["192.0.2.0/24"]}"#;
-    world.add(&mut dynamic, serde_json::from_str(bypass).expect("a policy"));
+    world.add(&mut dynamic, bypass("b", "192.0.2.0/24", 3));
     let protected: Vec<_> =
         protected_prefixes(&world.config, &dynamic).iter().map(Prefix::to_string).collect();
     assert_eq!(protected, ["10.1.0.0/16", "10.5.0.0/16"]);

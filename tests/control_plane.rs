@@ -1,0 +1,253 @@
+//! What the control plane does while packets flow: policies that come and go, peers that move, what monitors hear.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use baton_lab::Gateway;
+use baton_lab::site::{SPI_TO_B, Site, TUNNEL};
+use serde_json::Value;
+use support::{OuterTaps, PATIENCE, Traffic, counter};
+
+const PACE: Duration = Duration::from_millis(2);
+
+/// A `dpctl monitor` in the background.
+struct Monitor {
+    child: Child,
+    notices: Receiver<Value>,
+}
+
+impl Monitor {
+    fn start(gateway: &Gateway, kinds: &[&str]) -> Self {
+        let mut command = gateway.dpctl_command(&["--json", "monitor"]);
+        for kind in kinds {
+            command.args(["--kind", kind]);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("dpctl starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let (sender, notices) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).expect("a line of JSON"));
+            }
+        });
+        Self { child, notices }
+    }
+
+    fn next(&self) -> Value {
+        self.notices.recv_timeout(PATIENCE).expect("an event")
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The monitor is there when it hears of a change that is asked for until then.
+fn monitor(gateway: &Gateway, kinds: &[&str]) -> Monitor {
+    let monitor = Monitor::start(gateway, &[kinds, &["policies-changed"]].concat());
+    for round in 0.. {
+        assert!(round < 100, "the monitor hears nothing");
+        let name = format!("probe-{round}");
+        add(gateway, &[&name, "--action", "discard", "--local", "10.2.255.1", "--remote", "10.1.255.1"]);
+        gateway.dpctl(&["policy", "remove", &name]).expect("removed");
+        if monitor.notices.recv_timeout(Duration::from_millis(100)).is_ok() {
+            break;
+        }
+    }
+    // The rest of the probes.
+    while monitor.notices.recv_timeout(Duration::from_millis(200)).is_ok() {}
+    monitor
+}
+
+fn add(gateway: &Gateway, policy: &[&str]) {
+    gateway.dpctl(&[&["policy", "add"], policy].concat()).expect("added");
+}
+
+fn policies(gateway: &Gateway) -> Vec<(String, String)> {
+    let answer = gateway.dpctl_json(&["policy", "list"]).expect("policies");
+    let text = |policy: &Value, field: &str| policy[field].as_str().expect("text").to_owned();
+    let policies = answer["policies"].as_array().expect("a list");
+    policies.iter().map(|policy| (text(policy, "name"), text(policy, "origin"))).collect()
+}
+
+fn routes(gateway: &Gateway) -> String {
+    let mut command = gateway.namespace().command("ip");
+    let output = command.args(["route", "show", "proto", "186"]).output().expect("ip runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+const DISCARD_ECHO: [&str; 9] = [
+    "no-echo",
+    "--action",
+    "discard",
+    "--local",
+    "10.2.0.0/16[udp/7]",
+    "--remote",
+    "10.1.0.0/16[udp]",
+    "--priority",
+    "10",
+];
+
+#[test]
+fn i6_a_policy_of_the_socket_has_effect_and_survives_a_crash() {
+    if !support::can_run("i6_a_policy_of_the_socket_has_effect_and_survives_a_crash") {
+        return;
+    }
+    let mut site = support::running_site();
+    let traffic = Traffic::start(&site, PACE);
+    traffic.flows(20);
+    let heard = monitor(&site.b, &[]);
+    add(&site.b, &DISCARD_ECHO);
+    assert_eq!(heard.next()["added"], serde_json::json!(["no-echo"]));
+    drop(heard);
+    let is_discarded = |site: &Site| {
+        let before = counter(&site.b, "policy-discard");
+        support::eventually("the policy's effect", || counter(&site.b, "policy-discard") > before + 20);
+    };
+    is_discarded(&site);
+
+    site.b.kill();
+    site.b.start(&site.lab).expect("b starts again");
+    is_discarded(&site);
+    let expected = [("no-echo", "dynamic"), (TUNNEL, "configured")];
+    assert_eq!(policies(&site.b), expected.map(|(name, origin)| (name.to_owned(), origin.to_owned())));
+    site.b.dpctl(&["reload"]).expect("reloaded");
+    is_discarded(&site);
+
+    site.b.dpctl(&["policy", "remove", "no-echo"]).expect("removed");
+    traffic.flows(20);
+    let again = site.b.dpctl_output(&["policy", "remove", "no-echo"], &[]).expect("dpctl runs");
+    assert_eq!(again.status.code(), Some(3));
+}
+
+#[test]
+fn i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise() {
+    if !support::can_run("i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise") {
+        return;
+    }
+    let mut site = support::stopped_site();
+    site.b.start(&site.lab).expect("b starts");
+    let site_c =
+        ["site-c", "--action", "protect", "--reqid", "9", "--segment", "17", "--local", "10.2.0.0/16"];
+    let site_c = [&site_c[..], &["--remote", "10.3.0.0/16"]].concat();
+    let (closed, open) = ("prohibit 10.3.0.0/16", "prohibit 10.1.0.0/16");
+    add(&site.b, &site_c);
+    assert!(routes(&site.b).contains(closed));
+    site.b.kill();
+    let flush = "route del prohibit 10.3.0.0/16 proto 186";
+    site.b.namespace().ip(flush).expect("flushed");
+    site.b.start(&site.lab).expect("b starts again");
+    assert!(routes(&site.b).contains(closed), "closed again before anything else");
+
+    site.b.dpctl(&["policy", "remove", "site-c"]).expect("removed");
+    assert!(routes(&site.b).contains(closed));
+    add(&site.b, &site_c);
+    site.b.dpctl(&["policy", "remove", "site-c", "--release-prohibited"]).expect("removed");
+    assert!(!routes(&site.b).contains(closed) && routes(&site.b).contains(open));
+    let overlapping = ["policy", "add", "d", "--action", "protect", "--reqid", "9", "--segment", "17"];
+    let overlapping = [&overlapping[..], &["--local", "10.2.0.0/16", "--remote", "10.1.7.0/24"]].concat();
+    let refused = site.b.dpctl_output(&overlapping, &[]).expect("dpctl runs");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(!routes(&site.b).contains("10.1.7.0/24"), "what is refused changes nothing");
+}
+
+/// The gateway's configuration with ESP in UDP.
+fn in_udp(gateway: &Gateway) -> String {
+    gateway
+        .config_text()
+        .replace("reqid = 7\n", "reqid = 7\nencapsulation = \"udp\"\nkeepalive_seconds = 1\n")
+}
+
+#[test]
+fn a_peer_that_moves_is_followed_and_a_crash_does_not_send_it_back() {
+    if !support::can_run("a_peer_that_moves_is_followed_and_a_crash_does_not_send_it_back") {
+        return;
+    }
+    let mut site = support::stopped_site();
+    for gateway in [&site.a, &site.b] {
+        gateway.write_config(&in_udp(gateway)).expect("written");
+    }
+    site.b.start(&site.lab).expect("b starts");
+    site.a.start(&site.lab).expect("a starts");
+    let traffic = Traffic::start(&site, PACE);
+    traffic.flows(20);
+    let heard = monitor(&site.b, &["peer-moved"]);
+
+    site.a.stop().expect("a stops");
+    site.topology.a.ip("address add 203.0.113.77/24 dev wan0").expect("another address");
+    site.a.write_config(&in_udp(&site.a).replace("203.0.113.1\"", "203.0.113.77\"")).expect("written");
+    site.a.start(&site.lab).expect("a starts elsewhere");
+    traffic.flows(20);
+    let moved = heard.next();
+    assert_eq!((&moved["kind"], &moved["sa"]["name"]), (&"peer-moved".into(), &TUNNEL.into()), "{moved}");
+    assert_eq!(moved["to"]["address"], "203.0.113.77");
+
+    site.b.kill();
+    site.b.start(&site.lab).expect("b starts again");
+    let spi = format!("{SPI_TO_B:#010x}");
+    let shown = site.b.dpctl_json(&["sa", "show", &spi]).expect("shown");
+    assert_eq!(
+        (&shown["sas"][0]["source"], &shown["sas"][1]["destination"]),
+        (&moved["to"]["address"], &moved["to"]["address"])
+    );
+    traffic.flows(20);
+}
+
+#[test]
+fn an_idle_tunnel_is_kept_alive_and_dummies_are_sent_on_request() {
+    if !support::can_run("an_idle_tunnel_is_kept_alive_and_dummies_are_sent_on_request") {
+        return;
+    }
+    let mut site = support::stopped_site();
+    for gateway in [&site.a, &site.b] {
+        gateway.write_config(&in_udp(gateway)).expect("written");
+    }
+    site.b.start(&site.lab).expect("b starts");
+    site.a.start(&site.lab).expect("a starts");
+    let taps = OuterTaps::start(&site);
+    // Ethernet, IP and UDP headers, and one octet: RFC 3948 section 2.3.
+    let is_keep_alive =
+        |frame: &[u8]| frame.len() >= 43 && frame[23] == 17 && frame[38..40] == [0, 9] && frame[42] == 0xff;
+    support::eventually("keep-alives of both", || {
+        let sent =
+            |tap: usize| taps.frames()[tap].iter().filter(|captured| is_keep_alive(&captured.frame)).count();
+        sent(0) >= 2 && sent(1) >= 2
+    });
+    support::eventually("keep-alives received", || counter(&site.a, "nat-keepalive") > 0);
+    site.b.dpctl(&["dummy", TUNNEL, "--count", "5"]).expect("sent");
+    support::eventually("dummies received", || counter(&site.a, "dummy") == 5);
+    let none = site.b.dpctl_output(&["dummy", "nobody"], &[]).expect("dpctl runs");
+    assert_eq!(none.status.code(), Some(3));
+}
+
+#[test]
+fn monitors_hear_of_segments_reloads_limits_and_the_end() {
+    if !support::can_run("monitors_hear_of_segments_reloads_limits_and_the_end") {
+        return;
+    }
+    let mut site = support::stopped_site();
+    let mortal =
+        site.b.config_text().replace("reqid = 7\n", "reqid = 7\nrekey_time = 3600\nlife_time = 7200\n");
+    site.b.write_config(&mortal).expect("written");
+    site.b.start(&site.lab).expect("b starts");
+    let mut heard = monitor(&site.b, &["segments-changed", "reload", "soft-limit", "hard-limit"]);
+    site.b.dpctl(&["segment", "drop", "1-255"]).expect("dropped");
+    assert_eq!(heard.next()["owned"], serde_json::json!([0]));
+    site.b.dpctl(&["reload"]).expect("reloaded");
+    assert_eq!(heard.next()["kind"], "reload");
+    let ended = mortal.replace("rekey_time = 3600\n", "").replace("life_time = 7200\n", "life_time = 1\n");
+    site.b.write_config(&ended.replace("0x2a000001", "0x2a000002")).expect("written");
+    site.b.dpctl(&["reload"]).expect("reloaded");
+    assert_eq!(heard.next()["kind"], "reload");
+    let limit = heard.next();
+    assert_eq!((&limit["kind"], &limit["name"]), (&"hard-limit".into(), &TUNNEL.into()), "{limit}");
+    site.b.kill();
+    assert_eq!(heard.child.wait().expect("dpctl ends").code(), Some(4));
+}
