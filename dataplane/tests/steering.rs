@@ -74,7 +74,8 @@ fn esp_goes_by_the_top_octet_of_its_spi() {
     pair.expect(Side::Outer, &esp_to_us(0x2b00_0001), Verdict::EspForeign, Some(0x2b));
     pair.expect(Side::Outer, &esp_to_us(0x0000_0100), Verdict::EspOwned, Some(0));
     let elsewhere = frame(peer(), address("203.0.113.3"), ESP, &esp(0x2a00_0001));
-    pair.expect(Side::Outer, &elsewhere, Verdict::NotOurs, None);
+    // To be forwarded, and no policy is about its sender.
+    pair.expect(Side::Outer, &elsewhere, Verdict::NoPolicy, None);
     let v6 = frame(address("2001:db8::7"), address("2001:db8::2"), ESP, &esp(0x2a00_0001));
     pair.expect(Side::Outer, &v6, Verdict::EspOwned, Some(0x2a));
     let short = frame(peer(), ours(), ESP, &esp(0x2a00_0001)[..7]);
@@ -290,11 +291,12 @@ fn clear_traffic_from_a_protected_prefix_is_dropped_on_the_outer_side() {
     // For somebody else it is plaintext like any other.
     pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &message), Verdict::ClearProtected, None);
     // Neighbours of the prefixes.
-    pair.expect(Side::Outer, &clear("10.2.0.5", inner_host, &dns), Verdict::NotOurs, None);
+    pair.expect(Side::Outer, &clear("10.2.0.5", inner_host, &dns), Verdict::NoPolicy, None);
     pair.expect(Side::Outer, &clear("198.51.100.7", ours(), &dns), Verdict::Local, None);
     pair.expect(Side::Outer, &clear("fd00:2::5", ours6, &dns), Verdict::Local, None);
     pair.retell(World { protected: vec![], ..World::default() });
-    pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &dns), Verdict::NotOurs, None);
+    pair.expect(Side::Outer, &clear("10.1.0.5", inner_host, &dns), Verdict::NoPolicy, None);
+    pair.expect(Side::Outer, &clear("10.1.0.5", ours(), &dns), Verdict::Local, None);
 }
 
 /// With ::/0 behind a tunnel too, IPv6's ARP must work.

@@ -1,11 +1,13 @@
 //! Packets: hand-made and random ones of every kind that the filter knows, and of some that it does not.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::World;
 use super::random::Random;
 use baton_dataplane::next_hop::Mac;
-use baton_dataplane::steering::{HashMode, Spi};
+use baton_dataplane::steering::{HashMode, LocalRule, Spi};
+use baton_sad::{AddressRange, Selector};
 
 /// Where the frames of these tests go.
 pub const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -234,7 +236,7 @@ fn random_protocol(random: &mut Random, icmp: u8) -> u8 {
         0..=4 => ESP,
         5..=10 => UDP,
         11..=13 => icmp,
-        14 => random.pick(&[6, 1, 58, 51, 4, 41, 59]),
+        14 => random.pick(&[6, 6, 6, 1, 58, 51, 4, 41, 59, 89, 132, 135, 136, 33]),
         _ => random.next() as u8,
     }
 }
@@ -244,6 +246,11 @@ fn random_payload(random: &mut Random, world: &World, protocol: u8, v6: bool) ->
         ESP => esp(random_spi(random, world)),
         UDP => random_udp(random, world),
         ICMP | ICMPV6 => random_icmp(random, world, v6),
+        _ if random.one_in(2) => {
+            let ports = [random.pick(&[22, 53]), random.next() as u16];
+            let [a, b] = if random.one_in(2) { ports } else { [ports[1], ports[0]] };
+            [a.to_be_bytes(), b.to_be_bytes()].concat()
+        }
         _ => {
             let length = random.below(60);
             random.octets(length)
@@ -312,7 +319,13 @@ fn random_icmp(random: &mut Random, world: &World, v6: bool) -> Vec<u8> {
     };
     let protocol = random.pick(&[ESP, UDP, UDP, 6]);
     let packet = if v6 {
-        ipv6([1; 16], [2; 16], protocol, &quoted)
+        let (mut next, mut payload) = (protocol, quoted);
+        for _ in 0..random.pick(&[0, 0, 1, 2, 6, 7]) {
+            let (kind, header) = random_extension(random, next);
+            payload = [header, payload].concat();
+            next = kind;
+        }
+        ipv6([1; 16], [2; 16], next, &payload)
     } else {
         let options = if random.one_in(4) { 4 * random.below(11) } else { 0 };
         let fragment = random.pick(&[0, 0, 0, 0x2000, 0x4000, 1, 0x1fff]);
@@ -352,5 +365,60 @@ pub fn random_world(random: &mut Random) -> World {
     if random.one_in(3) {
         world.protected.retain(|_| random.one_in(2));
     }
+    let everything = ["0.0.0.0/0", "::/0"];
+    for text in
+        ["10.1.7.0/24", "10.0.0.0/8", "fd00:1::/32", "2000::/3", "128.0.0.0/1"].into_iter().chain(everything)
+    {
+        if random.one_in(3) {
+            world.bypassed.push((text.parse().expect("a prefix"), random.next() as u8));
+        }
+    }
+    let rules = random.pick(&[0, 1, 3, 20, 64]);
+    world.rules = (0..rules).map(|_| random_rule(random)).collect();
     world
+}
+
+/// A rule that packets of these tests may meet; some that none can.
+fn random_rule(random: &mut Random) -> LocalRule {
+    let v6 = random.one_in(2);
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let (local, remote) = if v6 {
+        (
+            ["::", "2001:db8::1", "2001:db8::2", "2001:db8::2", "ff02::", "ffff::"],
+            ["::", "fd00:1:8::", "fd00:1:9::", "fd00:2::"],
+        )
+    } else {
+        (
+            ["0.0.0.0", "203.0.113.1", "203.0.113.2", "203.0.113.2", "224.0.0.0", "255.255.255.255"],
+            ["0.0.0.0", "10.1.7.9", "10.1.7.10", "10.1.8.9"],
+        )
+    };
+    let last = address(if v6 { "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" } else { "255.255.255.255" });
+    let mut range = |ends: &[&str]| {
+        let (a, b) = (address(random.pick(ends)), address(random.pick(ends)));
+        match random.below(3) {
+            0 => AddressRange::new(a.min(b), a.max(b)),
+            1 => AddressRange::new(a, last),
+            _ => Ok(AddressRange::single(a)),
+        }
+        .expect("a range")
+    };
+    let (local, remote) = (range(&local), range(&remote));
+    let protocol =
+        if random.one_in(3) { None } else { Some(random.pick(&[6, 17, 1, 58, 135, 132, 33, 136, 89, 4])) };
+    let (local_ports, remote_ports) = (random_ports(random), random_ports(random));
+    LocalRule {
+        selector: Selector { local, remote, protocol, local_ports, remote_ports },
+        permits: random.one_in(2),
+    }
+}
+
+fn random_ports(random: &mut Random) -> RangeInclusive<u16> {
+    let (a, b) = (random.next() as u16, random.pick(&[22, 53, 500, 4500, 0x0800, 0x8000, 0x8500, 0]));
+    match random.below(6) {
+        0..=2 => 0..=u16::MAX,
+        3 => a.min(b)..=a.max(b),
+        4 => b..=b | 0xff,
+        _ => Selector::OPAQUE,
+    }
 }
