@@ -5,7 +5,7 @@ use baton_sad::{Direction, Mode, SaHandle, SlotView};
 use super::sa_cache::PreparedSa;
 use super::{
     DropReason, EspHeader, Flight, Frame, InFlight, IpHeader, Outcome, PacketIo, Pipeline, Sent, Side,
-    check_usable, egress,
+    check_age, check_usable, egress,
 };
 use crate::esp::payload::NO_NEXT_HEADER;
 use crate::io::HEADROOM;
@@ -82,6 +82,7 @@ impl<I: PacketIo> Pipeline<I> {
             return Err(DropReason::SaUnusable);
         }
         check_usable(&self.table, slot, sa.segment, self.now)?;
+        check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
         Ok((sa, slot))
     }
 }
