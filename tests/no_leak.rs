@@ -5,11 +5,16 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use baton_lab::site::Site;
-use baton_lab::{Gateway, Lab, topology};
+use baton_lab::control::ControlSocket;
+use baton_lab::probe::Prober;
+use baton_lab::shape::Shape;
+use baton_lab::site::{Progress, Site, TUNNEL};
+use baton_lab::{Gateway, Lab, command, topology};
+use serde_json::json;
 use support::{OuterTaps, Traffic};
 
 const FAST: Duration = Duration::from_millis(1);
@@ -102,62 +107,103 @@ fn assert_leaks_unprotected(site: &Site, traffic: &Traffic) {
     assert!(taps.leaked() >= 10, "the sniffers do not see plaintext that is there");
 }
 
-fn assert_no_leak(taps: &OuterTaps, after: &dyn std::fmt::Debug) {
-    std::thread::sleep(WATCH);
-    assert_eq!(taps.leaked(), 0, "I7 broken after {after:?}: plaintext on the outer wire");
+/// A and B that run, with traffic between client and server; the twin is cut off.
+struct Watched {
+    site: Site,
+    traffic: Traffic,
+    taps: OuterTaps,
 }
+
+impl Watched {
+    /// Before the gateways start, plaintext is to be seen: a detector that sees nothing proves nothing.
+    fn start(shape: Shape, pace: Duration) -> Self {
+        let mut site = support::stopped_site_as(shape);
+        site.topology.b2.ip("link set wan0 down\nlink set lan0 down").expect("twin cut off");
+        let traffic = Traffic::start(&site, pace);
+        assert_leaks_unprotected(&site, &traffic);
+        site.b.start(&site.lab).expect("b starts");
+        site.a.start(&site.lab).expect("a starts");
+        traffic.flows(5);
+        let taps = OuterTaps::start(&site);
+        Self { site, traffic, taps }
+    }
+
+    /// Nothing leaked since the last time, and nothing does for a while.
+    fn assert_no_leak(&mut self, after: &dyn std::fmt::Debug) {
+        std::thread::sleep(WATCH);
+        assert_eq!(self.taps.leaked(), 0, "I7 broken after {after:?} in {:?}", self.site.shape);
+    }
+
+    /// Another recording begins before the old one ends, which is looked at and thrown away: traffic at full speed
+    /// would fill it. How many frames showed `aside`.
+    fn look(&mut self, after: &dyn std::fmt::Debug, aside: &[u8]) -> usize {
+        let taps = std::mem::replace(&mut self.taps, OuterTaps::start(&self.site));
+        std::thread::sleep(WATCH / 3);
+        assert_eq!(taps.leaked(), 0, "I7 broken after {after:?} in {:?}", self.site.shape);
+        let seen = taps.showing(aside);
+        taps.finish();
+        seen
+    }
+}
+
+fn in_shapes(number: usize, share: usize, test: &str, mut run: impl FnMut(usize, Shape)) {
+    if support::can_run(test) {
+        let shapes = support::shapes(number, share);
+        shapes.into_iter().enumerate().for_each(|(place, shape)| run(place, shape));
+    }
+}
+
+/// The shapes between which the pairs of mishaps are divided, unless it is a soak.
+const SHARE: usize = 4;
 
 #[test]
 fn i7_nothing_leaks_whatever_happens_to_the_data_planes_in_every_order() {
-    if !support::can_run("i7_nothing_leaks_whatever_happens_to_the_data_planes_in_every_order") {
-        return;
-    }
-    let mut site = support::stopped_site();
-    site.topology.b2.ip("link set wan0 down\nlink set lan0 down").expect("twin cut off");
-    let traffic = Traffic::start(&site, FAST);
-    assert_leaks_unprotected(&site, &traffic);
-    site.b.start(&site.lab).expect("b starts");
-    site.a.start(&site.lab).expect("a starts");
-    traffic.flows(5);
-    for (round, mishaps) in sequences_of_mishaps().into_iter().enumerate() {
-        let taps = OuterTaps::start(&site);
-        let Site { a, b, lab, .. } = &mut site;
-        let victim = if round % 2 == 0 { a } else { b };
-        for (so_far, mishap) in mishaps.iter().enumerate() {
-            mishap.happen(victim, lab);
-            assert_no_leak(&taps, &&mishaps[..=so_far]);
+    let test = "i7_nothing_leaks_whatever_happens_to_the_data_planes_in_every_order";
+    in_shapes(0, SHARE, test, |place, shape| {
+        let mut watched = Watched::start(shape, FAST);
+        let all = sequences_of_mishaps().into_iter().enumerate();
+        for (round, mishaps) in all.filter(|(round, _)| support::soak() || round % SHARE == place) {
+            whatever_happens(&mut watched, round / SHARE, &mishaps);
         }
-        victim.start(lab).expect("starts again");
-        traffic.flows(5);
-        assert_no_leak(&taps, &mishaps);
+    });
+}
+
+fn whatever_happens(watched: &mut Watched, round: usize, mishaps: &[Mishap]) {
+    for (so_far, mishap) in mishaps.iter().enumerate() {
+        let Site { a, b, lab, .. } = &mut watched.site;
+        mishap.happen(if round.is_multiple_of(2) { a } else { b }, lab);
+        watched.assert_no_leak(&&mishaps[..=so_far]);
     }
+    let Site { a, b, lab, .. } = &mut watched.site;
+    let victim = if round.is_multiple_of(2) { a } else { b };
+    victim.start(lab).expect("starts again");
+    watched.traffic.flows(5);
+    watched.assert_no_leak(&mishaps);
 }
 
 /// The interfaces, and the filter with them, are gone and come back while no daemon runs: prohibit routes hold.
 #[test]
 fn i7_nothing_leaks_when_the_interfaces_are_replaced_while_the_data_plane_is_dead() {
-    if !support::can_run("i7_nothing_leaks_when_the_interfaces_are_replaced_while_the_data_plane_is_dead") {
-        return;
-    }
-    let mut site = support::stopped_site();
-    site.topology.b2.ip("link set wan0 down\nlink set lan0 down").expect("twin cut off");
-    site.b.start(&site.lab).expect("b starts");
-    site.a.start(&site.lab).expect("a starts");
-    let traffic = Traffic::start(&site, FAST);
-    traffic.flows(5);
-    let taps = OuterTaps::start(&site);
-    site.a.kill();
-    replace_inner_interface(&site);
-    assert_no_leak(&taps, &"new interfaces without a filter");
-    site.a.start(&site.lab).expect("starts on the new interfaces");
-    traffic.flows(5);
-    assert_no_leak(&taps, &"a start on new interfaces");
+    let test = "i7_nothing_leaks_when_the_interfaces_are_replaced_while_the_data_plane_is_dead";
+    in_shapes(0, 2, test, |_, shape| {
+        let mut watched = Watched::start(shape, FAST);
+        watched.site.a.kill();
+        replace_inner_interface(&watched.site);
+        watched.assert_no_leak(&"new interfaces without a filter");
+        let Site { a, lab, .. } = &mut watched.site;
+        a.start(lab).expect("starts on the new interfaces");
+        watched.traffic.flows(5);
+        watched.assert_no_leak(&"a start on new interfaces");
 
-    // The proof that it was the routes: without them the same mishap leaks.
-    site.a.kill();
-    replace_inner_interface(&site);
-    site.topology.a.ip("route flush proto 186").expect("flushed");
-    support::eventually("plaintext without prohibit routes", || taps.leaked() > 0);
+        // The proof that it was the routes: without them the same mishap leaks.
+        watched.site.a.kill();
+        replace_inner_interface(&watched.site);
+        for family in ["-4", "-6"] {
+            let mut flush = watched.site.topology.a.command("ip");
+            command::run(flush.args([family, "route", "flush", "proto", "186"])).expect("flushed");
+        }
+        support::eventually("plaintext without prohibit routes", || watched.taps.leaked() > 0);
+    });
 }
 
 /// A's inner interface, and the filter with it, goes and comes back as a new one.
@@ -167,26 +213,108 @@ fn replace_inner_interface(site: &Site) {
     topology::wire(client, "eth0", a, "lan0").expect("wired");
     a.ip("link set lan0 up\naddress add 10.1.0.1/16 dev lan0").expect("addressed");
     topology::host(client, topology::CLIENT, [10, 1, 0, 1].into()).expect("addressed");
+    site.topology.prepare_for(site.shape).expect("addressed");
 }
 
 /// Only the operator takes the protection away.
 #[test]
 fn i7_protection_ends_with_uninstall_and_not_before() {
-    if !support::can_run("i7_protection_ends_with_uninstall_and_not_before") {
-        return;
-    }
-    let mut site = support::stopped_site();
-    site.topology.b2.ip("link set wan0 down\nlink set lan0 down").expect("twin cut off");
-    site.b.start(&site.lab).expect("b starts");
-    site.a.start(&site.lab).expect("a starts");
-    let traffic = Traffic::start(&site, FAST);
-    traffic.flows(5);
-    let taps = OuterTaps::start(&site);
-    site.a.stop().expect("a stops");
-    site.b.stop().expect("b stops");
-    assert_no_leak(&taps, &"both were stopped");
-    site.a.uninstall().expect("uninstalled");
-    site.b.uninstall().expect("uninstalled");
-    support::eventually("plaintext after --uninstall", || taps.leaked() > 0);
-    traffic.flows(5);
+    in_shapes(3, 2, "i7_protection_ends_with_uninstall_and_not_before", |_, shape| {
+        let mut watched = Watched::start(shape, FAST);
+        watched.site.a.stop().expect("a stops");
+        watched.site.b.stop().expect("b stops");
+        watched.assert_no_leak(&"both were stopped");
+        watched.site.a.uninstall().expect("uninstalled");
+        watched.site.b.uninstall().expect("uninstalled");
+        support::eventually("plaintext after --uninstall", || watched.taps.leaked() > 0);
+        watched.traffic.flows(5);
+    });
+}
+
+/// Policies as they are swapped in A's configuration, and whether the client's traffic passes with them.
+fn policies(site: &Site) -> [(&'static str, String, bool); 4] {
+    let all = site.a.config_text();
+    let tunnel = &site.a.spec().tunnels[0];
+    let exception = |name: &str, action: &str, priority: u32, port: &str| {
+        let side = |networks: &[String], port: &str| format!("[\"{}{port}\"]", networks[0]);
+        format!(
+            "\n[[policy]]\nname = \"{name}\"\naction = \"{action}\"\npriority = {priority}\n\
+             local_selectors = {}\nremote_selectors = {}\n",
+            side(&tunnel.local_selectors, "[udp]"),
+            side(&tunnel.remote_selectors, port),
+        )
+    };
+    let other = format!("[udp/{OTHER}]");
+    let no_tunnel = all.split("\n[[tunnel]]").next().unwrap_or_default().to_owned();
+    [
+        ("the tunnel alone", all.clone(), true),
+        ("a bypass beside it", all.clone() + &exception("aside", "bypass", 900, &other), true),
+        ("a discard before it", all + &exception("none", "discard", 900, "[udp]"), false),
+        ("no tunnel at all", no_tunnel, false),
+    ]
+}
+
+/// The server's port to which a policy lets traffic pass in clear, at times.
+const OTHER: u16 = 4711;
+/// What goes there carries another marker than what is protected always.
+const ASIDE: &[u8] = b"baton-plaintext-that-may-be-seen-outside";
+
+/// Policies change all the time under full load: what is protected, discarded or without any policy never shows.
+#[test]
+fn i7_nothing_leaks_while_policies_change_under_load() {
+    in_shapes(1, 2, "i7_nothing_leaks_while_policies_change_under_load", |_, shape| {
+        let mut watched = Watched::start(shape, Duration::ZERO);
+        let [client, server] = shape.hosts().map(|host| SocketAddr::new(host, OTHER));
+        let lab = &watched.site.topology;
+        let _aside = Prober::start(&lab.client, client, server, ASIDE, Duration::ZERO).expect("prober");
+        let changes = policies(&watched.site);
+        let mut control = ControlSocket::connect(&watched.site.a).expect("control socket");
+        let mut seen_aside = 0;
+        for round in 0..support::count(16, 400) {
+            // In an order in which each follows each other one.
+            let (name, text, passes) = &changes[[0, 1, 0, 2, 0, 3, 1, 2, 1, 3, 2, 3, 0][round % 13]];
+            watched.site.a.write_config(text).expect("written");
+            control.ask(json!({"request": "reload"})).expect("reloaded");
+            if *passes {
+                watched.traffic.flows(20);
+            } else {
+                std::thread::sleep(WATCH / 3);
+            }
+            seen_aside += watched.look(name, ASIDE);
+        }
+        assert!(seen_aside > 0, "the policies did change what passes");
+        watched.site.a.write_config(&changes[0].1).expect("written");
+        control.ask(json!({"request": "reload"})).expect("reloaded");
+        watched.traffic.flows(20);
+        watched.assert_no_leak(&"the last change");
+    });
+}
+
+/// The SAs come and go under full load, by reloads that take the tunnel's keys away and give them back.
+#[test]
+fn i7_nothing_leaks_while_sas_come_and_go_under_load() {
+    in_shapes(2, 2, "i7_nothing_leaks_while_sas_come_and_go_under_load", |_, shape| {
+        let mut watched = Watched::start(shape, Duration::ZERO);
+        for _ in 0..support::count(5, 100) {
+            let a = &watched.site.a;
+            let copy = a.dpctl_output(&["snapshot", TUNNEL], &[]).expect("dpctl starts").stdout;
+            let mut control = ControlSocket::connect(a).expect("control socket");
+            let good = a.config_text();
+            a.write_config(good.split("\n[[tunnel]]").next().unwrap_or_default()).expect("written");
+            control.ask(json!({"request": "reload"})).expect("reloaded");
+            assert!(Progress::of(a, "outbound").is_err(), "the SA is gone");
+            // The tunnel without its SAs waits for them.
+            let waiting = a.spec().tunnels[0].without_keys();
+            a.write_config(&a.config_text_with(&[waiting])).expect("written");
+            control.ask(json!({"request": "reload"})).expect("reloaded");
+            std::thread::sleep(WATCH / 3);
+            let restored =
+                a.dpctl_output(&["restore", "-", "--advance", "100000"], &copy).expect("dpctl starts");
+            assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+            a.write_config(&good).expect("written");
+            control.ask(json!({"request": "reload"})).expect("reloaded");
+            watched.look(&"the SA came back", ASIDE);
+        }
+        watched.assert_no_leak(&"the last time");
+    });
 }

@@ -8,12 +8,13 @@
 //! `b` and `b2` have the same addresses and the same MAC addresses on both sides: every frame to them
 //! reaches both, and the filter of the one that does not own the segment drops it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::command;
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::namespace::Namespace;
+use crate::shape::Shape;
 
 /// Gateway A's outer address.
 pub const A_OUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -27,6 +28,34 @@ pub const B_NETWORK: &str = "10.2.0.0/16";
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// The server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+
+/// Gateway A's outer address in IPv6.
+pub const A_OUTER6: Ipv6Addr = ipv6(0x113, 1);
+/// The one that B and B2 share.
+pub const B_OUTER6: Ipv6Addr = ipv6(0x113, 2);
+/// The IPv6 network behind A.
+pub const A_NETWORK6: &str = "2001:db8:1::/48";
+/// The IPv6 network behind B and B2.
+pub const B_NETWORK6: &str = "2001:db8:2::/48";
+/// The client's address in IPv6.
+pub const CLIENT6: Ipv6Addr = ipv6(1, 2);
+/// The server's address in IPv6.
+pub const SERVER6: Ipv6Addr = ipv6(2, 2);
+const A_INNER6: Ipv6Addr = ipv6(1, 1);
+const B_INNER6: Ipv6Addr = ipv6(2, 1);
+
+/// The client's address in transport mode, where the SAs end at the hosts: the gateways protect what it says.
+pub const A_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// The server's.
+pub const B_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 8);
+/// The same in IPv6.
+pub const A_HOST6: Ipv6Addr = ipv6(0x113, 7);
+/// The server's.
+pub const B_HOST6: Ipv6Addr = ipv6(0x113, 8);
+
+const fn ipv6(network: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host)
+}
 
 /// MTU of the end hosts: an outer packet of 1500 octets holds it with every suite.
 const HOST_MTU: u32 = 1400;
@@ -88,6 +117,45 @@ impl Topology {
         plug_in(&self.lan, &["b", "b2", "server"])
     }
 
+    /// Gives everybody the addresses and routes of a shape that differs from the plain one, or gives them again.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn prepare_for(&self, shape: Shape) -> Result<()> {
+        if shape.has_ipv6() {
+            self.give_ipv6_addresses()?;
+        }
+        if shape.transport {
+            self.give_host_addresses(shape)?;
+        }
+        Ok(())
+    }
+
+    fn give_ipv6_addresses(&self) -> Result<()> {
+        host_ipv6(&self.client, CLIENT6, A_INNER6)?;
+        host_ipv6(&self.server, SERVER6, B_INNER6)?;
+        gateway_ipv6(&self.a, A_OUTER6, A_INNER6, B_OUTER6)?;
+        [&self.b, &self.b2].into_iter().try_for_each(|twin| gateway_ipv6(twin, B_OUTER6, B_INNER6, A_OUTER6))
+    }
+
+    /// The hosts of transport mode: each gateway has one behind it, and a way in clear to the other's.
+    fn give_host_addresses(&self, shape: Shape) -> Result<()> {
+        let [client, server] = shape.hosts();
+        let (length, [a, b]) = if shape.outer_ipv6 {
+            ("128", [A_OUTER6.into(), B_OUTER6.into()])
+        } else {
+            ("32", [IpAddr::from(A_OUTER), B_OUTER.into()])
+        };
+        let own = |host| format!("address replace {host}/{length} dev eth0 {}", nodad(host));
+        self.client.ip(&own(client))?;
+        self.server.ip(&own(server))?;
+        let ways = |inner, outer, via| {
+            format!("route replace {inner} dev lan0\nroute replace {outer} via {via} dev wan0")
+        };
+        self.a.ip(&ways(client, server, b))?;
+        [&self.b, &self.b2].into_iter().try_for_each(|twin| twin.ip(&ways(server, client, a)))
+    }
+
     fn give_addresses(&self) -> Result<()> {
         host(&self.client, CLIENT, Ipv4Addr::new(10, 1, 0, 1))?;
         host(&self.server, SERVER, Ipv4Addr::new(10, 2, 0, 1))?;
@@ -98,6 +166,39 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// Addresses that nobody has to be asked about are usable at once.
+fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "nodad" } else { "" }
+}
+
+/// Wakes IPv6 up, which namespaces of the lab have switched off. The twins have one MAC address, and so one
+/// link-local address, which neither may find the other with.
+fn enable_ipv6(namespace: &Namespace, interfaces: &[&str]) -> Result<()> {
+    for scope in [&["all", "default"], interfaces].concat() {
+        namespace.set(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
+    }
+    ["all", "default"]
+        .iter()
+        .try_for_each(|scope| namespace.set(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "0"))
+}
+
+fn host_ipv6(namespace: &Namespace, address: Ipv6Addr, router: Ipv6Addr) -> Result<()> {
+    enable_ipv6(namespace, &["eth0"])?;
+    namespace.ip(&format!(
+        "address replace {address}/48 dev eth0 nodad\nroute replace default via {router} dev eth0"
+    ))
+}
+
+/// As [`gateway`].
+fn gateway_ipv6(namespace: &Namespace, outer: Ipv6Addr, inner: Ipv6Addr, default: Ipv6Addr) -> Result<()> {
+    enable_ipv6(namespace, &["wan0", "lan0"])?;
+    namespace.set("net/ipv6/conf/all/forwarding", "1")?;
+    namespace.ip(&format!(
+        "address replace {outer}/64 dev wan0 nodad\naddress replace {inner}/48 dev lan0 nodad\n\
+         route replace default via {default} dev wan0"
+    ))
 }
 
 /// A socket address of the server.
