@@ -41,8 +41,8 @@ pub const B_NETWORK6: &str = "2001:db8:2::/48";
 pub const CLIENT6: Ipv6Addr = ipv6(1, 2);
 /// The server's address in IPv6.
 pub const SERVER6: Ipv6Addr = ipv6(2, 2);
-const A_INNER6: Ipv6Addr = ipv6(1, 1);
-const B_INNER6: Ipv6Addr = ipv6(2, 1);
+const OUTER6: [Ipv6Addr; 2] = [A_OUTER6, B_OUTER6];
+const INNER6: [Ipv6Addr; 2] = [ipv6(1, 1), ipv6(2, 1)];
 
 /// The client's address in transport mode, where the SAs end at the hosts: the gateways protect what it says.
 pub const A_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
@@ -117,43 +117,21 @@ impl Topology {
         plug_in(&self.lan, &["b", "b2", "server"])
     }
 
-    /// Gives everybody the addresses and routes of a shape that differs from the plain one, or gives them again.
+    /// Gives everybody the addresses and routes of a shape that differs from the plain one.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn prepare_for(&self, shape: Shape) -> Result<()> {
-        if shape.has_ipv6() {
-            self.give_ipv6_addresses()?;
-        }
-        if shape.transport {
-            self.give_host_addresses(shape)?;
-        }
-        Ok(())
+        self.prepare_a_side_for(shape)?;
+        [&self.b, &self.b2].into_iter().try_for_each(|twin| prepare(shape, 1, &self.server, twin))
     }
 
-    fn give_ipv6_addresses(&self) -> Result<()> {
-        host_ipv6(&self.client, CLIENT6, A_INNER6)?;
-        host_ipv6(&self.server, SERVER6, B_INNER6)?;
-        gateway_ipv6(&self.a, A_OUTER6, A_INNER6, B_OUTER6)?;
-        [&self.b, &self.b2].into_iter().try_for_each(|twin| gateway_ipv6(twin, B_OUTER6, B_INNER6, A_OUTER6))
-    }
-
-    /// The hosts of transport mode: each gateway has one behind it, and a way in clear to the other's.
-    fn give_host_addresses(&self, shape: Shape) -> Result<()> {
-        let [client, server] = shape.hosts();
-        let (length, [a, b]) = if shape.outer_ipv6 {
-            ("128", [A_OUTER6.into(), B_OUTER6.into()])
-        } else {
-            ("32", [IpAddr::from(A_OUTER), B_OUTER.into()])
-        };
-        let own = |host| format!("address replace {host}/{length} dev eth0 {}", nodad(host));
-        self.client.ip(&own(client))?;
-        self.server.ip(&own(server))?;
-        let ways = |inner, outer, via| {
-            format!("route replace {inner} dev lan0\nroute replace {outer} via {via} dev wan0")
-        };
-        self.a.ip(&ways(client, server, b))?;
-        [&self.b, &self.b2].into_iter().try_for_each(|twin| twin.ip(&ways(server, client, a)))
+    /// Gives them to the client and to A alone, whose interfaces may be new.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn prepare_a_side_for(&self, shape: Shape) -> Result<()> {
+        prepare(shape, 0, &self.client, &self.a)
     }
 
     fn give_addresses(&self) -> Result<()> {
@@ -166,6 +144,27 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// What a shape needs on one side: 0 is A's, 1 is B's.
+fn prepare(shape: Shape, side: usize, host: &Namespace, gateway: &Namespace) -> Result<()> {
+    if shape.has_ipv6() {
+        host_ipv6(host, [CLIENT6, SERVER6][side], INNER6[side])?;
+        gateway_ipv6(gateway, OUTER6[side], INNER6[side], OUTER6[1 - side])?;
+    }
+    if shape.transport { add_transport_host(shape, side, host, gateway) } else { Ok(()) }
+}
+
+/// In transport mode each gateway has a host of the outer network behind it, and a way in clear to the other's.
+fn add_transport_host(shape: Shape, side: usize, host: &Namespace, gateway: &Namespace) -> Result<()> {
+    let (length, routers) = if shape.outer_ipv6 {
+        ("128", OUTER6.map(IpAddr::from))
+    } else {
+        ("32", [A_OUTER, B_OUTER].map(IpAddr::from))
+    };
+    let (own, other, via) = (shape.hosts()[side], shape.hosts()[1 - side], routers[1 - side]);
+    host.ip(&format!("address replace {own}/{length} dev eth0 {}", nodad(own)))?;
+    gateway.ip(&format!("route replace {own} dev lan0\nroute replace {other} via {via} dev wan0"))
 }
 
 /// Addresses that nobody has to be asked about are usable at once.

@@ -175,7 +175,17 @@ pub struct OuterTaps {
 impl OuterTaps {
     /// Starts recording.
     pub fn start(site: &Site) -> Self {
-        let taps = ["a", "b", "b2"].map(|port| Tap::start(&site.topology.wan, port, Direction::In));
+        Self::start_filtered(site, "")
+    }
+
+    /// Records only what is not ESP: a flood that is protected takes no room.
+    pub fn start_beside_esp(site: &Site) -> Self {
+        Self::start_filtered(site, "not esp and not ip6 proto 50 and not udp port 4500")
+    }
+
+    fn start_filtered(site: &Site, filter: &str) -> Self {
+        let start = |port| Tap::start_filtered(&site.topology.wan, port, Direction::In, filter);
+        let taps = ["a", "b", "b2"].map(start);
         Self { taps, shape: site.shape }
     }
 
