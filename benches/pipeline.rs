@@ -131,8 +131,10 @@ fn measure(backend: Backend, length: u16, open: bool, rounds: usize) {
     );
 }
 
+type Spoil = fn(&mut Vec<u8>);
+
 /// Bad input, made of a good frame.
-const REFUSED: [(&str, fn(&mut Vec<u8>)); 4] = [
+const REFUSED: [(&str, Spoil); 4] = [
     ("bad-icv", |frame| *frame.last_mut().expect("octets") ^= 1),
     // In front of the first packet, where nothing was received.
     ("replayed", |frame| frame[FRONT + 4..FRONT + 8].fill(0)),

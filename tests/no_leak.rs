@@ -228,27 +228,36 @@ fn i7_protection_ends_with_uninstall_and_not_before() {
     });
 }
 
-/// Policies as they are swapped in A's configuration, and whether the client's traffic passes with them.
-fn policies(site: &Site) -> [(&'static str, String, bool); 4] {
+/// One of A's configurations that follow each other.
+struct Change {
+    name: &'static str,
+    text: String,
+    /// Whether the client's traffic passes with it.
+    passes: bool,
+}
+
+fn changes(site: &Site) -> [Change; 4] {
     let all = site.a.config_text();
-    let tunnel = &site.a.spec().tunnels[0];
-    let exception = |name: &str, action: &str, priority: u32, port: &str| {
-        let side = |networks: &[String], port: &str| format!("[\"{}{port}\"]", networks[0]);
-        format!(
-            "\n[[policy]]\nname = \"{name}\"\naction = \"{action}\"\npriority = {priority}\n\
-             local_selectors = {}\nremote_selectors = {}\n",
-            side(&tunnel.local_selectors, "[udp]"),
-            side(&tunnel.remote_selectors, port),
-        )
-    };
     let other = format!("[udp/{OTHER}]");
-    let no_tunnel = site.a.config_text_with(&[]);
+    let bypass = all.clone() + &exception(site, "bypass", &other);
+    let discard = all.clone() + &exception(site, "discard", "[udp]");
+    let nothing = site.a.config_text_with(&[]);
     [
-        ("the tunnel alone", all.clone(), true),
-        ("a bypass beside it", all.clone() + &exception("aside", "bypass", 900, &other), true),
-        ("a discard before it", all + &exception("none", "discard", 900, "[udp]"), false),
-        ("no tunnel at all", no_tunnel, false),
+        Change { name: "the tunnel alone", text: all, passes: true },
+        Change { name: "a bypass beside it", text: bypass, passes: true },
+        Change { name: "a discard before it", text: discard, passes: false },
+        Change { name: "no tunnel at all", text: nothing, passes: false },
     ]
+}
+
+/// A policy that comes before the tunnel, for what its networks say to these ports.
+fn exception(site: &Site, action: &str, ports: &str) -> String {
+    let tunnel = &site.a.spec().tunnels[0];
+    let (locals, remotes) = (&tunnel.local_selectors[0], &tunnel.remote_selectors[0]);
+    format!(
+        "\n[[policy]]\nname = \"exception\"\naction = \"{action}\"\npriority = 900\n\
+         local_selectors = [\"{locals}[udp]\"]\nremote_selectors = [\"{remotes}{ports}\"]\n"
+    )
 }
 
 /// The server's port to which a policy lets traffic pass in clear, at times.
@@ -264,7 +273,7 @@ fn i7_nothing_leaks_while_policies_change_under_load() {
         let [client, server] = shape.hosts();
         let (from, to) = (SocketAddr::new(client, 0), SocketAddr::new(server, OTHER));
         let _aside = Prober::start(&watched.site.topology.client, from, to, ASIDE, FAST).expect("prober");
-        let changes = policies(&watched.site);
+        let changes = changes(&watched.site);
         // Each follows each other one.
         let order = [0, 1, 0, 2, 0, 3, 1, 2, 1, 3, 2, 3];
         for change in order.into_iter().cycle().take(support::count(1, 30) * order.len()) {
@@ -276,7 +285,7 @@ fn i7_nothing_leaks_while_policies_change_under_load() {
     });
 }
 
-fn change_policies(watched: &Watched, (name, text, passes): &(&'static str, String, bool)) {
+fn change_policies(watched: &Watched, Change { name, text, passes }: &Change) {
     reload(&watched.site.a, text);
     if *passes {
         watched.traffic.flows(20);
