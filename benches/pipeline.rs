@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use baton_dataplane::crypto::{Backend, Engine, Job, Outcome, PreparedKey};
 use baton_dataplane::io::{Frame, PacketIo, Side};
-use baton_sad::Direction;
+use baton_sad::{Direction, Suite};
 use common::{Gateway, Packet, Setup, pair};
 
 const BATCH: usize = 32;
@@ -31,6 +31,13 @@ impl Series {
 
 /// Times one turn of a worker that has these frames waiting; the sent frames go back to the pool.
 fn turn(gateway: &mut Gateway, from: Side, frames: &[Vec<u8>]) -> f64 {
+    let (nanoseconds, sent) = time_turn(gateway, from, frames);
+    assert_eq!(sent, BATCH, "drops: {:?}", gateway.drops());
+    nanoseconds
+}
+
+/// The same, whatever becomes of the frames; ns per packet, and how many were sent.
+fn time_turn(gateway: &mut Gateway, from: Side, frames: &[Vec<u8>]) -> (f64, usize) {
     let worker = &mut gateway.workers[0];
     for frame in frames {
         assert!(worker.io().inject(from, frame));
@@ -44,8 +51,7 @@ fn turn(gateway: &mut Gateway, from: Side, frames: &[Vec<u8>]) -> f64 {
         worker.io().release(frame);
         sent += 1;
     }
-    assert_eq!(sent, BATCH, "drops: {:?}", gateway.drops());
-    elapsed * 1e9 / BATCH as f64
+    (elapsed * 1e9 / BATCH as f64, sent)
 }
 
 /// Times the bare call on the same kind of frames in the same pool.
@@ -125,6 +131,48 @@ fn measure(backend: Backend, length: u16, open: bool, rounds: usize) {
     );
 }
 
+type Spoil = fn(&mut Vec<u8>);
+
+/// Bad input, made of a good frame.
+const REFUSED: [(&str, Spoil); 4] = [
+    ("bad-icv", |frame| *frame.last_mut().expect("octets") ^= 1),
+    // In front of the first packet, where nothing was received.
+    ("replayed", |frame| frame[FRONT + 4..FRONT + 8].fill(0)),
+    ("unknown-spi", |frame| frame[FRONT] ^= 0x80),
+    ("ipv6-extension-headers", |frame| *frame = endless_chain(frame.len())),
+];
+
+/// An IPv6 packet of nothing but extension headers.
+fn endless_chain(length: usize) -> Vec<u8> {
+    let headers = (length - 14 - 40) / 8;
+    let chain = [60, 0, 1, 4, 0, 0, 0, 0].repeat(headers);
+    let setup = Setup { outer_ipv6: true, ..Setup::default() };
+    setup.datagram(0, 60, &chain)
+}
+
+/// One row per kind of bad input, against good packets of the same length.
+fn measure_refused(suite: &str, length: u16, rounds: usize) {
+    let suite = Suite::from_name(suite).expect("a suite");
+    let setup = Setup { suite, extended: false, window: 1024, ..Setup::default() };
+    let plain: Vec<_> = (0..BATCH).map(|_| Packet::from(0, length).frame()).collect();
+    for (reason, spoil) in REFUSED {
+        let [mut a, mut b] = pair(&setup);
+        let (mut good, mut bad) = (Series(vec![]), Series(vec![]));
+        for _ in 0..rounds {
+            let mut sealed: Vec<_> = plain.iter().map(|frame| a.seal(frame)).collect();
+            good.0.push(turn(&mut b, Side::Outer, &sealed));
+            sealed = plain.iter().map(|frame| a.seal(frame)).collect();
+            sealed.iter_mut().for_each(spoil);
+            let (nanoseconds, sent) = time_turn(&mut b, Side::Outer, &sealed);
+            assert_eq!(sent, 0);
+            bad.0.push(nanoseconds);
+        }
+        assert_eq!(b.drops(), [(reason, (rounds * BATCH) as u64)]);
+        let (good, bad) = (good.percentile(50), bad.percentile(50));
+        println!("{suite:<18} {reason:<24} {length:>5} {bad:>9.0} {good:>9.0} {:>6.2}", bad / good);
+    }
+}
+
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let rounds = if quick { 200 } else { 3000 };
@@ -140,6 +188,16 @@ fn main() {
             for open in [false, true] {
                 measure(backend, length, open, rounds);
             }
+        }
+    }
+    println!("\nRefused packets against good ones, aws-lc; ns per packet, medians");
+    println!(
+        "{:<18} {:<24} {:>5} {:>9} {:>9} {:>6}",
+        "suite", "refused as", "inner", "bad ns", "good ns", "ratio"
+    );
+    for suite in ["aes128gcm16", "aes256-sha256", "aes128ccm16", "chacha20poly1305"] {
+        for length in [64, 1400] {
+            measure_refused(suite, length, rounds / 4);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A test per invariant of the design: each tries to break it with crashes, moves and captures.
+//! A test per invariant of the design: each tries to break it with crashes, moves and captures, in several shapes of
+//! SA ([`support::shapes`]). `dataplane/tests/invariants` tries every suite in every shape in one process.
 
 mod support;
 
@@ -6,10 +7,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use baton_lab::gateway::random;
+use baton_lab::shape::Shape;
 use baton_lab::site::{self, Progress, SPI_TO_A, SPI_TO_B, Site, TUNNEL};
 use baton_lab::{Captured, Direction, Gateway, GatewaySpec, esp, inject};
 use support::{OuterTaps, Tap, Traffic, assert_no_iv_repeats, counter, sequences};
 
+/// Shapes that each test tries unless it is a soak.
+const SHARE: usize = 2;
 const FAST: Duration = Duration::from_millis(1);
 /// Sequence numbers that a worker may have taken ahead in one batch, twice over: the bound of I2 for a move.
 const TWICE_AHEAD: u32 = 2 * 32;
@@ -17,6 +21,13 @@ const TWICE_AHEAD: u32 = 2 * 32;
 const ADVANCE: u64 = 1 << 20;
 /// An advance that the peer, whose packets before it are refused, has soon passed.
 const FEW_AHEAD: [&str; 2] = ["--advance", "200"];
+
+/// Runs a test in its share of shapes.
+fn in_shapes(number: usize, test: &str, run: impl Fn(Shape)) {
+    if support::can_run(test) {
+        support::shapes(number, SHARE).into_iter().for_each(run);
+    }
+}
 
 fn snapshot(gateway: &Gateway, options: &[&str]) -> Vec<u8> {
     let arguments = [&["snapshot", TUNNEL], options].concat();
@@ -39,10 +50,15 @@ fn sent_to_a(frames: &[Captured]) -> usize {
 /// One snapshot, restored on two gateways that then both own the segment and both send with the same key.
 #[test]
 fn i1_one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv() {
-    if !support::can_run("i1_one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv") {
-        return;
-    }
-    let mut site = support::stopped_site();
+    in_shapes(
+        0,
+        "i1_one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv",
+        one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv,
+    );
+}
+
+fn one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv(shape: Shape) {
+    let mut site = support::stopped_site_as(shape);
     // The tunnel begins on a third node, in B's place, so that the snapshot is foreign to both who restore it.
     let origin = GatewaySpec { name: "origin".into(), node: 9, ..site.b.spec().clone() };
     let mut origin = Gateway::new(&site.lab, &site.topology.b, origin).expect("origin");
@@ -71,16 +87,21 @@ fn i1_one_snapshot_restored_on_two_gateways_that_both_send_repeats_no_iv() {
         sent_to_a(&b) > sent_by_origin + 200 && sent_to_a(&b2) > 200
     });
     drop(traffic);
-    assert!(assert_no_iv_repeats(&taps.finish()) > 600);
+    assert!(assert_no_iv_repeats(shape, &taps.finish()) > 600);
 }
 
 /// A gateway whose table is lost with its machine's memory restores the same snapshot again and again.
 #[test]
 fn i1_a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv() {
-    if !support::can_run("i1_a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv") {
-        return;
-    }
-    let mut site = support::stopped_site();
+    in_shapes(
+        1,
+        "i1_a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv",
+        a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv,
+    );
+}
+
+fn a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv(shape: Shape) {
+    let mut site = support::stopped_site_as(shape);
     site.b2.start(&site.lab).expect("b2 starts");
     site.b.start(&site.lab).expect("b starts");
     site.a.start(&site.lab).expect("a starts");
@@ -100,27 +121,32 @@ fn i1_a_node_that_lost_its_table_and_restores_an_old_snapshot_repeats_no_iv() {
         site.b2.start(&site.lab).expect("b2 starts with an empty table");
     }
     drop(traffic);
-    assert_no_iv_repeats(&taps.finish());
+    assert_no_iv_repeats(shape, &taps.finish());
 }
 
 /// Moves the tunnel to and fro under traffic: what the new owner sends is above all that the old one sent.
 #[test]
 fn i2_after_a_move_sequence_numbers_continue_above_all_before() {
-    if !support::can_run("i2_after_a_move_sequence_numbers_continue_above_all_before") {
-        return;
-    }
-    let site = support::running_site();
+    in_shapes(
+        2,
+        "i2_after_a_move_sequence_numbers_continue_above_all_before",
+        after_a_move_sequence_numbers_continue_above_all_before,
+    );
+}
+
+fn after_a_move_sequence_numbers_continue_above_all_before(shape: Shape) {
+    let site = support::running_site_as(shape);
     let taps = OuterTaps::start(&site);
     let traffic = Traffic::start(&site, FAST);
     traffic.flows(50);
-    for round in 0..support::count(4, 100) {
+    for round in 0..support::count(3, 100) {
         let (from, to) = if round % 2 == 0 { (&site.b, &site.b2) } else { (&site.b2, &site.b) };
         site::move_tunnel(from, to).expect("moved");
         traffic.flows(50);
     }
     drop(traffic);
     let captures = taps.finish();
-    assert_no_iv_repeats(&captures);
+    assert_no_iv_repeats(shape, &captures);
     let [_, b, b2] = &captures;
     let mut both: Vec<(Duration, u32)> =
         [b, b2].into_iter().flat_map(|frames| stamped(frames, SPI_TO_A)).collect();
@@ -144,10 +170,15 @@ fn stamped(frames: &[Captured], spi: u32) -> impl Iterator<Item = (Duration, u32
 /// Everything that A sent to B is sent again to B2, which the tunnel has moved to.
 #[test]
 fn i3_packets_accepted_before_a_move_are_not_accepted_again_after_it() {
-    if !support::can_run("i3_packets_accepted_before_a_move_are_not_accepted_again_after_it") {
-        return;
-    }
-    let site = support::running_site();
+    in_shapes(
+        3,
+        "i3_packets_accepted_before_a_move_are_not_accepted_again_after_it",
+        packets_accepted_before_a_move_are_not_accepted_again_after_it,
+    );
+}
+
+fn packets_accepted_before_a_move_are_not_accepted_again_after_it(shape: Shape) {
+    let site = support::running_site_as(shape);
     let tap = Tap::start(&site.topology.wan, "a", Direction::In);
     let traffic = Traffic::start(&site, FAST);
     traffic.flows(300);
@@ -192,10 +223,15 @@ fn send_again(site: &Site, frames: &[&[u8]]) {
 /// after the snapshot is behind them.
 #[test]
 fn i2_i3_a_restore_without_move_advances_both_edges() {
-    if !support::can_run("i2_i3_a_restore_without_move_advances_both_edges") {
-        return;
-    }
-    let site = support::running_site();
+    in_shapes(
+        4,
+        "i2_i3_a_restore_without_move_advances_both_edges",
+        a_restore_without_move_advances_both_edges,
+    );
+}
+
+fn a_restore_without_move_advances_both_edges(shape: Shape) {
+    let site = support::running_site_as(shape);
     let traffic = Traffic::start(&site, FAST);
     traffic.flows(100);
     let file = snapshot(&site.b, &[]);
@@ -212,13 +248,18 @@ fn i2_i3_a_restore_without_move_advances_both_edges() {
 /// GETs and PUTs of the tunnel all the time while it carries traffic.
 #[test]
 fn i5_snapshots_under_traffic_are_whole_and_restores_are_never_seen_in_half() {
-    if !support::can_run("i5_snapshots_under_traffic_are_whole_and_restores_are_never_seen_in_half") {
-        return;
-    }
-    let site = support::running_site();
+    in_shapes(
+        5,
+        "i5_snapshots_under_traffic_are_whole_and_restores_are_never_seen_in_half",
+        snapshots_under_traffic_are_whole_and_restores_are_never_seen_in_half,
+    );
+}
+
+fn snapshots_under_traffic_are_whole_and_restores_are_never_seen_in_half(shape: Shape) {
+    let site = support::running_site_as(shape);
     let traffic = Traffic::start(&site, FAST);
     traffic.flows(20);
-    for _ in 0..support::count(20, 1000) {
+    for _ in 0..support::count(10, 1000) {
         let file = snapshot(&site.b, &[]);
         std::thread::scope(|scope| {
             let put = scope.spawn(|| restore(&site.b2, &file, &["--advance", "0"]));
@@ -243,13 +284,18 @@ fn assert_whole(gateway: &Gateway) {
 /// kill -9 of the data plane at random moments under traffic.
 #[test]
 fn i6_killed_data_planes_lose_no_sa_and_repeat_no_sequence_number() {
-    if !support::can_run("i6_killed_data_planes_lose_no_sa_and_repeat_no_sequence_number") {
-        return;
-    }
-    let mut site = support::running_site();
+    in_shapes(
+        6,
+        "i6_killed_data_planes_lose_no_sa_and_repeat_no_sequence_number",
+        killed_data_planes_lose_no_sa_and_repeat_no_sequence_number,
+    );
+}
+
+fn killed_data_planes_lose_no_sa_and_repeat_no_sequence_number(shape: Shape) {
+    let mut site = support::running_site_as(shape);
     let taps = OuterTaps::start(&site);
     let traffic = Traffic::start(&site, FAST);
-    for _ in 0..support::count(6, 200) {
+    for _ in 0..support::count(3, 200) {
         traffic.flows(20);
         let moment = u64::from(random(1).expect("random")[0]);
         std::thread::sleep(Duration::from_micros(moment * 200));
@@ -263,7 +309,7 @@ fn i6_killed_data_planes_lose_no_sa_and_repeat_no_sequence_number() {
     traffic.flows(20);
     drop(traffic);
     let captures = taps.finish();
-    assert_no_iv_repeats(&captures);
+    assert_no_iv_repeats(shape, &captures);
     for (frames, spi) in [(&captures[0], SPI_TO_B), (&captures[1], SPI_TO_A)] {
         let sent = sequences(frames, spi);
         let different: HashSet<u32> = sent.iter().copied().collect();

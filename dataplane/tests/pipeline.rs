@@ -2,7 +2,7 @@
 
 mod common;
 
-use baton_dataplane::crypto::{Backend, Engine, Job};
+use baton_dataplane::crypto::Backend;
 use baton_dataplane::events::Event;
 use baton_dataplane::io::Side;
 use baton_dataplane::packet::ipv4::Ipv4Header;
@@ -393,23 +393,6 @@ fn captures_see_both_sides() {
     assert_eq!(seen, [(Side::Inner, Packet::from(0, 60).frame()), (Side::Outer, sealed)]);
 }
 
-/// A frame for B whose ESP text (trailer included) is exactly this, authentic under A's key.
-fn crafted(sequence: u32, text: &[u8]) -> Vec<u8> {
-    let sa = common::sa(&Setup::default(), 0, Direction::Outbound, 0);
-    let header = [SPI[1].to_be_bytes(), sequence.to_be_bytes()].concat();
-    let mut esp = [&header[..], &[0; 8], text, &[0; 16]].concat();
-    let mut engine = Engine::new(Backend::RustCrypto).unwrap();
-    let key = engine.prepare(sa.suite, sa.extended_sequence, sa.key.expose()).unwrap();
-    engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
-    let outer = Packet {
-        source: OUTER[0].into(),
-        destination: OUTER[1].into(),
-        protocol: 50,
-        ..Packet::from(0, 20 + esp.len() as u16)
-    };
-    [&outer.frame()[..ETH + 20], &esp].concat()
-}
-
 #[test]
 fn authentic_packets_with_wrong_insides_have_their_reasons() {
     let inner = Packet::from(0, 40).octets();
@@ -433,7 +416,7 @@ fn authentic_packets_with_wrong_insides_have_their_reasons() {
     ];
     for (reason, text) in cases {
         let mut b = common::Gateway::new(1, &Setup::default());
-        b.receive(Side::Outer, &crafted(1, &text));
+        b.receive(Side::Outer, &Setup::default().crafted(1, &text));
         let expected: Vec<_> = if reason.is_empty() { vec![] } else { vec![(reason, 1)] };
         assert_eq!((b.sent(Side::Inner).len(), b.drops()), (usize::from(reason.is_empty()), expected));
     }

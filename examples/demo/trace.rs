@@ -33,7 +33,7 @@ impl Tap {
         let seen = Arc::<Mutex<Vec<Sighting>>>::default();
         let sink = Arc::clone(&seen);
         let sniffer = Sniffer::start(wan, port, &Options::esp_headers(Direction::In), move |captured| {
-            if let Some(esp::Esp { spi, sequence, iv }) = esp::esp(&captured.frame) {
+            if let Some(esp::Esp { spi, sequence, iv, .. }) = esp::esp(&captured.frame) {
                 let sighting = Sighting { at: captured.at, spi, sequence, iv, length: captured.length };
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(sighting);
             }

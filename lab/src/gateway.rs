@@ -213,7 +213,12 @@ impl Gateway {
 
     /// The configuration as TOML, as its specification says it.
     pub fn config_text(&self) -> String {
-        let GatewaySpec { node, outer, outer_io, inner, owned, core, tunnels, .. } = &self.spec;
+        self.config_text_with(&self.spec.tunnels)
+    }
+
+    /// The same with other tunnels.
+    pub fn config_text_with(&self, tunnels: &[TunnelSpec]) -> String {
+        let GatewaySpec { node, outer, outer_io, inner, owned, core, .. } = &self.spec;
         let (folder, pins) = (self.folder.display(), self.pins.display());
         let mut text = format!(
             "[node]\nid = {node}\ncluster = \"lab\"\nstate_directory = \"{folder}/state\"\n\

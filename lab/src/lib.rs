@@ -22,6 +22,7 @@ pub mod process;
 pub mod requirements;
 pub mod run_directory;
 pub mod scapy;
+pub mod shape;
 pub mod site;
 pub mod sniffer;
 pub mod topology;

@@ -10,7 +10,8 @@ use crate::control::ControlSocket;
 use crate::error::{LabError, Result};
 use crate::gateway::{Gateway, GatewaySpec, SaSpec, TunnelSpec, random};
 use crate::lab::Lab;
-use crate::topology::{A_NETWORK, A_OUTER, B_NETWORK, B_OUTER, Topology};
+use crate::shape::Shape;
+use crate::topology::Topology;
 
 /// The tunnel's name at every gateway.
 pub const TUNNEL: &str = "site-a";
@@ -20,7 +21,6 @@ pub const SPI_TO_B: u32 = 0x2a00_0001;
 pub const SPI_TO_A: u32 = 0x1100_0001;
 /// The segment of the tunnel at B and B2.
 pub const SEGMENT: u8 = 42;
-const SUITE: &str = "aes128gcm16";
 
 /// Three gateways on their stage. Fields drop in order: processes before the lab that holds their namespaces.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Site {
     pub b: Gateway,
     /// Gateway B2, with B's addresses; it owns nothing at first and its tunnel waits for a restore.
     pub b2: Gateway,
+    /// How the gateways speak.
+    pub shape: Shape,
     /// The wires.
     pub topology: Topology,
     /// What removes everything.
@@ -43,8 +45,17 @@ impl Site {
     /// # Errors
     /// If the machine refuses.
     pub fn build(lab: Lab) -> Result<Self> {
+        Self::build_as(lab, Shape::DEFAULT)
+    }
+
+    /// The same for gateways that speak otherwise.
+    ///
+    /// # Errors
+    /// If the machine refuses.
+    pub fn build_as(lab: Lab, shape: Shape) -> Result<Self> {
         let topology = Topology::build(&lab)?;
-        let tunnel = tunnel()?;
+        topology.prepare_for(shape)?;
+        let tunnel = tunnel(shape)?;
         let key = random(32)?;
         let last_core = std::thread::available_parallelism().map_or(0, |cores| (cores.get() - 1).min(1));
         let a = spec("a", 1, tunnel.mirrored(), 0, &key);
@@ -55,6 +66,7 @@ impl Site {
             a: Gateway::new(&lab, &topology.a, a)?,
             b: Gateway::new(&lab, &topology.b, b)?,
             b2: Gateway::new(&lab, &topology.b2, b2)?,
+            shape,
             topology,
             lab,
         })
@@ -86,22 +98,24 @@ fn spec(name: &str, node: u8, tunnel: TunnelSpec, core: usize, snapshot_key: &[u
 }
 
 /// The tunnel as B has it, with fresh keys.
-fn tunnel() -> Result<TunnelSpec> {
+fn tunnel(shape: Shape) -> Result<TunnelSpec> {
+    let ([a, b], [a_network, b_network]) = (shape.ends(), shape.networks());
+    let suite = shape.suite.to_string();
     Ok(TunnelSpec {
         name: TUNNEL.into(),
-        local: B_OUTER.into(),
-        remote: A_OUTER.into(),
-        transport: false,
-        in_udp: false,
-        local_selectors: vec![B_NETWORK.into()],
-        remote_selectors: vec![A_NETWORK.into()],
-        suite: SUITE.into(),
+        local: b,
+        remote: a,
+        transport: shape.transport,
+        in_udp: shape.in_udp,
+        local_selectors: vec![b_network],
+        remote_selectors: vec![a_network],
         reqid: 7,
-        extended_sequence: true,
+        extended_sequence: shape.extended_sequence,
         replay_window: 1024,
         segment: SEGMENT,
-        inbound: Some(SaSpec::random(SPI_TO_B, SUITE)?),
-        outbound: Some(SaSpec::random(SPI_TO_A, SUITE)?),
+        inbound: Some(SaSpec::random(SPI_TO_B, &suite)?),
+        outbound: Some(SaSpec::random(SPI_TO_A, &suite)?),
+        suite,
     })
 }
 

@@ -8,12 +8,13 @@
 //! `b` and `b2` have the same addresses and the same MAC addresses on both sides: every frame to them
 //! reaches both, and the filter of the one that does not own the segment drops it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::command;
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::namespace::Namespace;
+use crate::shape::Shape;
 
 /// Gateway A's outer address.
 pub const A_OUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -27,6 +28,34 @@ pub const B_NETWORK: &str = "10.2.0.0/16";
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 /// The server's address.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+
+/// Gateway A's outer address in IPv6.
+pub const A_OUTER6: Ipv6Addr = ipv6(0x113, 1);
+/// The one that B and B2 share.
+pub const B_OUTER6: Ipv6Addr = ipv6(0x113, 2);
+/// The IPv6 network behind A.
+pub const A_NETWORK6: &str = "2001:db8:1::/48";
+/// The IPv6 network behind B and B2.
+pub const B_NETWORK6: &str = "2001:db8:2::/48";
+/// The client's address in IPv6.
+pub const CLIENT6: Ipv6Addr = ipv6(1, 2);
+/// The server's address in IPv6.
+pub const SERVER6: Ipv6Addr = ipv6(2, 2);
+const OUTER6: [Ipv6Addr; 2] = [A_OUTER6, B_OUTER6];
+const INNER6: [Ipv6Addr; 2] = [ipv6(1, 1), ipv6(2, 1)];
+
+/// The client's address in transport mode, where the SAs end at the hosts: the gateways protect what it says.
+pub const A_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// The server's.
+pub const B_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 8);
+/// The same in IPv6.
+pub const A_HOST6: Ipv6Addr = ipv6(0x113, 7);
+/// The server's.
+pub const B_HOST6: Ipv6Addr = ipv6(0x113, 8);
+
+const fn ipv6(network: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host)
+}
 
 /// MTU of the end hosts: an outer packet of 1500 octets holds it with every suite.
 const HOST_MTU: u32 = 1400;
@@ -88,6 +117,23 @@ impl Topology {
         plug_in(&self.lan, &["b", "b2", "server"])
     }
 
+    /// Gives everybody the addresses and routes of a shape that differs from the plain one.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn prepare_for(&self, shape: Shape) -> Result<()> {
+        self.prepare_a_side_for(shape)?;
+        [&self.b, &self.b2].into_iter().try_for_each(|twin| prepare(shape, 1, &self.server, twin))
+    }
+
+    /// Gives them to the client and to A alone, whose interfaces may be new.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn prepare_a_side_for(&self, shape: Shape) -> Result<()> {
+        prepare(shape, 0, &self.client, &self.a)
+    }
+
     fn give_addresses(&self) -> Result<()> {
         host(&self.client, CLIENT, Ipv4Addr::new(10, 1, 0, 1))?;
         host(&self.server, SERVER, Ipv4Addr::new(10, 2, 0, 1))?;
@@ -98,6 +144,60 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// What a shape needs on one side: 0 is A's, 1 is B's.
+fn prepare(shape: Shape, side: usize, host: &Namespace, gateway: &Namespace) -> Result<()> {
+    if shape.has_ipv6() {
+        host_ipv6(host, [CLIENT6, SERVER6][side], INNER6[side])?;
+        gateway_ipv6(gateway, OUTER6[side], INNER6[side], OUTER6[1 - side])?;
+    }
+    if shape.transport { add_transport_host(shape, side, host, gateway) } else { Ok(()) }
+}
+
+/// In transport mode each gateway has a host of the outer network behind it, and a way in clear to the other's.
+fn add_transport_host(shape: Shape, side: usize, host: &Namespace, gateway: &Namespace) -> Result<()> {
+    let (length, routers) = if shape.outer_ipv6 {
+        ("128", OUTER6.map(IpAddr::from))
+    } else {
+        ("32", [A_OUTER, B_OUTER].map(IpAddr::from))
+    };
+    let (own, other, via) = (shape.hosts()[side], shape.hosts()[1 - side], routers[1 - side]);
+    host.ip(&format!("address replace {own}/{length} dev eth0 {}", nodad(own)))?;
+    gateway.ip(&format!("route replace {own} dev lan0\nroute replace {other} via {via} dev wan0"))
+}
+
+/// Addresses that nobody has to be asked about are usable at once.
+fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "nodad" } else { "" }
+}
+
+/// Wakes IPv6 up, which namespaces of the lab have switched off. The twins have one MAC address, and so one
+/// link-local address, which neither may find the other with.
+fn enable_ipv6(namespace: &Namespace, interfaces: &[&str]) -> Result<()> {
+    for scope in [&["all", "default"], interfaces].concat() {
+        namespace.set(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
+    }
+    ["all", "default"]
+        .iter()
+        .try_for_each(|scope| namespace.set(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "0"))
+}
+
+fn host_ipv6(namespace: &Namespace, address: Ipv6Addr, router: Ipv6Addr) -> Result<()> {
+    enable_ipv6(namespace, &["eth0"])?;
+    namespace.ip(&format!(
+        "address replace {address}/48 dev eth0 nodad\nroute replace default via {router} dev eth0"
+    ))
+}
+
+/// As [`gateway`].
+fn gateway_ipv6(namespace: &Namespace, outer: Ipv6Addr, inner: Ipv6Addr, default: Ipv6Addr) -> Result<()> {
+    enable_ipv6(namespace, &["wan0", "lan0"])?;
+    namespace.set("net/ipv6/conf/all/forwarding", "1")?;
+    namespace.ip(&format!(
+        "address replace {outer}/64 dev wan0 nodad\naddress replace {inner}/48 dev lan0 nodad\n\
+         route replace default via {default} dev wan0"
+    ))
 }
 
 /// A socket address of the server.

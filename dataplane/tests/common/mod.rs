@@ -1,10 +1,12 @@
 //! A gateway in memory, for tests, benches and fuzzers: a real SA table, real workers, and two queues per side.
 #![allow(dead_code, missing_docs)]
 
-pub mod packet;
+pub mod clock;
+mod packet;
 pub mod wire;
 
-pub use packet::Packet;
+#[allow(unused_imports, reason = "each test uses its own part")]
+pub use packet::{Packet, ethernet};
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,9 +1,11 @@
 //! Every shape that an SA of a test may have, and what its packets show to everybody.
 
-use baton_dataplane::packet::{ipv4, ipv6, udp};
-use baton_sad::{Mode, Suite};
+use baton_dataplane::crypto::{Backend, Engine, Job};
+use baton_dataplane::packet::ip::IpHeader;
+use baton_dataplane::packet::{checksum, ipv4, ipv6, udp};
+use baton_sad::{Direction, Mode, Suite};
 
-use super::Setup;
+use super::{Packet, SPI, Setup, sa};
 
 /// Octets in front of the outer IP header.
 pub const ETHERNET: usize = 14;
@@ -62,4 +64,46 @@ impl Setup {
         let (iv, rest) = esp[8..].split_at(self.suite.iv_length());
         OnWire { spi: word(0), sequence: word(4), iv: iv.to_vec(), rest: rest.to_vec() }
     }
+
+    /// A frame for gateway 1 whose ESP text (trailer included) is exactly this, authentic under gateway 0's key.
+    pub fn crafted(&self, sequence: u32, text: &[u8]) -> Vec<u8> {
+        let sa = sa(self, 0, Direction::Outbound, 0);
+        let header = [SPI[1].to_be_bytes(), sequence.to_be_bytes()].concat();
+        let around = [self.suite.iv_length(), self.suite.icv_length()].map(|length| vec![0; length]);
+        let mut esp = [&header[..], &around[0], text, &around[1]].concat();
+        let mut engine = Engine::new(Backend::RustCrypto).unwrap();
+        let key = engine.prepare(sa.suite, sa.extended_sequence, sa.key.expose()).unwrap();
+        engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
+        self.datagram(0, ipv4::ESP, &esp)
+    }
+
+    /// A frame from one gateway to the other with this behind its IP header.
+    pub fn datagram(&self, from: usize, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let header = if self.outer_ipv6 { ipv6::HEADER } else { ipv4::HEADER };
+        let (source, destination) = (self.outer(from), self.outer(1 - from));
+        let length = (header + payload.len()) as u16;
+        let packet = Packet { source, destination, protocol, length, ..Packet::from(from, length) };
+        [&packet.frame()[..ETHERNET + header], payload].concat()
+    }
+
+    /// A router's word to gateway 0 that the packet `quoted`, which it sent, is larger than `mtu`.
+    pub fn too_big(&self, quoted: &[u8], mtu: u16) -> Vec<u8> {
+        let (kind, protocol) = if self.outer_ipv6 { ([2, 0], ipv6::ICMP) } else { ([3, 4], ipv4::ICMP) };
+        let word = u32::from(mtu).to_be_bytes();
+        let mut message = [&kind[..], &[0, 0], &word, &quoted[..quoted.len().min(100)]].concat();
+        let frame = self.datagram(1, protocol, &message);
+        let header = IpHeader::parse(&frame[ETHERNET..]).unwrap();
+        let pseudo = if self.outer_ipv6 { header.pseudo_header(protocol, message.len()) } else { 0 };
+        let sum = !checksum::fold(pseudo + u64::from(checksum::sum(&message)));
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.datagram(1, protocol, &message)
+    }
+}
+
+/// Corrects the checksum of a frame's IPv4 header.
+pub fn sum_ipv4(frame: &mut [u8]) {
+    let header = &mut frame[ETHERNET..ETHERNET + ipv4::HEADER];
+    header[10..12].fill(0);
+    let sum = checksum::checksum(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
 }

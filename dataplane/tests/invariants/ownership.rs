@@ -1,13 +1,11 @@
 //! I4: only who owns a segment uses its SAs.
 
-use std::cell::Cell;
-
 use baton_dataplane::io::Side;
 use baton_dataplane::worker::{Command, monotonic_ns};
 use baton_sad::{Direction, Mode, NOT_OWNED, OWNED};
 
 use super::common::wire::every_kind;
-use super::common::{Gateway, REQID, SPI, Setup, pair};
+use super::common::{Gateway, REQID, SPI, Setup, clock, pair};
 
 fn set_lease(gateway: &Gateway, deadline: u64) {
     gateway.table.set_lease((SPI[gateway.end] >> 24) as u8, deadline);
@@ -46,24 +44,14 @@ fn commanded(gateway: &mut Gateway, setup: &Setup) -> usize {
     gateway.sent(Side::Outer).len()
 }
 
-thread_local! {
-    static NOW: Cell<u64> = const { Cell::new(1) };
-}
-
-/// A second passes whenever somebody looks.
-fn slow_clock() -> u64 {
-    NOW.set(NOW.get() + 1_000_000_000);
-    NOW.get()
-}
-
 /// The lease ends while a batch is on its way: its packets are sealed already, and do not leave.
 #[test]
 fn i4_a_lease_that_ends_within_a_batch_lets_nothing_out() {
     for setup in every_kind() {
-        let setup = Setup { clock: slow_clock, ..setup };
+        let setup = Setup { clock: clock::slow, ..setup };
         let mut a = Gateway::new(0, &setup);
         let frame = setup.packet(0, 68).frame();
-        set_lease(&a, NOW.get() + 1_500_000_000);
+        set_lease(&a, clock::still() + clock::SECOND * 3 / 2);
         assert_eq!(a.pass(Side::Inner, [&frame]).len(), 0, "I4 broken: {setup:?}");
         assert_eq!(a.drops(), [("not-owned", 1)]);
         let sent = a.table.get(Direction::Outbound, REQID).unwrap().unwrap().counters.edge();
