@@ -201,7 +201,7 @@ def exchange(question):
             findings += judge.findings(case)
         except Exception as error:  # a wrong ICV, or an inside that is no packet
             findings.append(f"sequence {case['sequence']:#x}: {error!r}")
-    if not findings:
+    if question["judge"] and not findings:
         findings += judge.refusals(question["judge"][0])
     ours = association(question["ours"])
     return {"findings": findings, "judged": len(question["judge"]), "refused": judge.refused,

@@ -23,17 +23,17 @@ const EXTENDED_START: u64 = (7 << 32) - 2;
 
 /// What `exchange.py` answers.
 #[derive(Deserialize)]
-struct Verdict {
+pub struct Verdict {
     findings: Vec<String>,
     judged: usize,
     refused: usize,
-    sealed: Vec<Sealed>,
+    pub sealed: Vec<Sealed>,
 }
 
 /// A packet that scapy sealed, and what A must send on.
 #[derive(Deserialize)]
-struct Sealed {
-    packet: String,
+pub struct Sealed {
+    pub packet: String,
     arrives: String,
 }
 
@@ -56,10 +56,10 @@ fn combinations() -> Vec<Setup> {
     let suites = Suite::ALL.into_iter();
     let all = suites.flat_map(|suite| shapes().map(move |shape| Setup { suite, ..shape }));
     let all = all.flat_map(|setup| [false, true].map(|extended| Setup { extended, ..setup.clone() }));
-    all.enumerate().map(|(number, setup)| with_variations(number, setup)).collect()
+    all.enumerate().map(|(number, setup)| with_variations(number, &setup)).collect()
 }
 
-fn with_variations(number: usize, setup: Setup) -> Setup {
+fn with_variations(number: usize, setup: &Setup) -> Setup {
     // Another one in each suite.
     let turn = number + number / PER_SUITE;
     let tfc_padding = [TfcPadding::Off, TfcPadding::To(300), TfcPadding::To(64)][turn % 3];
@@ -68,7 +68,7 @@ fn with_variations(number: usize, setup: Setup) -> Setup {
         tfc_padding: if setup.mode == Mode::Tunnel { tfc_padding } else { TfcPadding::Off },
         dscp: [DscpPolicy::Copy, DscpPolicy::Set(46)][turn / 3 % 2],
         df: [DfPolicy::Copy, DfPolicy::Set, DfPolicy::Clear][turn / 2 % 3],
-        ..setup
+        ..setup.clone()
     }
 }
 
@@ -155,7 +155,8 @@ fn case(sealed: &[u8], sent: &[u8], sequence: u64) -> Value {
     json!({"packet": hex::encode(sealed), "sent": hex::encode(sent), "sequence": sequence})
 }
 
-fn question(setup: &Setup, judge: &[Value], seal: &[Value]) -> Value {
+/// What `exchange.py` is asked: whether it can open these packets of A's, and to seal those.
+pub fn question(setup: &Setup, judge: &[Value], seal: &[Value]) -> Value {
     let tfc = if let TfcPadding::To(octets) = setup.tfc_padding { octets } else { 0 };
     let dscp = if let DscpPolicy::Set(dscp) = setup.dscp { Some(dscp) } else { None };
     let df = match setup.df {
