@@ -13,6 +13,7 @@ use baton_lab::sniffer::write_pcap;
 use baton_lab::topology::{A_OUTER, B_OUTER, SERVER, Topology};
 use baton_lab::{Direction, Gateway, GatewaySpec, Lab, SaSpec, TunnelSpec, command, requirements};
 use baton_lab::{scapy, topology};
+use baton_sad::Suite;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::{OuterTaps, Tap, Traffic};
@@ -117,14 +118,15 @@ fn packets_made_by_scapy_are_accepted_and_answered_in_every_suite() {
     b.start(&lab).expect("gateway starts");
     let _echo = Echo::start(&topology.server, topology::server_port(support::ECHO)).expect("echo");
 
-    let sizes: Vec<usize> = (0..20).chain([64, 255, 512, 1300]).collect();
+    // Around the border of a cipher's block.
+    let sizes: Vec<usize> = [0, 1].into_iter().chain(12..18).chain([512, 1300]).collect();
     let question = json!({
         "interface": "wan0", "gateway_mac": B_MAC, "server": [SERVER, support::ECHO], "sizes": sizes,
         "tunnels": tunnels.iter().enumerate().map(|(n, tunnel)| scapy_tunnel(n, tunnel)).collect::<Vec<_>>(),
     });
     let verdict: Verdict = scapy::ask(&topology.a, "peer.py", &question).expect("scapy");
     assert!(verdict.findings.is_empty(), "{:#?}", verdict.findings);
-    assert_eq!(verdict.judged, tunnels.len() * sizes.len());
+    assert_eq!((tunnels.len(), verdict.judged), (57 * 2, tunnels.len() * sizes.len()));
 }
 
 fn can_ask_scapy(test: &str) -> bool {
@@ -137,13 +139,12 @@ fn can_ask_scapy(test: &str) -> bool {
 
 /// A tunnel for each suite, with and without extended sequence numbers.
 fn every_suite() -> Vec<TunnelSpec> {
-    let suites =
-        [128, 192, 256].into_iter().flat_map(|bits| [8, 12, 16].map(|icv| format!("aes{bits}gcm{icv}")));
-    let variants = suites.flat_map(|suite| [(suite.clone(), false), (suite, true)]);
+    let variants = Suite::ALL.into_iter().flat_map(|suite| [(suite, false), (suite, true)]);
     variants.enumerate().map(|(number, (suite, esn))| tunnel(number as u32, suite, esn)).collect()
 }
 
-fn tunnel(number: u32, suite: String, extended_sequence: bool) -> TunnelSpec {
+fn tunnel(number: u32, suite: Suite, extended_sequence: bool) -> TunnelSpec {
+    let sa = |spi| Some(SaSpec { spi, key: random(suite.key_length()).expect("random") });
     TunnelSpec {
         name: format!("{suite}-{}", if extended_sequence { "esn" } else { "seq32" }),
         local: B_OUTER.into(),
@@ -156,9 +157,9 @@ fn tunnel(number: u32, suite: String, extended_sequence: bool) -> TunnelSpec {
         extended_sequence,
         replay_window: 64,
         segment: 0x2a,
-        inbound: Some(SaSpec::random(0x2a00_0100 + number, &suite).expect("random")),
-        outbound: Some(SaSpec::random(0x1100_0100 + number, &suite).expect("random")),
-        suite,
+        inbound: sa(0x2a00_0100 + number),
+        outbound: sa(0x1100_0100 + number),
+        suite: suite.to_string(),
     }
 }
 

@@ -6,18 +6,21 @@ one answer per line on stdout, both JSON. Octets are written in hex.
  "ours": association, "seal": [{"sent", "sequence"}, ...]}
     -> {"findings": [sentence, ...], "judged": n, "refused": n, "sealed": [{"packet", "arrives"}, ...]}
 {"ask": "forge", "ours": association, "sequence", "text"[, "front": packet]} -> packet
+{"ask": "fragments", "packet"} -> [packet, ...]
+{"ask": "datagram", "source", "destination", "kind": "keep-alive" or "ike"} -> packet
 """
 
 import json
 import sys
 
-from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.layers.ipsec import ESP, IPSecIntegrityError, _ESPPlain, split_for_transport
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
+from scapy.layers.ipsec import (
+    ESP, NAT_KEEPALIVE, NON_ESP, IPSecIntegrityError, _ESPPlain, split_for_transport)
 from scapy.packet import Raw
 
 import packets
-from esp_sa import association, open_esp, seal_packet
+from esp_sa import association, ip_class, open_esp, seal_packet
 
 ECT, CE = (1, 2), 3
 OUTER_HOPS = 64
@@ -198,7 +201,8 @@ def exchange(question):
             findings += judge.findings(case)
         except Exception as error:  # a wrong ICV, or an inside that is no packet
             findings.append(f"sequence {case['sequence']:#x}: {error!r}")
-    findings += judge.refusals(question["judge"][0])
+    if question["judge"] and not findings:
+        findings += judge.refusals(question["judge"][0])
     ours = association(question["ours"])
     return {"findings": findings, "judged": len(question["judge"]), "refused": judge.refused,
             "sealed": [sealed(ours, case) for case in question["seal"]]}
@@ -225,7 +229,27 @@ def make_packets(question):
     return [packets.packet(*ends, number, length).hex() for number, length in question["numbers"]]
 
 
-ANSWERS = {"packets": make_packets, "exchange": exchange, "forge": forge}
+def fragments(question):
+    packet = parse(bytes.fromhex(question["packet"]))
+    if packet.version == 4:
+        packet.flags = 0
+        return [bytes(part).hex() for part in fragment(packet, fragsize=40)]
+    header, rest = packet.copy(), packet.payload
+    header.remove_payload()
+    del header.plen, header.nh
+    whole = header / IPv6ExtHdrFragment(id=1, nh=packet.nh) / Raw(bytes(rest))
+    return [bytes(part).hex() for part in fragment6(whole, 72)]
+
+
+def datagram(question):
+    """What else comes to the port of NAT traversal (RFC 3948 sections 2.2 and 2.3)."""
+    what = NAT_KEEPALIVE() if question["kind"] == "keep-alive" else NON_ESP() / Raw(bytes(range(28)))
+    ip = ip_class(question["source"])(src=question["source"], dst=question["destination"])
+    return bytes(ip / UDP(sport=4500, dport=4500) / what).hex()
+
+
+ANSWERS = {"packets": make_packets, "exchange": exchange, "forge": forge, "fragments": fragments,
+           "datagram": datagram}
 
 for line in sys.stdin:
     asked = json.loads(line)

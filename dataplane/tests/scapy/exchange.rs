@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use baton_dataplane::io::Side;
+use baton_dataplane::packet::checksum;
 use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, Suite, TfcPadding};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,17 +25,17 @@ const EXTENDED_START: u64 = (7 << 32) - 2;
 
 /// What `exchange.py` answers.
 #[derive(Deserialize)]
-struct Verdict {
+pub struct Verdict {
     findings: Vec<String>,
     judged: usize,
     refused: usize,
-    sealed: Vec<Sealed>,
+    pub sealed: Vec<Sealed>,
 }
 
 /// A packet that scapy sealed, and what A must send on.
 #[derive(Deserialize)]
-struct Sealed {
-    packet: String,
+pub struct Sealed {
+    pub packet: String,
     arrives: String,
 }
 
@@ -57,10 +58,10 @@ fn combinations() -> Vec<Setup> {
     let suites = Suite::ALL.into_iter();
     let all = suites.flat_map(|suite| shapes().map(move |shape| Setup { suite, ..shape }));
     let all = all.flat_map(|setup| [false, true].map(|extended| Setup { extended, ..setup.clone() }));
-    all.enumerate().map(|(number, setup)| with_variations(number, setup)).collect()
+    all.enumerate().map(|(number, setup)| with_variations(number, &setup)).collect()
 }
 
-fn with_variations(number: usize, setup: Setup) -> Setup {
+fn with_variations(number: usize, setup: &Setup) -> Setup {
     // Another one in each suite.
     let turn = number + number / PER_SUITE;
     let tfc_padding = [TfcPadding::Off, TfcPadding::To(300), TfcPadding::To(64)][turn % 3];
@@ -69,7 +70,7 @@ fn with_variations(number: usize, setup: Setup) -> Setup {
         tfc_padding: if setup.mode == Mode::Tunnel { tfc_padding } else { TfcPadding::Off },
         dscp: [DscpPolicy::Copy, DscpPolicy::Set(46)][turn / 3 % 2],
         df: [DfPolicy::Copy, DfPolicy::Set, DfPolicy::Clear][turn / 2 % 3],
-        ..setup
+        ..setup.clone()
     }
 }
 
@@ -118,10 +119,7 @@ fn exchange(scapy: &mut Scapy, setup: &Setup, sent: &[Vec<u8>], to_a: &[Vec<u8>]
     let judge: Vec<Value> = sent
         .iter()
         .zip(start + 1..)
-        .map(|(packet, sequence)| {
-            let sealed = a.seal(&ethernet(packet));
-            json!({"packet": hex::encode(&sealed[ETH..]), "sent": hex::encode(packet), "sequence": sequence})
-        })
+        .map(|(packet, sequence)| case(&a.seal(&ethernet(packet))[ETH..], packet, sequence))
         .collect();
     let seal: Vec<Value> = to_a
         .iter()
@@ -155,7 +153,12 @@ fn put_counters(gateway: &Gateway, setup: &Setup, sequence: u64) {
     gateway.table.put(&counters.map(|(direction, counters)| (sa(setup, 0, direction, 0), counters))).unwrap();
 }
 
-fn question(setup: &Setup, judge: &[Value], seal: &[Value]) -> Value {
+fn case(sealed: &[u8], sent: &[u8], sequence: u64) -> Value {
+    json!({"packet": hex::encode(sealed), "sent": hex::encode(sent), "sequence": sequence})
+}
+
+/// What `exchange.py` is asked: whether it can open these packets of A's, and to seal those.
+pub fn question(setup: &Setup, judge: &[Value], seal: &[Value]) -> Value {
     let tfc = if let TfcPadding::To(octets) = setup.tfc_padding { octets } else { 0 };
     let dscp = if let DscpPolicy::Set(dscp) = setup.dscp { Some(dscp) } else { None };
     let df = match setup.df {
@@ -181,4 +184,54 @@ fn refuse(a: &mut Gateway, setup: &Setup, packet: &[u8]) -> usize {
         assert_eq!(a.sent(Side::Inner), Vec::<Vec<u8>>::new(), "octet {place} {setup:?}");
     }
     3
+}
+
+/// A judge that finds nothing proves nothing: each wrong octet of a header, and each wrong expectation, is found.
+#[test]
+fn the_judge_finds_what_is_wrong() {
+    let Some(mut scapy) = Scapy::start("the_judge_finds_what_is_wrong") else { return };
+    let mut samples = Samples::new(1);
+    for setup in shapes() {
+        let sent = samples.take(&mut scapy, &setup, 0, 0..1).remove(0);
+        let sealed = Gateway::new(0, &setup).seal(&ethernet(&sent)).split_off(ETH);
+        let mut found = |setup: &Setup, sealed: &[u8], sent: &[u8], sequence| {
+            let question = question(setup, &[case(sealed, sent, sequence)], &[]);
+            let Verdict { findings, .. } = scapy.ask(&question);
+            !findings.is_empty()
+        };
+        assert!(!found(&setup, &sealed, &sent, 1), "{setup:?}");
+        // Identification and flow label are the sender's to choose; in transport mode they are the packet's.
+        let free = match (setup.mode, setup.outer_ipv6) {
+            (Mode::Transport, _) => 0..0,
+            (Mode::Tunnel, false) => 4..6,
+            (Mode::Tunnel, true) => 1..4,
+        };
+        for place in (0..sealed.len()).filter(|place| !free.contains(place)) {
+            let mut spoiled = sealed.clone();
+            spoiled[place] ^= 4;
+            if !setup.outer_ipv6 && place < 20 && place / 2 != 5 {
+                correct_checksum(&mut spoiled);
+            }
+            assert!(found(&setup, &spoiled, &sent, 1), "octet {place} {setup:?}");
+        }
+        // Not IPv4's checksum: a router makes a new one.
+        for place in (0..sent.len()).filter(|place| setup.inner_ipv6 || place / 2 != 5) {
+            let mut other = sent.clone();
+            other[place] ^= 4;
+            assert!(found(&setup, &sealed, &other, 1), "sent octet {place} {setup:?}");
+        }
+        for sequence in [0, 2, (1 << 32) + 1] {
+            assert!(found(&setup, &sealed, &sent, sequence), "{setup:?}");
+        }
+        if setup.mode == Mode::Tunnel {
+            assert!(found(&Setup { tfc_padding: TfcPadding::To(300), ..setup.clone() }, &sealed, &sent, 1));
+            assert!(found(&Setup { dscp: DscpPolicy::Set(46), ..setup.clone() }, &sealed, &sent, 1));
+        }
+    }
+}
+
+fn correct_checksum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let sum = checksum::checksum(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }

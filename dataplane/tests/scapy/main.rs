@@ -5,5 +5,7 @@
 mod common;
 mod exchange;
 mod forged;
+mod forger;
+mod nat;
 mod python;
 mod sample;
