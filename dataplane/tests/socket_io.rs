@@ -9,10 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use af_xdp_support::{GATEWAY, Lab, address, eventually, privileged};
+use baton_dataplane::divert;
 use baton_dataplane::io::af_xdp::{AfXdpIo, AfXdpOptions, Outer, Waker};
 use baton_dataplane::io::socket::{SocketError, SocketOptions};
 use baton_dataplane::io::{Frame, Medium, PacketIo, Side};
 use baton_dataplane::packet::checksum::checksum;
+use baton_dataplane::prefix::Prefix;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -486,6 +488,29 @@ fn what_cannot_be_sent_is_counted_alone() {
     assert_eq!(counts, [3, 3, 3]);
     let census = gateway.workers[0].census();
     assert!(census.is_none_or(|census| census.user == 0), "frames are missing: {census:?}");
+}
+
+/// A peer within the network that it protects: ESP to it must not be led into the TUN device, where it came from.
+#[test]
+fn esp_passes_by_the_routes_that_lead_protected_traffic_into_a_device() {
+    if !privileged("esp_passes_by_the_routes_that_lead_protected_traffic_into_a_device") {
+        return;
+    }
+    let mut gateway = Gateway::new(1);
+    let everything: Vec<Prefix> = ["0.0.0.0/0", "::/0"].map(|text| text.parse().expect("a prefix")).to_vec();
+    gateway.lab.within("gw", || {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+        let index = rustix::net::netdevice::name_to_index(socket.expect("a socket"), "lan0").expect("lan0");
+        divert::install(&everything, index).expect("to install");
+    });
+    let (v4, wire) = (peer_esp(&gateway.lab, PEER.into()), peer_wire(&gateway.lab));
+    let io = &mut gateway.workers[0];
+    let packets = [packet_to(PEER.into(), 100), packet_to(address(PEER_6), 1000)];
+    let mut batch: Vec<_> = packets.iter().map(|packet| frame_of(io, packet)).collect();
+    io.transmit(Side::Outer, &mut batch);
+    assert_eq!((receive(&v4).len(), next_sent_back(&wire).len()), (100, 1000));
+    gateway.lab.within("gw", divert::remove).expect("to remove");
 }
 
 #[test]
