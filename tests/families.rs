@@ -124,7 +124,7 @@ fn config(gateway: &Gateway, tunnels: &[Tunnel]) -> String {
         let part = part
             .replace(&format!("local = \"{B_OUTER}\""), &format!("local = \"{local}\""))
             .replace(&format!("remote = \"{A_OUTER}\""), &format!("remote = \"{remote}\""));
-        text += &format!("\n[[tunnel]]\nencapsulation = \"{encapsulation}\"\n{part}");
+        text.extend(["\n[[tunnel]]\nencapsulation = \"", encapsulation, "\"\n", &part]);
     }
     text
 }
