@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use baton_lab::Gateway;
+use baton_lab::shape::Shape;
 use baton_lab::site::{SPI_TO_B, Site, TUNNEL};
 use serde_json::Value;
 use support::{OuterTaps, PATIENCE, Traffic, counter};
@@ -132,7 +133,7 @@ fn i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise() {
     if !support::can_run("i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise") {
         return;
     }
-    let mut site = support::stopped_site();
+    let mut site = support::stopped_site_as(Shape::DEFAULT);
     site.b.start(&site.lab).expect("b starts");
     let site_c =
         ["site-c", "--action", "protect", "--reqid", "9", "--segment", "17", "--local", "10.2.0.0/16"];
@@ -170,7 +171,7 @@ fn a_peer_that_moves_is_followed_and_a_crash_does_not_send_it_back() {
     if !support::can_run("a_peer_that_moves_is_followed_and_a_crash_does_not_send_it_back") {
         return;
     }
-    let mut site = support::stopped_site();
+    let mut site = support::stopped_site_as(Shape::DEFAULT);
     for gateway in [&site.a, &site.b] {
         gateway.write_config(&in_udp(gateway)).expect("written");
     }
@@ -205,7 +206,7 @@ fn an_idle_tunnel_is_kept_alive_and_dummies_are_sent_on_request() {
     if !support::can_run("an_idle_tunnel_is_kept_alive_and_dummies_are_sent_on_request") {
         return;
     }
-    let mut site = support::stopped_site();
+    let mut site = support::stopped_site_as(Shape::DEFAULT);
     for gateway in [&site.a, &site.b] {
         gateway.write_config(&in_udp(gateway)).expect("written");
     }
@@ -232,7 +233,7 @@ fn monitors_hear_of_segments_reloads_limits_and_the_end() {
     if !support::can_run("monitors_hear_of_segments_reloads_limits_and_the_end") {
         return;
     }
-    let mut site = support::stopped_site();
+    let mut site = support::stopped_site_as(Shape::DEFAULT);
     let mortal =
         site.b.config_text().replace("reqid = 7\n", "reqid = 7\nrekey_time = 3600\nlife_time = 7200\n");
     site.b.write_config(&mortal).expect("written");
