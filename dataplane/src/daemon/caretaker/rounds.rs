@@ -86,8 +86,8 @@ pub(super) struct Rounds {
 impl Rounds {
     /// The slots of outbound SAs with this SPI.
     pub(super) fn outbound_with(&self, spi: u32) -> impl Iterator<Item = u32> + '_ {
-        // Without an early end within a chunk, so that the compiler can compare many at once.
-        let has = move |chunk: &[u32]| chunk.iter().fold(false, |found, other| found | (*other == spi));
+        // All of a chunk, without an early end: the compiler compares many at once then.
+        let has = move |chunk: &[u32]| chunk.iter().filter(|other| **other == spi).count() > 0;
         let chunks =
             (0..).step_by(CHUNK).zip(self.outbound.chunks(CHUNK)).filter(move |(_, chunk)| has(chunk));
         let within = move |(first, chunk): (u32, &'_ [u32])| {
@@ -217,7 +217,9 @@ mod tests {
     fn a_search_finds_all_of_an_spi_wherever_they_are() {
         let places = [0, 255, 256, 257, 999];
         let mut rounds = Rounds { outbound: vec![0; 1000], ..Rounds::default() };
-        places.iter().for_each(|place| rounds.outbound[*place] = 7);
+        for place in places {
+            rounds.outbound[place] = 7;
+        }
         assert_eq!(rounds.outbound_with(7).map(|slot| slot as usize).collect::<Vec<_>>(), places);
         assert_eq!(rounds.outbound_with(8).count(), 0);
         assert_eq!((Rounds::default().searches() > 16, rounds.searches()), (true, 2000));
