@@ -7,11 +7,12 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use baton_lab::Gateway;
+use baton_lab::probe::{Echo, Prober};
 use baton_lab::shape::Shape;
 use baton_lab::site::{SPI_TO_B, Site, TUNNEL};
+use baton_lab::{Captured, Gateway, esp, inject, topology};
 use serde_json::Value;
-use support::{OuterTaps, PATIENCE, Traffic, counter};
+use support::{ECHO, OuterTaps, PATIENCE, Traffic, counter};
 
 const PACE: Duration = Duration::from_millis(2);
 
@@ -226,6 +227,70 @@ fn an_idle_tunnel_is_kept_alive_and_dummies_are_sent_on_request() {
     support::eventually("dummies received", || counter(&site.a, "dummy") == 5);
     let none = site.b.dpctl_output(&["dummy", "nobody"], &[]).expect("dpctl runs");
     assert_eq!(none.status.code(), Some(3));
+}
+
+/// The word of a router between the gateways that `frame`, one of B's, was too big for a link of `mtu` octets
+/// (RFC 792 and RFC 1191 section 4).
+fn too_big(frame: &[u8], mtu: u16) -> Vec<u8> {
+    let packet = esp::ipv4_packet(frame).expect("an IPv4 packet");
+    let mut icmp = vec![3, 4, 0, 0, 0, 0];
+    icmp.extend(mtu.to_be_bytes());
+    icmp.extend(&packet[..28]);
+    let sum = checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum);
+    let mut header = vec![0x45, 0, 0, 20 + 36, 0, 0, 0, 0, 64, 1, 0, 0, 203, 0, 113, 254];
+    header.extend(&packet[12..16]);
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+    [&frame[6..12], &[2, 0, 0, 0, 0, 9, 8, 0], &header, &icmp].concat()
+}
+
+/// RFC 1071.
+fn checksum(octets: &[u8]) -> [u8; 2] {
+    let words = octets.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let sum = words.fold(0, |sum: u32, word| (sum + word) % 0xffff);
+    (!(sum as u16)).to_be_bytes()
+}
+
+#[test]
+fn a_path_mtu_is_learned_from_a_router_and_the_ends_heed_it() {
+    if !support::can_run("a_path_mtu_is_learned_from_a_router_and_the_ends_heed_it") {
+        return;
+    }
+    let site = support::running_site();
+    let taps = OuterTaps::start(&site);
+    let _echo = Echo::start(&site.topology.server, topology::server_port(ECHO)).expect("echo");
+    let (from, to) = (topology::client_port(0), topology::server_port(ECHO));
+    let prober = Prober::start(&site.topology.client, from, to, &[b'a'; 1250], PACE).expect("prober");
+    prober.wait_for_answers(20, PATIENCE).expect("answers");
+    let heard = monitor(&site.b, &["path-mtu"]);
+
+    let sent = |taps: &OuterTaps| {
+        let of_b = taps.frames()[1].clone();
+        let is_large =
+            |captured: &&Captured| captured.frame.len() > 1250 && esp::esp(&captured.frame).is_some();
+        of_b.iter().rev().find(is_large).expect("large packets").frame.clone()
+    };
+    // One that was never sent is not believed: the sequence number is a million ahead.
+    let mut forged = sent(&taps);
+    forged[14 + 20 + 5] ^= 0x10;
+    inject::frames(&site.topology.wan, "b", [&too_big(&forged, 1200)[..]]).expect("sent");
+    support::eventually("the forgery's refusal", || counter(&site.b, "path-mtus-refused") == 1);
+    let mtu = || {
+        let shown = site.b.dpctl_json(&["sa", "show", TUNNEL]).expect("shown");
+        shown["sas"][1]["learned_path_mtu"].clone()
+    };
+    assert_eq!(mtu(), Value::Null);
+
+    inject::frames(&site.topology.wan, "b", [&too_big(&sent(&taps), 1200)[..]]).expect("sent");
+    let told = heard.next();
+    assert_eq!((&told["kind"], &told["mtu"]), (&"path-mtu".into(), &1200.into()), "{told}");
+    assert_eq!(mtu(), 1200);
+    let before = taps.frames()[1].len();
+    prober.wait_for_answers(20, PATIENCE).expect("answers, in fragments now");
+    let frames = taps.frames()[1].clone();
+    let fits = |captured: &Captured| captured.frame.len() <= 14 + 1200;
+    assert!(frames.len() > before + 20 && frames[before..].iter().all(fits), "packets fit the path");
 }
 
 #[test]

@@ -330,7 +330,7 @@ mod tests {
         });
         assert_eq!(told.count(), QUEUE + 1);
         assert_eq!(listeners.cut(), 1);
-        assert_eq!((0..).take_while(|_| heard(&slow).is_some()).count(), QUEUE);
+        assert_eq!((0..=QUEUE).take_while(|_| heard(&slow).is_some()).count(), QUEUE);
         assert_eq!(slow.next(NOW), Heard::End);
     }
 

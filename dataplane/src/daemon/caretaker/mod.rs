@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use baton_sad::{Direction, Sa, SaHandle, Table};
+use baton_sad::{Direction, Sa, SaHandle, SlotState, Table};
 use tracing::warn;
 
 use crate::control::{FlowText, Happening, Listeners, SaText};
@@ -30,8 +30,8 @@ use rounds::Rounds;
 
 /// Events of workers that one call deals with at most.
 const EVENTS: usize = 256;
-/// Of these, changes of the SA table (each takes its lock) and searches for an SA by its peer's SPI (each reads four
-/// octets per slot). Peers and routers tell again what was not heeded.
+/// Of these, changes of the SA table (each takes its lock), and as many searches for an SA by its peer's SPI (each
+/// reads four octets per slot). Peers and routers tell again what was not heeded.
 const COSTLY_EVENTS: usize = 16;
 
 /// What the world is like at a call.
@@ -141,17 +141,21 @@ impl Caretaker {
 
     /// What there is to do at this moment: many times a second.
     pub(super) fn tend(&mut self, present: &Present<'_>) {
-        let mut costly = 0;
+        let (mut moves, mut path_mtus) = (0, 0);
         for _ in 0..EVENTS {
             let Some(event) = self.events.next() else { break };
-            if matches!(event, Event::PeerMoved { .. } | Event::TooBig { .. }) {
-                costly += 1;
-                if costly > COSTLY_EVENTS {
-                    count(&self.counts.unheeded);
-                    continue;
-                }
+            // Apart, so that forged ICMP errors do not keep peers from being followed.
+            let (done, most) = match event {
+                Event::PeerMoved { .. } => (&mut moves, COSTLY_EVENTS),
+                Event::TooBig { .. } => (&mut path_mtus, COSTLY_EVENTS.min(self.rounds.searches())),
+                _ => (&mut 0, usize::MAX),
+            };
+            *done += 1;
+            if *done > most {
+                count(&self.counts.unheeded);
+            } else {
+                self.heed(&event, present);
             }
-            self.heed(&event, present);
         }
         self.go_round(present);
     }
@@ -214,6 +218,12 @@ impl Caretaker {
             self.violations_not_logged += 1;
         }
         self.listeners.tell(Happening::SelectorViolation { sa: describe(&sa), flow: flow.into() });
+    }
+
+    /// Whether this node uses the SA: it is not being moved, and its segment is ours (I4).
+    fn is_ours(&self, handle: SaHandle, segment: u8, now: u64) -> bool {
+        let is_live = self.table.slot(handle).is_some_and(|slot| slot.state() == SlotState::Live);
+        is_live && self.table.lease(segment) > now
     }
 
     fn inbound(&self, spi: u32) -> Option<Sa> {

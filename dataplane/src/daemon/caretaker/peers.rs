@@ -39,7 +39,11 @@ impl Moves {
 impl Caretaker {
     /// An authentic packet, the newest of its SA, came from there.
     pub(super) fn peer_moved(&mut self, spi: u32, address: IpAddr, port: u16, present: &Present<'_>) {
-        let Some(inbound) = self.inbound(spi) else { return };
+        let Some(handle) = self.table.lookup(Direction::Inbound, spi) else { return };
+        let Some(inbound) = self.config(handle) else { return };
+        if !self.is_ours(handle, inbound.segment, present.now) {
+            return;
+        }
         let Some(from) = place(&inbound) else { return };
         let to = Endpoint { address, port };
         if from == to {

@@ -1,6 +1,6 @@
 //! Rounds over all SAs, a few at a time: keep-alives, and SAs whose time is over while nobody sends.
 
-use baton_sad::{Direction, Sa, SaHandle, SlotState, SlotView};
+use baton_sad::{Direction, Sa, SaHandle, SlotView};
 
 use super::{Caretaker, Present, count};
 use crate::worker::Command;
@@ -11,6 +11,11 @@ const CALLS: u32 = 50;
 const LEAST_STEP: u32 = 1024;
 /// Configurations that a call reads at most, a microsecond or so each: after a start there may be a million unread.
 const READINGS: u32 = 2048;
+
+/// Slots that a search compares at once.
+const CHUNK: usize = 256;
+/// Slots that all searches of a call compare at most, some nanoseconds each; one search there is always.
+const SEARCHED: usize = 2_000_000;
 
 /// In [`Seen::told`]: the soft bound was told.
 pub(super) const SOFT: u8 = 1;
@@ -81,8 +86,20 @@ pub(super) struct Rounds {
 impl Rounds {
     /// The slots of outbound SAs with this SPI.
     pub(super) fn outbound_with(&self, spi: u32) -> impl Iterator<Item = u32> + '_ {
-        let numbered = (0..).zip(&self.outbound);
-        numbered.filter_map(move |(slot, found)| (*found == spi).then_some(slot))
+        // All of a chunk, without an early end: the compiler compares many at once then.
+        let has = move |chunk: &[u32]| chunk.iter().filter(|other| **other == spi).count() > 0;
+        let chunks =
+            (0..).step_by(CHUNK).zip(self.outbound.chunks(CHUNK)).filter(move |(_, chunk)| has(chunk));
+        let within = move |(first, chunk): (u32, &'_ [u32])| {
+            let numbered = (first..).zip(chunk.iter().copied());
+            numbered.filter(move |(_, found)| *found == spi).map(|(slot, _)| slot).collect::<Vec<_>>()
+        };
+        chunks.flat_map(within)
+    }
+
+    /// How many [searches](Self::outbound_with) a call has time for.
+    pub(super) fn searches(&self) -> usize {
+        (SEARCHED / self.outbound.len().max(1)).max(1)
     }
 
     /// Whether nobody was told yet that this SA reached the bound; now somebody is.
@@ -156,10 +173,11 @@ impl Caretaker {
             self.rounds.note(handle, &sa);
         }
         let seen = self.rounds.seen[number as usize];
-        if let Some(bound) = seen.news(present.unix_seconds) {
-            self.tell_of(handle, bound);
-        }
-        if seen.keepalive != 0 {
+        let news = seen.news(present.unix_seconds);
+        if (news.is_some() || seen.keepalive != 0) && self.is_ours(handle, seen.segment, present.now) {
+            if let Some(bound) = news {
+                self.tell_of(handle, bound);
+            }
             self.keep_alive(handle, &seen, present);
         }
         true
@@ -174,12 +192,11 @@ impl Caretaker {
         }
     }
 
-    /// RFC 3948 section 4: only when nothing else was sent, and only by the node that sends for the SA (I4).
+    /// RFC 3948 section 4: only when nothing else was sent.
     fn keep_alive(&mut self, handle: SaHandle, seen: &Seen, present: &Present<'_>) {
         let Some(slot) = self.table.slot(handle) else { return };
         let is_over = seen.hard != 0 && present.unix_seconds >= u64::from(seen.hard);
-        let is_ours = slot.state() == SlotState::Live && self.table.lease(seen.segment) > present.now;
-        if is_over || !is_ours || !seen.wants_keep_alive(slot, present.now) {
+        if is_over || !seen.wants_keep_alive(slot, present.now) {
             return;
         }
         if self.rings.command(Command::KeepAlive(handle)) {
@@ -189,5 +206,22 @@ impl Caretaker {
         } else {
             count(&self.counts.keep_alives_late);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_finds_all_of_an_spi_wherever_they_are() {
+        let places = [0, 255, 256, 257, 999];
+        let mut rounds = Rounds { outbound: vec![0; 1000], ..Rounds::default() };
+        for place in places {
+            rounds.outbound[place] = 7;
+        }
+        assert_eq!(rounds.outbound_with(7).map(|slot| slot as usize).collect::<Vec<_>>(), places);
+        assert_eq!(rounds.outbound_with(8).count(), 0);
+        assert_eq!((Rounds::default().searches() > 16, rounds.searches()), (true, 2000));
     }
 }
