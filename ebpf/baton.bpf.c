@@ -9,8 +9,7 @@
  *   no Ethernet header, truncated or more than two VLAN tags   DROP    malformed-ethernet
  *   neither IPv4 nor IPv6                                      PASS    not-ip
  *   IP header that cannot be right                             DROP    malformed-ip
- *   not for one of our addresses                               PASS    not-ours
- *   for one of our addresses:
+ *   for one of our addresses to which peers send IPsec:
  *     more than six IPv6 extension headers, or 1,024 octets    DROP    extension-headers
  *     ESP: segment owned / foreign / too short                 SOCKET  esp-owned / DROP esp-foreign / DROP malformed-esp
  *     ESP, later fragment                                      SOCKET  esp-fragment
@@ -21,16 +20,24 @@
  *     ICMP error about ESP                                     SOCKET  icmp-esp
  *     later fragment of anything but ESP                       PASS    fragment
  *     everything else                                          PASS    local
- *   whatever of this would PASS, but for not-ip and IKE, from a protected prefix:
+ *   for another address of this host                           PASS    local
+ *   multicast, broadcast, IPv6 link-local, frame not for us    PASS    not-ours
+ *   to be forwarded, that is, everything else, by its source:
+ *     in a network of a bypass policy: owned / foreign         SOCKET  clear-owned / DROP clear-foreign
+ *     in a network of a tunnel alone                           DROP    clear-protected
+ *     in neither                                               DROP    no-policy
+ *   what of this would PASS, but for not-ip and IKE, from a network of a tunnel:
  *     neighbour discovery that no router forwarded or will     PASS    as above
  *     a multicast listener query of this link                  PASS    not-ours
  *     a later fragment of UDP for one of our addresses         PASS    fragment
+ *     the first rule that it meets permits it                  PASS    clear-bypass
  *     everything else                                          DROP    clear-protected
  * Inner side
  *   malformed-ethernet, not-ip, malformed-ip                   as above
  *   multicast, broadcast, IPv6 link-local destination          PASS    multicast
  *   for one of our addresses                                   PASS    local
- *   longest prefix match: segment owned / foreign / no match   SOCKET  plaintext-owned / DROP plaintext-foreign / DROP no-policy
+ *   longest network of tunnels and bypass policies:
+ *     segment owned / foreign / no match                       SOCKET  plaintext-owned / DROP plaintext-foreign / DROP no-policy
  *   plaintext-owned in a frame that is not addressed to us     DROP    other-host
  *
  * SOCKET is the AF_XDP socket of the receive queue; without one, that is whenever the data plane is down, the
@@ -38,19 +45,25 @@
  * map that was never filled protects too: unknown plaintext is dropped.
  *
  * Clear traffic on the outer side (RFC 4301 section 5.2)
- *   A source behind a tunnel comes through it or not at all: the kernel would forward what claims to be from there
- *   to inner hosts, or believe it. A remote network of ::/0 or 0.0.0.0/0 makes that every source, for our own
- *   addresses too. What keeps the tunnels themselves alive is exempt: IKE; the later fragments of a large IKE
- *   message, of which the first is known to be IKE, since no other first fragment passes; neighbour discovery,
- *   IPv6's ARP, with the hop limit that proves it to be from this link (RFC 4861) and for a destination that is
- *   never forwarded; multicast listener queries (RFC 3810), since a switch that hears no answer to them no longer
- *   sends us the solicitations of neighbour discovery, which are multicast.
+ *   The kernel knows no SPD, so it never forwards a packet from here. What is to be forwarded in clear needs a bypass
+ *   policy, whose remote networks stand in the map with the segments of their owners: one gateway of several that see
+ *   the same packets hands it to its data plane, which asks the SPD about protocol, ports and local address.
+ *   A source behind a tunnel comes through it or not at all: the kernel would believe what claims to be from there. A
+ *   remote network of ::/0 or 0.0.0.0/0 makes that every source, for our own addresses too. Where a bypass policy wants
+ *   our own services to be reached all the same, it is a rule in a short list, in the SPD's order, with discard policies
+ *   and tunnels before it. What keeps the tunnels themselves alive is exempt: IKE; the later fragments of a large IKE
+ *   message, of which the first is known to be IKE or what a rule permits, since no other first fragment passes;
+ *   neighbour discovery, IPv6's ARP, with the hop limit that proves it to be from this link (RFC 4861) and for a
+ *   destination that is never forwarded; multicast listener queries (RFC 3810), since a switch that hears no answer to
+ *   them no longer sends us the solicitations of neighbour discovery, which are multicast.
+ *   The same holds for a peer in transport mode, whose own address is the network behind the tunnel: its ESP, IKE and
+ *   ICMP errors about ESP come in, and nothing else.
  *
  * Frames of others (RFC 1812 sections 3.3 and 5.3.4)
  *   What a switch floods, what is broadcast on the link and what is meant for another router is not ours to
- *   forward, and sealing it would double it. The kernel knows such frames by their destination, and so does the inner
- *   side, before it sends one to the data plane. On the outer side the IP address decides alone: nodes of a cluster
- *   share an address under a multicast MAC, or sit behind a hub, and a packet for our own address is not forwarded.
+ *   forward, and sealing it would double it. The kernel knows such frames by their destination, and so do both sides,
+ *   before they send one to the data plane that is to be forwarded. Of packets for our own addresses, which are not, the
+ *   IP address decides alone: nodes of a cluster share an address under a multicast MAC, or sit behind a hub.
  *
  * Segments
  *   ESP: overrides[SPI], else the SPI's top octet: SPIs are ours, and we put the segment there.

@@ -21,6 +21,8 @@ pub use hash::{HashMode, UnknownHashMode, segment_of};
 pub use networks::{Network, networks};
 use packet::{Fragment, Packet, Parsed, be16, be32};
 pub(crate) use rules::may_meet;
+#[cfg(test)]
+pub(crate) use rules::permit;
 pub use rules::{LocalRule, needed};
 
 const HOP_BY_HOP: u8 = 0;

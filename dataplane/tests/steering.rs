@@ -458,7 +458,7 @@ fn i7_protected_packets_never_pass_whatever_the_maps_say() {
             let any = random_frame(&mut random, &world);
             let _ = views.each_ref().map(|view| classify(&any, view));
             let tags = random.pick(&[&[][..], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 3]]);
-            let [.., c, d] = random.octets(2)[..] else { unreachable!("two octets") };
+            let [a, b, c, d] = random.octets(4)[..] else { unreachable!("four octets") };
             let payload = random.octets(40);
             let plain = ipv4([10, 2, 0, 5], [10, 1, c, d], c, 0x2000 & u16::from(d) << 8, &[], &payload);
             let inner = classify(&ethernet(tags, 0x0800, &plain), &views[1]);
@@ -469,6 +469,11 @@ fn i7_protected_packets_never_pass_whatever_the_maps_say() {
             };
             let outer = classify(&ethernet(tags, 0x0800, &sealed), &views[0]);
             assert_ne!(outer.verdict.action(), Action::Pass, "{}", text(&sealed));
+            // What the kernel could forward inwards, whoever sends it.
+            let clear = ipv4([a, b, c, d], [10, 2, 0, 9], c, 0x2000 & u16::from(d) << 8, &[], &payload);
+            let transit = classify(&ethernet(tags, 0x0800, &clear), &views[0]);
+            let ours = views[0].macs.contains(&OWN_MAC);
+            assert!(!ours || transit.verdict.action() != Action::Pass, "{}", text(&clear));
         }
     }
 }

@@ -63,7 +63,7 @@ fn has_local_address(range: &AddressRange, own: &[IpAddr]) -> bool {
 }
 
 /// Whether the first of `rules` that the packet meets permits it.
-pub(super) fn permit(rules: &[LocalRule], flow: &Flow) -> bool {
+pub(crate) fn permit(rules: &[LocalRule], flow: &Flow) -> bool {
     let meets =
         |rule: &&LocalRule| Matcher::new(&rule.selector).is_some_and(|m| m.matches(flow, Way::Inbound));
     rules.iter().find(meets).is_some_and(|rule| rule.permits)
@@ -91,7 +91,7 @@ mod tests {
         let candidates = [
             rule(false, ANY, ("10.9.0.0", "10.9.0.255"), None), // nobody permits that remote
             rule(false, own, far, Some(6)),
-            rule(false, own, far, Some(17)), // the only one who could permit is for TCP
+            rule(false, ANY, far, Some(17)), // of those who permit, only one has UDP, for 10.2.0.0/16
             rule(true, inside, far, None),
             rule(true, own, far, Some(6)),
             rule(true, ("224.0.0.5", "224.0.0.5"), far, Some(89)),
