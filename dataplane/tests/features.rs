@@ -166,7 +166,7 @@ fn too_big(frame: &[u8], mtu: u16) -> Vec<u8> {
     let pseudo = if about.is_ipv6() { outer.pseudo_header(58, message.len()) } else { 0 };
     let sum = !checksum::fold(pseudo + u64::from(checksum::sum(&message)));
     message[2..4].copy_from_slice(&sum.to_be_bytes());
-    common::packet::ethernet(&[&packet.octets()[..header.into()], &message].concat())
+    common::ethernet(&[&packet.octets()[..header.into()], &message].concat())
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn syn(setup: &Setup, end: usize) -> Vec<u8> {
     octets[ip.into()..].copy_from_slice(&segment);
     let sum = tcp_sum(&octets);
     octets[usize::from(ip) + 16..][..2].copy_from_slice(&(!sum).to_be_bytes());
-    common::packet::ethernet(&octets)
+    common::ethernet(&octets)
 }
 
 fn tcp_sum(packet: &[u8]) -> u16 {
@@ -368,7 +368,7 @@ fn transport_mode_is_for_whole_packets_and_no_hop() {
         octets[10..12].copy_from_slice(&sum.to_be_bytes());
         octets
     };
-    let sealed = a.seal(&common::packet::ethernet(&options));
+    let sealed = a.seal(&common::ethernet(&options));
     assert_eq!((sealed[ETH], sealed[ETH + 9]), (0x46, 50), "options stay in front of ESP");
     b.receive(Side::Outer, &sealed);
     assert_eq!(b.sent_one(Side::Inner)[ETH..], options);

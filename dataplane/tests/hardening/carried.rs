@@ -34,14 +34,14 @@ fn source_routes_are_refused_on_both_sides() {
         let [mut a, mut b] = pair(&Setup::default());
         let route = [kind, 7, 4, 192, 0, 2, 99, 0];
         let packet = with_options(&Packet::from(0, 60), &route);
-        a.receive(Side::Inner, &common::packet::ethernet(&packet));
+        a.receive(Side::Inner, &common::ethernet(&packet));
         b.receive(Side::Outer, &authentic(&Setup::default(), 1, &packet, IPIP));
         assert!(a.sent(Side::Outer).is_empty() && b.sent(Side::Inner).is_empty());
         assert_eq!((a.drops(), b.drops()), (vec![("ip-options", 1)], vec![("inner-malformed", 1)]));
     }
     let [mut a, _] = pair(&Setup::default());
     let record_route = [7, 7, 4, 0, 0, 0, 0, 0];
-    a.seal(&common::packet::ethernet(&with_options(&Packet::from(0, 60), &record_route)));
+    a.seal(&common::ethernet(&with_options(&Packet::from(0, 60), &record_route)));
 }
 
 /// RFC 4303 section 3.1.1: transport mode is for whole packets; here ESP hides a fragment header.

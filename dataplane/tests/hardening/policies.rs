@@ -20,7 +20,7 @@ fn fragments_of_clear_datagrams_are_the_policys() {
         (octets[6], octets[7]) = (more, offset);
         octets[20..28].copy_from_slice(&[0, 53, 0x30, 0x39, 5, 0, 0, 0]);
         correct(&mut octets);
-        common::packet::ethernet(&octets)
+        common::ethernet(&octets)
     };
     b.receive(Side::Outer, &datagram(0x20, 0));
     b.receive(Side::Outer, &datagram(0, 5));
@@ -54,7 +54,7 @@ fn i7_fragments_of_what_is_protected_do_not_leave_in_clear() {
         correct(&mut octets);
         let shown = octets.len().min(24) - 20;
         octets[20..20 + shown].copy_from_slice(&ports[..shown]);
-        a.receive(Side::Inner, &common::packet::ethernet(&octets));
+        a.receive(Side::Inner, &common::ethernet(&octets));
         let clear = a.sent(Side::Outer).iter().filter(|frame| frame.ends_with(&octets[20..])).count();
         assert_eq!(clear, usize::from(is_clear), "{protocol} {fragment:?} {length}");
     }

@@ -104,7 +104,7 @@ fn padding_holds_no_octets_of_other_packets() {
     let tfc_padding = baton_sad::TfcPadding::To(1000);
     let mut a = Gateway::new(0, &Setup { tfc_padding, suite, ..Setup::default() });
     // The pool has 1,024 buffers, and these are refused when they have been filled.
-    let secret = common::packet::ethernet(&[&Packet::from(0, 20).octets()[..], &[0xaa; 1400]].concat());
+    let secret = common::ethernet(&[&Packet::from(0, 20).octets()[..], &[0xaa; 1400]].concat());
     for _ in 0..2 {
         for _ in 0..1024 {
             a.workers[0].io().inject(Side::Outer, &secret);

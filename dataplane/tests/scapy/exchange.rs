@@ -8,7 +8,7 @@ use baton_sad::{Counters, DfPolicy, Direction, DscpPolicy, Mode, ReplayWindow, S
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::common::packet::ethernet;
+use crate::common::ethernet;
 use crate::common::wire::shapes;
 use crate::common::{Gateway, Setup, sa};
 use crate::python::{Scapy, association};
