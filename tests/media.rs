@@ -82,6 +82,52 @@ fn own_traffic_passes(outer_io: &'static str, mode: &str) {
     assert!(lookup.is_err_and(|error| error.to_string().contains("Permission denied")), "a prohibit route");
 }
 
+/// Where the kernel of `host` would send a packet; `None` if it refuses.
+fn route(host: &Namespace, to: &str) -> Option<String> {
+    command::run(host.command("ip").args(["route", "get", to])).ok()
+}
+
+fn leads_into_the_tun(host: &Namespace, to: &str) -> bool {
+    (0..50).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        route(host, to).is_some_and(|route| route.contains(TUN))
+    })
+}
+
+#[test]
+fn routes_into_a_tun_follow_policies_and_come_back_with_the_device() {
+    if !support::can_run("routes_into_a_tun_follow_policies_and_come_back_with_the_device") {
+        return;
+    }
+    let (site, b) = site("socket");
+    let host = &site.topology.b;
+    let added = b.dpctl_json(&[
+        "policy",
+        "add",
+        "late",
+        "--action",
+        "protect",
+        "--local",
+        "10.2.0.7",
+        "--remote",
+        "10.77.0.0/16",
+        "--reqid",
+        "77",
+        "--segment",
+        "42",
+    ]);
+    added.expect("a policy");
+    assert!(route(host, "10.77.0.1").is_some_and(|route| route.contains(TUN)));
+    assert!(route(host, &CLIENT.to_string()).is_some_and(|route| route.contains(TUN)));
+    // The kernel forgets the routes of a device that goes down; until they are back, the prohibit routes hold (I7).
+    host.ip(&format!("link set {TUN} down")).expect("down");
+    assert_eq!(route(host, "10.77.0.1"), None);
+    host.ip(&format!("link set {TUN} up")).expect("up");
+    assert!(leads_into_the_tun(host, "10.77.0.1") && leads_into_the_tun(host, &CLIENT.to_string()));
+    b.dpctl_json(&["policy", "remove", "late"]).expect("removed");
+    assert_eq!(route(host, "10.77.0.1"), None, "prohibited, and no longer led into the device");
+}
+
 #[test]
 fn own_traffic_passes_through_a_tun_and_af_xdp() {
     if support::can_run("own_traffic_passes_through_a_tun_and_af_xdp") {

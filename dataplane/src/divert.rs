@@ -23,7 +23,8 @@ pub const TABLE: u32 = 186;
 /// The firewall mark of packets that the rule does not see.
 pub const MARK: u32 = 186;
 
-/// Leads exactly these prefixes into the interface of that index. What is there already stays.
+/// Leads exactly these prefixes into the interface of that index. What is there already stays; a second call changes
+/// nothing.
 ///
 /// # Errors
 /// [`ProhibitError`]. What is not diverted is prohibited.
@@ -32,17 +33,21 @@ pub fn install(prefixes: &[Prefix], interface: u32) -> Result<(), ProhibitError>
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let request = RouteNetlinkMessage::NewRule(rule(family));
             match prohibit::send(handle, request, ONCE).await {
-                Ok(()) | Err(libc::EEXIST) => {}
+                // A host without IPv6 needs no rule for it.
+                Ok(()) | Err(libc::EEXIST | libc::EAFNOSUPPORT) => {}
                 Err(code) => return Err(ProhibitError::of_rule(code)),
             }
         }
-        for prefix in prefixes {
+        let found = own_routes(handle).await?;
+        let there: HashSet<_> =
+            found.iter().filter(|route| leads_into(route, interface)).filter_map(prohibit::prefix).collect();
+        for prefix in prefixes.iter().filter(|prefix| !there.contains(prefix)) {
             let request = RouteNetlinkMessage::NewRoute(route(*prefix, interface));
             let sent = prohibit::send(handle, request, REPLACE).await;
             sent.map_err(|code| prohibit::refused(*prefix, code))?;
         }
         let wanted: HashSet<_> = prefixes.iter().copied().collect();
-        remove_routes(handle, |prefix| !wanted.contains(&prefix)).await
+        remove_routes(handle, found, |prefix| !wanted.contains(&prefix)).await
     })
 }
 
@@ -55,16 +60,26 @@ pub fn remove() -> Result<(), ProhibitError> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let request = RouteNetlinkMessage::DelRule(rule(family));
             match prohibit::send(handle, request, 0).await {
-                Ok(()) | Err(libc::ENOENT | libc::ESRCH) => {}
+                // The last two: a kernel without IPv6, or without routing rules.
+                Ok(()) | Err(libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {}
                 Err(code) => return Err(ProhibitError::of_rule(code)),
             }
         }
-        remove_routes(handle, |_| true).await
+        let found = own_routes(handle).await?;
+        remove_routes(handle, found, |_| true).await
     })
 }
 
-async fn remove_routes(handle: &mut Handle, which: impl Fn(Prefix) -> bool) -> Result<(), ProhibitError> {
-    for message in own_routes(handle).await? {
+fn leads_into(route: &RouteMessage, interface: u32) -> bool {
+    route.attributes.contains(&RouteAttribute::Oif(interface))
+}
+
+async fn remove_routes(
+    handle: &mut Handle,
+    found: Vec<RouteMessage>,
+    which: impl Fn(Prefix) -> bool,
+) -> Result<(), ProhibitError> {
+    for message in found {
         let Some(prefix) = prohibit::prefix(&message).filter(|prefix| which(*prefix)) else { continue };
         match prohibit::send(handle, RouteNetlinkMessage::DelRoute(message), 0).await {
             Ok(()) | Err(libc::ESRCH) => {}

@@ -209,6 +209,25 @@ fn uninstall_removes_everything_and_only_that_does() {
 }
 
 #[test]
+fn what_was_attached_in_vain_is_withdrawn_and_what_was_there_stays() {
+    if !privileged("what_was_attached_in_vain_is_withdrawn_and_what_was_there_stays") {
+        return;
+    }
+    let lab = Lab::new();
+    let pins = lab.options().pin_directory;
+    install(&lab).unwrap().withdraw().unwrap();
+    assert!(!has_xdp(&lab, "wan0") && !has_xdp(&lab, "lan0"));
+    Attachment::require_none(&pins).unwrap();
+    drop(install(&lab).unwrap());
+    install(&lab).unwrap().withdraw().unwrap();
+    assert!(has_xdp(&lab, "wan0") && has_xdp(&lab, "lan0"), "I7: what protected before still does");
+    let refused = Attachment::require_none(&pins);
+    assert!(matches!(refused, Err(XdpError::Unwanted { .. })), "{refused:?}");
+    Attachment::uninstall(&pins).unwrap();
+    Attachment::require_none(&pins).unwrap();
+}
+
+#[test]
 fn a_failed_installation_leaves_nothing() {
     if !privileged("a_failed_installation_leaves_nothing") {
         return;

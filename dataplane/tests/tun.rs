@@ -237,6 +237,15 @@ fn packets_without_a_free_frame_are_counted_by_segment() {
         io.receive(Side::Inner, &mut batch);
         counter(io, Side::Inner, "fill-ring-empty") == 7
     }));
+    // A flood keeps no worker in one call: it would never come to release a frame.
+    for _ in 0..100 {
+        sender.send_to(&[7; 100], "192.0.2.9:9").expect("to send");
+    }
+    io.receive(Side::Inner, &mut batch);
+    assert_eq!(counter(io, Side::Inner, "fill-ring-empty"), 7 + 32 - 4);
+    while counter(io, Side::Inner, "fill-ring-empty") < 107 {
+        io.receive(Side::Inner, &mut batch);
+    }
     batch.drain(..).for_each(|frame| io.release(frame));
     sender.send_to(&[7; 500], "192.0.2.9:9").expect("to send");
     assert!(eventually(Duration::from_secs(2), || io.receive(Side::Inner, &mut batch) == 1));

@@ -1,7 +1,6 @@
 //! Key material in files and in the configuration: hexadecimal, private, wiped after use.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,7 @@ pub(super) fn read_file(path: &Path, octets: usize) -> Result<Zeroizing<Vec<u8>>
         KeyProblem::new(format!("key file {shown}: {e}"), "create it with mode 0600, readable by this user")
     };
     // The permissions are those of the very file that is read, not of what the name meant a moment ago.
-    let file = File::open(path).map_err(unreadable)?;
+    let file = super::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(KeyProblem::new(

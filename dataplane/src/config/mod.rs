@@ -3,8 +3,9 @@
 //! [`Config::load`] either gives a configuration that can be used as it stands, or every problem of the file with
 //! its line, its field and what to do ([`ConfigErrors`]). docs/CONFIGURATION.md describes each key.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use baton_sad::ClusterId;
@@ -61,8 +62,7 @@ impl Config {
     /// # Errors
     /// Every problem of the file, in its order.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = read_bounded(path)?;
-        let private = fs::metadata(path).is_ok_and(|m| is_private(&m));
+        let (text, private) = read_bounded(path)?;
         Self::parse_as(&text, path, private)
     }
 
@@ -110,18 +110,31 @@ impl Config {
     }
 }
 
-/// The file's text. It may hold keys, so it is wiped when dropped.
-fn read_bounded(path: &Path) -> Result<Zeroizing<String>, ConfigErrors> {
+/// Opens a file to read; of what is none, such as a pipe, that does not wait for a writer.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// The file's text, which may hold keys and so is wiped when dropped, and whether nobody else can read it.
+fn read_bounded(path: &Path) -> Result<(Zeroizing<String>, bool), ConfigErrors> {
     let refuse = |message: String, remedy: &str| ConfigErrors::of_file(path, message, remedy);
-    let length = fs::metadata(path)
-        .map_err(|e| refuse(format!("cannot be read: {e}"), "name the file with --config FILE"))?
-        .len();
-    if length > MAX_FILE_OCTETS {
-        return Err(refuse(format!("{length} octets are too many"), "a configuration has at most 64 MiB"));
+    let unreadable =
+        |e: io::Error| refuse(format!("cannot be read: {e}"), "name the file with --config FILE");
+    let file = open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(refuse("is not a regular file".to_owned(), "name the file with --config FILE"));
     }
-    fs::read_to_string(path).map(Zeroizing::new).map_err(|e| {
+    // Room for all of it at once: a text that grows leaves copies behind.
+    let room = metadata.len().min(MAX_FILE_OCTETS) as usize + 1;
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    file.take(MAX_FILE_OCTETS + 1).read_to_string(&mut text).map_err(|e| {
         refuse(format!("cannot be read: {e}"), "it must be a text file in UTF-8 that this user may read")
-    })
+    })?;
+    if text.len() as u64 > MAX_FILE_OCTETS {
+        return Err(refuse("is too long".to_owned(), "a configuration has at most 64 MiB"));
+    }
+    Ok((text, is_private(&metadata)))
 }
 
 /// Neither group nor others may do anything with the file.

@@ -330,3 +330,22 @@ proptest! {
         let _ = parse(&text[..cut.min(text.len())]);
     }
 }
+
+#[test]
+fn pipes_and_devices_are_no_files_and_are_not_waited_for() {
+    let directory = in_directory(&[]);
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let (told, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            let _ = told.send(Config::load(path).map(drop).expect_err("no file").to_string());
+            let _ = told.send(SnapshotKey::read(path).map(drop).expect_err("no file").to_string());
+        }
+    });
+    for words in ["not a regular file", "not a file", "not a regular file", "not a file"] {
+        let answer = answers.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer at once");
+        assert!(answer.contains(words), "{answer}");
+    }
+}

@@ -63,11 +63,22 @@ pub(super) fn open(plan: &Plan<'_>, media: &Media) -> Result<(Filter, Vec<AfXdpI
 
 fn open_on(plan: &Plan<'_>, media: &Media) -> Result<(Filter, Vec<AfXdpIo>), DaemonError> {
     let mut filter = Filter::install(plan.config, &plan.policies, media, plan.table, &plan.next_hops.load())?;
-    let ios = AfXdpIo::open(&io_options(plan.config, media))?;
+    match open_behind(&mut filter, &io_options(plan.config, media)) {
+        Ok(ios) => Ok((filter, ios)),
+        Err(error) => {
+            // Else it would drop what other media are to receive.
+            filter.withdraw()?;
+            Err(error)
+        }
+    }
+}
+
+fn open_behind(filter: &mut Filter, options: &AfXdpOptions) -> Result<Vec<AfXdpIo>, DaemonError> {
+    let ios = AfXdpIo::open(options)?;
     for io in &ios {
         filter.register(io)?;
     }
-    Ok((filter, ios))
+    Ok(ios)
 }
 
 fn io_options(config: &Config, media: &Media) -> AfXdpOptions {

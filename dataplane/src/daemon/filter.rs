@@ -35,7 +35,12 @@ impl Filter {
         let local = hops.local_addresses().to_vec();
         let options = options(config, policies, media, local.clone());
         let is_wanted = options.outer.is_some() || options.inner.is_some();
-        let attachment = is_wanted.then(|| Attachment::install(&options)).transpose()?;
+        let attachment = if is_wanted {
+            Some(Attachment::install(&options)?)
+        } else {
+            Attachment::require_none(&options.pin_directory)?;
+            None
+        };
         let macs = Side::ALL.map(|side| hops.side(side).mac);
         let mut filter = Self { attachment, local, macs };
         ownership::follow(table, &mut filter)?;
@@ -43,6 +48,11 @@ impl Filter {
             info!(side = side.name(), mode = filter.mode(side), "the side is served");
         }
         Ok(filter)
+    }
+
+    /// Takes back what [`install`](Self::install) attached anew: nobody will receive what it redirects.
+    pub(super) fn withdraw(self) -> Result<(), XdpError> {
+        self.attachment.map_or(Ok(()), Attachment::withdraw)
     }
 
     /// How a side is served: the mode of its filter, or what stands in for AF_XDP.

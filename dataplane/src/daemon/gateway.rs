@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,7 @@ use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
 use super::threads::Workers;
 use super::{assemble, ownership, static_sas};
 use crate::capture::Tap;
-use crate::config::{self, Config, PolicyAction, PolicyDirection, Tunnel};
+use crate::config::{self, Config, InnerInterface, PolicyAction, PolicyDirection, Tunnel};
 use crate::control::{Code, Happening, Listeners, Refusal, ReloadReport, Segments};
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
@@ -50,9 +50,11 @@ pub(super) struct Gateway {
     pub(super) counts: Arc<Counts>,
     /// Queues served per side.
     pub(super) queues: [u32; 2],
-    /// Locked before [`Self::dynamic`], where both are.
-    config: Mutex<Arc<Config>>,
+    /// Changes only under the lock of [`Self::dynamic`], which may take a while; nobody waits to read it.
+    config: ArcSwap<Config>,
     dynamic: Mutex<DynamicPolicies>,
+    /// What the inner side is, whatever a configuration read since then says.
+    inner: InnerInterface,
     filter: Mutex<Filter>,
     /// Of an outer side on sockets.
     outer_filters: Vec<OuterFilter>,
@@ -114,7 +116,7 @@ pub(super) fn start(
     let resolve = Arc::new(ResolveRequests::default());
     let lost = Arc::new(OnceLock::new());
     let follower = follow(&config, &next_hops, &resolve, &lost)?;
-    media::divert(&config, &protected)?;
+    media::divert(&config.inner.interface, &protected)?;
 
     let tap = Arc::new(Tap::default());
     let events = Arc::new(Events::default());
@@ -153,7 +155,8 @@ pub(super) fn start(
         listeners,
         counts,
         queues,
-        config: Mutex::new(Arc::new(config)),
+        inner: config.inner.interface.clone(),
+        config: ArcSwap::from_pointee(config),
         dynamic: Mutex::new(dynamic),
         filter: Mutex::new(filter),
         outer_filters,
@@ -263,7 +266,7 @@ pub(super) fn spd<'p>(config: &Config, others: impl Iterator<Item = &'p config::
 impl Gateway {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
-        Arc::clone(&lock(&self.config))
+        self.config.load_full()
     }
 
     /// Works on the filter, alone.
@@ -273,12 +276,13 @@ impl Gateway {
 
     /// Works on the dynamic policies and the configuration that they go with, alone.
     pub(super) fn change_policies<T>(&self, work: impl FnOnce(&Config, &mut DynamicPolicies) -> T) -> T {
-        let config = lock(&self.config);
-        work(&config, &mut lock(&self.dynamic))
+        let mut dynamic = lock(&self.dynamic);
+        work(&self.config(), &mut dynamic)
     }
 
-    fn with_policies<T>(&self, look: impl FnOnce(&Config, &DynamicPolicies) -> T) -> T {
-        self.change_policies(|config, dynamic| look(config, dynamic))
+    /// Leads exactly these prefixes into the TUN device, if the inner side is one.
+    pub(super) fn divert(&self, prefixes: &[Prefix]) -> Result<(), DaemonError> {
+        media::divert(&self.inner, prefixes)
     }
 
     /// Octets of an IP packet at most on one side.
@@ -381,20 +385,29 @@ impl Gateway {
         *alarm = maintain(&self.table, &self.keeper, alarm.as_deref());
         drop(alarm);
         self.tell_alarms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        if let Err(error) = self.restore_prohibits() {
-            error!(%error, "the prohibit routes cannot be looked after");
+        if let Err(error) = self.restore_routes() {
+            error!(%error, "the routes cannot be looked after");
         }
     }
 
-    fn restore_prohibits(&self) -> Result<(), ProhibitError> {
-        let installed: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
-        let mut missing = self.with_policies(protected_prefixes);
-        missing.retain(|prefix| !installed.contains(prefix));
-        if !missing.is_empty() {
-            warn!(count = missing.len(), "somebody removed prohibit routes; they are put back");
-            prohibit::install(&missing)?;
+    /// Who changes policies looks after their routes; the main thread does not wait for it.
+    fn restore_routes(&self) -> Result<(), DaemonError> {
+        let dynamic = match self.dynamic.try_lock() {
+            Ok(dynamic) => dynamic,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        let protected = protected_prefixes(&self.config(), &dynamic);
+        restore_prohibits(&protected)?;
+        match self.divert(&protected) {
+            // The device is down, which the operator was told: the prohibit routes hold.
+            Err(DaemonError::Prohibit(ProhibitError::Route { reason, .. }))
+                if reason.raw_os_error() == Some(libc::ENETDOWN) =>
+            {
+                Ok(())
+            }
+            result => result,
         }
-        Ok(())
     }
 
     fn follow_filter(&self) -> Result<(), XdpError> {
@@ -406,12 +419,12 @@ impl Gateway {
     /// In I7's order: what protects grows before what forwards, and what forwards shrinks before what protects.
     /// Prohibit routes of prefixes that are no longer configured stay until `--uninstall`.
     pub(super) fn reload(&self) -> Result<ReloadReport, Refusal> {
-        let mut current = lock(&self.config);
+        let dynamic = lock(&self.dynamic);
+        let current = self.config();
         let new = Config::load(&current.path).map_err(|errors| {
             let remedy = "correct it and reload; the running configuration stays in force";
             Refusal::new(Code::Refused, errors.to_string().trim_end(), remedy)
         })?;
-        let dynamic = lock(&self.dynamic);
         if let Some(problem) = dynamic.conflict(&new) {
             let remedy =
                 "change the configuration, or `dpctl policy remove` first; the running one stays in force";
@@ -428,7 +441,7 @@ impl Gateway {
         };
         let protected = protected_prefixes(&new, &dynamic);
         prohibit::install(&protected).map_err(|error| failed(&error))?;
-        media::divert(&new, &protected).map_err(|error| failed(&error))?;
+        self.divert(&protected).map_err(|error| failed(&error))?;
         report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
         self.spd.store(Arc::new(spd(&new, dynamic.policies())));
@@ -438,10 +451,21 @@ impl Gateway {
             filter.set_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
         }
         static_sas::remove(&self.table, &report.removed).map_err(|error| failed(&error))?;
-        *current = Arc::new(new);
+        self.config.store(Arc::new(new));
         self.listeners.tell(Happening::Reload(report.clone()));
         Ok(report)
     }
+}
+
+fn restore_prohibits(protected: &[Prefix]) -> Result<(), ProhibitError> {
+    let installed: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
+    let missing: Vec<Prefix> =
+        protected.iter().filter(|prefix| !installed.contains(prefix)).copied().collect();
+    if !missing.is_empty() {
+        warn!(count = missing.len(), "somebody removed prohibit routes; they are put back");
+        prohibit::install(&missing)?;
+    }
+    Ok(())
 }
 
 /// Gives the table the epochs that it lacks, and tells what stands in the way.

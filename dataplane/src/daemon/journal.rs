@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub(super) struct Journal {
     file: File,
     /// Octets of whole lines in it.
     length: u64,
+    /// A part of a line may stand behind these.
+    is_torn: bool,
     /// What it is replaced at.
     limit: u64,
 }
@@ -69,19 +72,38 @@ impl Journal {
         private_file::replace(path, &content)?;
         let file = OpenOptions::new().append(true).open(path)?;
         let length = content.len() as u64;
-        Ok(Self { path: path.to_owned(), file, length, limit: 2 * length + SLACK })
+        Ok(Self { path: path.to_owned(), file, length, is_torn: false, limit: 2 * length + SLACK })
     }
 
     /// Adds a change; when it returns, a restart finds it.
     pub(super) fn append(&mut self, change: &Change) -> io::Result<()> {
         let line = line(change)?;
+        self.mend()?;
         if let Err(error) = self.file.write_all(&line) {
-            // A part of the line would spoil the next one.
-            self.file.set_len(self.length)?;
+            self.is_torn = true;
+            // If not now, before the next one.
+            let _ = self.mend();
             return Err(error);
         }
         self.length += line.len() as u64;
         Ok(())
+    }
+
+    /// Takes away the part of a line that an append left that failed: it would spoil the next one, and with it the
+    /// start of the next data plane.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.file.set_len(self.length)?;
+            self.is_torn = false;
+        }
+        Ok(())
+    }
+
+    /// Whether the file is still the one at its path.
+    pub(super) fn is_in_place(&self) -> bool {
+        let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let open = self.file.metadata().map(number).ok();
+        open.is_some() && open == fs::symlink_metadata(&self.path).map(number).ok()
     }
 
     /// Whether it is time to [`begin`](Self::begin) anew.

@@ -72,17 +72,18 @@ fn sockets(config: &Config) -> Outer {
     SocketOptions::new(config.outer.interface.clone(), config.outer.addresses.clone()).into()
 }
 
-/// Makes the TUN device, if the inner side is one.
+/// Makes the TUN device, if the inner side is one; if it was one before, nothing is led into that any more.
 pub(super) fn prepare(media: &Media) -> Result<(), DaemonError> {
-    if let Inner::Tun(options) = &media.inner {
-        tun::prepare(options)?;
+    match &media.inner {
+        Inner::Tun(options) => tun::prepare(options)?,
+        Inner::AfXdp(_) => divert::remove()?,
     }
     Ok(())
 }
 
 /// Leads the protected prefixes into the TUN device, if there is one.
-pub(super) fn divert(config: &Config, prefixes: &[Prefix]) -> Result<(), DaemonError> {
-    let InnerInterface::Tun(name) = &config.inner.interface else { return Ok(()) };
+pub(super) fn divert(inner: &InnerInterface, prefixes: &[Prefix]) -> Result<(), DaemonError> {
+    let InnerInterface::Tun(name) = inner else { return Ok(()) };
     let index = socket(AddressFamily::INET, SocketType::DGRAM, None)
         .and_then(|socket| netdevice::name_to_index(socket, name))
         .map_err(|error| DaemonError::TunIndex { name: name.clone(), source: io::Error::from(error) })?;
@@ -91,8 +92,10 @@ pub(super) fn divert(config: &Config, prefixes: &[Prefix]) -> Result<(), DaemonE
 
 /// Takes away what [`prepare`] and [`divert`] made.
 pub(super) fn remove(config: &Config) -> Result<(), DaemonError> {
-    let InnerInterface::Tun(name) = &config.inner.interface else { return Ok(()) };
+    // Whatever the inner side is now: it may have been a TUN device when they were made.
     divert::remove()?;
-    tun::remove(name)?;
+    if let InnerInterface::Tun(name) = &config.inner.interface {
+        tun::remove(name)?;
+    }
     Ok(())
 }

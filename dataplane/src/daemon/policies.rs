@@ -131,6 +131,7 @@ impl DynamicPolicies {
 
     /// Takes policies in that were [admitted](Self::admit). When it returns, a restart finds them.
     pub(super) fn add(&mut self, news: Vec<DynamicPolicy>) -> io::Result<()> {
+        self.keep_file()?;
         self.journal.append(&Change::Add(news.iter().map(|policy| policy.spec.clone()).collect()))?;
         self.policies.extend(news.into_iter().map(|policy| (policy.policy.name.clone(), policy)));
         self.shorten();
@@ -139,6 +140,7 @@ impl DynamicPolicies {
 
     /// Takes policies out; gives those that were there. When it returns, a restart does not find them.
     pub(super) fn remove(&mut self, names: &[String]) -> io::Result<Vec<DynamicPolicy>> {
+        self.keep_file()?;
         self.journal.append(&Change::Remove(names.to_vec()))?;
         let removed = names.iter().filter_map(|name| self.policies.remove(name)).collect();
         self.shorten();
@@ -148,6 +150,15 @@ impl DynamicPolicies {
     /// Whether a policy here has this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.policies.contains_key(name)
+    }
+
+    /// A file that somebody removed or replaced is written anew: what is added to one without a name, no restart finds.
+    fn keep_file(&mut self) -> io::Result<()> {
+        if !self.journal.is_in_place() {
+            let specs = self.iter().map(|policy| policy.spec.clone()).collect();
+            self.journal = Journal::begin(self.journal.path(), specs)?;
+        }
+        Ok(())
     }
 
     /// A journal that cannot be replaced now goes on as it is.
@@ -170,15 +181,15 @@ fn apply(policies: &mut BTreeMap<String, DynamicPolicy>, change: Change) -> Resu
                 policies.insert(policy.policy.name.clone(), policy);
             }
         }
-        Change::Remove(names) => policies.retain(|name, _| !names.contains(name)),
+        Change::Remove(names) => names.iter().for_each(|name| drop(policies.remove(name))),
     }
     Ok(())
 }
 
 /// What the filter is to know: networks that are protected, or that a policy lets traffic past to, with the segments
-/// whose owners forward, and what the configuration says about clear traffic to this host itself.
+/// whose owners forward, and what all of them say about clear traffic to this host itself.
 pub(super) fn filter_policies(config: &Config, dynamic: &DynamicPolicies) -> FilterPolicies {
-    let mut policies = config.filter_policies();
+    let mut policies = config.filter_policies_beside(&dynamic.policies().collect::<Vec<_>>());
     for policy in dynamic.iter() {
         let into =
             if policy.protected().is_empty() { &mut policies.bypassed } else { &mut policies.protected };

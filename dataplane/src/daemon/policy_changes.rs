@@ -1,8 +1,8 @@
 //! Policies come and go while packets flow, in the order that I7 asks for.
 //!
 //! Adding: first the kernel is kept from sending in clear to networks that become protected, then the change is
-//! written where a restart finds it, then the workers know it, and at last the filter sends them the packets. Removing
-//! goes the other way round.
+//! written where a restart finds it, then the workers know it, and at last the filter, or a route into the TUN device,
+//! sends them the packets. Removing goes the other way round.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,6 +33,7 @@ pub(super) fn add(gateway: &Gateway, specs: &[PolicySpec]) -> Result<PolicyRepor
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
+        gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
         tell(gateway, &report);
         Ok(report)
     })
@@ -54,6 +55,7 @@ pub(super) fn remove(
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
+        gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
         if !keep_prohibited {
             release(config, dynamic, &removed)?;
         }

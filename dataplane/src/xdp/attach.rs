@@ -30,6 +30,11 @@ impl Target<'_> {
     pub(super) const fn side(&self) -> Side {
         self.interface.side
     }
+
+    /// Whether there is a link already that goes on.
+    pub(super) const fn is_taken_over(&self) -> bool {
+        self.pinned.is_some()
+    }
 }
 
 /// The inner side first: plaintext is what must be held back.

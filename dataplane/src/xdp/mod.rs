@@ -44,6 +44,9 @@ pub struct Attachment {
     local: Vec<LocalRule>,
     /// Our own addresses by side: which of those rules can decide depends on them.
     own: [Vec<IpAddr>; 2],
+    /// The sides that [`install`](Self::install) attached, rather than took over.
+    attached_here: [bool; 2],
+    pins: PinDirectory,
 }
 
 impl Attachment {
@@ -72,13 +75,33 @@ impl Attachment {
             loaded.maps.set_config(shared::CONFIG_LAYOUT, shared::LAYOUT)?;
         }
         let mut modes = [None; 2];
+        let mut attached_here = [false; 2];
         for target in targets {
             let side = target.side();
+            attached_here[side.index()] = !target.is_taken_over();
             modes[side.index()] = Some(attach::attach(&mut loaded, &pins, target, &mut new_links)?);
         }
         new_maps.into_iter().chain(new_links).for_each(NewPin::keep);
         let own = [options.outer_addresses.clone(), options.inner_addresses.clone()];
-        Ok(Self { maps: loaded.maps, modes, local: options.policies.local.clone(), own })
+        Ok(Self { maps: loaded.maps, modes, local: options.policies.local.clone(), own, attached_here, pins })
+    }
+
+    /// Takes away again what [`install`](Self::install) attached, where its packets turn out to have nobody to go to.
+    /// What it took over stays, and goes on protecting.
+    ///
+    /// # Errors
+    /// [`XdpError::PinDirectory`].
+    pub fn withdraw(self) -> Result<(), XdpError> {
+        let new = Side::ALL.into_iter().filter(|side| self.attached_here[side.index()]);
+        new.into_iter().try_for_each(|side| self.pins.remove_link(side))
+    }
+
+    /// Makes sure that no filter is in place, for a gateway that wants none: it would drop what that is to receive.
+    ///
+    /// # Errors
+    /// [`XdpError::Unwanted`], and those of reading the pins.
+    pub fn require_none(pin_directory: &std::path::Path) -> Result<(), XdpError> {
+        attach::targets(&[], &PinDirectory::at(pin_directory)).map(drop)
     }
 
     /// Detaches the filter and removes its pins. A bpffs that was mounted for it stays mounted. Nothing installed

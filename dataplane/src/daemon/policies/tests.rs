@@ -177,3 +177,53 @@ fn i7_networks_of_both_are_protected_and_forwarded() {
     assert_eq!(of(&policies.protected), ["10.1.0.0/16 42", "10.5.0.0/16 1"]);
     assert_eq!(of(&policies.bypassed), ["192.0.2.0/24 3"]);
 }
+
+#[test]
+fn i6_a_file_that_was_taken_away_is_written_again() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    fs::remove_file(world.path()).expect("removed");
+    world.add(&mut dynamic, protect("b", "10.6.0.0/16", 1));
+    assert_eq!(names(&world.load()), ["a", "b"]);
+}
+
+#[test]
+fn a_long_history_is_read_in_its_own_time() {
+    let world = World::new();
+    let mut lines = String::new();
+    let specs: Vec<PolicySpec> =
+        (0..20_000).map(|number| protect(&format!("p{number:05}"), "10.5.0.0/16", 1)).collect();
+    lines += &serde_json::to_string(&Change::Add(specs)).expect("a line");
+    for _ in 0..300_000 {
+        lines += "\n";
+        lines += &serde_json::to_string(&Change::Remove(vec!["none".to_owned()])).expect("a line");
+    }
+    fs::write(world.path(), lines + "\n").expect("written");
+    let start = std::time::Instant::now();
+    assert_eq!(names(&world.load()).len(), 20_000);
+    // To look at every policy for every line takes far longer.
+    assert!(start.elapsed() < std::time::Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_a_dynamic_policy_refuses_is_not_let_in_by_a_configured_one_behind_it() {
+    let world = World::new();
+    let text = format!(
+        "{CONFIG}\n[[policy]]\nname = \"ssh\"\naction = \"bypass\"\nlocal_selectors = [\"203.0.113.2[tcp/22]\"]\n\
+         remote_selectors = [\"10.1.0.0/16\"]\nsegment = 42\n"
+    );
+    let config = Config::parse_as(&text, Path::new("test.toml"), true).expect("a good configuration");
+    let mut dynamic = world.load();
+    let rules = |dynamic: &DynamicPolicies| {
+        let own = ["203.0.113.2".parse().expect("an address")];
+        let rules = crate::steering::needed(&filter_policies(&config, dynamic).local, &own);
+        rules.iter().map(|rule| rule.permits).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&dynamic), [true]);
+    let first = r#"{"name":"no","action":"discard","priority":5,
+        "local_selectors":["203.0.113.2"],"remote_selectors":["10.1.7.0/24"]}"#;
+    let news = dynamic.admit(&config, &[serde_json::from_str(first).expect("a policy")]).expect("admitted");
+    dynamic.add(news).expect("added");
+    assert_eq!(rules(&dynamic), [false, true], "the SPD asks the discard policy first");
+}

@@ -83,7 +83,9 @@ impl TunPort {
         [self.drops[0].load(Ordering::Relaxed), self.drops[1].load(Ordering::Relaxed)]
     }
 
-    /// Appends packets to `batch`, within its capacity. Segments that find no room there wait for the next call.
+    /// Appends packets to `batch`, within its capacity. Segments that find no room there wait for the next call. No more
+    /// is read than there is room for, even if all of it is dropped: else, with no frame free, a sender that is as
+    /// fast as this would keep the worker here, and its frames from coming free.
     pub(in crate::io) fn receive(
         &mut self,
         batch: &mut Vec<Frame>,
@@ -91,6 +93,7 @@ impl TunPort {
         buffers: &mut Buffers,
     ) -> usize {
         let before = batch.len();
+        let mut reads = batch.capacity() - before;
         while batch.len() < batch.capacity() {
             if self.segmentation.is_some() {
                 match self.next_segment(frames, buffers) {
@@ -99,6 +102,10 @@ impl TunPort {
                 }
                 continue;
             }
+            if reads == 0 {
+                break;
+            }
+            reads -= 1;
             match self.read(frames, buffers) {
                 Read::Frame(frame) => batch.push(frame),
                 Read::Packet(_) | Read::SuperPacket | Read::Dropped => {}
