@@ -102,7 +102,7 @@ fn wide() -> Selector {
 #[test]
 fn a_packet_too_big_for_the_tunnel_is_answered_in_its_own_family() {
     for (inner_ipv6, outer_ipv6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let setup = Setup { inner_ipv6, outer_ipv6, path_mtu: 1400, ..Setup::default() };
+        let setup = Setup { outer_ipv6, inner_ipv6, path_mtu: 1400, ..Setup::default() };
         let mut a = Gateway::new(0, &setup);
         let big = Packet { dont_fragment: true, ..setup.packet(0, 1400) };
         a.receive(Side::Inner, &big.frame());
@@ -281,7 +281,7 @@ fn payloads_are_padded_as_asked_and_never_beyond_the_path() {
             (TfcPadding::PathMtu, 100, usize::MAX),
             (TfcPadding::PathMtu, 1200, usize::MAX),
         ] {
-            let setup = Setup { inner_ipv6, outer_ipv6, tfc_padding, ..Setup::default() };
+            let setup = Setup { outer_ipv6, inner_ipv6, tfc_padding, ..Setup::default() };
             let [mut a, mut b] = pair(&setup);
             let packet = setup.packet(0, length);
             let frame = a.seal(&packet.frame());
@@ -325,7 +325,7 @@ fn offered(packet: &[u8]) -> u16 {
 #[test]
 fn segments_are_made_to_fit_both_ways() {
     for (inner_ipv6, outer_ipv6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let setup = Setup { inner_ipv6, outer_ipv6, ..Setup::default() };
+        let setup = Setup { outer_ipv6, inner_ipv6, ..Setup::default() };
         // From a peer that does not clamp, so that the receiving gateway has to.
         let [mut a, mut b] = pair(&setup);
         let mut sa = common::sa(&setup, 0, Direction::Outbound, 0);

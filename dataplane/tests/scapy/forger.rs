@@ -6,7 +6,8 @@ use baton_dataplane::io::Side;
 use baton_sad::{Direction, Mode, Suite};
 use serde_json::{Value, json};
 
-use crate::common::{Gateway, Setup, ethernet, shapes};
+use crate::common::wire::shapes;
+use crate::common::{Gateway, Setup, ethernet};
 use crate::exchange::{self, Verdict};
 use crate::python::{Scapy, association};
 
