@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Policy, PolicyAction, TrafficSelector};
+    use crate::config::{ExceptionAction, Policy, PolicyAction, TrafficSelector};
     use crate::packet::transport::Flow;
     use crate::spd::{Action, Spd, Way, Ways};
     use crate::steering::permit;
