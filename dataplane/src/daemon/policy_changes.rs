@@ -32,7 +32,7 @@ pub(super) fn add(gateway: &Gateway, specs: &[PolicySpec]) -> Result<PolicyRepor
             return Err(not_written(&error));
         }
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
-        media::divert(config, &protected_prefixes(config, dynamic)).map_err(half_done)?;
+        media::divert(&config.inner.interface, &protected_prefixes(config, dynamic)).map_err(half_done)?;
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
@@ -55,7 +55,7 @@ pub(super) fn remove(
         }
         let removed = dynamic.remove(names).map_err(|error| not_written(&error))?;
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
-        media::divert(config, &protected_prefixes(config, dynamic)).map_err(half_done)?;
+        media::divert(&config.inner.interface, &protected_prefixes(config, dynamic)).map_err(half_done)?;
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
