@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use baton_lab::kernel_peer::{Connection, Key, Mode, Prefix, Suite};
+pub use baton_lab::topology::{A_HOST as HOST, A_HOST6 as HOST6, A_OUTER6, B_OUTER6, CLIENT6, SERVER6};
 use baton_lab::topology::{A_OUTER, B_OUTER, CLIENT, SERVER};
 
 /// An IP version.
@@ -53,15 +54,8 @@ pub const SPI_TO_KERNEL: u32 = 0x2a00_0001;
 pub const REQID: u32 = 7;
 pub const REPLAY_WINDOW: u16 = 1024;
 
-pub const A_OUTER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1);
-pub const B_OUTER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 2);
 pub const A_INNER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 pub const A_INNER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x1, 0, 0, 0, 0, 1);
-pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x1, 0, 0, 0, 0, 2);
-/// The client's addresses in transport mode, where Baton's end of the SA is the host itself.
-pub const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
-pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 7);
-pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 2);
 
 /// The ends of the SAs: Baton's and the kernel's.
 pub fn ends(case: &Case) -> (IpAddr, IpAddr) {

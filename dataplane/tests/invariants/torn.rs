@@ -1,6 +1,6 @@
 //! I5: no packet is made with, or opened by, half of one SA and half of another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +20,8 @@ use super::common::{self, Gateway, Packet, REQID, SPI, Setup};
 const BATCH: usize = 64;
 /// Octets of each inner packet.
 const LENGTH: u16 = 100;
+/// Between two changes, so that some packets meet each of them.
+const PAUSE: Duration = Duration::from_micros(100);
 /// How long a loaded machine may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -43,28 +45,26 @@ fn sa(kinds: &[Setup], n: u64, end: usize, direction: Direction) -> Sa {
     Sa { key: key(kind.suite, n), ..common::sa(kind, end, direction, 0) }
 }
 
-/// Puts one SA in the place of another, as soon as the workers let go of earlier ones.
+/// How often a change waits for the workers to let go of earlier SAs, a quarter of a second each time: a test that
+/// fails must end, though its worker has stopped.
+const TRIES: usize = 20;
+
 fn put(table: &Table, sa: &Sa) {
-    loop {
-        match table.put(&[(sa.clone(), Counters::default())]) {
-            Ok(_) => return,
-            Err(PutError::WorkerBusy(_)) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
+    let tried = (0..TRIES).map(|_| table.put(&[(sa.clone(), Counters::default())]));
+    let refused = tried.take_while(Result::is_err).inspect(|refused| {
+        assert!(matches!(refused, Err(PutError::WorkerBusy(_))), "{refused:?}");
+    });
+    assert!(refused.count() < TRIES, "the worker holds up all changes");
 }
 
 fn update(table: &Table, sa: &Sa) {
-    loop {
-        match table.update(sa) {
-            Ok(_) => return,
-            Err(UpdateError::NoSlot(PutError::WorkerBusy(_))) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
+    let refused = (0..TRIES).map(|_| table.update(sa)).take_while(Result::is_err).inspect(|refused| {
+        assert!(matches!(refused, Err(UpdateError::NoSlot(PutError::WorkerBusy(_)))), "{refused:?}");
+    });
+    assert!(refused.count() < TRIES, "the worker holds up all changes");
 }
 
-/// Changes a table in another thread until it is dropped; gives how many changes there were.
+/// Changes a table in another thread until it is dropped; knows how many changes were made.
 struct Changer {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -80,14 +80,15 @@ impl Changer {
             while !stopped.load(Ordering::Relaxed) {
                 let n = count.load(Ordering::Relaxed) + 1;
                 change(&table, n);
-                count.store(n, Ordering::Relaxed);
+                count.store(n, Ordering::Release);
+                std::thread::sleep(PAUSE);
             }
         });
         Self { stop, done, thread: Some(thread) }
     }
 
     fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+        self.done.load(Ordering::Acquire)
     }
 }
 
@@ -115,15 +116,17 @@ fn updated(sa: Sa) -> Sa {
     Sa { dscp: DscpPolicy::Set(63), destination, encapsulation, ..sa }
 }
 
-/// What a packet's outer header shows of its SA.
-fn outside(kind: &Setup, frame: &[u8]) -> (DscpPolicy, IpAddr, Option<u16>) {
+/// What a packet's outer header shows of its SA: DSCP, destination, UDP port.
+type Shown = (DscpPolicy, IpAddr, Option<u16>);
+
+fn outside(kind: &Setup, frame: &[u8]) -> Shown {
     let header = IpHeader::parse(&frame[ETHERNET..]).unwrap();
     let port = kind.esp_at() - 6;
     let port = kind.encapsulated.then(|| u16::from_be_bytes([frame[port], frame[port + 1]]));
     (DscpPolicy::Set(header.traffic_class >> 2), header.destination(), port)
 }
 
-fn shown(sa: &Sa) -> (DscpPolicy, IpAddr, Option<u16>) {
+fn shown(sa: &Sa) -> Shown {
     (sa.dscp, sa.destination, sa.encapsulation.map(|udp| udp.destination_port))
 }
 
@@ -153,41 +156,52 @@ fn i5_what_is_sent_belongs_to_one_sa_in_all_its_parts() {
     let mut engine = Engine::new(Backend::RustCrypto).unwrap();
     let expected = Packet { ttl: 63, ..Packet::from(0, LENGTH) }.octets();
     let frames = vec![Packet::from(0, LENGTH).frame(); BATCH];
+    put(&a.table, &outbound(&kinds, 0));
     let all = kinds.clone();
-    let changer = Changer::start(&a.table, move |table, n| {
-        put(table, &outbound(&all, n));
-        update(table, &updated(outbound(&all, n)));
-        if n.is_multiple_of(3) {
+    // Version 2n is SA number n as it was put, 2n + 1 the same after its update.
+    let changer = Changer::start(&a.table, move |table, version| {
+        let sa = outbound(&all, version / 2);
+        match version % 2 {
+            0 => put(table, &sa),
+            _ => update(table, &updated(sa)),
+        }
+        if version % 6 == 1 {
             table.remove(&[(Direction::Outbound, REQID)]).unwrap();
         }
-        std::thread::sleep(Duration::from_micros(100));
     });
-    let mut last = HashMap::<u64, u32>::new();
-    let (mut before, mut after) = (0, 0);
-    let start = Instant::now();
-    while last.len() < 200 || before < 100 || after < 100 {
-        assert!(start.elapsed() < PATIENCE, "{} SAs, {before} and {after} packets", last.len());
-        for frame in a.pass(Side::Inner, &frames) {
+    let (mut last, mut versions, start) = (HashMap::new(), HashSet::new(), Instant::now());
+    while versions.len() < 300 {
+        assert!(start.elapsed() < PATIENCE, "{} versions of {}", versions.len(), changer.done());
+        // Long batches meet changes in their middle, short ones follow each other between two changes.
+        let pass = |packets: usize| {
+            let done = changer.done();
+            a.pass(Side::Inner, &frames[..packets]).into_iter().map(move |frame| (done, frame))
+        };
+        let sent: Vec<_> = [BATCH, 8, 8, 8, 8, 8, 8].into_iter().flat_map(pass).collect();
+        for (done, frame) in sent {
             let n = u64::from(spi_of(&frame) - SPI[1]);
             let kind = &kinds[n as usize % kinds.len()];
-            if n == 0 {
-                continue; // The one that the gateway began with has another key.
-            }
             let inner = open(&mut engine, kind, n, &frame);
             assert_eq!(inner.as_ref(), Some(&expected), "I5 broken: SA {n}, {kind:?}");
-            let seen = outside(kind, &frame);
-            let sa = outbound(&kinds, n);
-            let is_updated = seen == shown(&updated(sa.clone()));
-            assert!(is_updated || seen == shown(&sa), "I5 broken: SA {n}, {kind:?}: {seen:?}");
-            *(if is_updated { &mut after } else { &mut before }) += 1;
+            let version = version_of(n, &outbound(&kinds, n), &outside(kind, &frame));
+            assert!(version >= done, "version {version} was used after {done} had taken its place");
+            versions.insert(version);
             let sequence = kind.on_wire(&frame).sequence;
             let earlier = last.insert(n, sequence).unwrap_or(0);
             assert!(sequence > earlier, "I2 broken: SA {n}: {sequence} after {earlier}");
         }
     }
+    let updated = versions.iter().filter(|version| *version % 2 == 1).count();
+    assert!(updated > 50 && versions.len() - updated > 50, "{updated} of {}", versions.len());
     let reasons = ["sa-unusable", "no-sa"];
     assert!(a.drops().iter().all(|(reason, _)| reasons.contains(reason)), "{:?}", a.drops());
-    assert!(changer.done() >= 200);
+}
+
+/// Which version of SA number `n` an outer header is of.
+fn version_of(n: u64, sa: &Sa, seen: &Shown) -> u64 {
+    let is_updated = *seen == shown(&updated(sa.clone()));
+    assert!(is_updated || *seen == shown(sa), "I5 broken: SA {n}: {seen:?}");
+    2 * n + u64::from(is_updated)
 }
 
 /// Frames of SA number `n` under one SPI, each with its number inside.
@@ -211,18 +225,21 @@ fn i5_what_is_accepted_was_opened_by_one_sa_in_all_its_parts() {
         let of_each: Vec<_> = (first..first + 4).map(|n| sealed(&kinds, n)).collect();
         let mixed: Vec<_> = (0..BATCH).map(|place| of_each[place % 4][place / 4].clone()).collect();
         let all = kinds.clone();
-        let _changer = Changer::start(&b.table, move |table, n| {
+        let changer = Changer::start(&b.table, move |table, n| {
             put(table, &sa(&all, first + n % 4, 1, Direction::Inbound));
-            std::thread::sleep(Duration::from_micros(50));
         });
         let (mut accepted, start) = (HashMap::<u64, usize>::new(), Instant::now());
         while accepted.len() < 4 || accepted.values().sum::<usize>() < 100 {
             assert!(start.elapsed() < PATIENCE, "{accepted:?} {:?}", b.drops());
-            for frame in b.pass(Side::Outer, &mixed) {
+            let done = changer.done();
+            let arrived = b.pass(Side::Outer, &mixed);
+            // The last change may be under way.
+            let installed: Vec<u64> = (done..=changer.done() + 1).map(|n| first + n % 4).collect();
+            for frame in arrived {
                 let (inner, number) = frame[ETHERNET..].split_at(usize::from(LENGTH) - 8);
                 assert_eq!(inner, &expected[..inner.len()], "I5 broken");
                 let n = u64::from_be_bytes(number.try_into().unwrap());
-                assert!((first..first + 4).contains(&n), "I5 broken: {n}");
+                assert!(done == 0 || installed.contains(&n), "I5 broken: {n} of {installed:?}");
                 *accepted.entry(n).or_default() += 1;
             }
         }
