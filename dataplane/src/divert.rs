@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 
-use futures_util::TryStreamExt;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
@@ -90,17 +89,8 @@ async fn remove_routes(
 }
 
 async fn own_routes(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitError> {
-    let mut found = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut query = RouteMessage::default();
-        query.header.address_family = family;
-        let mut routes = handle.route().get(query).execute();
-        while let Some(route) = routes.try_next().await.map_err(|e| ProhibitError::List(e.to_string()))? {
-            if table(&route) == TABLE && route.header.protocol == RouteProtocol::from(PROTOCOL) {
-                found.push(route);
-            }
-        }
-    }
+    let mut found = prohibit::routes_of_protocol(handle).await?;
+    found.retain(|route| table(route) == TABLE);
     Ok(found)
 }
 

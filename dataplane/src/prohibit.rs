@@ -140,7 +140,9 @@ pub(crate) fn with_handle<T: Send>(
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let (connection, mut handle, _) = rtnetlink::new_connection()?;
+            let connected = rtnetlink::new_connection_with_strict_check();
+            // Before Linux 4.20 the kernel lists all routes, and we choose.
+            let (connection, mut handle, _) = connected.or_else(|_| rtnetlink::new_connection())?;
             tokio::spawn(connection);
             requests(&mut handle).await
         })
@@ -169,13 +171,22 @@ fn message(prefix: Prefix) -> RouteMessage {
 }
 
 async fn own_routes(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitError> {
+    let mut found = routes_of_protocol(handle).await?;
+    found.retain(is_own);
+    Ok(found)
+}
+
+/// All routes of our protocol. The kernel is asked for no others: a router may have a million, and this is asked every
+/// second.
+pub(crate) async fn routes_of_protocol(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitError> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut query = RouteMessage::default();
         query.header.address_family = family;
+        query.header.protocol = RouteProtocol::from(PROTOCOL);
         let mut routes = handle.route().get(query).execute();
         while let Some(route) = routes.try_next().await.map_err(|e| ProhibitError::List(e.to_string()))? {
-            if is_own(&route) {
+            if route.header.protocol == RouteProtocol::from(PROTOCOL) {
                 found.push(route);
             }
         }
@@ -184,9 +195,7 @@ async fn own_routes(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitEr
 }
 
 fn is_own(route: &RouteMessage) -> bool {
-    route.header.protocol == RouteProtocol::from(PROTOCOL)
-        && route.header.kind == RouteType::Prohibit
-        && table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+    route.header.kind == RouteType::Prohibit && table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }
 
 pub(crate) fn prefix(route: &RouteMessage) -> Option<Prefix> {

@@ -12,9 +12,10 @@ use std::thread;
 
 use aya::maps::{Array, Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::loaded_programs;
 use baton_dataplane::io::Side;
 use baton_dataplane::next_hop::Mac;
-use baton_dataplane::xdp::{AttachMode, Attachment, FilterPolicies, XdpError, XdpOptions};
+use baton_dataplane::xdp::{AttachMode, Attachment, DryRun, FilterPolicies, XdpError, XdpOptions};
 use steering_support::namespaces::{Lab, SEGMENT};
 use steering_support::{bits, prefix, privileged};
 
@@ -206,6 +207,30 @@ fn uninstall_removes_everything_and_only_that_does() {
     assert!(!has_xdp(&lab, "wan0") && !has_xdp(&lab, "lan0"));
     assert!(until(|| lab.leaks(&plain)), "the filter is gone, but traffic is not forwarded");
     Attachment::uninstall(&lab.pin_directory()).unwrap();
+}
+
+/// The verifier gives up at a million instructions; newer kernels and compilers must find some room to be different.
+#[test]
+fn the_verifier_has_room_to_spare() {
+    if !privileged("the_verifier_has_room_to_spare") {
+        return;
+    }
+    let lab = Lab::new();
+    let _attached = install(&lab).unwrap();
+    let _traced = lab.within("gw", DryRun::load).unwrap();
+    let mut seen = 0;
+    for program in loaded_programs().flatten() {
+        let Some(name @ ("outer" | "inner")) = program.name_as_str() else { continue };
+        let (Some(verified), Some(size)) = (program.verified_instruction_count(), program.size_translated())
+        else {
+            println!("SKIPPED the_verifier_has_room_to_spare: the kernel does not tell (before Linux 5.16)");
+            return;
+        };
+        println!("{name}: {verified} instructions verified, {size} octets");
+        assert!(verified < 500_000, "{name}: {verified} instructions verified");
+        seen += 1;
+    }
+    assert!(seen >= 4, "both programs, with tracing and without");
 }
 
 #[test]
