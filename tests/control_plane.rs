@@ -164,7 +164,7 @@ fn i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise() {
 fn in_udp(gateway: &Gateway) -> String {
     gateway
         .config_text()
-        .replace("reqid = 7\n", "reqid = 7\nencapsulation = \"udp\"\nkeepalive_seconds = 1\n")
+        .replace("encapsulation = \"none\"\n", "encapsulation = \"udp\"\nkeepalive_seconds = 1\n")
 }
 
 #[test]
