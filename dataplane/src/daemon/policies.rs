@@ -169,7 +169,11 @@ fn apply(policies: &mut BTreeMap<String, DynamicPolicy>, change: Change) -> Resu
                 policies.insert(policy.policy.name.clone(), policy);
             }
         }
-        Change::Remove(names) => policies.retain(|name, _| !names.contains(name)),
+        Change::Remove(names) => {
+            for name in names {
+                policies.remove(&name);
+            }
+        }
     }
     Ok(())
 }
