@@ -312,7 +312,13 @@ fn monitors_hear_of_segments_reloads_limits_and_the_end() {
     site.b.write_config(&ended.replace("0x2a000001", "0x2a000002")).expect("written");
     site.b.dpctl(&["reload"]).expect("reloaded");
     assert_eq!(heard.next()["kind"], "reload");
-    let limit = heard.next();
+    let early = heard.notices.recv_timeout(Duration::from_secs(3));
+    assert!(early.is_err(), "who does not own the SA's segment has nothing to tell of it: {early:?}");
+    site.b.dpctl(&["segment", "take", "42"]).expect("taken");
+    let mut news = [heard.next(), heard.next()];
+    news.sort_by_key(|event| event["kind"].to_string());
+    let [limit, changed] = news;
+    assert_eq!(changed["owned"], serde_json::json!([0, 42]));
     assert_eq!((&limit["kind"], &limit["name"]), (&"hard-limit".into(), &TUNNEL.into()), "{limit}");
     site.b.kill();
     assert_eq!(heard.child.wait().expect("dpctl ends").code(), Some(4));
