@@ -19,7 +19,7 @@ use common::{Gateway, Packet, REQID, SPI, Setup, pair};
 /// Packets of a flood.
 const FLOOD: usize = 2000;
 /// Events of one worker at once (`EventSender`).
-const BURST: usize = 100;
+const BURST: usize = 50;
 
 /// Shapes on a clock that tests move.
 fn timed() -> impl Iterator<Item = Setup> {
@@ -330,7 +330,7 @@ fn assert_ends(shape: &Setup, (what, soft, hard): (&str, Bounds, Bounds), limite
 /// What nobody asked for by a packet ends with the SA too.
 #[test]
 fn a_hard_limit_stops_dummies() {
-    let lifetime = Lifetime { hard: Bounds { packets: 1, ..Bounds::default() }, ..Lifetime::default() };
+    let lifetime = Lifetime { hard: Bounds { packets: 2, ..Bounds::default() }, ..Lifetime::default() };
     let setup = Setup { lifetime, ..Setup::default() };
     let mut a = Gateway::new(0, &setup);
     let handle = a.table.lookup(Direction::Outbound, REQID).unwrap();
