@@ -111,7 +111,9 @@ impl World {
     }
 
     fn heed(&mut self, event: Event) {
-        self.do_with(|caretaker, present| drop(caretaker.heed(&event, present)));
+        self.do_with(|caretaker, present| {
+            let _ = caretaker.heed(&event, present);
+        });
     }
 
     fn told(&self) -> Vec<Happening> {
