@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
 
-use crate::io::Side;
+use crate::io::{Medium, Side};
 use crate::packet::esp::EspHeader;
-use crate::packet::ethernet::EthernetHeader;
+use crate::packet::ethernet::{self, EthernetHeader};
 use crate::packet::ip::IpHeader;
 use crate::packet::ipv4::ESP;
 
@@ -72,6 +72,8 @@ pub struct Captured {
 #[derive(Debug)]
 pub struct Tap {
     on: AtomicBool,
+    /// By side: its packets begin with the IP header ([`Medium::Ip`]).
+    bare: [AtomicBool; 2],
     /// Somebody captures, or is about to.
     taken: AtomicBool,
     filter: ArcSwap<Filter>,
@@ -83,6 +85,7 @@ impl Default for Tap {
     fn default() -> Self {
         Self {
             on: AtomicBool::new(false),
+            bare: Default::default(),
             taken: AtomicBool::new(false),
             filter: ArcSwap::from_pointee(Filter::default()),
             queue: ArrayQueue::new(BACKLOG),
@@ -92,6 +95,11 @@ impl Default for Tap {
 }
 
 impl Tap {
+    /// Says what the packets of a side begin with; an Ethernet header if nobody says.
+    pub fn set_medium(&self, side: Side, medium: Medium) {
+        self.bare[side.index()].store(medium == Medium::Ip, Ordering::Relaxed);
+    }
+
     /// Starts a capture. Returns `false`, and changes nothing, if one runs already.
     pub fn start(&self, filter: Filter) -> bool {
         if self.taken.swap(true, Ordering::AcqRel) {
@@ -128,10 +136,12 @@ impl Tap {
 
     #[cold]
     fn copy(&self, side: Side, frame: &[u8]) {
-        if !self.filter.load().matches(side, frame) {
+        let is_bare = self.bare[side.index()].load(Ordering::Relaxed);
+        let octets = if is_bare { with_ethernet_header(frame) } else { frame.into() };
+        if !self.filter.load().matches(side, &octets) {
             return;
         }
-        let captured = Captured { side, at: SystemTime::now(), octets: frame.into() };
+        let captured = Captured { side, at: SystemTime::now(), octets };
         if self.queue.push(captured).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -146,6 +156,13 @@ impl Tap {
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
+}
+
+/// A bare IP packet behind a header without addresses: a capture file has one link type for all its packets.
+fn with_ethernet_header(packet: &[u8]) -> Box<[u8]> {
+    let is_ipv6 = packet.first().is_some_and(|first| first >> 4 == 6);
+    let kind = if is_ipv6 { ethernet::IPV6 } else { ethernet::IPV4 };
+    [&[0; 12][..], &kind.to_be_bytes(), packet].concat().into()
 }
 
 #[cfg(test)]
@@ -166,6 +183,20 @@ mod tests {
         assert!(!matches(Filter { spi: Some(0x2a00_0002), ..Filter::default() }));
         assert!(!matches(Filter { host: Some("192.0.2.1".parse().unwrap()), ..Filter::default() }));
         assert!(!matches(Filter { port: Some(4500), ..Filter::default() }));
+    }
+
+    #[test]
+    fn bare_packets_are_filtered_and_get_a_header() {
+        let hosts = ["2001:db8::1", "2001:db8::2"].map(|host| host.parse().unwrap());
+        let packet = [&Ipv6Template::new(hosts[0], hosts[1], ESP, 64).emit(8, 0, 0)[..], &[7; 8]].concat();
+        let tap = Tap::default();
+        tap.set_medium(Side::Inner, Medium::Ip);
+        assert!(tap.start(Filter { host: Some(hosts[1].into()), ..Filter::default() }));
+        tap.offer(Side::Inner, &packet);
+        assert_eq!(tap.next().unwrap().octets[..], [&[0; 12][..], &[0x86, 0xdd], &packet].concat());
+        tap.offer(Side::Inner, &[]);
+        tap.offer(Side::Outer, &packet);
+        assert_eq!(tap.next(), None);
     }
 
     #[test]

@@ -105,6 +105,9 @@ pub(super) fn start(plan: &Plan<'_>, ios: Vec<AfXdpIo>) -> Result<(Workers, Vec<
     for ((index, io), core) in (0_u16..).zip(ios).zip(&plan.config.workers.cores) {
         let counters = Arc::new(WorkerCounters::default());
         let waker = io.waker();
+        for side in Side::ALL {
+            plan.tap.set_medium(side, io.medium(side));
+        }
         plan.rings.on_packet(index, move || waker.wake());
         shares.push(WorkerShare { core: *core, counters: Arc::clone(&counters), io: io.counters() });
         workers.start(Worker::new(&plan.worker_options(index, counters), io)?, *core)?;

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::gateway::{Gateway, spd};
-use super::media;
 use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
 use crate::config::{Config, DynamicPolicy, PolicySpec};
 use crate::control::{Code, Happening, PolicyReport, Refusal};
@@ -32,7 +31,6 @@ pub(super) fn add(gateway: &Gateway, specs: &[PolicySpec]) -> Result<PolicyRepor
             return Err(not_written(&error));
         }
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
-        media::divert(&config.inner.interface, &protected_prefixes(config, dynamic)).map_err(half_done)?;
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
@@ -55,7 +53,6 @@ pub(super) fn remove(
         }
         let removed = dynamic.remove(names).map_err(|error| not_written(&error))?;
         gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
-        media::divert(&config.inner.interface, &protected_prefixes(config, dynamic)).map_err(half_done)?;
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;

@@ -12,6 +12,7 @@ mod rounds;
 mod tests;
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -153,24 +154,29 @@ impl Caretaker {
             *done += 1;
             if *done > most {
                 count(&self.counts.unheeded);
-            } else {
-                self.heed(&event, present);
+            } else if self.heed(&event, present).is_break() {
+                // Somebody holds the table's lock: to wait for it once is enough.
+                moves = COSTLY_EVENTS;
             }
         }
         self.go_round(present);
     }
 
-    fn heed(&mut self, event: &Event, present: &Present<'_>) {
+    /// Breaks where it waited in vain for the SA table.
+    fn heed(&mut self, event: &Event, present: &Present<'_>) -> ControlFlow<()> {
         match *event {
             Event::SoftLimit(name) => self.limit_reached(name, rounds::SOFT),
             Event::HardLimit(name) => self.limit_reached(name, rounds::HARD),
             Event::Acquire { reqid, flow } => self.acquire(reqid, &flow, present.spd),
-            Event::PeerMoved { spi, address, port } => self.peer_moved(spi, address, port, present),
+            Event::PeerMoved { spi, address, port } => {
+                return self.peer_moved(spi, address, port, present);
+            }
             Event::TooBig { spi, sequence, destination, mtu } => {
                 self.too_big((spi, destination), sequence, mtu, present);
             }
             Event::SelectorViolation { spi, flow } => self.selector_violation(spi, &flow, present.now),
         }
+        ControlFlow::Continue(())
     }
 
     /// A worker says so; the rounds may have noticed it before.

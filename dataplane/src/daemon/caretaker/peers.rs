@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
-use baton_sad::{Direction, Sa, UpdateError};
+use baton_sad::{Direction, Sa, UpdateError, WriteError};
 use tracing::{info, warn};
 
 use super::{Caretaker, Present, count, describe};
@@ -38,20 +39,22 @@ impl Moves {
 
 impl Caretaker {
     /// An authentic packet, the newest of its SA, came from there.
-    pub(super) fn peer_moved(&mut self, spi: u32, address: IpAddr, port: u16, present: &Present<'_>) {
-        let Some(handle) = self.table.lookup(Direction::Inbound, spi) else { return };
-        let Some(inbound) = self.config(handle) else { return };
-        if !self.is_ours(handle, inbound.segment, present.now) {
-            return;
-        }
-        let Some(from) = place(&inbound) else { return };
+    /// Breaks if the table was busy.
+    pub(super) fn peer_moved(
+        &mut self,
+        spi: u32,
+        address: IpAddr,
+        port: u16,
+        present: &Present<'_>,
+    ) -> ControlFlow<()> {
         let to = Endpoint { address, port };
-        if from == to {
-            // Told by a packet of the same batch as the one that was heeded.
-            return;
-        }
+        let Some((inbound, from)) = self.moved_from(spi, present.now).filter(|(_, from)| *from != to) else {
+            // The last: told by a packet of the same batch as the one that was heeded.
+            return ControlFlow::Continue(());
+        };
         if !may_move(&inbound, to, present) || !self.moves.admit(spi, present.now) {
-            return count(&self.counts.moves_refused);
+            count(&self.counts.moves_refused);
+            return ControlFlow::Continue(());
         }
         match self.move_both(inbound, from, to) {
             Ok(inbound) => {
@@ -61,8 +64,20 @@ impl Caretaker {
             }
             Err(error) => {
                 warn!(%error, "a peer moved and could not be followed; its next packet tries again");
+                if matches!(error, UpdateError::Write(WriteError::Busy { .. })) {
+                    return ControlFlow::Break(());
+                }
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    /// The SA, if it is ours to look after and follows its peer, and where that is.
+    fn moved_from(&self, spi: u32, now: u64) -> Option<(Sa, Endpoint)> {
+        let handle = self.table.lookup(Direction::Inbound, spi)?;
+        let inbound = self.config(handle).filter(|inbound| self.is_ours(handle, inbound.segment, now))?;
+        let from = place(&inbound)?;
+        Some((inbound, from))
     }
 
     /// The outbound SA goes first: if the second step fails, the next packet tells of the move again.

@@ -111,7 +111,9 @@ impl World {
     }
 
     fn heed(&mut self, event: Event) {
-        self.do_with(|caretaker, present| caretaker.heed(&event, present));
+        self.do_with(|caretaker, present| {
+            let _ = caretaker.heed(&event, present);
+        });
     }
 
     fn told(&self) -> Vec<Happening> {
@@ -411,4 +413,26 @@ fn forged_path_mtus_do_not_keep_a_peer_from_being_followed() {
     world.tend();
     assert_eq!(world.places(), [(address("203.0.113.77"), 61_000); 2]);
     assert_eq!(world.count("events-unheeded"), 2 * COSTLY_EVENTS as u64);
+}
+
+/// Who holds the lock of the table keeps the main thread waiting once, not for each peer that moves.
+#[test]
+fn a_busy_table_is_waited_for_once() {
+    let sas: Vec<Sa> = (0..8)
+        .map(|number| Sa { spi: OUR_SPI + number, reqid: REQID + number, ..sa(Direction::Inbound) })
+        .collect();
+    let mut world = World::new(&sas);
+    let lock = std::fs::File::options().write(true).open(world.table.path().with_extension("lock"));
+    let lock = lock.expect("the table's lock file");
+    lock.lock().expect("locked");
+    let mut sender = crate::events::EventSender::new(Arc::clone(&world.caretaker.events));
+    for number in 0..8 {
+        let event =
+            Event::PeerMoved { spi: OUR_SPI + number, address: address("198.51.100.7"), port: 61_000 };
+        assert!(sender.send(event, world.now));
+    }
+    let start = std::time::Instant::now();
+    world.tend();
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(world.caretaker.counts.unheeded.load(Ordering::Relaxed), 7);
 }
