@@ -37,10 +37,16 @@ fn sealed(sequence: u32, text: &[u8]) -> Vec<u8> {
     let header = [SPI[1].to_be_bytes(), sequence.to_be_bytes()].concat();
     let mut esp = [&header[..], &[0; 8], text, &[0; 16]].concat();
     let mut engine = Engine::new(Backend::AwsLc).expect("random octets");
-    let key = engine.prepare(inbound.suite, inbound.extended_sequence, inbound.key.expose()).expect("its length");
+    let key =
+        engine.prepare(inbound.suite, inbound.extended_sequence, inbound.key.expose()).expect("its length");
     engine.seal(&mut [Job::to_seal(&key, u64::from(sequence), u64::from(sequence), &mut esp)]);
     let length = 20 + esp.len() as u16;
-    let outer = Packet { source: OUTER[0], destination: OUTER[1], protocol: 50, ..Packet::from(0, length) };
+    let outer = Packet {
+        source: OUTER[0].into(),
+        destination: OUTER[1].into(),
+        protocol: 50,
+        ..Packet::from(0, length)
+    };
     [&outer.frame()[..34], &esp].concat()
 }
 
