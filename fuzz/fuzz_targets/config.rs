@@ -25,12 +25,15 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
+/// Unix time from which lifetimes count.
+const NOW: u64 = 1_800_000_000;
+
 fn check(config: &Config) {
     let (mut names, mut reqids, mut keys) = (HashSet::new(), HashSet::new(), HashSet::new());
     for tunnel in &config.tunnels {
         assert!(names.insert(tunnel.name.as_str()), "a name twice");
         assert!(reqids.insert(tunnel.reqid), "a reqid twice");
-        for sa in [tunnel.inbound_sa(), tunnel.outbound_sa()].into_iter().flatten() {
+        for sa in [tunnel.inbound_sa(NOW), tunnel.outbound_sa(NOW)].into_iter().flatten() {
             sa.validate().expect("the table takes what validation lets through");
             assert!(keys.insert(sa.key.expose().to_vec()), "a key twice (I1)");
         }
@@ -38,5 +41,5 @@ fn check(config: &Config) {
     let prefixes = config.inner_prefixes();
     let distinct: HashSet<_> = prefixes.iter().map(|(prefix, _)| prefix).collect();
     assert_eq!(distinct.len(), prefixes.len(), "one destination in two segments");
-    assert_eq!(config.policies().len(), config.tunnels.len());
+    assert_eq!(config.policies().len(), config.tunnels.len() + config.exceptions.len());
 }
