@@ -97,9 +97,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{ExceptionAction, Policy, PolicyAction, TrafficSelector};
+    use crate::config::{ExceptionAction, TrafficSelector};
     use crate::packet::transport::Flow;
-    use crate::spd::{Action, Spd, Way, Ways};
+    use crate::spd::Action;
     use crate::steering::permit;
 
     const HEAD: &str = r#"
@@ -217,25 +217,6 @@ segment = 5
         )
     }
 
-    fn spd(config: &Config) -> Spd {
-        let entries = |policy: Policy| {
-            let ways = match policy.direction {
-                PolicyDirection::Both => Ways::Both,
-                PolicyDirection::Out => Ways::Only(Way::Outbound),
-                PolicyDirection::In => Ways::Only(Way::Inbound),
-            };
-            let action = match policy.action {
-                PolicyAction::Protect { reqid, .. } => Action::Protect { reqid },
-                PolicyAction::Bypass => Action::Bypass(ways),
-                PolicyAction::Discard => Action::Discard(ways),
-            };
-            let (name, priority) = (policy.name, policy.priority);
-            let entry = move |selector| spd::Policy { name: name.clone(), priority, selector, action };
-            policy.selectors.into_iter().map(entry)
-        };
-        Spd::new(config.policies().into_iter().flat_map(entries).collect())
-    }
-
     fn flow() -> impl Strategy<Value = Flow> {
         let source = proptest::sample::select(&["192.0.2.7", "192.0.2.8", "198.51.100.1", "9.9.9.9"][..]);
         let destination = proptest::sample::select(&["203.0.113.2", "10.2.0.1", "224.0.0.5"][..]);
@@ -260,7 +241,7 @@ segment = 5
             config.exceptions = exceptions;
             let all = &mut config.tunnels[0];
             (all.priority, all.local_selectors, all.remote_selectors) = tunnel;
-            let spd = spd(&config);
+            let spd = config.spd(std::iter::empty());
             let own = ["203.0.113.2", "10.2.0.1"].map(|text| text.parse().unwrap());
             let rules = needed(&config.filter_policies().local, &own);
             for flow in flows {

@@ -8,6 +8,7 @@ use super::cover::{cover, enclosing};
 use super::selectors::pairs;
 use super::{Config, Exception, ExceptionAction, PolicyDirection, TrafficSelector, Tunnel};
 use crate::prefix::Prefix;
+use crate::spd::{self, Action, Spd, Way, Ways};
 
 /// An entry of the SPD (RFC 4301 section 4.4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,31 @@ impl Exception {
     }
 }
 
+impl Policy {
+    /// What the pipeline searches: an entry for each pair of selectors.
+    fn into_entries(self) -> impl Iterator<Item = spd::Policy> {
+        let ways = match self.direction {
+            PolicyDirection::Both => Ways::Both,
+            PolicyDirection::Out => Ways::Only(Way::Outbound),
+            PolicyDirection::In => Ways::Only(Way::Inbound),
+        };
+        let action = match self.action {
+            PolicyAction::Protect { reqid, .. } => Action::Protect { reqid },
+            PolicyAction::Bypass => Action::Bypass(ways),
+            PolicyAction::Discard => Action::Discard(ways),
+        };
+        let (name, priority) = (self.name, self.priority);
+        let entry = move |selector| spd::Policy { name: name.clone(), priority, selector, action };
+        self.selectors.into_iter().map(entry)
+    }
+}
+
 impl Config {
+    /// The SPD of these policies, and of others behind them where the priority is the same.
+    pub fn spd<'p>(&self, others: impl Iterator<Item = &'p Policy>) -> Spd {
+        Spd::new(self.policies().into_iter().chain(others.cloned()).flat_map(Policy::into_entries).collect())
+    }
+
     /// The whole SPD by priority; equal ones in the order of the file, exceptions before tunnels.
     pub fn policies(&self) -> Vec<Policy> {
         let exceptions = self.exceptions.iter().map(Exception::policy);

@@ -20,7 +20,7 @@ use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
 use super::threads::Workers;
 use super::{assemble, ownership, static_sas};
 use crate::capture::Tap;
-use crate::config::{self, Config, InnerInterface, PolicyAction, PolicyDirection, Tunnel};
+use crate::config::{Config, InnerInterface, Tunnel};
 use crate::control::{Code, Happening, Listeners, Refusal, ReloadReport, Segments};
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
@@ -32,7 +32,7 @@ use crate::netlink::{LinkEvent, NetlinkFollower, NetlinkOptions};
 use crate::next_hop::{NextHops, ResolveRequests};
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ProhibitError};
-use crate::spd::{Action, Policy, Spd, Way, Ways};
+use crate::spd::Spd;
 use crate::worker::{Rings, monotonic_ns, unix_seconds};
 use crate::xdp::XdpError;
 
@@ -111,7 +111,7 @@ pub(super) fn start(
         error!("{alarm}");
     }
 
-    let spd = Arc::new(ArcSwap::from_pointee(spd(&config, dynamic.policies())));
+    let spd = Arc::new(ArcSwap::from_pointee(config.spd(dynamic.policies())));
     let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
     let resolve = Arc::new(ResolveRequests::default());
     let lost = Arc::new(OnceLock::new());
@@ -237,30 +237,6 @@ fn open_table(config: &Config) -> Result<Table, DaemonError> {
     let options =
         TableOptions { capacity: config.table.capacity, node: config.node.id, cluster: config.cluster_id() };
     Ok(Table::open_or_create(&config.table_path(), &options)?)
-}
-
-/// The policies of a configuration, and others.
-pub(super) fn spd<'p>(config: &Config, others: impl Iterator<Item = &'p config::Policy>) -> Spd {
-    let entries = |policy: config::Policy| {
-        let ways = match policy.direction {
-            PolicyDirection::Both => Ways::Both,
-            PolicyDirection::Out => Ways::Only(Way::Outbound),
-            PolicyDirection::In => Ways::Only(Way::Inbound),
-        };
-        let action = match policy.action {
-            PolicyAction::Protect { reqid, .. } => Action::Protect { reqid },
-            PolicyAction::Bypass => Action::Bypass(ways),
-            PolicyAction::Discard => Action::Discard(ways),
-        };
-        let (name, priority) = (policy.name, policy.priority);
-        policy.selectors.into_iter().map(move |selector| Policy {
-            name: name.clone(),
-            priority,
-            selector,
-            action,
-        })
-    };
-    Spd::new(config.policies().into_iter().chain(others.cloned()).flat_map(entries).collect())
 }
 
 impl Gateway {
@@ -444,7 +420,7 @@ impl Gateway {
         self.divert(&protected).map_err(|error| failed(&error))?;
         report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
-        self.spd.store(Arc::new(spd(&new, dynamic.policies())));
+        self.spd.store(Arc::new(new.spd(dynamic.policies())));
         let policies = filter_policies(&new, &dynamic);
         lock(&self.filter).reconfigure(&new, &policies).map_err(|error| failed(&error))?;
         for filter in &self.outer_filters {

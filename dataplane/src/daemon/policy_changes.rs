@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::gateway::{Gateway, spd};
+use super::gateway::Gateway;
 use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
 use crate::config::{Config, DynamicPolicy, PolicySpec};
 use crate::control::{Code, Happening, PolicyReport, Refusal};
@@ -30,7 +30,7 @@ pub(super) fn add(gateway: &Gateway, specs: &[PolicySpec]) -> Result<PolicyRepor
             release(config, dynamic, &news)?;
             return Err(not_written(&error));
         }
-        gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
+        gateway.spd.store(Arc::new(config.spd(dynamic.policies())));
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
@@ -52,7 +52,7 @@ pub(super) fn remove(
             return Err(Refusal::new(Code::NotFound, message, remedy));
         }
         let removed = dynamic.remove(names).map_err(|error| not_written(&error))?;
-        gateway.spd.store(Arc::new(spd(config, dynamic.policies())));
+        gateway.spd.store(Arc::new(config.spd(dynamic.policies())));
         let policies = filter_policies(config, dynamic);
         gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
         gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;

@@ -13,7 +13,6 @@ use baton_sad::{EpochKeeper, Table, TableOptions};
 use super::assemble::{acquire, backend};
 use super::endpoints::Endpoints;
 use super::error::{DaemonError, io_error};
-use super::gateway::spd;
 use super::{ownership, static_sas};
 use crate::capture::Tap;
 use crate::config::Config;
@@ -54,7 +53,7 @@ pub fn replay(config: &Path, input: &Path, output: &Path) -> Result<(), DaemonEr
         index: 0,
         workers: 1,
         table,
-        spd: Arc::new(ArcSwap::from_pointee(spd(&config, std::iter::empty()))),
+        spd: Arc::new(ArcSwap::from_pointee(config.spd(std::iter::empty()))),
         next_hops: Arc::new(ArcSwap::from_pointee(everywhere())),
         resolve: Arc::new(ResolveRequests::default()),
         counters: Arc::clone(&counters),
