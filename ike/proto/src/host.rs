@@ -1,0 +1,421 @@
+//! The border between the protocol and its host: what goes in, what comes out, what the protocol asks for.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::configuration::{Child, Connection, Mode};
+use crate::crypto::ChildKeys;
+use crate::identity::Identity;
+use crate::proposal::EspSuite;
+use crate::selector::TrafficSelector;
+
+/// What time it is, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Since a start of the host's choice; never goes back and runs while the machine sleeps.
+    pub monotonic: Duration,
+    /// Since 1970, for certificates and for lifetimes that go to other machines.
+    pub unix: Duration,
+}
+
+/// The two ends of a datagram, and how it is wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+    /// Whether the four zero octets stand in front, as on port 4500 (RFC 3948 section 2.2). The host adds and removes
+    /// them.
+    pub marked: bool,
+}
+
+/// What the protocol needs from its host while it works. None of it waits.
+pub trait Host {
+    /// Fills with unpredictable octets.
+    fn random(&mut self, octets: &mut [u8]);
+    /// An IV that no node has used and none will (I1); `None` while there is none: then nothing is sealed that needs
+    /// one.
+    fn explicit_iv(&mut self) -> Option<[u8; 8]>;
+    /// The segment of a peer that appears at this address.
+    fn segment_of(&self, peer: IpAddr) -> u8;
+    /// Whether this node owns the segment (I4).
+    fn owns(&self, segment: u8) -> bool;
+    /// Whether an ESP SPI of ours is in use outside of the protocol's own SAs.
+    fn spi_is_taken(&self, spi: u32) -> bool;
+}
+
+/// The name of a tunnel: an IKE SA with its Child SAs, stable over rekeys, restarts and moves; at most 32 octets.
+/// `CONNECTION-` and eight hexadecimal digits, of which the first two are the segment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TunnelName(Arc<str>);
+
+impl TunnelName {
+    /// The longest connection name that leaves room for the digits.
+    pub const MAX_CONNECTION: usize = 23;
+
+    /// The name of tunnel `number` of a connection.
+    pub fn new(connection: &str, number: u32) -> Self {
+        Self(format!("{connection}-{number:08x}").into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads a name as [`Self::new`] writes it.
+    pub fn parse(text: &str) -> Option<(&str, u32)> {
+        let (connection, number) = text.rsplit_once('-')?;
+        let is_ours = number.len() == 8 && !connection.is_empty() && text.len() <= 32;
+        is_ours.then(|| u32::from_str_radix(number, 16).ok()).flatten().map(|number| (connection, number))
+    }
+}
+
+impl std::fmt::Display for TunnelName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What the host is to do, in this order: an output may rely on all before it.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these octets, behind the marker where the path says so.
+    Transmit {
+        /// From where to where.
+        path: Path,
+        /// The IKE message, or one fragment of it.
+        datagram: Vec<u8>,
+    },
+    /// Send one octet 0xff: a NAT keep-alive (RFC 3948 section 2.3).
+    KeepAlive {
+        /// From where to where.
+        path: Path,
+    },
+    /// Put SAs into the table, and their policy into force. If it fails, tell [`Command::InstallFailed`].
+    Install(Box<Install>),
+    /// Take Child SAs out of the table.
+    Remove {
+        /// Inbound ones, by our SPI.
+        inbound: Vec<u32>,
+        /// Outbound ones, by reqid and the peer's SPI: one whose reqid has another SPI by now stays.
+        outbound: Vec<(u32, u32)>,
+    },
+    /// Take policies out of force.
+    RemovePolicies {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether nothing may leave in clear to where they led, from now on either (I7).
+        keep_prohibited: bool,
+    },
+    /// Put a policy into force without SAs: its traffic comes back as [`Command::Acquire`].
+    Trap(Box<PolicyInstall>),
+    /// Where the peer is now: the outer addresses and ports of these SAs change, their counters stay.
+    MovePeer {
+        /// Inbound SPIs.
+        inbound: Vec<u32>,
+        /// Reqids of the outbound SAs.
+        outbound: Vec<u32>,
+        /// The new ends.
+        ends: OuterEnds,
+    },
+    /// Keep this context before anything that follows is done (I6).
+    Store {
+        /// Whose it is.
+        tunnel: TunnelName,
+        /// As the machine restores it.
+        context: Vec<u8>,
+    },
+    /// The tunnel is over: forget its context.
+    Forget {
+        /// Whose it was.
+        tunnel: TunnelName,
+    },
+    /// Something that somebody may want to know.
+    Event(Event),
+}
+
+/// Outer addresses and encapsulation of a pair of Child SAs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OuterEnds {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// ESP in UDP (RFC 3948) between the ports; otherwise IP protocol 50, and the ports mean nothing.
+    pub encapsulated: bool,
+    /// Whether a NAT stands in front of the peer: it may move (RFC 7296 section 2.23).
+    pub follows_peer: bool,
+    /// Whether a NAT stands in front of us: its mapping wants keep-alives.
+    pub behind_nat: bool,
+}
+
+/// One pair of Child SAs to install. Our inbound half, or our outbound half, or both.
+#[derive(Debug)]
+pub struct Install {
+    /// The tunnel, whose name the SAs bear.
+    pub tunnel: TunnelName,
+    /// The segment in our SPI's top octet.
+    pub segment: u8,
+    /// Links the pair, its policy, and its successors.
+    pub reqid: u32,
+    /// Our SPI.
+    pub inbound_spi: u32,
+    /// The peer's SPI.
+    pub outbound_spi: u32,
+    /// Whether to install the inbound SA.
+    pub inbound: bool,
+    /// Whether to install the outbound SA, in the place of the one of this reqid.
+    pub outbound: bool,
+    /// The algorithms.
+    pub suite: EspSuite,
+    /// Key material of both directions.
+    pub keys: ChildKeys,
+    /// What it carries.
+    pub mode: Mode,
+    /// Outer addresses.
+    pub ends: OuterEnds,
+    /// Local and remote selectors: any of one with any of the other.
+    pub local: Vec<TrafficSelector>,
+    /// As `local`.
+    pub remote: Vec<TrafficSelector>,
+    /// The configuration of the connection.
+    pub connection: Arc<Connection>,
+    /// The configuration of the Child SA.
+    pub child: Arc<Child>,
+    /// Lifetime of both SAs. Soft ones come back as [`Command::SoftLimit`].
+    pub lifetime: ChildLifetime,
+    /// The policy to put into force after the SAs; `None` when it is in force.
+    pub policy: Option<PolicyInstall>,
+}
+
+/// When a Child SA is to be replaced, and when it ends. 0 is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChildLifetime {
+    /// Octets after which to rekey.
+    pub soft_octets: u64,
+    /// Octets after which nothing is sent or accepted.
+    pub hard_octets: u64,
+    /// Packets after which to rekey.
+    pub soft_packets: u64,
+    /// Packets after which nothing is sent or accepted.
+    pub hard_packets: u64,
+    /// Unix time in seconds after which nothing is sent or accepted. (The soft time is the protocol's own.)
+    pub hard_unix: u64,
+}
+
+/// An SPD entry that protects.
+#[derive(Debug, Clone)]
+pub struct PolicyInstall {
+    /// Unique on this node.
+    pub name: String,
+    /// Links it with its SAs.
+    pub reqid: u32,
+    /// Whose owner forwards.
+    pub segment: u8,
+    /// Inner addresses on our side.
+    pub local: Vec<TrafficSelector>,
+    /// Inner addresses on the peer's side.
+    pub remote: Vec<TrafficSelector>,
+    /// The lowest is tried first; `None` is the default.
+    pub priority: Option<u32>,
+}
+
+/// Which tunnels or Child SAs a command is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// All tunnels of a connection.
+    Connection(String),
+    /// One tunnel.
+    Tunnel(String),
+    /// All Child SAs of that configured name, of one connection or, with `None`, of all.
+    Child(Option<String>, String),
+    /// The Child SA with this SPI of ours.
+    Spi(u32),
+}
+
+/// What the host, the data plane or the operator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Set up a connection, or one of its Child SAs. Without a child: the IKE SA and all of its children.
+    Initiate {
+        /// The connection's name.
+        connection: String,
+        /// One of its children.
+        child: Option<String>,
+    },
+    /// End it, telling the peer.
+    Terminate(Target),
+    /// Replace the keys of IKE SAs.
+    RekeyIke(Target),
+    /// Replace the keys of Child SAs.
+    RekeyChild(Target),
+    /// Traffic waits for a trapped policy.
+    Acquire {
+        /// The policy's number.
+        reqid: u32,
+    },
+    /// A Child SA reached a soft bound.
+    SoftLimit {
+        /// The SA's reqid.
+        reqid: u32,
+        /// The SPI of either direction.
+        spi: u32,
+    },
+    /// A Child SA reached a hard bound and is dead.
+    HardLimit {
+        /// The SA's reqid.
+        reqid: u32,
+        /// The SPI of either direction.
+        spi: u32,
+    },
+    /// The data plane saw the peer of an inbound SA somewhere else, authenticated (RFC 7296 section 2.23).
+    PeerMoved {
+        /// Our SPI.
+        spi: u32,
+        /// Where the peer is.
+        remote: SocketAddr,
+    },
+    /// An [`Output::Install`] could not be done.
+    InstallFailed {
+        /// Its reqid.
+        reqid: u32,
+        /// Our SPI.
+        spi: u32,
+    },
+    /// Stop everything about a tunnel and answer nothing: its context is being read in order to move (RFC 4067
+    /// section 2). It is thawed, or released.
+    Freeze(String),
+    /// Go on with a frozen tunnel.
+    Thaw(String),
+    /// A frozen tunnel is elsewhere now: forget it without a word to the peer. Its SAs and policies are removed.
+    Release(String),
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// No connection of that name.
+    #[error("there is no connection \"{0}\"; `dpctl conn list` shows them")]
+    NoConnection(String),
+    /// No child of that name.
+    #[error("connection \"{0}\" has no child \"{1}\"; `dpctl conn list` shows them")]
+    NoChild(String, String),
+    /// Nothing that the target names.
+    #[error("nothing matches {0}; `dpctl ike list` shows the tunnels")]
+    NoMatch(String),
+    /// The connection says nothing of where the peer is.
+    #[error("connection \"{0}\" has no remote address to initiate to; set remote_addrs")]
+    NoRemoteAddress(String),
+    /// The node does not own the segment.
+    #[error("segment {0} of the peer belongs to another gateway; initiate there")]
+    Foreign(u8),
+    /// Too many IKE SAs.
+    #[error("{0} IKE SAs are the most that this gateway holds; raise ike.max_ike_sas")]
+    Full(usize),
+    /// Not in this state.
+    #[error("tunnel {0} is frozen; thaw it first")]
+    Frozen(String),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A tunnel stands: the peer is authenticated.
+    IkeUp {
+        /// Which.
+        tunnel: TunnelName,
+        /// Its connection.
+        connection: String,
+        /// Who the peer is.
+        remote: Identity,
+        /// Where.
+        path: Path,
+        /// Inner addresses that the peer was given, or that we were given.
+        virtual_addresses: Vec<IpAddr>,
+    },
+    /// A tunnel is over.
+    IkeDown {
+        /// Which.
+        tunnel: TunnelName,
+        /// Why.
+        reason: DownReason,
+    },
+    /// An IKE SA was replaced by one with new keys.
+    IkeRekeyed {
+        /// Which.
+        tunnel: TunnelName,
+        /// SPIs of the initiator and the responder of the new one.
+        spis: (u64, u64),
+    },
+    /// A pair of Child SAs stands.
+    ChildUp {
+        /// In which tunnel.
+        tunnel: TunnelName,
+        /// Its configured name.
+        child: String,
+        /// Our SPI.
+        inbound_spi: u32,
+        /// The peer's SPI.
+        outbound_spi: u32,
+        /// The SPI of ours that it replaces.
+        replaces: Option<u32>,
+    },
+    /// A pair of Child SAs is over.
+    ChildDown {
+        /// In which tunnel.
+        tunnel: TunnelName,
+        /// Its configured name.
+        child: String,
+        /// Our SPI.
+        inbound_spi: u32,
+    },
+    /// An exchange failed; the sentence says which, why and what to do.
+    Failed {
+        /// In which tunnel, if there is one already.
+        tunnel: Option<TunnelName>,
+        /// Which connection, if that is known.
+        connection: Option<String>,
+        /// Where the peer is.
+        remote: SocketAddr,
+        /// A sentence.
+        problem: String,
+    },
+    /// The peer is reached at another address or port.
+    PathChanged {
+        /// Which tunnel.
+        tunnel: TunnelName,
+        /// Before.
+        from: Path,
+        /// Now.
+        to: Path,
+    },
+}
+
+/// Why a tunnel is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// We were told to.
+    Command,
+    /// The peer deleted it.
+    Peer,
+    /// The peer does not answer (RFC 7296 section 2.4).
+    Unreachable,
+    /// The same peer has set up another one (RFC 7296 section 2.4, INITIAL_CONTACT, or `unique`).
+    Replaced,
+    /// Its lifetime is over and it was not renewed.
+    Expired,
+    /// Its connection is no longer configured.
+    Reconfigured,
+    /// It is on another gateway now.
+    Moved,
+    /// It did not get as far as standing.
+    Failed,
+}

@@ -1,0 +1,1 @@
+//! Inner addresses for peers (RFC 7296 section 2.19).

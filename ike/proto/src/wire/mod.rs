@@ -1,0 +1,1 @@
+//! Octets: headers and payloads (RFC 7296 section 3).
