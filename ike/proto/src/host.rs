@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::configuration::{Child, Connection, Mode};
-use crate::crypto::ChildKeys;
+use crate::crypto::{ChildKeys, Role};
 use crate::identity::Identity;
 use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
@@ -44,6 +44,8 @@ pub trait Host {
     fn segment_of(&self, peer: IpAddr) -> u8;
     /// Whether this node owns the segment (I4).
     fn owns(&self, segment: u8) -> bool;
+    /// The address from which this node sends to `peer`, for connections that name none; `None` without a route.
+    fn source_for(&self, peer: IpAddr) -> Option<IpAddr>;
     /// Whether an ESP SPI of ours is in use outside of the protocol's own SAs.
     fn spi_is_taken(&self, spi: u32) -> bool;
 }
@@ -173,8 +175,10 @@ pub struct Install {
     pub outbound: bool,
     /// The algorithms.
     pub suite: EspSuite,
-    /// Key material of both directions.
-    pub keys: ChildKeys,
+    /// Our role in the exchange that made the keys: which direction of [`ChildKeys`] is ours.
+    pub role: Role,
+    /// Key material of both directions; `None` only where neither half is to be installed.
+    pub keys: Option<ChildKeys>,
     /// What it carries.
     pub mode: Mode,
     /// Outer addresses.
