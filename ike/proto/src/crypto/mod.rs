@@ -1,14 +1,19 @@
-//! Keys and what is done with them (RFC 7296 section 2.14 onwards).
+//! Keys and what is done with them (RFC 7296 sections 2.13 to 2.18 and 3.14, RFC 5282, RFC 7383 section 2.5).
+//!
+//! Keys are made here and leave only sealed ([`IkeKeys::seal_state`]), or as [`ChildKeys`] on their way into the SA
+//! table. Whatever holds one is wiped when dropped and says nothing in debug output.
 
-/// Key material of a pair of Child SAs.
-#[derive(Debug)]
-pub struct ChildKeys;
+mod algorithm;
+mod child;
+mod hash;
+mod key_exchange;
+mod keys;
+mod prf;
+mod state;
 
-/// Which end of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It asked.
-    Initiator,
-    /// It answered.
-    Responder,
-}
+pub use algorithm::{Encryption, Group, IkeSuite, Integrity, Prf};
+pub use child::{ChildKeys, KeyMaterial};
+pub use hash::{cookie_mac, nat_detection_hash};
+pub use key_exchange::{KeyExchangeError, KeyShare, Shared};
+pub use keys::{IkeKeys, Role};
+pub use state::{OpenStateError, WrapKey};

@@ -1,0 +1,190 @@
+//! Keys at rest: sealed, for contexts.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::prf::Secret;
+use super::{Encryption, Group, IkeKeys, IkeSuite, Integrity, KeyShare, Prf};
+
+/// What keys are sealed under. Every seal has a key of its own, made from this one and a random salt, so that the
+/// number of seals is not bounded by the 96-bit nonces of AES-GCM.
+pub struct WrapKey(Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for WrapKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WrapKey(redacted)")
+    }
+}
+
+/// Sealed keys that do not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum OpenStateError {
+    /// Another wrap key, another context around it, or damage.
+    #[error(
+        "the keys were not sealed under this key and for this context, or are damaged; use the key file of the gateway that wrote them"
+    )]
+    Refused,
+    /// Authentic, of a version or with algorithms that this one does not know.
+    #[error("the keys are of another version of this program; use one at least as new as the writer's")]
+    Unknown,
+}
+
+/// The length of a key for HKDF.
+struct Octets32;
+
+impl KeyType for Octets32 {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+const SALT: usize = 32;
+const TAG: usize = 16;
+/// What the octets inside begin with, so that one kind is never taken for the other.
+const IKE_KEYS: u8 = 1;
+const KEY_SHARE: u8 = 2;
+
+impl WrapKey {
+    /// A key of full entropy.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(Zeroizing::new(key))
+    }
+
+    /// A key for one purpose from a secret of full entropy (HKDF-SHA256, RFC 5869).
+    ///
+    /// # Panics
+    /// Never: 32 octets are within what HKDF gives.
+    pub fn derive(secret: &[u8], purpose: &str) -> Self {
+        Self(expand(&[], secret, purpose.as_bytes()))
+    }
+
+    /// `salt | ciphertext | tag`.
+    pub(super) fn seal(
+        &self,
+        associated: &[u8],
+        random: &mut dyn FnMut(&mut [u8]),
+        mut inside: Secret,
+    ) -> Vec<u8> {
+        let mut salt = [0; SALT];
+        random(&mut salt);
+        let tag = self
+            .cipher(&salt)
+            .seal_in_place_separate_tag(zero_nonce(), Aad::from(associated), &mut inside)
+            .expect("short");
+        [&salt[..], &inside, tag.as_ref()].concat()
+    }
+
+    pub(super) fn open(&self, associated: &[u8], sealed: &[u8]) -> Result<Secret, OpenStateError> {
+        let (salt, rest) = sealed.split_at_checked(SALT).ok_or(OpenStateError::Refused)?;
+        let mut inside = Zeroizing::new(rest.to_vec());
+        let length = rest.len().saturating_sub(TAG);
+        self.cipher(salt)
+            .open_in_place(zero_nonce(), Aad::from(associated), &mut inside)
+            .map_err(|_| OpenStateError::Refused)?;
+        inside.truncate(length);
+        Ok(inside)
+    }
+
+    fn cipher(&self, salt: &[u8]) -> LessSafeKey {
+        let key = expand(salt, &*self.0, b"baton ike keys");
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key).expect("32 octets"))
+    }
+}
+
+fn expand(salt: &[u8], secret: &[u8], info: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    let made = Salt::new(HKDF_SHA256, salt).extract(secret);
+    let made = made.expand(&[info], Octets32).and_then(|okm| okm.fill(&mut *key));
+    made.expect("32 octets are within HKDF's bounds");
+    key
+}
+
+/// Each key seals once.
+fn zero_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+impl IkeKeys {
+    /// The keys, sealed together with `associated`, which has to be there again to open them.
+    pub fn seal_state(
+        &self,
+        wrap: &WrapKey,
+        associated: &[u8],
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Vec<u8> {
+        let mut inside = Zeroizing::new(vec![IKE_KEYS]);
+        inside.extend_from_slice(&suite_octets(self.suite()));
+        inside.extend_from_slice(self.material());
+        wrap.seal(associated, random, inside)
+    }
+
+    /// Opens what [`Self::seal_state`] gave.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
+        let inside = wrap.open(associated, sealed)?;
+        let (head, material) = inside.split_first_chunk::<11>().ok_or(OpenStateError::Unknown)?;
+        let suite = (head[0] == IKE_KEYS).then(|| suite_from(&head[1..])).flatten();
+        suite
+            .and_then(|suite| Self::from_material(suite, Zeroizing::new(material.to_vec())))
+            .ok_or(OpenStateError::Unknown)
+    }
+}
+
+impl KeyShare {
+    /// The private and public value, sealed together with `associated`, which has to be there again to open them.
+    pub fn seal_state(
+        &self,
+        wrap: &WrapKey,
+        associated: &[u8],
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Vec<u8> {
+        let mut inside = Zeroizing::new(vec![KEY_SHARE]);
+        inside.extend_from_slice(&self.group().id().to_be_bytes());
+        inside.extend_from_slice(self.private());
+        wrap.seal(associated, random, inside)
+    }
+
+    /// Opens what [`Self::seal_state`] gave.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
+        let inside = wrap.open(associated, sealed)?;
+        let (head, private) = inside.split_first_chunk::<3>().ok_or(OpenStateError::Unknown)?;
+        let group = Group::from_id(u16::from_be_bytes([head[1], head[2]])).filter(|_| head[0] == KEY_SHARE);
+        group.and_then(|group| Self::from_private(group, private)).ok_or(OpenStateError::Unknown)
+    }
+}
+
+/// Encryption, its key length, integrity (0 is none), PRF, group: 16 bits each.
+fn suite_octets(suite: IkeSuite) -> [u8; 10] {
+    let integrity = suite.integrity.map_or(0, Integrity::id);
+    let key_length = suite.encryption.key_length_attribute().unwrap_or(0);
+    let numbers = [suite.encryption.id(), key_length, integrity, suite.prf.id(), suite.group.id()];
+    let mut octets = [0; 10];
+    octets
+        .chunks_exact_mut(2)
+        .zip(numbers)
+        .for_each(|(to, number)| to.copy_from_slice(&number.to_be_bytes()));
+    octets
+}
+
+fn suite_from(octets: &[u8]) -> Option<IkeSuite> {
+    let number = |at: usize| Some(u16::from_be_bytes([*octets.get(2 * at)?, *octets.get(2 * at + 1)?]));
+    let key_length = Some(number(1)?).filter(|length| *length != 0);
+    let encryption = Encryption::from_id(number(0)?, key_length)?;
+    let integrity = match number(2)? {
+        0 => None,
+        id => Some(Integrity::from_id(id)?),
+    };
+    let is_whole = integrity.is_none() == encryption.is_aead();
+    let (prf, group) = (Prf::from_id(number(3)?)?, Group::from_id(number(4)?)?);
+    is_whole.then_some(IkeSuite { encryption, integrity, prf, group })
+}
