@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::identity::Identity;
+use crate::wire::AuthenticationMethod;
 
 /// Why a credential cannot be used. It names the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -32,7 +33,7 @@ pub enum AuthError {
     NoCommonSignature(&'static str, &'static str),
     /// The peer proves itself by something else than configured.
     #[error("the peer authenticates by method {0}, which is not accepted here")]
-    Method(u8),
+    Method(AuthenticationMethod),
     /// The peer's certificates are not acceptable.
     #[error("the peer's certificate is refused: {0}")]
     Certificate(String),

@@ -13,22 +13,7 @@ pub use secret::Secret;
 
 use crate::configuration::{LocalAuthentication, LocalMethod, RemoteAuthentication};
 use crate::identity::Identity;
-
-/// Authentication methods (RFC 7296 section 3.8 and its registry).
-pub mod method {
-    /// RSA Digital Signature: PKCS#1 v1.5, here with SHA-1 only. Neither made nor accepted (RFC 8247 section 3).
-    pub const RSA: u8 = 1;
-    /// Shared Key Message Integrity Code.
-    pub const SHARED_KEY: u8 = 2;
-    /// ECDSA with SHA-256 on the P-256 curve (RFC 4754).
-    pub const ECDSA_256: u8 = 9;
-    /// ECDSA with SHA-384 on the P-384 curve (RFC 4754).
-    pub const ECDSA_384: u8 = 10;
-    /// ECDSA with SHA-512 on the P-521 curve (RFC 4754).
-    pub const ECDSA_521: u8 = 11;
-    /// Digital Signature (RFC 7427).
-    pub const DIGITAL_SIGNATURE: u8 = 14;
-}
+use crate::wire::AuthenticationMethod;
 
 /// Secrets, private keys, certificates, authorities and revocation lists. It does not change after it was built.
 #[derive(Debug)]
@@ -40,7 +25,7 @@ pub struct Credentials {
 #[derive(Debug)]
 pub struct Signed {
     /// Its Auth Method.
-    pub method: u8,
+    pub method: AuthenticationMethod,
     /// Its data.
     pub data: Vec<u8>,
     /// DER: ours first, then intermediate ones.
@@ -101,7 +86,7 @@ impl Credentials {
         remote: &RemoteAuthentication,
         identity: &Identity,
         certificates: &[Vec<u8>],
-        method: u8,
+        method: AuthenticationMethod,
         data: &[u8],
         octets: &[u8],
         unix: Duration,

@@ -100,7 +100,9 @@ impl DistinguishedName {
         let mut octets = Vec::new();
         for step in &self.0 {
             octets.extend((step.len() as u32).to_be_bytes());
-            step.iter().for_each(|attribute| attribute.append_canonical(&mut octets));
+            for attribute in step {
+                attribute.append_canonical(&mut octets);
+            }
         }
         octets
     }
@@ -122,10 +124,7 @@ impl Attribute {
         if self.kind != other.kind {
             return None;
         }
-        match self.value == other.value {
-            true => Some(0),
-            false => self.value.is_wildcard().then_some(1),
-        }
+        if self.value == other.value { Some(0) } else { self.value.is_wildcard().then_some(1) }
     }
 
     fn append_canonical(&self, octets: &mut Vec<u8>) {
@@ -199,10 +198,7 @@ fn escaped(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     let is_plain =
         !text.contains([',', '/', '"', '\\', '+', '=']) && text.trim() == text && !text.starts_with('#');
-    match is_plain {
-        true => text,
-        false => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
-    }
+    if is_plain { text } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
 /// Splits at separators that stand outside of quotes and have no backslash before them.

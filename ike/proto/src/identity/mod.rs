@@ -14,18 +14,10 @@ use thiserror::Error;
 
 pub(crate) use distinguished_name::DistinguishedName;
 
+use crate::wire::{Identification, IdentificationType};
+
 /// The longest identity in octets that is taken from anybody.
 pub const MAX_IDENTITY: usize = 1024;
-
-/// ID types (RFC 7296 section 3.5).
-mod kind {
-    pub(super) const IPV4: u8 = 1;
-    pub(super) const FQDN: u8 = 2;
-    pub(super) const RFC822: u8 = 3;
-    pub(super) const IPV6: u8 = 5;
-    pub(super) const DER_ASN1_DN: u8 = 9;
-    pub(super) const KEY_ID: u8 = 11;
-}
 
 /// Who somebody is, or a pattern of whom somebody may be.
 ///
@@ -57,7 +49,7 @@ pub enum Identity {
 pub enum IdentityError {
     /// An ID type that has no meaning here.
     #[error("identities of type {0} are not supported; addresses, names, e-mail addresses, key ids are")]
-    Type(u8),
+    Type(IdentificationType),
     /// Not what its type demands.
     #[error("\"{text}\" is no identity: {problem}")]
     Malformed {
@@ -69,40 +61,44 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads the type and the data of an Identification payload.
+    /// Reads an Identification payload.
     ///
     /// # Errors
     ///
     /// [`IdentityError`] says what is wrong with it.
-    pub fn from_type_and_data(kind: u8, data: &[u8]) -> Result<Self, IdentityError> {
+    pub fn from_wire(payload: &Identification) -> Result<Self, IdentityError> {
+        let data = payload.data.as_slice();
         if data.is_empty() || data.len() > MAX_IDENTITY {
             return Err(malformed(data, "it is empty or longer than 1024 octets"));
         }
-        match kind {
-            kind::IPV4 => octets(data).map(|octets: [u8; 4]| Self::Ipv4(octets.into())),
-            kind::IPV6 => octets(data).map(|octets: [u8; 16]| Self::Ipv6(octets.into())),
-            kind::FQDN => text(data).map(Self::Fqdn),
-            kind::RFC822 => text(data).map(Self::Email),
-            kind::DER_ASN1_DN => distinguished_name(data),
-            kind::KEY_ID => Ok(Self::KeyId(data.to_vec())),
+        match payload.kind {
+            IdentificationType::ID_IPV4_ADDR => octets(data).map(|octets: [u8; 4]| Self::Ipv4(octets.into())),
+            IdentificationType::ID_IPV6_ADDR => {
+                octets(data).map(|octets: [u8; 16]| Self::Ipv6(octets.into()))
+            }
+            IdentificationType::ID_FQDN => text(data).map(Self::Fqdn),
+            IdentificationType::ID_RFC822_ADDR => text(data).map(Self::Email),
+            IdentificationType::ID_DER_ASN1_DN => distinguished_name(data),
+            IdentificationType::ID_KEY_ID => Ok(Self::KeyId(data.to_vec())),
             other => Err(IdentityError::Type(other)),
         }
     }
 
-    /// The type and the data of an Identification payload; `None` for a pattern, which is nobody.
-    pub fn type_and_data(&self) -> Option<(u8, Vec<u8>)> {
+    /// As an Identification payload; `None` for a pattern, which is nobody.
+    pub fn to_wire(&self) -> Option<Identification> {
         if self.is_pattern() {
             return None;
         }
-        Some(match self {
+        let (kind, data) = match self {
             Self::Any | Self::AddressRange(..) => return None,
-            Self::Ipv4(address) => (kind::IPV4, address.octets().to_vec()),
-            Self::Ipv6(address) => (kind::IPV6, address.octets().to_vec()),
-            Self::Fqdn(name) => (kind::FQDN, name.clone().into_bytes()),
-            Self::Email(name) => (kind::RFC822, name.clone().into_bytes()),
-            Self::DistinguishedName(der) => (kind::DER_ASN1_DN, der.clone()),
-            Self::KeyId(octets) => (kind::KEY_ID, octets.clone()),
-        })
+            Self::Ipv4(address) => (IdentificationType::ID_IPV4_ADDR, address.octets().to_vec()),
+            Self::Ipv6(address) => (IdentificationType::ID_IPV6_ADDR, address.octets().to_vec()),
+            Self::Fqdn(name) => (IdentificationType::ID_FQDN, name.clone().into_bytes()),
+            Self::Email(name) => (IdentificationType::ID_RFC822_ADDR, name.clone().into_bytes()),
+            Self::DistinguishedName(der) => (IdentificationType::ID_DER_ASN1_DN, der.clone()),
+            Self::KeyId(octets) => (IdentificationType::ID_KEY_ID, octets.clone()),
+        };
+        Some(Identification::new(kind, data))
     }
 
     /// Whether it is a pattern, which can be matched but not claimed.
@@ -117,17 +113,17 @@ impl Identity {
         }
     }
 
-    /// What is compared and hashed: a type and octets that do not depend on how it is written.
+    /// What is compared and hashed: a number of its kind, and octets that do not depend on how it is written.
     fn canonical(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Any => (0, Vec::new()),
-            Self::Ipv4(address) => (kind::IPV4, address.octets().to_vec()),
-            Self::Ipv6(address) => (kind::IPV6, address.octets().to_vec()),
-            Self::AddressRange(first, last) => (255, format!("{first}-{last}").into_bytes()),
-            Self::Fqdn(name) => (kind::FQDN, name.to_ascii_lowercase().into_bytes()),
-            Self::Email(name) => (kind::RFC822, name.to_ascii_lowercase().into_bytes()),
-            Self::DistinguishedName(der) => (kind::DER_ASN1_DN, canonical_name(der)),
-            Self::KeyId(octets) => (kind::KEY_ID, octets.clone()),
+            Self::Ipv4(address) => (1, address.octets().to_vec()),
+            Self::Ipv6(address) => (2, address.octets().to_vec()),
+            Self::AddressRange(first, last) => (3, format!("{first}-{last}").into_bytes()),
+            Self::Fqdn(name) => (4, name.to_ascii_lowercase().into_bytes()),
+            Self::Email(name) => (5, name.to_ascii_lowercase().into_bytes()),
+            Self::DistinguishedName(der) => (6, canonical_name(der)),
+            Self::KeyId(octets) => (7, octets.clone()),
         }
     }
 }

@@ -92,9 +92,10 @@ fn plain(text: &str) -> Result<Identity, IdentityError> {
 }
 
 fn named(text: &str) -> Identity {
-    match text.contains(':') {
-        true => Identity::KeyId(text.as_bytes().to_vec()),
-        false => Identity::Fqdn(text.to_owned()),
+    if text.contains(':') {
+        Identity::KeyId(text.as_bytes().to_vec())
+    } else {
+        Identity::Fqdn(text.to_owned())
     }
 }
 
@@ -117,12 +118,11 @@ fn address(text: &str) -> Option<Identity> {
 
 /// `network/prefix length` or `first-last`.
 fn range(text: &str) -> Option<Identity> {
-    let (first, last) = match text.split_once('/') {
-        Some((network, length)) => network_ends(network.parse().ok()?, length.parse().ok()?)?,
-        None => {
-            let (first, last) = text.split_once('-')?;
-            (first.parse::<IpAddr>().ok()?, last.parse::<IpAddr>().ok()?)
-        }
+    let (first, last) = if let Some((network, length)) = text.split_once('/') {
+        network_ends(network.parse().ok()?, length.parse().ok()?)?
+    } else {
+        let (first, last) = text.split_once('-')?;
+        (first.parse::<IpAddr>().ok()?, last.parse::<IpAddr>().ok()?)
     };
     (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Identity::AddressRange(first, last))
 }

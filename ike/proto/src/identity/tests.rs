@@ -8,6 +8,10 @@ fn id(text: &str) -> Identity {
     Identity::parse(text).unwrap()
 }
 
+fn read(kind: u8, data: &[u8]) -> Result<Identity, IdentityError> {
+    Identity::from_wire(&Identification::new(IdentificationType(kind), data.to_vec()))
+}
+
 #[test]
 fn text_is_read_by_strongswans_rules() {
     for any in ["", "%any", "%any6", "0.0.0.0", "*", "::", "0::0"] {
@@ -42,7 +46,7 @@ fn prefixes_say_what_it_is() {
 #[test]
 fn networks_and_ranges_are_patterns() {
     let network = id("192.0.2.128/25");
-    assert!(network.is_pattern() && network.type_and_data().is_none());
+    assert!(network.is_pattern() && network.to_wire().is_none());
     assert!(network.matches(&id("192.0.2.129")).is_some());
     assert_eq!(network.matches(&id("192.0.2.127")), None);
     assert_eq!(network.matches(&id("@192.0.2.129")), None);
@@ -103,7 +107,7 @@ fn a_name_is_the_same_in_every_string_type() {
         der[1] = 2 + 2 + 5 + 2 + length;
         der[3] = 2 + 5 + 2 + length;
         der[5] = 5 + 2 + length;
-        Identity::from_type_and_data(9, &der).unwrap()
+        read(9, &der).unwrap()
     };
     for tag in [12, 19, 20, 22] {
         assert_eq!(name(tag, b"x"), id("O=X"), "tag {tag}");
@@ -131,12 +135,12 @@ fn payloads_are_read_and_written() {
         ("C=CH, CN=moon", 9),
         ("@#0001ff", 11),
     ] {
-        let (written, data) = id(text).type_and_data().unwrap();
-        assert_eq!(written, kind, "{text}");
-        assert_eq!(Identity::from_type_and_data(kind, &data).unwrap(), id(text));
+        let payload = id(text).to_wire().unwrap();
+        assert_eq!(payload.kind.0, kind, "{text}");
+        assert_eq!(Identity::from_wire(&payload).unwrap(), id(text));
     }
     for pattern in ["%any", "*.example.org", "*@example.org", "CN=*", "10.0.0.0/8"] {
-        assert_eq!(id(pattern).type_and_data(), None, "{pattern}");
+        assert_eq!(id(pattern).to_wire(), None, "{pattern}");
     }
 }
 
@@ -154,10 +158,10 @@ fn payloads_that_are_nobody_are_refused() {
         (200, b"x"),
     ];
     for (kind, data) in refused {
-        assert!(Identity::from_type_and_data(kind, data).is_err(), "type {kind}");
+        assert!(read(kind, data).is_err(), "type {kind}");
     }
-    assert!(Identity::from_type_and_data(11, &[0; 1025]).is_err());
-    assert!(Identity::from_type_and_data(11, &[0; 1024]).is_ok());
+    assert!(read(11, &[0; 1025]).is_err());
+    assert!(read(11, &[0; 1024]).is_ok());
 }
 
 #[test]
@@ -213,7 +217,7 @@ proptest! {
     #[test]
     fn nothing_panics(text in ".{0,60}", kind in any::<u8>(), data: Vec<u8>) {
         let _ = Identity::parse(&text);
-        if let Ok(identity) = Identity::from_type_and_data(kind, &data) {
+        if let Ok(identity) = read(kind, &data) {
             let _ = (identity.to_string(), identity.matches(&identity), identity.is_pattern());
         }
     }

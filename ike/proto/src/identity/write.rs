@@ -76,5 +76,5 @@ fn prefix_length(first: IpAddr, last: IpAddr) -> Option<u32> {
 }
 
 fn hexadecimal(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    octets.iter().fold(String::new(), |text, octet| text + &format!("{octet:02x}"))
 }
