@@ -5,6 +5,7 @@
 //! start of the next one. Nothing here touches the machine's own interfaces: all links live inside
 //! namespaces named `baton-*`.
 
+pub mod charon;
 pub mod command;
 pub mod content;
 pub mod control;
@@ -17,6 +18,8 @@ pub mod inject;
 pub mod kernel_peer;
 pub mod lab;
 pub mod namespace;
+pub mod negotiation;
+pub mod pki;
 pub mod probe;
 pub mod process;
 pub mod requirements;
@@ -27,6 +30,7 @@ pub mod site;
 pub mod sniffer;
 pub mod topology;
 
+pub use charon::{Charon, CharonSpec};
 pub use error::{LabError, Result};
 pub use gateway::{Gateway, GatewaySpec, SaSpec, TunnelSpec};
 pub use lab::Lab;
