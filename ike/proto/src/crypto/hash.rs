@@ -25,7 +25,9 @@ pub fn nat_detection_hash(initiator_spi: u64, responder_spi: u64, address: Socke
 pub fn cookie_mac(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let mut context = hmac::Context::with_key(&key);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     let mut mac = [0; 32];
     mac.copy_from_slice(context.sign().as_ref());
     mac

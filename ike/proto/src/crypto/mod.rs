@@ -5,9 +5,11 @@
 
 mod algorithm;
 mod child;
+mod cipher;
 mod hash;
 mod key_exchange;
 mod keys;
+mod message;
 mod prf;
 mod state;
 
@@ -16,4 +18,5 @@ pub use child::{ChildKeys, KeyMaterial};
 pub use hash::{cookie_mac, nat_detection_hash};
 pub use key_exchange::{KeyExchangeError, KeyShare, Shared};
 pub use keys::{IkeKeys, Role};
+pub use message::{OpenError, SealError};
 pub use state::{OpenStateError, WrapKey};

@@ -32,7 +32,9 @@ impl Keyed {
     /// The MAC of the parts' concatenation.
     pub(super) fn mac(&self, parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
-        parts.iter().for_each(|part| context.update(part));
+        for part in parts {
+            context.update(part);
+        }
         context.sign()
     }
 }
