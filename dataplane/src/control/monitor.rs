@@ -23,12 +23,21 @@ const QUEUE: usize = 1024;
 
 /// Something that happened, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct Notice<H = Happening> {
     /// Milliseconds since 1970.
     pub time_ms: u64,
     /// What it was.
     #[serde(flatten)]
-    pub happening: Happening,
+    pub happening: H,
+}
+
+/// What listeners are told of: a daemon's events.
+pub trait Occurrence: Serialize {
+    /// Its kinds, to choose among them.
+    type Kind: Clone + PartialEq;
+
+    /// Which kind it is of.
+    fn kind(&self) -> Self::Kind;
 }
 
 /// What happened.
@@ -115,9 +124,10 @@ pub enum Kind {
     PoliciesChanged,
 }
 
-impl Happening {
-    /// Which kind it is of.
-    pub fn kind(&self) -> Kind {
+impl Occurrence for Happening {
+    type Kind = Kind;
+
+    fn kind(&self) -> Kind {
         match self {
             Self::SoftLimit(_) => Kind::SoftLimit,
             Self::HardLimit(_) => Kind::HardLimit,
@@ -191,40 +201,46 @@ impl From<&Flow> for FlowText {
 }
 
 /// Everybody who listens.
-#[derive(Debug, Default)]
-pub struct Listeners {
-    seats: Mutex<Vec<Seat>>,
+#[derive(Debug)]
+pub struct Listeners<K = Kind> {
+    seats: Mutex<Vec<Seat<K>>>,
     cut: AtomicU64,
 }
 
+impl<K> Default for Listeners<K> {
+    fn default() -> Self {
+        Self { seats: Mutex::default(), cut: AtomicU64::new(0) }
+    }
+}
+
 #[derive(Debug)]
-struct Seat {
-    kinds: Vec<Kind>,
+struct Seat<K> {
+    kinds: Vec<K>,
     lines: SyncSender<Arc<str>>,
     /// Shared with the listener for as long as it lives.
     alive: Arc<()>,
 }
 
-impl Seat {
-    fn wants(&self, kind: Kind) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&kind)
+impl<K: PartialEq> Seat<K> {
+    fn wants(&self, kind: &K) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(kind)
     }
 }
 
-impl Listeners {
+impl<K: Clone + PartialEq> Listeners<K> {
     /// Tells everybody who wants to know. Never waits for anybody.
-    pub fn tell(&self, happening: Happening) {
+    pub fn tell(&self, happening: impl Occurrence<Kind = K>) {
         let mut seats = self.seats();
         let kind = happening.kind();
-        if !seats.iter().any(|seat| seat.wants(kind)) {
+        if !seats.iter().any(|seat| seat.wants(&kind)) {
             return;
         }
         let line = line(happening);
-        seats.retain(|seat| !seat.wants(kind) || self.offer(seat, &line));
+        seats.retain(|seat| !seat.wants(&kind) || self.offer(seat, &line));
     }
 
     /// Whether the listener is there and keeps up.
-    fn offer(&self, seat: &Seat, line: &Arc<str>) -> bool {
+    fn offer(&self, seat: &Seat<K>, line: &Arc<str>) -> bool {
         let result = seat.lines.try_send(Arc::clone(line));
         if matches!(result, Err(TrySendError::Full(_))) {
             self.cut.fetch_add(1, Ordering::Relaxed);
@@ -233,7 +249,7 @@ impl Listeners {
     }
 
     /// Begins to listen to these kinds, or to all if there is none. `None` when all seats are taken.
-    pub fn listen(&self, kinds: &[Kind]) -> Option<Listening> {
+    pub fn listen(&self, kinds: &[K]) -> Option<Listening> {
         let mut seats = self.seats();
         // Who went away without an event since does not keep its seat.
         seats.retain(|seat| Arc::strong_count(&seat.alive) > 1);
@@ -251,12 +267,12 @@ impl Listeners {
         self.cut.load(Ordering::Relaxed)
     }
 
-    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+    fn seats(&self) -> MutexGuard<'_, Vec<Seat<K>>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn line(happening: Happening) -> Arc<str> {
+fn line(happening: impl Serialize) -> Arc<str> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     // A structure of texts and numbers always has a JSON form.
@@ -279,7 +295,7 @@ pub enum Heard {
     Line(Arc<str>),
     /// Nothing for as long as it waited.
     Silence,
-    /// Nothing any more: it was too slow, or the data plane ends.
+    /// Nothing any more: it was too slow, or the daemon ends.
     End,
 }
 
@@ -336,7 +352,7 @@ mod tests {
 
     #[test]
     fn seats_are_bounded_and_come_free() {
-        let listeners = Listeners::default();
+        let listeners = Listeners::<Kind>::default();
         let mut seated: Vec<_> = (0..MAX_LISTENERS).map(|_| listeners.listen(&[]).expect("a seat")).collect();
         assert!(listeners.listen(&[]).is_none());
         seated.pop();

@@ -91,9 +91,13 @@ fn server() -> (tempfile::TempDir, Server) {
 fn server_and_made() -> (tempfile::TempDir, Server, Arc<Made>) {
     let directory = tempfile::tempdir().unwrap();
     let made = Arc::new(Made::default());
-    let handler: Arc<dyn Handler> = Arc::<Made>::clone(&made);
-    let server = Server::bind(&directory.path().join("control.sock"), handler).unwrap();
+    let service = Arc::new(DataPlane(Arc::<Made>::clone(&made)));
+    let server = Server::bind(&directory.path().join("control.sock"), service).unwrap();
     (directory, server, made)
+}
+
+fn made() -> Arc<DataPlane> {
+    Arc::new(DataPlane(Arc::new(Made::default())))
 }
 
 fn raw(server: &Server, text: &[u8]) -> String {
@@ -264,15 +268,15 @@ fn a_monitor_that_does_not_read_is_cut_off_and_others_are_not() {
 fn only_a_dead_socket_is_replaced() {
     let (directory, server) = server();
     let path = server.path().to_owned();
-    assert!(matches!(Server::bind(&path, Arc::new(Made::default())), Err(BindError::InUse(_))));
+    assert!(matches!(Server::bind(&path, made()), Err(BindError::InUse(_))));
     drop(server);
     assert!(!path.exists(), "removed at the end");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    drop(Server::bind(&path, Arc::new(Made::default())).unwrap());
+    drop(Server::bind(&path, made()).unwrap());
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(Server::bind(&file, Arc::new(Made::default())), Err(BindError::NotASocket(_))));
+    assert!(matches!(Server::bind(&file, made()), Err(BindError::NotASocket(_))));
     assert!(matches!(Client::connect(&path, WAIT), Err(ClientError::NotReachable { .. })));
 }
 
@@ -290,6 +294,6 @@ fn selectors_are_shown_as_prefixes_where_they_are() {
 proptest! {
     #[test]
     fn no_request_line_panics(line in any::<Vec<u8>>()) {
-        let _ = server::parse(&line);
+        let _ = service::parse::<DataPlane>(&line);
     }
 }

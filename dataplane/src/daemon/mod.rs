@@ -33,7 +33,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::control::Server;
+use crate::control::{DataPlane, Server};
 use crate::prohibit;
 use crate::xdp::Attachment;
 use baton_sad::{Table, TableError};
@@ -74,7 +74,7 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     let (gateway, workers, mut caretaker) = gateway::start(config, dynamic)?;
     let gateway = Arc::new(gateway);
     let handler = Arc::new(control::Control::new(Arc::clone(&gateway)));
-    let server = Server::bind(&gateway.config().control_socket(), handler)?;
+    let server = Server::bind(&gateway.config().control_socket(), Arc::new(DataPlane(handler)))?;
     let pid_file = gateway.config().node.runtime_directory.join("dataplane.pid");
     fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(io_error("write", &pid_file))?;
     info!(node = gateway.config().node.id.get(), sas = gateway.table.installed(), "ready");

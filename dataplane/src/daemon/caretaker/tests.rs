@@ -9,7 +9,7 @@ use baton_sad::{
 };
 
 use super::*;
-use crate::control::{Heard, Kind, Listening, Notice};
+use crate::control::{Heard, Kind, Listening, Notice, Occurrence};
 
 const SECOND: u64 = 1_000_000_000;
 const OUR_SPI: u32 = 0x2a00_0001;
@@ -125,7 +125,7 @@ impl World {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        self.told().iter().map(Happening::kind).collect()
+        self.told().iter().map(Occurrence::kind).collect()
     }
 
     fn installed(&self, direction: Direction, key: u32) -> (Sa, Counters) {

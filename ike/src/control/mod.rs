@@ -1,0 +1,20 @@
+//! The control socket of the IKE daemon: `RUNTIME_DIRECTORY/ike.sock`, in the frame of the data plane's
+//! ([`baton_dataplane::control`]). docs/CONTROL.md shows each message as JSON.
+
+mod events;
+mod protocol;
+
+pub use events::{DownWord, Kind, Occurred, PathText};
+pub use protocol::{
+    ChildConfiguration, ChildEntry, ConnectionEntry, Connections, ContextAnswer, Done, IkeEntry, IkeList, IkeListRequest,
+    LogLine, LogRequest, MonitorRequest, RekeyWhat, Reloaded, Request, RestoreAnswer, SelectorsText, Status, TargetText,
+};
+
+/// A request line longer than this is refused: a context in hexadecimal digits fits.
+pub const MAX_REQUEST_OCTETS: usize = 1 << 20;
+
+/// Tunnels in one answer at most; what is left is asked for again.
+pub const MAX_LISTED: usize = 1000;
+
+/// The socket's name below the runtime directory.
+pub const SOCKET: &str = "ike.sock";
