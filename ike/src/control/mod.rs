@@ -6,8 +6,9 @@ mod protocol;
 
 pub use events::{DownWord, Kind, Occurred, PathText};
 pub use protocol::{
-    ChildConfiguration, ChildEntry, ConnectionEntry, Connections, ContextAnswer, Done, IkeEntry, IkeList, IkeListRequest,
-    LogLine, LogRequest, MonitorRequest, RekeyWhat, Reloaded, Request, RestoreAnswer, SelectorsText, Status, TargetText,
+    ChildConfiguration, ChildEntry, ConnectionEntry, Connections, ContextAnswer, Done, IkeEntry, IkeList,
+    IkeListRequest, LogLine, LogRequest, MonitorRequest, RekeyWhat, Reloaded, Request, RestoreAnswer,
+    SelectorsText, Status, TargetText,
 };
 
 /// A request line longer than this is refused: a context in hexadecimal digits fits.

@@ -245,8 +245,8 @@ pub struct IkeEntry {
     pub connection: String,
     /// `connecting`, `established`, `rekeying`, `deleting` and the like.
     pub state: String,
-    /// Whether we began it.
-    pub initiator: bool,
+    /// Ours in its first exchange: `initiator` or `responder`.
+    pub role: String,
     /// As `0x2a00000000000001`.
     pub initiator_spi: String,
     /// As `initiator_spi`.
