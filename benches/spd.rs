@@ -163,18 +163,30 @@ fn map_of(count: u32) -> HashMap<Flow, u32> {
     (0..count).map(|n| (flow(n, scattered(n), 5), n)).collect()
 }
 
+/// us per policy that goes and comes back as the last of its kind, and the database after as many of these.
+fn time_changes(world: &World, count: u32, mut spd: Spd) -> (f64, Spd) {
+    let all = policies(world, count);
+    let start = Instant::now();
+    for n in 0..count.min(20_000) {
+        let (gone, policy) = (u64::from(n), all[n as usize].clone());
+        spd = spd.changed([&(gone, policy.clone())], [(u64::from(count) + gone, policy)]);
+    }
+    (start.elapsed().as_secs_f64() * 1e6 / f64::from(count.min(20_000)), spd)
+}
+
 /// One row: a lookup that the flow cache did not spare.
 fn measure(world: &World, count: u32, rounds: usize) {
     let policies = policies(world, count);
     let start = Instant::now();
     let spd = Spd::new(policies);
     let build = start.elapsed().as_secs_f64() * 1e3;
+    let (change, spd) = time_changes(world, count, spd);
     let flows: Vec<Flow> = (0..FLOWS).map(|n| (world.flow)(n, count)).collect();
     let map = map_of(count);
     let (lookup, hash) = compare(&flows, rounds, |flow| spd.outbound(flow), |flow| map.get(flow));
     let found = flows.iter().filter(|flow| spd.outbound(flow).is_some()).count() * 100 / flows.len();
     println!(
-        "{:<30} {count:>7} {build:>10.2} {found:>7} % {lookup:>10.0} {hash:>10.0} {:>8.1}",
+        "{:<30} {count:>7} {build:>10.2} {change:>10.1} {found:>7} % {lookup:>10.0} {hash:>10.0} {:>8.1}",
         world.name,
         lookup / hash
     );
@@ -194,8 +206,9 @@ fn measure_hit(table: &Table, rounds: usize) {
     let (hit, hash) =
         compare(&flows, rounds, |flow| cache.get(table, flow, Way::Outbound), |flow| map.get(flow));
     println!(
-        "{:<30} {FLOWS:>7} {:>10} {:>7} % {hit:>10.1} {hash:>10.1} {:>8.2}",
+        "{:<30} {FLOWS:>7} {:>10} {:>10} {:>7} % {hit:>10.1} {hash:>10.1} {:>8.2}",
         "flow cache, hit",
+        "",
         "",
         kept * 100 / flows.len(),
         hit / hash
@@ -207,8 +220,8 @@ fn main() {
     let rounds = if quick { 30 } else { 1000 };
     println!("Policy lookups; ns per lookup, medians of {rounds} rounds of {FLOWS} flows");
     println!(
-        "{:<30} {:>7} {:>10} {:>9} {:>10} {:>10} {:>8}",
-        "policies", "count", "build ms", "found", "lookup ns", "HashMap ns", "ratio"
+        "{:<30} {:>7} {:>10} {:>10} {:>9} {:>10} {:>10} {:>8}",
+        "policies", "count", "build ms", "change us", "found", "lookup ns", "HashMap ns", "ratio"
     );
     for world in &WORLDS {
         for count in [10, 1_000, 100_000] {

@@ -1,4 +1,5 @@
-//! The security policy database (RFC 4301 section 4.4.1): immutable, replaced as a whole.
+//! The security policy database (RFC 4301 section 4.4.1): immutable; a change makes another one, which shares with it
+//! all that did not change.
 //!
 //! The RFC's three parts are one ordered list here. Policies are tried by priority, then by how narrow their
 //! remote addresses are (so that equal priorities mean longest-prefix match), then in the order given.
@@ -18,7 +19,7 @@ use baton_sad::{AddressRange, Selector};
 
 use crate::packet::transport::Flow;
 use bounds::{Address, Bounds};
-use tree::Tree;
+use tree::{Entry, Rank, Tree};
 
 /// Which way a packet goes, to tell local from remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,22 +117,26 @@ impl Matcher {
     }
 }
 
+/// A policy and its place among those of equal priority and width: the lowest comes first. No two have the same.
+pub type Placed = (u64, Policy);
+
 /// The database.
 #[derive(Clone, Debug)]
 pub struct Spd {
-    policies: Vec<Policy>,
-    outbound: Arc<Trees>,
-    inbound: Arc<Trees>,
-    /// Those of `outbound` that protect certain ports only.
-    of_ports: Arc<Trees>,
+    v4: Trees<u32>,
+    v6: Trees<u128>,
     generation: u64,
 }
 
-/// The policies for one way. Ranks are indices into [`Spd::policies`].
-#[derive(Debug)]
-struct Trees {
-    v4: Tree<u32>,
-    v6: Tree<u128>,
+/// The policies of one family.
+#[derive(Clone, Debug)]
+struct Trees<A> {
+    /// Those for both ways, and those for one only, which are few.
+    both: Tree<A>,
+    outbound: Tree<A>,
+    inbound: Tree<A>,
+    /// Those that protect certain ports only.
+    of_ports: Tree<A>,
 }
 
 impl Default for Spd {
@@ -142,16 +147,40 @@ impl Default for Spd {
 
 impl Spd {
     /// A database of these policies; its generation is unique in this process.
-    pub fn new(mut policies: Vec<Policy>) -> Self {
-        static GENERATION: AtomicU64 = AtomicU64::new(1);
-        // The sort is stable: the order given decides between equals.
-        policies.sort_by_key(|policy| (policy.priority, width(&policy.selector.remote)));
-        let outbound = Arc::new(Trees::new(&policies, Way::Outbound));
-        let alike = policies.iter().all(|policy| policy.action.ways() == Ways::Both);
-        let inbound =
-            if alike { Arc::clone(&outbound) } else { Arc::new(Trees::new(&policies, Way::Inbound)) };
-        let of_ports = Arc::new(Trees::of_ports(&policies));
-        Self { policies, outbound, inbound, of_ports, generation: GENERATION.fetch_add(1, Ordering::Relaxed) }
+    pub fn new(policies: Vec<Policy>) -> Self {
+        Self::placed((0..).zip(policies))
+    }
+
+    /// As [`Self::new`], in an order that leaves room for others.
+    pub fn placed(policies: impl IntoIterator<Item = Placed>) -> Self {
+        let (mut v4, mut v6) = (Lists::default(), Lists::default());
+        for (order, policy) in policies {
+            let policy = Arc::new(policy);
+            v4.add(order, &policy);
+            v6.add(order, &policy);
+        }
+        Self { v4: v4.into_trees(), v6: v6.into_trees(), generation: next_generation() }
+    }
+
+    /// A database without some of these policies and with others. The time that it takes grows with their number, and
+    /// with the logarithm of all.
+    #[must_use]
+    pub fn changed<'p>(
+        &self,
+        gone: impl IntoIterator<Item = &'p Placed>,
+        new: impl IntoIterator<Item = Placed>,
+    ) -> Self {
+        let mut changed = Self { generation: next_generation(), ..self.clone() };
+        for (order, policy) in gone {
+            changed.v4.remove(*order, policy);
+            changed.v6.remove(*order, policy);
+        }
+        for (order, policy) in new {
+            let policy = Arc::new(policy);
+            changed.v4.insert(order, &policy);
+            changed.v6.insert(order, &policy);
+        }
+        changed
     }
 
     /// The first policy that matches a packet from the protected side (SPD-S and SPD-O).
@@ -170,36 +199,17 @@ impl Spd {
     /// [`Self::outbound`] or [`Self::inbound`].
     #[inline]
     pub fn lookup(&self, flow: &Flow, way: Way) -> Option<&Policy> {
-        self.rank(flow, way).and_then(|rank| self.policies.get(rank as usize))
-    }
-
-    #[inline]
-    fn rank(&self, flow: &Flow, way: Way) -> Option<u32> {
-        let trees = match way {
-            Way::Outbound => &self.outbound,
-            Way::Inbound => &self.inbound,
-        };
         if flow.is_ipv6() {
-            trees.v6.first(&Bounds::of_flow(flow, way))
+            self.v6.first(flow, way).map(|entry| &*entry.policy)
         } else {
-            trees.v4.first(&Bounds::of_flow(flow, way))
+            self.v4.first(flow, way).map(|entry| &*entry.policy)
         }
     }
 
     /// Whether a packet from the protected side that shows no ports, as a later fragment, may belong to traffic that
     /// a policy for certain ports protects, and only for want of them matches a later policy or none.
     pub fn may_hide_protected(&self, flow: &Flow) -> bool {
-        let protecting = if flow.is_ipv6() {
-            Bounds::of_hidden(flow).and_then(|hidden| self.of_ports.v6.first(&hidden))
-        } else {
-            Bounds::of_hidden(flow).and_then(|hidden| self.of_ports.v4.first(&hidden))
-        };
-        protecting.is_some_and(|rank| self.rank(flow, Way::Outbound).is_none_or(|first| rank < first))
-    }
-
-    /// All policies, in the order in which they are tried.
-    pub fn policies(&self) -> &[Policy] {
-        &self.policies
+        if flow.is_ipv6() { self.v6.may_hide_protected(flow) } else { self.v4.may_hide_protected(flow) }
     }
 
     /// Differs between any two databases.
@@ -208,30 +218,105 @@ impl Spd {
     }
 }
 
-impl Trees {
-    fn new(policies: &[Policy], way: Way) -> Self {
-        Self { v4: Tree::new(ranked(policies, way)), v6: Tree::new(ranked(policies, way)) }
+fn next_generation() -> u64 {
+    static GENERATION: AtomicU64 = AtomicU64::new(1);
+    GENERATION.fetch_add(1, Ordering::Relaxed)
+}
+
+impl<A: Address> Trees<A> {
+    #[inline]
+    fn first(&self, flow: &Flow, way: Way) -> Option<&Entry<A>> {
+        let bounds = Bounds::of_flow(flow, way);
+        let only = match way {
+            Way::Outbound => &self.outbound,
+            Way::Inbound => &self.inbound,
+        };
+        match (self.both.first(&bounds), only.first(&bounds)) {
+            (Some(both), Some(only)) => Some(if both.rank < only.rank { both } else { only }),
+            (both, only) => both.or(only),
+        }
     }
 
-    fn of_ports(policies: &[Policy]) -> Self {
-        Self { v4: Tree::new(protecting_ports(policies)), v6: Tree::new(protecting_ports(policies)) }
+    fn may_hide_protected(&self, flow: &Flow) -> bool {
+        let protecting = Bounds::of_hidden(flow).and_then(|hidden| self.of_ports.first(&hidden));
+        protecting.is_some_and(|protecting| {
+            self.first(flow, Way::Outbound).is_none_or(|first| protecting.rank < first.rank)
+        })
+    }
+
+    fn insert(&mut self, order: u64, policy: &Arc<Policy>) {
+        let Some(entry) = entry(order, policy) else { return };
+        if protects_ports(&entry) {
+            self.of_ports.insert(entry.clone());
+        }
+        self.of_ways(policy.action.ways()).insert(entry);
+    }
+
+    fn remove(&mut self, order: u64, policy: &Policy) {
+        let Some(bounds) = Bounds::of_selector(&policy.selector) else { return };
+        let rank = rank(order, policy);
+        self.of_ports.remove(&bounds, rank);
+        self.of_ways(policy.action.ways()).remove(&bounds, rank);
+    }
+
+    fn of_ways(&mut self, ways: Ways) -> &mut Tree<A> {
+        match ways {
+            Ways::Both => &mut self.both,
+            Ways::Only(Way::Outbound) => &mut self.outbound,
+            Ways::Only(Way::Inbound) => &mut self.inbound,
+        }
     }
 }
 
-/// The policies of one way and family.
-fn ranked<A: Address>(policies: &[Policy], way: Way) -> Vec<(Bounds<A>, u32)> {
-    let of_way = (0_u32..).zip(policies).filter(|(_, policy)| policy.action.ways().include(way));
-    of_way.filter_map(|(rank, policy)| Some((Bounds::of_selector(&policy.selector)?, rank))).collect()
+/// What trees are made of at once.
+struct Lists<A> {
+    both: Vec<Entry<A>>,
+    outbound: Vec<Entry<A>>,
+    inbound: Vec<Entry<A>>,
+    of_ports: Vec<Entry<A>>,
 }
 
-/// The policies of one family that protect certain ports only.
-fn protecting_ports<A: Address>(policies: &[Policy]) -> Vec<(Bounds<A>, u32)> {
-    let mut ranked = ranked(policies, Way::Outbound);
-    ranked.retain(|(bounds, rank)| {
-        let action = policies.get(*rank as usize).map(|policy| policy.action);
-        matches!(action, Some(Action::Protect { .. })) && bounds.wants_ports()
-    });
-    ranked
+impl<A> Default for Lists<A> {
+    fn default() -> Self {
+        Self { both: Vec::new(), outbound: Vec::new(), inbound: Vec::new(), of_ports: Vec::new() }
+    }
+}
+
+impl<A: Address> Lists<A> {
+    fn add(&mut self, order: u64, policy: &Arc<Policy>) {
+        let Some(entry) = entry(order, policy) else { return };
+        if protects_ports(&entry) {
+            self.of_ports.push(entry.clone());
+        }
+        match policy.action.ways() {
+            Ways::Both => self.both.push(entry),
+            Ways::Only(Way::Outbound) => self.outbound.push(entry),
+            Ways::Only(Way::Inbound) => self.inbound.push(entry),
+        }
+    }
+
+    fn into_trees(self) -> Trees<A> {
+        Trees {
+            both: Tree::new(self.both),
+            outbound: Tree::new(self.outbound),
+            inbound: Tree::new(self.inbound),
+            of_ports: Tree::new(self.of_ports),
+        }
+    }
+}
+
+/// `None` for a policy of the other family.
+fn entry<A: Address>(order: u64, policy: &Arc<Policy>) -> Option<Entry<A>> {
+    let bounds = Bounds::of_selector(&policy.selector)?;
+    Some(Entry { bounds, rank: rank(order, policy), policy: Arc::clone(policy) })
+}
+
+fn rank<A: Address>(order: u64, policy: &Policy) -> Rank<A> {
+    Rank { priority: policy.priority, width: A::of(width(&policy.selector.remote)), order }
+}
+
+fn protects_ports<A: Address>(entry: &Entry<A>) -> bool {
+    matches!(entry.policy.action, Action::Protect { .. }) && entry.bounds.wants_ports()
 }
 
 /// How many addresses a range has, less one.

@@ -47,29 +47,44 @@ impl<T: Copy + Ord> Span<T> {
 }
 
 /// An address as the trees compare it: narrow for IPv4, so that more of them fit a cache line.
-pub(super) trait Address: Copy + Ord + Into<u128> {
+pub(super) trait Address: Copy + Ord {
     /// Whether this is IPv6's.
     const IS_IPV6: bool;
+    /// The lowest and the highest.
+    const ENDS: (Self, Self);
 
     /// From the form that has an IPv4 address in the lowest 32 bits.
     fn of(bits: u128) -> Self;
+
+    /// The number halfway to one that is not lower.
+    fn halfway(self, last: Self) -> Self;
 }
 
 impl Address for u32 {
     const IS_IPV6: bool = false;
+    const ENDS: (Self, Self) = (Self::MIN, Self::MAX);
 
     #[inline]
     fn of(bits: u128) -> Self {
         bits as u32
     }
+
+    fn halfway(self, last: Self) -> Self {
+        self.midpoint(last)
+    }
 }
 
 impl Address for u128 {
     const IS_IPV6: bool = true;
+    const ENDS: (Self, Self) = (Self::MIN, Self::MAX);
 
     #[inline]
     fn of(bits: u128) -> Self {
         bits
+    }
+
+    fn halfway(self, last: Self) -> Self {
+        self.midpoint(last)
     }
 }
 
@@ -100,6 +115,15 @@ impl Dimension {
 }
 
 impl<A: Address> Bounds<A> {
+    /// The box of the lowest numbers.
+    pub(super) const ORIGIN: Self = Self {
+        remote: Span::one(A::ENDS.0),
+        local: Span::one(A::ENDS.0),
+        remote_ports: Span::one(0),
+        local_ports: Span::one(0),
+        protocol: Span::one(0),
+    };
+
     /// `None` for selectors of the other family, of two families, or with ends the wrong way round: no packet
     /// of this family matches those.
     pub(super) fn of_selector(selector: &Selector) -> Option<Self> {
@@ -166,15 +190,21 @@ impl<A: Address> Bounds<A> {
     }
 
     /// First and last number in one dimension.
-    pub(super) fn along(&self, dimension: Dimension) -> (u128, u128) {
-        let wide = |span: Span<u32>| (span.first.into(), span.last.into());
+    pub(super) fn along(&self, dimension: Dimension) -> (A, A) {
+        let wide = |span: Span<u32>| (A::of(span.first.into()), A::of(span.last.into()));
         match dimension {
-            Dimension::Remote => (self.remote.first.into(), self.remote.last.into()),
-            Dimension::Local => (self.local.first.into(), self.local.last.into()),
+            Dimension::Remote => (self.remote.first, self.remote.last),
+            Dimension::Local => (self.local.first, self.local.last),
             Dimension::RemotePorts => wide(self.remote_ports),
             Dimension::LocalPorts => wide(self.local_ports),
-            Dimension::Protocol => (self.protocol.first.into(), self.protocol.last.into()),
+            Dimension::Protocol => (A::of(self.protocol.first.into()), A::of(self.protocol.last.into())),
         }
+    }
+
+    /// The number in the middle of one dimension.
+    pub(super) fn middle(&self, dimension: Dimension) -> A {
+        let (first, last) = self.along(dimension);
+        first.halfway(last)
     }
 }
 

@@ -159,6 +159,42 @@ proptest! {
         }
     }
 
+    /// Whatever came and went before, and in whatever order, a database is what it would be if made at once; and those
+    /// before it stay as they were.
+    #[test]
+    fn a_changed_database_equals_one_made_anew(
+        changes in vec((vec(policy(), 0..40), vec(any::<prop::sample::Index>(), 0..25)), 1..8),
+        is_newest_first in any::<bool>(),
+        flows in vec(flow(), 1..30),
+    ) {
+        let (mut present, mut next, mut spd): (Vec<Placed>, u64, Spd) = (Vec::new(), 1 << 32, Spd::default());
+        let mut history = Vec::new();
+        for (new, gone) in changes {
+            let mut taken = Vec::new();
+            for index in gone.iter().take(present.len()) {
+                taken.push(present.swap_remove(index.index(present.len())));
+            }
+            let new: Vec<Placed> = new.into_iter().map(|policy| {
+                next = if is_newest_first { next - 1 } else { next + 1 };
+                (next, policy)
+            }).collect();
+            spd = spd.changed(&taken, new.iter().cloned());
+            present.extend(new);
+            let mut ordered = present.clone();
+            ordered.sort_by_key(|(order, _)| *order);
+            history.push((spd.clone(), ordered));
+        }
+        for (spd, ordered) in &history {
+            let anew = Spd::placed(ordered.iter().cloned());
+            let policies: Vec<Policy> = ordered.iter().map(|(_, policy)| policy.clone()).collect();
+            for flow in &flows {
+                prop_assert_eq!(spd.outbound(flow), naive(&policies, flow, Way::Outbound), "out {:?}", flow);
+                prop_assert_eq!(spd.inbound(flow), naive(&policies, flow, Way::Inbound), "in {:?}", flow);
+                prop_assert_eq!(spd.may_hide_protected(flow), anew.may_hide_protected(flow), "{:?}", flow);
+            }
+        }
+    }
+
     #[test]
     fn matchers_hold_where_the_rfc_says(selector in selector(), flows in vec(flow(), 1..40)) {
         let matcher = Matcher::new(&selector);
@@ -301,10 +337,11 @@ fn many(mut addresses: impl FnMut(u32) -> (AddressRange, AddressRange)) -> Vec<P
 
 fn check_many(policies: &[Policy]) {
     let spd = Spd::new(policies.to_vec());
-    for tree in [&spd.outbound.v4, &spd.inbound.v4] {
-        let (nodes, boxes) = tree.size();
-        assert!(2 * nodes < boxes && boxes <= policies.len(), "{nodes} nodes, {boxes} boxes");
-    }
+    let (nodes, boxes, depth) = spd.v4.both.size();
+    assert!(
+        2 * nodes < boxes && boxes <= policies.len() && depth < 17,
+        "{nodes} nodes, {boxes} boxes, {depth}"
+    );
     let mut numbers = Numbers(7);
     for round in 0..60 {
         // Half of the flows inside some policy.
@@ -354,4 +391,39 @@ fn a_hundred_thousand_crossing_policies() {
 #[test]
 fn a_hundred_thousand_equal_policies() {
     check_many(&many(|_| (v4_range(5, 900_000), v4_range(77, 500_000_000))));
+}
+
+/// One after the other, in an order that is bad for a tree, and then the first half away again.
+#[test]
+fn a_tree_that_grew_one_by_one_is_as_good_as_one_made_at_once() {
+    let policies = many(|index| (v4_range(0, u32::MAX), v4_range(index << 8, index << 8 | 0xff)));
+    let mut spd = Spd::default();
+    for placed in (0..).zip(policies.iter().cloned()) {
+        spd = spd.changed(&[], [placed]);
+    }
+    let depth_of = |spd: &Spd, entries: usize| {
+        let (nodes, boxes, depth) = spd.v4.both.size();
+        assert!(boxes == entries && nodes < boxes, "{nodes} nodes, {boxes} boxes");
+        depth
+    };
+    let both = |range: std::ops::Range<usize>| {
+        policies[range].iter().filter(|policy| policy.action.ways() == Ways::Both).count()
+    };
+    assert!(depth_of(&spd, both(0..policies.len())) < 28);
+    let half = policies.len() / 2;
+    for placed in (0..).zip(policies.iter().cloned()).take(half) {
+        spd = spd.changed([&placed], []);
+    }
+    assert!(depth_of(&spd, both(half..policies.len())) < 28);
+    for (index, policy) in policies.iter().enumerate().step_by(997) {
+        let remote = Ipv4Addr::from_bits((index as u32) << 8 | 7);
+        let flow = Flow::new(
+            Ipv4Addr::LOCALHOST.into(),
+            remote.into(),
+            policy.selector.protocol.unwrap_or(GRE),
+            None,
+        );
+        let expected = (index >= half && policy.action.ways().include(Way::Outbound)).then_some(policy);
+        assert_eq!(spd.outbound(&flow), expected, "{index}");
+    }
 }
