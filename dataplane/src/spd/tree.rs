@@ -18,7 +18,7 @@ use super::Policy;
 use super::bounds::{Address, Bounds, Dimension};
 
 /// A leaf holds at most so many.
-const LEAF: usize = 8;
+const LEAF: u32 = 8;
 
 /// A box and its place in the order of policies.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ impl<A: Address> Branch<A> {
 
     /// The tree of these entries.
     fn grow(entries: &mut [Entry<A>]) -> Self {
-        if entries.len() <= LEAF {
+        if entries.len() <= LEAF as usize {
             return Self::leaf(entries);
         }
         let cut = halve(entries);
@@ -240,7 +240,7 @@ impl<A: Address> Branch<A> {
         let side = node.cut.side(bounds, rank);
         let [mut changed, other] = [side, 1 - side].map(|child| i64::from(node.children[child].count));
         changed += change;
-        let slack = LEAF as i64;
+        let slack = i64::from(LEAF);
         let is_small = changed == 0 || changed + other <= slack / 2;
         let is_heavy = changed.max(other) > 2 * changed.min(other) + slack;
         (!is_small && !is_heavy).then_some(side)
