@@ -10,7 +10,7 @@ use baton_dataplane::next_hop::{NextHops, SideHops, Via};
 use baton_dataplane::packet::checksum;
 use baton_dataplane::packet::ip::IpHeader;
 use baton_dataplane::packet::udp::UdpHeader;
-use baton_dataplane::spd::{Action, Policy, Spd, Way, Ways};
+use baton_dataplane::spd::{Action, Policy, Way, Ways};
 use baton_dataplane::worker::{Command, monotonic_ns};
 use baton_sad::{Direction, Mode, Selector, TfcPadding};
 use common::{Gateway, HOST6, INNER6, OUTER, OUTER6, Packet, REQID, SPI, Setup, pair};
@@ -21,8 +21,10 @@ const ESP_HEADER: usize = 8;
 /// The gateway's policies, and one that is tried before them.
 fn with_policy(gateway: &Gateway, name: &str, selector: Selector, action: Action) {
     let first = Policy { name: name.into(), priority: 0, selector, action };
-    let policies = [&[first], gateway.spd.load().policies()].concat();
-    gateway.spd.store(Arc::new(Spd::new(policies)));
+    let spd = gateway.spd.load();
+    // Each before those that were added earlier.
+    let order = u64::MAX - spd.generation();
+    gateway.spd.store(Arc::new(spd.changed(&[], [(order, first)])));
 }
 
 fn any_of(setup: &Setup, end: usize) -> Selector {
