@@ -1,5 +1,7 @@
 //! Negotiation with peers that nobody here wrote.
 
+#[path = "ike/cases.rs"]
+mod cases;
 #[path = "ike/stage.rs"]
 mod stage;
 mod support;
@@ -49,8 +51,8 @@ fn strongswan_agrees_with_itself() {
     }
     for kind in [None, Some(KeyKind::Ecdsa256), Some(KeyKind::Rsa2048), Some(KeyKind::Ed25519)] {
         let with = |lab: &Lab| match kind {
-            Some(kind) => stage::with_certificates(stage::site_to_site(), &lab.path().join("pki"), kind),
-            None => stage::site_to_site(),
+            Some(kind) => cases::with_certificates(cases::site_to_site(), &lab.path().join("pki"), kind),
+            None => cases::site_to_site(),
         };
         let control = Control::build(with);
         control.a.initiate(CHILD).expect("a Child SA");
@@ -74,11 +76,11 @@ fn strongswan_gives_itself_an_address() {
     if !can_run("strongswan_gives_itself_an_address") {
         return;
     }
-    let control = Control::build(|_| stage::road_warrior());
+    let control = Control::build(|_| cases::road_warrior());
     control.a.initiate(CHILD).expect("a Child SA");
     let address = stage::leased_address(&control.a);
     assert!(address.to_string().starts_with("10.99.0."), "{address} is not of the pool");
-    assert_eq!(stage::dns_servers(&control.a), [IpAddr::V4(stage::DNS)]);
+    assert_eq!(stage::dns_servers(&control.a), [IpAddr::V4(cases::DNS)]);
     let traffic = Steady::from(&control.topology, &control.topology.a, SocketAddr::new(address, 0));
     traffic.finish("a client's own traffic");
 }

@@ -45,6 +45,8 @@ pub struct Certified {
     pub certificate: PathBuf,
     /// The private key's file, which only its owner can read.
     pub key: PathBuf,
+    /// The file of the authority's certificate that others trust.
+    pub authority: PathBuf,
 }
 
 /// What stands in a certificate.
@@ -78,7 +80,10 @@ impl Authority {
         let mut command =
             pki(&["--self", "--ca", "--lifetime", "30", "--outform", "pem", "--dn", &dn, "--in"]);
         let certificate = write(folder, &format!("{name}.crt"), &command::run(command.arg(&key))?)?;
-        Ok(Self { folder: folder.to_owned(), own: Certified { certificate, key } })
+        Ok(Self {
+            folder: folder.to_owned(),
+            own: Certified { authority: certificate.clone(), certificate, key },
+        })
     }
 
     /// An authority below this one.
@@ -105,7 +110,8 @@ impl Authority {
             command.args(["--san", name]);
         }
         let text = command::run(command.args(subject.options))?;
-        Ok(Certified { certificate: write(&self.folder, &format!("{name}.crt"), &text)?, key })
+        let certificate = write(&self.folder, &format!("{name}.crt"), &text)?;
+        Ok(Certified { certificate, key, authority: self.own.authority.clone() })
     }
 
     /// A fresh revocation list that names `revoked`; the file is `NAME.crl`.

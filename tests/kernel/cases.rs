@@ -1,4 +1,5 @@
 //! Ways to speak ESP, and who speaks.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,8 +1,9 @@
 //! The networks on which kernels meet each other and Baton.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::IpAddr;
 
-use baton_lab::kernel_peer::{KernelPeer, KernelPeerSpec, Prefix, Route};
+use baton_lab::kernel_peer::{Daemons, KernelPeer, KernelPeerSpec, Prefix, Route};
 use baton_lab::topology::{self, A_OUTER, B_OUTER, CLIENT, SERVER};
 use baton_lab::{Lab, Namespace};
 
@@ -29,6 +30,7 @@ pub fn kernel() -> KernelPeerSpec {
             to(Prefix::host(HOST.into()), A_OUTER, B_OUTER),
             to(Prefix::host(HOST6.into()), A_OUTER6, B_OUTER6),
         ],
+        daemons: Daemons::None,
     }
 }
 
@@ -43,6 +45,7 @@ pub fn kernel_for_baton() -> KernelPeerSpec {
             to(network(SERVER.into()), B_OUTER, CLIENT),
             to(network(SERVER6.into()), B_OUTER6, CLIENT6),
         ],
+        daemons: Daemons::None,
     }
 }
 
@@ -68,6 +71,11 @@ pub struct Stage {
 
 impl Stage {
     pub fn build() -> Self {
+        Self::build_with(Daemons::None)
+    }
+
+    /// With a kernel that runs these daemons.
+    pub fn build_with(daemons: Daemons) -> Self {
         let lab = Lab::new().expect("lab");
         let [client, a] = ["client", "a"].map(|role| lab.namespace(role).expect("namespace"));
         let wire = wire(&lab);
@@ -77,7 +85,7 @@ impl Stage {
         topology::gateway(&a, A_OUTER, A_INNER, B_OUTER).expect("gateway");
         add_addresses(&client, &a);
         plug_in(&wire, "a");
-        let spec = kernel();
+        let spec = KernelPeerSpec { daemons, ..kernel() };
         let peer = KernelPeer::boot(&lab, &wire, &spec).expect("a kernel");
         plug_in(&wire, &spec.name);
         Self { peer, client, a, lab }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+pub(crate) use sas::parse as parse_sas;
 pub use sas::{ChildSa, IkeSa};
 pub use section::Section;
 
@@ -29,8 +30,9 @@ const DAEMON: &str = "/usr/sbin/charon-systemd";
 const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints curve25519 chapoly aes \
                        sha1 sha2 md5 hmac kdf gcm ctr ccm cmac xcbc gmp drbg resolve kernel-libipsec kernel-netlink \
                        socket-default vici counters";
+pub(crate) const SWANCTL_PLUGINS: &str = "pem pkcs1 pkcs8 x509 revocation constraints pubkey openssl random";
 /// Folders that swanctl looks for.
-const FOLDERS: [&str; 13] = [
+pub(crate) const FOLDERS: [&str; 13] = [
     "x509", "x509ca", "x509ocsp", "x509aa", "x509ac", "x509crl", "pubkey", "private", "rsa", "ecdsa",
     "bliss", "pkcs8", "pkcs12",
 ];
@@ -146,8 +148,7 @@ impl Charon {
             .with("vici", Section::new().set("socket", self.uri()));
         let daemon = spec.options.clone().set("load", PLUGINS).with("plugins", plugins);
         let daemon = daemon.with("filelog", Section::new().with("stderr", log));
-        let swanctl =
-            Section::new().set("load", "pem pkcs1 pkcs8 x509 revocation constraints pubkey openssl random");
+        let swanctl = Section::new().set("load", SWANCTL_PLUGINS);
         Section::new().with("charon-systemd", daemon).with("swanctl", swanctl).to_configuration()
     }
 
@@ -269,7 +270,7 @@ impl Charon {
     /// # Errors
     /// If charon does not answer.
     pub fn sas(&self) -> Result<Vec<IkeSa>> {
-        sas::parse(&self.swanctl(&["--list-sas", "--raw"])?)
+        parse_sas(&self.swanctl(&["--list-sas", "--raw"])?)
     }
 
     /// What it has logged since it was last started.

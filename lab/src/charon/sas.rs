@@ -48,7 +48,7 @@ pub struct ChildSa {
     pub all: Section,
 }
 
-pub(super) fn parse(raw: &str) -> Result<Vec<IkeSa>> {
+pub(crate) fn parse(raw: &str) -> Result<Vec<IkeSa>> {
     let events = Section::parse_events(raw, "list-sa")?;
     events.iter().flat_map(Section::sections).map(|(name, section)| ike_sa(name, section)).collect()
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::archive::Archive;
+use super::daemons;
 use crate::command;
 use crate::error::{LabError, Result};
 
@@ -19,10 +20,11 @@ const MODULES: &str = "/usr/lib/uml/modules";
 
 /// XFRM itself and every algorithm of [`Suite`](super::Suite); what they depend on is found out.
 /// The kernel has no `modprobe` to load an algorithm when a state asks for it.
-const NEEDED: [&str; 24] = [
+const NEEDED: [&str; 25] = [
     "ipv6",
     "dummy",
     "xfrm_user",
+    "af_key",
     "esp4",
     "esp6",
     "drbg",
@@ -48,6 +50,16 @@ const NEEDED: [&str; 24] = [
 /// Found by alias alone: nothing names it as a dependency.
 const ALSO_NEEDED: [&str; 3] = ["poly1305_generic", "jitterentropy_rng", "aes_generic"];
 
+/// What a kernel has beside its own ESP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Daemons {
+    /// A shell; its XFRM is configured by hand.
+    #[default]
+    None,
+    /// strongSwan's and OpenBSD's IKE daemons too.
+    Ike,
+}
+
 /// Whether a kernel can be booted here; else a sentence with a remedy.
 ///
 /// # Errors
@@ -69,16 +81,18 @@ pub fn requirements() -> std::result::Result<(), String> {
 ///
 /// # Errors
 /// If a part is missing.
-pub(super) fn image(scratch: &Path) -> Result<&'static [u8]> {
-    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
-    if let Some(image) = IMAGE.get() {
+pub(super) fn image(scratch: &Path, with: Daemons) -> Result<&'static [u8]> {
+    static PLAIN: OnceLock<Vec<u8>> = OnceLock::new();
+    static IKE: OnceLock<Vec<u8>> = OnceLock::new();
+    let image = if with == Daemons::Ike { &IKE } else { &PLAIN };
+    if let Some(image) = image.get() {
         return Ok(image);
     }
-    let packed = pack(scratch)?;
-    Ok(IMAGE.get_or_init(|| packed))
+    let packed = pack(scratch, with)?;
+    Ok(image.get_or_init(|| packed))
 }
 
-fn pack(scratch: &Path) -> Result<Vec<u8>> {
+fn pack(scratch: &Path, with: Daemons) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.add(Path::new("/init"), INIT.as_bytes());
     for tool in ["busybox", "ip"] {
@@ -87,13 +101,35 @@ fn pack(scratch: &Path) -> Result<Vec<u8>> {
         add_program(&mut archive, tool, &path)?;
     }
     add_program(&mut archive, "peer", &compile(scratch)?)?;
+    if with == Daemons::Ike {
+        add_daemons(&mut archive)?;
+    }
     add_modules(&mut archive)?;
     Ok(archive.finish())
 }
 
+/// Adds the daemons and what they load by name.
+fn add_daemons(archive: &mut Archive) -> Result<()> {
+    for program in daemons::PROGRAMS {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        add_program(archive, name, Path::new(program))?;
+    }
+    for plugin in daemons::plugins() {
+        add_with_libraries(archive, &plugin, &plugin)?;
+    }
+    for (path, text) in daemons::FILES {
+        archive.add(Path::new(path), text.as_bytes());
+    }
+    Ok(())
+}
+
 /// Adds a program to `/bin`, and its shared libraries where it looks for them.
 fn add_program(archive: &mut Archive, name: &str, path: &Path) -> Result<()> {
-    archive.add(&Path::new("/bin").join(name), &read(path)?);
+    add_with_libraries(archive, &Path::new("/bin").join(name), path)
+}
+
+fn add_with_libraries(archive: &mut Archive, target: &Path, path: &Path) -> Result<()> {
+    archive.add(target, &read(path)?);
     // ldd fails on a static program, which needs no library.
     let listing = command::output(Command::new("ldd").arg(path))?;
     for library in String::from_utf8_lossy(&listing.stdout).split_whitespace() {

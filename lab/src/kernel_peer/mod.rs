@@ -7,6 +7,7 @@
 mod archive;
 mod console;
 mod counters;
+mod daemons;
 mod image;
 mod suite;
 mod xfrm;
@@ -17,7 +18,8 @@ use std::time::Duration;
 
 pub use console::GuestOutput;
 pub use counters::{Counters, StateCounters};
-pub use image::requirements;
+pub use daemons::{GuestCharon, requirements as daemon_requirements};
+pub use image::{Daemons, requirements};
 pub use suite::Suite;
 pub use xfrm::{Connection, Key, Mode, PolicyDirection, Prefix, UdpEncapsulation, XfrmPolicy, XfrmState};
 
@@ -50,6 +52,8 @@ pub struct KernelPeerSpec {
     pub inner: Vec<Prefix>,
     /// The ways to what is behind the other end.
     pub routes: Vec<Route>,
+    /// What it runs.
+    pub daemons: Daemons,
 }
 
 /// A way to hosts behind the other end.
@@ -88,7 +92,8 @@ impl KernelPeer {
         let folder = lab.path().join(format!("kernel-{}", spec.name));
         std::fs::create_dir(&folder).map_err(LabError::path("make", &folder))?;
         let initramfs = folder.join("initramfs");
-        std::fs::write(&initramfs, image::image(&folder)?).map_err(LabError::path("write", &initramfs))?;
+        std::fs::write(&initramfs, image::image(&folder, spec.daemons)?)
+            .map_err(LabError::path("write", &initramfs))?;
         let name = &spec.name;
         namespace
             .ip(&format!("tuntap add dev {name} mode tap\nlink set dev {name} txqueuelen {TAP_QUEUE} up"))?;
