@@ -1,1 +1,4 @@
 //! The protocol.
+
+pub mod backoff;
+pub mod window;
