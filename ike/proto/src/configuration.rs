@@ -72,7 +72,7 @@ pub struct Retransmission {
 
 impl Default for Retransmission {
     fn default() -> Self {
-        Self { first: Duration::from_secs(4), base: 1.8, tries: 5, limit: Duration::from_secs(60) }
+        Self { first: Duration::from_secs(4), base: 1.8, tries: 5, limit: Duration::from_mins(1) }
     }
 }
 

@@ -157,12 +157,13 @@ fn emit_head(header: &Header, kind: PayloadType, inner: PayloadType, body_length
 
 impl std::fmt::Debug for Encrypted<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {} in {} octets, {:?}", self.header, self.first, self.body.len(), self.unprotected)
+        write!(f, "{:?}: {} first in {} octets", self.header, self.first, self.body.len())?;
+        if self.unprotected.is_empty() { Ok(()) } else { write!(f, " after {:?}", self.unprotected) }
     }
 }
 
 impl std::fmt::Debug for Fragment<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{} {:?}", self.number, self.total, self.sealed)
+        write!(f, "fragment {} of {}: {:?}", self.number, self.total, self.sealed)
     }
 }

@@ -8,7 +8,7 @@ const RESPONSE: u8 = 0x20;
 const INITIATOR: u8 = 0x08;
 
 /// What stands in front of the payloads, apart from the length and the type of the first one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Chosen by the original initiator; never 0.
     pub initiator_spi: u64,
@@ -96,5 +96,14 @@ impl RawHeader {
         octets[20..24].copy_from_slice(&self.header.message_id.to_be_bytes());
         octets[24..].copy_from_slice(&self.length.to_be_bytes());
         octets
+    }
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let direction = if self.flags.response { "response" } else { "request" };
+        let sender = if self.flags.initiator { "initiator" } else { "responder" };
+        write!(f, "{:016x}/{:016x} ", self.initiator_spi, self.responder_spi)?;
+        write!(f, "{} {direction} {} of the {sender}", self.exchange, self.message_id)
     }
 }

@@ -20,6 +20,8 @@ mod payload;
 mod reader;
 mod security_association;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod traffic_selector;
 
 pub use authentication::{AuthenticationMethod, CertificateEncoding};

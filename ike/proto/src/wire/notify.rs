@@ -233,6 +233,10 @@ impl Notify {
 
 impl std::fmt::Debug for Notify {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:?} {:?}", self.kind, Hexadecimal(&self.spi), Hexadecimal(&self.data))
+        write!(f, "{}", self.kind)?;
+        if !self.spi.is_empty() {
+            write!(f, " of {} {:?}", self.protocol, Hexadecimal(&self.spi))?;
+        }
+        if self.data.is_empty() { Ok(()) } else { write!(f, ": {:?}", Hexadecimal(&self.data)) }
     }
 }

@@ -151,7 +151,7 @@ impl Transform {
         Ok(())
     }
 
-    fn emit(&self, out: &mut Vec<u8>) {
+    fn emit(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[self.kind.0, 0]);
         out.extend_from_slice(&self.id.to_be_bytes());
         if let Some(bits) = self.key_length {
@@ -163,7 +163,11 @@ impl Transform {
 
 impl std::fmt::Debug for Proposal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {:?} {:?}", self.number, self.protocol, Hexadecimal(&self.spi), self.transforms)
+        write!(f, "{} {} ", self.number, self.protocol)?;
+        if !self.spi.is_empty() {
+            write!(f, "{:?} ", Hexadecimal(&self.spi))?;
+        }
+        write!(f, "{:?}", self.transforms)
     }
 }
 
