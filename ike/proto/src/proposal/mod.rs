@@ -1,42 +1,54 @@
 //! Algorithms by strongSwan's keywords, and their negotiation (RFC 7296 sections 2.7 and 3.3).
+//!
+//! A proposal is written as keywords with dashes between them: `aes128gcm16-prfsha256-x25519`. Several of a kind are
+//! alternatives, the first one preferred.
 
+mod error;
 mod esp;
+mod keyword;
+mod negotiation;
+mod text;
 
+pub use error::{AnswerError, ProposalError};
 pub use esp::{EspCipher, EspEncryption, EspIntegrity, EspSuite};
-use thiserror::Error;
+pub use negotiation::{Selected, accept_esp, accept_ike, offer_esp, offer_ike, select_esp, select_ike};
 
 use crate::crypto::{Encryption, Group, Integrity, Prf};
 
 /// IKE SA algorithms: any one of each kind goes with any one of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IkeProposal {
+    /// All AEADs, or none.
     encryption: Vec<Encryption>,
+    /// Empty exactly with AEADs.
     integrity: Vec<Integrity>,
     prf: Vec<Prf>,
     groups: Vec<Group>,
 }
 
+impl IkeProposal {
+    /// The groups by preference; the first is the one to guess that the peer takes. At least one.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+}
+
 /// Child SA algorithms: any one of each kind goes with any one of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EspProposal {
+    /// All AEADs, or none.
     encryption: Vec<EspEncryption>,
+    /// Empty exactly with AEADs.
     integrity: Vec<EspIntegrity>,
-    groups: Vec<Group>,
+    /// `None` is no key exchange.
+    groups: Vec<Option<Group>>,
     extended_sequence: Vec<bool>,
 }
 
-/// A proposal that is none.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum ProposalError {
-    /// A word that means no algorithm.
-    #[error("\"{word}\" is no algorithm of {protocol}{hint}")]
-    Unknown {
-        /// The word.
-        word: String,
-        /// IKE or ESP.
-        protocol: &'static str,
-        /// What to write instead.
-        hint: String,
-    },
+impl EspProposal {
+    /// The groups by preference, `None` for going without; the first is the one to guess that the peer takes. At
+    /// least one.
+    pub fn groups(&self) -> &[Option<Group>] {
+        &self.groups
+    }
 }
