@@ -13,7 +13,11 @@ pub struct Secret {
 }
 
 impl Secret {
-    pub(super) fn new(owners: Vec<Identity>, octets: Zeroizing<Vec<u8>>) -> Self {
+    /// Without owners it is everybody's.
+    pub(super) fn new(mut owners: Vec<Identity>, octets: Zeroizing<Vec<u8>>) -> Self {
+        if owners.is_empty() {
+            owners.push(Identity::Any);
+        }
         Self { owners, octets }
     }
 
@@ -21,6 +25,24 @@ impl Secret {
     pub fn octets(&self) -> &[u8] {
         &self.octets
     }
+
+    /// How well the best of its owners fits.
+    fn owner_matches(&self, identity: &Identity) -> Option<u8> {
+        self.owners.iter().filter_map(|owner| owner.matches(identity)).max()
+    }
+}
+
+/// The secret of which the owners fit best: the peer's match decides, then ours, then which was first.
+pub(super) fn best<'a>(secrets: &'a [Secret], local: &Identity, remote: &Identity) -> Option<&'a Secret> {
+    let rank = |secret: &Secret| (secret.owner_matches(remote), secret.owner_matches(local));
+    let mut best: Option<(&Secret, _)> = None;
+    for secret in secrets {
+        let rank = rank(secret);
+        if rank != (None, None) && best.is_none_or(|(_, other)| rank > other) {
+            best = Some((secret, rank));
+        }
+    }
+    best.map(|(secret, _)| secret)
 }
 
 impl fmt::Debug for Secret {

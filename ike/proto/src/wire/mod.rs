@@ -33,6 +33,7 @@ pub use error::ParseError;
 pub use header::{Flags, Header};
 pub use identification::{Identification, IdentificationType};
 pub use notify::{Notify, NotifyType};
+pub(crate) use numbers::registry;
 pub use numbers::{ExchangeType, PayloadType, ProtocolId, TransformType};
 pub use payload::Payload;
 pub use security_association::{Proposal, Transform};
