@@ -1,0 +1,90 @@
+//! What the IKE daemon's configuration says.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use baton_dataplane::config as gateway;
+use baton_ike_proto::configuration::Configuration;
+use baton_ike_proto::identity::Identity;
+use zeroize::Zeroizing;
+
+/// A validated configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the data plane reads in the same file: node, directories, addresses, segments, capacity, policies.
+    pub gateway: gateway::Config,
+    /// `[ike]`, apart from its limits and retransmission, which `protocol` has.
+    pub daemon: Daemon,
+    /// `[connections]` and `[pools]`.
+    pub protocol: Arc<Configuration>,
+    /// `[secrets]` and `[authorities]`, and where the files are.
+    pub credentials: CredentialSources,
+}
+
+/// `[ike]`: the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Our addresses to listen at; never empty.
+    pub listen: Vec<IpAddr>,
+    /// UDP port without a non-ESP marker, 500 if not said otherwise.
+    pub port: u16,
+    /// UDP port with a non-ESP marker (RFC 3948 section 2.2), 4500 if not said otherwise.
+    pub nat_port: u16,
+    /// User to run as once the sockets are open, by name or number; `None` stays who started it.
+    pub user: Option<String>,
+}
+
+/// Where credentials come from; `crate::credentials` reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialSources {
+    /// With swanctl's directories below: x509, x509ca, x509crl, private, rsa, ecdsa, pkcs8.
+    pub directory: PathBuf,
+    /// Whether the configuration names the directory; otherwise it may be absent.
+    pub directory_is_named: bool,
+    /// Shared secrets.
+    pub secrets: Vec<SharedSecret>,
+    /// Authorities with what is known of them.
+    pub authorities: Vec<Authority>,
+}
+
+/// `[secrets.NAME]`: a secret and whom it is shared by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedSecret {
+    /// Its name.
+    pub name: String,
+    /// Whose it is; empty is everybody's.
+    pub owners: Vec<Identity>,
+    /// Where it is.
+    pub source: SecretSource,
+}
+
+/// Where a secret is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In the configuration, which nobody else can read.
+    Inline(Zeroizing<Vec<u8>>),
+    /// In a private file.
+    File(PathBuf),
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Inline(redacted)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// `[authorities.NAME]`: an authority and its revocation lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Its name.
+    pub name: String,
+    /// Its certificate's file: absolute, or below x509ca.
+    pub certificate: PathBuf,
+    /// Files of its revocation lists.
+    pub revocation_lists: Vec<PathBuf>,
+}
