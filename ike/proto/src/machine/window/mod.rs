@@ -38,3 +38,6 @@ impl Window {
 
 /// From this Message ID on new keys are due. What is left is plenty for a peer that is slow to agree.
 const NEARLY_EXHAUSTED: u32 = u32::MAX - (1 << 20);
+
+#[cfg(test)]
+mod tests;
