@@ -144,3 +144,14 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     write_secret(&path, text)?;
     Ok(path)
 }
+
+/// A new private key and its public key, in PEM.
+///
+/// # Errors
+/// If `pki` fails.
+pub fn key_pair(kind: KeyKind) -> Result<(String, String)> {
+    let private = command::run(pki(&["--gen", "--outform", "pem"]).args(kind.arguments()))?;
+    let mut public = pki(&["--pub", "--type", "priv", "--outform", "pem"]);
+    let public = command::run_with_input(&mut public, private.as_bytes())?;
+    Ok((private, public))
+}

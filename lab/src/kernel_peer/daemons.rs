@@ -13,12 +13,13 @@ pub(super) const PROGRAMS: [&str; 4] =
     ["/usr/sbin/charon-systemd", "/usr/sbin/swanctl", "/usr/sbin/iked", "/usr/sbin/ikectl"];
 const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints curve25519 chapoly aes \
                        sha1 sha2 md5 hmac kdf gcm ctr ccm cmac xcbc gmp drbg kernel-netlink socket-default vici";
-/// What the C library loads when a thread ends.
-const THREADS: &str = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
+/// What the C library loads when a thread ends, and OpenSSL for the ciphers that iked insists on.
+const LOADED_BY_NAME: [&str; 2] =
+    ["/lib/x86_64-linux-gnu/libgcc_s.so.1", "/usr/lib/x86_64-linux-gnu/ossl-modules/legacy.so"];
 const PLUGIN_FOLDER: &str = "/usr/lib/ipsec/plugins";
 /// Whom iked becomes, and where it locks itself in.
 pub(super) const FILES: [(&str, &str); 3] = [
-    ("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n_iked:x:100:100::/var/empty:/bin/false\n"),
+    ("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n_iked:x:100:100::/var/lib/openiked/empty:/bin/false\n"),
     ("/etc/group", "root:x:0:\n_iked:x:100:\n"),
     ("/var/lib/openiked/empty/.keep", ""),
 ];
@@ -40,7 +41,12 @@ pub fn requirements() -> std::result::Result<(), String> {
 /// The files that are loaded by name: plugins, and what the C library wants.
 pub(super) fn plugins() -> Vec<PathBuf> {
     let file = |name| Path::new(PLUGIN_FOLDER).join(format!("libstrongswan-{name}.so"));
-    PLUGINS.split_whitespace().map(file).chain([THREADS.into()]).filter(|path| path.exists()).collect()
+    PLUGINS
+        .split_whitespace()
+        .map(file)
+        .chain(LOADED_BY_NAME.map(PathBuf::from))
+        .filter(|path| path.exists())
+        .collect()
 }
 
 /// A charon inside of a kernel. It is spoken with by that kernel's line.
@@ -62,7 +68,8 @@ impl GuestCharon {
         let swanctl = Section::new().set("load", crate::charon::SWANCTL_PLUGINS);
         let text = Section::new().with("charon-systemd", daemon).with("swanctl", swanctl).to_configuration();
         let folders = crate::charon::FOLDERS.map(|folder| format!("{FOLDER}/swanctl/{folder}")).join(" ");
-        let script = format!("mkdir -p {folders}\n{}", here_document("strongswan.conf", &text));
+        let script =
+            format!("mkdir -p {folders}\n{}", here_document(&format!("{FOLDER}/strongswan.conf"), &text));
         peer.run(&format!(
             "{script}export STRONGSWAN_CONF={FOLDER}/strongswan.conf\n\
              charon-systemd >{FOLDER}/log 2>&1 </dev/null &\n\
@@ -78,7 +85,10 @@ impl GuestCharon {
     pub fn load(self, peer: &mut KernelPeer, case: &Negotiation, side: Side) -> Result<()> {
         let party = if side == Side::Initiator { &case.initiator } else { &case.responder };
         let mut script = credentials(party)?;
-        script.push_str(&here_document("swanctl/swanctl.conf", &case.swanctl(side).to_configuration()));
+        script.push_str(&here_document(
+            &format!("{FOLDER}/swanctl/swanctl.conf"),
+            &case.swanctl(side).to_configuration(),
+        ));
         peer.run(&script)?;
         self.swanctl(peer, &["--load-all", "--clear"]).map(drop)
     }
@@ -126,10 +136,10 @@ impl GuestCharon {
     }
 }
 
-/// A script that writes a file below the folder.
-fn here_document(name: &str, text: &str) -> String {
+/// A script that writes a file that only root reads.
+pub(super) fn here_document(path: &str, text: &str) -> String {
     let text = text.trim_end();
-    format!("cat >{FOLDER}/{name} <<'END-OF-FILE'\n{text}\nEND-OF-FILE\n")
+    format!("cat >{path} <<'END-OF-FILE'\n{text}\nEND-OF-FILE\nchmod 600 {path}\n")
 }
 
 /// A script that writes certificate, key and authority of a party.
@@ -140,7 +150,7 @@ fn credentials(party: &Party) -> Result<String> {
     let documents = files.map(|(folder, path)| {
         let text = std::fs::read_to_string(path).map_err(LabError::path("read", path))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(here_document(&format!("swanctl/{folder}/{name}"), &text))
+        Ok(here_document(&format!("{FOLDER}/swanctl/{folder}/{name}"), &text))
     });
     documents.into_iter().collect()
 }
