@@ -1,8 +1,8 @@
 //! ESP in UDP (RFC 3948).
 
 use super::Encapsulation;
+use super::field::integer;
 use super::reader::Section;
-use super::sections::integer;
 
 /// The port of both ends unless a NAT changed it (RFC 3948 section 2.1).
 const PORT: u64 = 4500;

@@ -2,8 +2,9 @@
 
 use baton_sad::Name;
 
+use super::field::{bounded_name, integer};
 use super::reader::{Item, Place, Section};
-use super::sections::{bounded_name, integer, priority};
+use super::sections::priority;
 use super::{Exception, ExceptionAction, PolicyDirection, selectors};
 
 /// Before the tunnels.
@@ -30,7 +31,7 @@ enum Word {
 pub(super) fn read(mut section: Section<'_, '_>) -> Option<(Exception, ExceptionPlaces)> {
     let name = section.require("name", "name the policy: name = \"management\"");
     let name_place = name.as_ref().map_or(section.place(), Item::place);
-    let name = name.and_then(|item| bounded_name(&item, Name::MAX));
+    let name = name.and_then(|item| bounded_name(&item.text()?, Name::MAX));
     if let Some(name) = &name {
         section.rename(format!("policy.{name}"));
     }

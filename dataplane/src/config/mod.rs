@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use baton_sad::ClusterId;
 use zeroize::Zeroizing;
 
+use self::reader::{Document, Source};
+
 pub use crate::crypto::Backend as Crypto;
 pub use crate::steering::HashMode;
 
@@ -19,14 +21,15 @@ mod cover;
 mod dynamic;
 mod encapsulation;
 mod exception;
+pub mod field;
 mod keys;
 mod lifetime;
 mod local_rules;
 mod model;
 mod policy;
 mod problem;
-mod quantity;
-mod reader;
+pub mod quantity;
+pub mod reader;
 mod sa;
 mod sections;
 mod selector;
@@ -62,7 +65,7 @@ impl Config {
     /// # Errors
     /// Every problem of the file, in its order.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let (text, private) = read_bounded(path)?;
+        let (text, private) = read_text(path)?;
         Self::parse_as(&text, path, private)
     }
 
@@ -72,21 +75,25 @@ impl Config {
     /// # Errors
     /// Every problem of the text, in its order.
     pub fn parse_as(text: &str, path: &Path, private: bool) -> Result<Self, ConfigErrors> {
-        let source = reader::Source::new(path, text);
+        let source = Source::new(path, text);
         let document = source.document();
         if source.has_problems() {
             // What can be recovered from broken syntax would only complain about its own gaps.
-            return Err(ConfigErrors::new(source.into_problems()));
+            return Err(source.into_errors());
         }
-        let config = sections::read(&source, &document, private);
-        if let Some(config) = &config {
-            check::across_tunnels(&source, &config.tunnels, &config.places);
-            spd_check::across_policies(&source, config);
+        match Self::read(&source, &document, private) {
+            Some(config) if !source.has_problems() => Ok(config),
+            _ => Err(source.into_errors()),
         }
-        match config {
-            Some(read) if !source.has_problems() => Ok(read.into_config(path)),
-            _ => Err(ConfigErrors::new(source.into_problems())),
-        }
+    }
+
+    /// Reads and validates the data plane's sections of a document without syntax errors, for those who read others
+    /// of it. The configuration is good only if `source` has no problems afterwards.
+    pub fn read<'a>(source: &Source<'a>, document: &Document<'a>, private: bool) -> Option<Self> {
+        let read = sections::read(source, document, private)?;
+        check::across_tunnels(source, &read.tunnels, &read.places);
+        spd_check::across_policies(source, &read);
+        Some(read.into_config(source.path()))
     }
 
     /// The SA table's file.
@@ -115,8 +122,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-/// The file's text, which may hold keys and so is wiped when dropped, and whether nobody else can read it.
-fn read_bounded(path: &Path) -> Result<(Zeroizing<String>, bool), ConfigErrors> {
+/// A configuration's text, which may hold keys and so is wiped when dropped, and whether nobody else can read it.
+///
+/// # Errors
+/// One problem of the file as such.
+pub fn read_text(path: &Path) -> Result<(Zeroizing<String>, bool), ConfigErrors> {
     let refuse = |message: String, remedy: &str| ConfigErrors::of_file(path, message, remedy);
     let unreadable =
         |e: io::Error| refuse(format!("cannot be read: {e}"), "name the file with --config FILE");

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use baton_sad::NodeId;
@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::exception::{self, ExceptionPlaces};
+use super::field::{bounded_name, directory, integer, unicast, word};
 use super::reader::{Item, Section, Source, shortened};
 use super::tunnel::{self, TunnelPlaces};
 use super::{
@@ -24,6 +25,9 @@ const DEFAULT_ADVANCE: u64 = 1 << 20;
 
 /// IFNAMSIZ without the terminating zero.
 const MAX_INTERFACE_NAME: usize = 15;
+
+/// They stand in the same file and are read, and validated, by IKE's daemon.
+const IKE_SECTIONS: [&str; 5] = ["ike", "connections", "pools", "secrets", "authorities"];
 
 /// What was read; complete only if no problem was reported.
 pub(super) struct Read {
@@ -91,6 +95,7 @@ pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, pri
     let tunnels = root.sections("tunnel");
     let tunnels = tunnels.into_iter().filter_map(|section| tunnel::read(section, own, &around));
     let (tunnels, places) = tunnels.unzip();
+    root.leave(&IKE_SECTIONS);
     root.finish();
     Some(Read {
         node: node?,
@@ -114,7 +119,7 @@ fn read_node(section: &Section<'_, '_>) -> Option<Node> {
     let id = id.and_then(|item| node_id(&item));
     let cluster =
         section.require("cluster", "name the cluster, the same on all its nodes: cluster = \"...\"");
-    let cluster = cluster.and_then(|item| bounded_name(&item, 64));
+    let cluster = cluster.and_then(|item| bounded_name(&item.text()?, 64));
     let state = directory(section, "state_directory", "/var/lib/baton");
     let runtime = directory(section, "runtime_directory", "/run/baton");
     let pins = directory(section, "pin_directory", "/sys/fs/bpf/baton");
@@ -167,7 +172,7 @@ fn own_addresses(item: &Item<'_, '_>) -> Vec<IpAddr> {
     }
     let mut addresses = Vec::new();
     for entry in entries.iter().take(MAX_ADDRESSES) {
-        let Some(address) = unicast(entry) else { continue };
+        let Some(address) = entry.text().and_then(|word| unicast(&word)) else { continue };
         if addresses.contains(&address) {
             entry.report(format!("{address} stands here twice"), "write it once");
         }
@@ -313,42 +318,6 @@ fn read_snapshot(section: &Section<'_, '_>, around: &Surroundings<'_>) -> Option
     Some(Snapshot { key_file, advance: advance? })
 }
 
-pub(super) fn integer(
-    section: &Section<'_, '_>,
-    key: &'static str,
-    allowed: RangeInclusive<u64>,
-    default: u64,
-) -> Option<u64> {
-    section.get(key).map_or(Some(default), |item| item.integer(allowed))
-}
-
-/// One of a few words; the default is the type's.
-fn word<T: Copy + Default>(section: &Section<'_, '_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-    section.get(key).map_or(Some(T::default()), |item| item.word(words))
-}
-
-/// A name that is safe in file names, messages and tables.
-pub(super) fn bounded_name(item: &Item<'_, '_>, octets: usize) -> Option<String> {
-    let name = item.string()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if (1..=octets).contains(&name.len()) && name.chars().all(plain) {
-        return Some(name.to_owned());
-    }
-    let message = format!("\"{}\" is not a usable name", shortened(name));
-    item.report(message, format!("use 1 to {octets} of the characters A-Z a-z 0-9 . _ -"));
-    None
-}
-
-fn directory(section: &Section<'_, '_>, key: &'static str, default: &str) -> Option<PathBuf> {
-    let Some(item) = section.get(key) else { return Some(PathBuf::from(default)) };
-    let path = Path::new(item.string()?);
-    if path.is_absolute() && !item.string()?.contains('\0') {
-        return Some(path.to_owned());
-    }
-    item.report("this is not an absolute path", format!("start it with /, e.g. \"{default}\""));
-    None
-}
-
 /// A network interface's name, which stands in `item`.
 fn device(item: &Item<'_, '_>, name: &str) -> Option<String> {
     let usable = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
@@ -358,34 +327,6 @@ fn device(item: &Item<'_, '_>, name: &str) -> Option<String> {
     let message = format!("\"{}\" is not an interface name", shortened(name));
     item.report(message, format!("Linux names have 1 to {MAX_INTERFACE_NAME} characters; see: ip link"));
     None
-}
-
-/// An address that one host can have, and packets of others can be sent to.
-pub(super) fn unicast(item: &Item<'_, '_>) -> Option<IpAddr> {
-    let text = item.string()?;
-    let Ok(address) = text.parse() else {
-        let message = format!("\"{}\" is not an IP address", shortened(text));
-        item.report(message, "write an address such as \"203.0.113.2\" or \"2001:db8::2\"");
-        return None;
-    };
-    if !is_unicast(address) {
-        item.report(format!("{address} cannot be a gateway's address"), "write a unicast address");
-        return None;
-    }
-    Some(address)
-}
-
-fn is_unicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback())
-        }
-        // Link-local addresses mean nothing without their link, and mapped ones are IPv4's.
-        IpAddr::V6(v6) => {
-            let elsewhere = v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some();
-            !(v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || elsewhere)
-        }
-    }
 }
 
 /// A place among all policies.

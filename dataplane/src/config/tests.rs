@@ -114,6 +114,13 @@ fn segments_are_read_as_a_set() {
 }
 
 #[test]
+fn sections_of_ike_are_left_to_it() {
+    let ike = "[ike]\nport = \"what?\"\n[connections.a.local]\n[pools.b]\n[secrets.c]\n[authorities.d]\n";
+    assert!(parse(&(good() + ike)).is_ok());
+    assert!(parse(&(good() + "[connection.a]\n")).is_err());
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let text = r#"
 [node]

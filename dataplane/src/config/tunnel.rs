@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 
 use baton_sad::{DfPolicy, DscpPolicy, Mode, Name, Suite, TfcPadding};
 
+use super::field::{bounded_name, integer, unicast};
 use super::reader::{Item, Place, Section, nearest, shortened};
-use super::sections::{Surroundings, bounded_name, integer, priority, unicast};
+use super::sections::{Surroundings, priority};
 use super::selectors::{self, ReadSelectors};
 use super::static_sa::{self, ReadSa};
 use super::{TrafficSelector, Tunnel, encapsulation, lifetime, sa};
@@ -42,7 +43,7 @@ pub(super) fn read(
 ) -> Option<(Tunnel, TunnelPlaces)> {
     let name = section.require("name", "name the tunnel: name = \"site-a\"");
     let name_place = name.as_ref().map_or(section.place(), Item::place);
-    let name = name.and_then(|item| bounded_name(&item, Name::MAX));
+    let name = name.and_then(|item| bounded_name(&item.text()?, Name::MAX));
     if let Some(name) = &name {
         section.rename(format!("tunnel.{name}"));
     }
@@ -143,7 +144,7 @@ fn read_suite(item: &Item<'_, '_>) -> Option<Suite> {
 }
 
 fn local_address(item: &Item<'_, '_>, own: &[IpAddr]) -> Option<IpAddr> {
-    let address = unicast(item)?;
+    let address = unicast(&item.text()?)?;
     // With no usable `outer.addresses` that problem was told already.
     if !own.is_empty() && !own.contains(&address) {
         item.report(format!("{address} is not one of outer.addresses"), "use one of them, or add it there");
@@ -152,7 +153,7 @@ fn local_address(item: &Item<'_, '_>, own: &[IpAddr]) -> Option<IpAddr> {
 }
 
 fn remote_address(item: &Item<'_, '_>, own: &[IpAddr], local: Option<IpAddr>) -> Option<IpAddr> {
-    let address = unicast(item)?;
+    let address = unicast(&item.text()?)?;
     if own.contains(&address) {
         item.report(format!("{address} is our own address"), "write the peer's address");
     }
