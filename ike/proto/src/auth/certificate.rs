@@ -34,8 +34,7 @@ pub(super) struct Certificate {
     key_ids: Vec<Vec<u8>>,
     not_before: Duration,
     pub(super) not_after: Duration,
-    /// The path length that it allows, if it is an authority.
-    authority: Option<Option<u8>>,
+    constraints: Option<BasicConstraints>,
     usage: Option<KeyUsage>,
 }
 
@@ -64,7 +63,7 @@ impl Certificate {
             key,
             not_before: certificate.validity().not_before.to_unix_duration(),
             not_after: certificate.validity().not_after.to_unix_duration(),
-            authority: authority(certificate)?,
+            constraints: extension(certificate)?,
             usage: extension(certificate)?,
         })
     }
@@ -86,12 +85,13 @@ impl Certificate {
 
     /// Whether it may sign certificates (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
     pub(super) fn is_authority(&self) -> bool {
-        self.authority.is_some() && self.usage.is_none_or(|usage| usage.key_cert_sign())
+        let is_ca = self.constraints.as_ref().is_some_and(|constraints| constraints.ca);
+        is_ca && self.usage.is_none_or(|usage| usage.key_cert_sign())
     }
 
     /// How many intermediate certificates may stand below it; `None` is no bound.
     pub(super) fn path_length(&self) -> Option<u8> {
-        self.authority.flatten()
+        self.constraints.as_ref().and_then(|constraints| constraints.path_len_constraint)
     }
 
     /// Whether its key may sign messages (RFC 4945 section 5.1.3.2).
@@ -111,15 +111,25 @@ impl Certificate {
 
     /// Whether it is valid at a time since 1970; the error says how far off it is.
     pub(super) fn check_validity(&self, unix: Duration) -> Result<(), String> {
-        if unix < self.not_before {
-            let days = (self.not_before - unix).as_secs() / 86_400;
-            return Err(format!("\"{}\" is valid only in {days} days; is the clock right?", self.subject));
+        if let Some(early) = self.not_before.checked_sub(unix).filter(|early| !early.is_zero()) {
+            return Err(format!(
+                "\"{}\" is valid only in {}; is the clock right?",
+                self.subject,
+                days(early)
+            ));
         }
-        if unix > self.not_after {
-            let days = (unix - self.not_after).as_secs() / 86_400;
-            return Err(format!("\"{}\" has expired {days} days ago", self.subject));
+        if let Some(late) = unix.checked_sub(self.not_after).filter(|late| !late.is_zero()) {
+            return Err(format!("\"{}\" has expired {} ago", self.subject, days(late)));
         }
         Ok(())
+    }
+}
+
+fn days(time: Duration) -> String {
+    match time.as_secs() / 86_400 {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
     }
 }
 
@@ -137,13 +147,8 @@ fn extension<'a, T>(certificate: &'a TbsCertificate) -> Result<Option<T>, String
 where
     T: Decode<'a, Error = x509_cert::der::Error> + x509_cert::der::oid::AssociatedOid,
 {
-    let found = certificate.get_extension::<T>().map_err(|error| malformed(&error.into()))?;
+    let found = certificate.get_extension::<T>().map_err(|error| malformed(&error))?;
     Ok(found.map(|(_, extension)| extension))
-}
-
-fn authority(certificate: &TbsCertificate) -> Result<Option<Option<u8>>, String> {
-    let constraints: Option<BasicConstraints> = extension(certificate)?;
-    Ok(constraints.filter(|constraints| constraints.ca).map(|constraints| constraints.path_len_constraint))
 }
 
 fn names(certificate: &TbsCertificate) -> Result<Vec<Identity>, String> {

@@ -139,11 +139,9 @@ fn allowed<'a>(
     if named.is_empty() {
         return Err("no authority is configured for it; add the one that has signed it".to_owned());
     }
-    let validity = named.iter().map(|authority| authority.certificate.check_validity(unix));
-    match validity.clone().any(|validity| validity.is_ok()) {
-        true => Ok(named.into_iter().filter(|one| one.certificate.check_validity(unix).is_ok()).collect()),
-        false => Err(validity.filter_map(Result::err).next().unwrap_or_default()),
-    }
+    let is_valid = |authority: &&Authority| authority.certificate.check_validity(unix).is_ok();
+    let valid: Vec<_> = named.iter().copied().filter(is_valid).collect();
+    if valid.is_empty() { named[0].certificate.check_validity(unix).map(|()| valid) } else { Ok(valid) }
 }
 
 fn revocation<'a>(
