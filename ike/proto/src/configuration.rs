@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::identity::Identity;
+use crate::pool::Slicing;
 use crate::proposal::{EspProposal, IkeProposal};
 use crate::selector::ConfiguredSelector;
 
@@ -17,6 +18,8 @@ pub struct Configuration {
     pub connections: Vec<Arc<Connection>>,
     /// By name.
     pub pools: Vec<Arc<Pool>>,
+    /// How they are shared among gateways.
+    pub slicing: Slicing,
     /// Bounds on what strangers can cause.
     pub limits: Limits,
     /// How requests are sent again.

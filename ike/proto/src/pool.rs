@@ -1,1 +1,0 @@
-//! Inner addresses for peers (RFC 7296 section 2.19).
