@@ -174,6 +174,7 @@ fn lone_gateway(tunnels: &[TunnelSpec]) -> GatewaySpec {
         core: 0,
         tunnels: tunnels.to_vec(),
         snapshot_key: random(32).expect("random"),
+        ike: String::new(),
     }
 }
 

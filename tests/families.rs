@@ -152,6 +152,7 @@ fn spec(tunnels: &[Tunnel]) -> GatewaySpec {
         core: 0,
         tunnels: tunnels.iter().map(Tunnel::spec).collect(),
         snapshot_key: random(32).expect("random"),
+        ike: String::new(),
     }
 }
 

@@ -188,6 +188,7 @@ fn gateway(case: &Case, connection: &Connection) -> GatewaySpec {
         core: 0,
         tunnels: vec![tunnel],
         snapshot_key: random(32).expect("random"),
+        ike: String::new(),
     }
 }
 

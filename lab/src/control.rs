@@ -21,7 +21,19 @@ impl ControlSocket {
     /// # Errors
     /// If none runs.
     pub fn connect(gateway: &Gateway) -> Result<Self> {
-        let path = gateway.runtime_directory().join("control.sock");
+        Self::open(gateway, "control.sock")
+    }
+
+    /// Connects to the running IKE daemon of `gateway`.
+    ///
+    /// # Errors
+    /// If none runs.
+    pub fn connect_ike(gateway: &Gateway) -> Result<Self> {
+        Self::open(gateway, "ike.sock")
+    }
+
+    fn open(gateway: &Gateway, name: &str) -> Result<Self> {
+        let path = gateway.runtime_directory().join(name);
         let stream = UnixStream::connect(&path).map_err(LabError::path("connect to", &path))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(LabError::path("set up", &path))?;
         Ok(Self(BufReader::new(stream)))
@@ -35,10 +47,10 @@ impl ControlSocket {
         request["version"] = 1.into();
         let mut line = String::new();
         let exchange = writeln!(self.0.get_mut(), "{request}").and_then(|()| self.0.read_line(&mut line));
-        exchange.map_err(LabError::io("speak with the data plane"))?;
+        exchange.map_err(LabError::io("speak with the daemon"))?;
         let mut answer: Value = serde_json::from_str(&line).unwrap_or_default();
         match answer["ok"].take() {
-            Value::Null => Err(LabError::Unexpected(format!("to {request} the data plane said {line}"))),
+            Value::Null => Err(LabError::Unexpected(format!("to {request} the daemon said {line}"))),
             ok => Ok(ok),
         }
     }

@@ -20,8 +20,8 @@ use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::requirements;
 
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(10);
+pub(crate) const START: Duration = Duration::from_secs(30);
+pub(crate) const STOP: Duration = Duration::from_secs(10);
 
 /// One direction's SPI and key of a statically keyed tunnel.
 #[derive(Clone, Debug)]
@@ -162,6 +162,8 @@ pub struct GatewaySpec {
     pub tunnels: Vec<TunnelSpec>,
     /// The key that seals snapshots (32 octets); gateways that exchange snapshots share it.
     pub snapshot_key: Vec<u8>,
+    /// What it negotiates, as TOML; empty if it speaks no IKE.
+    pub ike: String,
 }
 
 /// A gateway: a configuration, and a daemon when it was started.
@@ -172,6 +174,7 @@ pub struct Gateway {
     folder: PathBuf,
     pins: PathBuf,
     daemon: Option<Process>,
+    pub(crate) ike: Option<Process>,
 }
 
 impl Gateway {
@@ -185,7 +188,7 @@ impl Gateway {
         for part in ["state", "run"] {
             fs::create_dir_all(folder.join(part)).map_err(LabError::path("make", &folder))?;
         }
-        let gateway = Self { spec, namespace: namespace.clone(), folder, pins, daemon: None };
+        let gateway = Self { spec, namespace: namespace.clone(), folder, pins, daemon: None, ike: None };
         write_secret(&gateway.folder.join("snapshot.key"), &hex(&gateway.spec.snapshot_key))?;
         gateway.write_config(&gateway.config_text())?;
         Ok(gateway)
@@ -204,6 +207,11 @@ impl Gateway {
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.join("baton.toml")
+    }
+
+    /// The folder of its certificates and private keys, with swanctl's folders below.
+    pub fn credentials_directory(&self) -> PathBuf {
+        self.folder.join("credentials")
     }
 
     /// The folder of its SA table and control socket.
@@ -230,6 +238,7 @@ impl Gateway {
         for tunnel in tunnels {
             tunnel.write(&mut text);
         }
+        text.push_str(&self.spec.ike);
         text
     }
 
@@ -241,6 +250,15 @@ impl Gateway {
         write_secret(&self.config(), text)
     }
 
+    /// Replaces what it negotiates, in its configuration file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn set_ike(&mut self, text: String) -> Result<()> {
+        self.spec.ike = text;
+        self.write_config(&self.config_text())
+    }
+
     /// Starts the daemon and waits until packets flow.
     ///
     /// # Errors
@@ -248,8 +266,7 @@ impl Gateway {
     pub fn start(&mut self, lab: &Lab) -> Result<()> {
         self.daemon = None;
         let mut daemon = self.launch(lab)?;
-        let ready = |line: &str| line.split_whitespace().any(|word| word.trim_matches('"') == "ready");
-        daemon.wait_for_line("ready", START, ready)?;
+        daemon.wait_for_line("ready", START, is_ready)?;
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -277,10 +294,13 @@ impl Gateway {
     }
 
     fn launch(&self, lab: &Lab) -> Result<Process> {
-        let mut command =
-            self.namespace.command(&requirements::binary("baton-dataplane").display().to_string());
+        self.launch_program(lab, "baton-dataplane", &self.spec.name)
+    }
+
+    pub(crate) fn launch_program(&self, lab: &Lab, program: &str, log: &str) -> Result<Process> {
+        let mut command = self.namespace.command(&requirements::binary(program).display().to_string());
         command.arg("--config").arg(self.config()).env("NO_COLOR", "1");
-        lab.start(&self.spec.name, command)
+        lab.start(log, command)
     }
 
     /// The daemon's pid while it runs.
@@ -352,6 +372,11 @@ impl Gateway {
             LabError::Unexpected(format!("dpctl --json did not print JSON ({error}): {answer}"))
         })
     }
+}
+
+/// Whether a daemon says by this line that it does its work.
+pub(crate) fn is_ready(line: &str) -> bool {
+    line.split_whitespace().any(|word| word.trim_matches('"') == "ready")
 }
 
 /// Writes a file that only its owner can read, as secrets must be.

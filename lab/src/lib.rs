@@ -14,6 +14,7 @@ pub mod esp;
 pub mod flood;
 pub mod gateway;
 pub mod http;
+mod ike;
 pub mod inject;
 pub mod kernel_peer;
 pub mod lab;

@@ -1,6 +1,7 @@
 //! One description of what two ends are to negotiate, from which each end's configuration is written.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use crate::charon::Section;
 use crate::pki::Certified;
@@ -71,9 +72,16 @@ pub struct Negotiation {
     pub connection_options: Section,
     /// Further options of the Child SA, at both ends.
     pub child_options: Section,
+    /// Further options of Baton's section `[ike]`.
+    pub daemon_options: Section,
 }
 
 impl Negotiation {
+    /// One end.
+    pub fn party(&self, side: Side) -> &Party {
+        self.parties(side).0
+    }
+
     /// The ends in the order own, other.
     fn parties(&self, side: Side) -> (&Party, &Party) {
         match side {
@@ -120,6 +128,18 @@ impl Negotiation {
             .set_list("remote_ts", &other.networks)
             .set_list("esp_proposals", &self.esp_proposals)
             .merged(&self.child_options)
+    }
+
+    /// One end's sections of Baton's configuration.
+    pub fn toml(&self, side: Side, credentials: &Path) -> String {
+        let mut all = self.swanctl(side);
+        let ike = Section::new().set("directory", credentials.display()).merged(&self.daemon_options);
+        if let Authentication::PreSharedKey(secret) = &self.authentication {
+            let identities = [&self.initiator.identity, &self.responder.identity];
+            let entry = Section::new().set_list("id", &identities).set("secret", secret);
+            all = all.with("secrets", Section::new().with("both", entry));
+        }
+        all.with("ike", ike).to_toml()
     }
 
     /// One end's whole swanctl.conf.

@@ -94,6 +94,7 @@ fn spec(name: &str, node: u8, tunnel: TunnelSpec, core: usize, snapshot_key: &[u
         core,
         tunnels: vec![tunnel],
         snapshot_key: snapshot_key.to_owned(),
+        ike: String::new(),
     }
 }
 

@@ -33,6 +33,7 @@ pub fn site_to_site() -> Negotiation {
         lease: None,
         connection_options: Section::new(),
         child_options: Section::new(),
+        daemon_options: Section::new(),
     }
 }
 

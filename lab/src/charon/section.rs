@@ -50,14 +50,14 @@ impl Section {
         self.entry(name, Entry::Section(section))
     }
 
-    /// The same with all that `other` has.
+    /// The same with all that `other` has, which goes before its own.
     #[must_use]
-    pub fn merged(mut self, other: &Section) -> Self {
-        self.0.extend(other.0.iter().cloned());
-        self
+    pub fn merged(self, other: &Section) -> Self {
+        other.0.iter().fold(self, |section, (name, entry)| section.entry(name, entry.clone()))
     }
 
     fn entry(mut self, name: &str, entry: Entry) -> Self {
+        self.0.retain(|(key, _)| key != name);
         self.0.push((name.to_owned(), entry));
         self
     }
@@ -115,6 +115,29 @@ impl Section {
         }
     }
 
+    /// The same sections and values as TOML: whole numbers and `yes` and `no` in its own types.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        self.write_table(&mut text, &mut Vec::new());
+        text
+    }
+
+    fn write_table<'a>(&'a self, text: &mut String, path: &mut Vec<&'a str>) {
+        for (name, entry) in &self.0 {
+            match entry {
+                Entry::Value(value) => drop(writeln!(text, "{name} = {}", toml_value(value))),
+                Entry::List(values) => drop(writeln!(text, "{name} = {values:?}")),
+                Entry::Section(_) => {}
+            }
+        }
+        for (name, section) in self.sections() {
+            path.push(name);
+            let _ = writeln!(text, "\n[{}]", path.join("."));
+            section.write_table(text, path);
+            path.pop();
+        }
+    }
+
     /// Reads the messages `KIND event {...}` that `swanctl --raw` prints: one section each.
     ///
     /// # Errors
@@ -130,6 +153,15 @@ impl Section {
 
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn toml_value(value: &str) -> String {
+    match value {
+        "yes" => "true".into(),
+        "no" => "false".into(),
+        number if number.parse::<u64>().is_ok() => number.into(),
+        text => format!("{text:?}"),
+    }
 }
 
 fn unreadable(text: &str) -> LabError {
@@ -220,5 +252,8 @@ mod tests {
     fn a_configuration_is_quoted() {
         let section = Section::new().with("a", Section::new().set("b", "c \"d\"").set_list("e", &[1, 2]));
         assert_eq!(section.to_configuration(), "a {\n  b = \"c \\\"d\\\"\"\n  e = \"1,2\"\n}\n");
+        assert_eq!(section.to_toml(), "\n[a]\nb = \"c \\\"d\\\"\"\ne = [\"1\", \"2\"]\n");
+        let later = Section::new().set("b", "yes").merged(&Section::new().set("b", 7));
+        assert_eq!(later.to_toml(), "b = 7\n");
     }
 }
