@@ -29,7 +29,7 @@ fn strongswan_on_both_kinds_of_esp_agrees_with_itself() {
         return;
     }
     let mut stage = Stage::build_with(Daemons::Ike);
-    let case = ike::site_to_site();
+    let case = ike::site_to_site(Side::Responder);
     let a = Charon::start(&stage.lab, &stage.a, &CharonSpec::new("charon-a")).expect("charon");
     a.load(&case.swanctl(Side::Initiator)).expect("a configuration");
     let guest = GuestCharon::start(&mut stage.peer).expect("charon in the kernel");
@@ -48,7 +48,7 @@ fn strongswan_and_openiked_agree() {
         return;
     }
     let mut stage = Stage::build_with(Daemons::Ike);
-    let mut case = ike::site_to_site();
+    let mut case = ike::site_to_site(Side::Responder);
     case.esp_proposals = vec!["aes256-sha512".into()];
     let a = Charon::start(&stage.lab, &stage.a, &CharonSpec::new("charon-a")).expect("charon");
     a.load(&case.swanctl(Side::Initiator)).expect("a configuration");

@@ -1,86 +1,20 @@
-//! Negotiation with peers that nobody here wrote.
+//! Negotiation with strongSwan, as Debian ships it, with its ESP in userspace: two programs of different authors keep
+//! agreeing on their keys, and packets say so.
 
+#[path = "ike/authentication.rs"]
+mod authentication;
 #[path = "ike/cases.rs"]
 mod cases;
+#[path = "ike/control.rs"]
+mod control;
+#[path = "ike/life.rs"]
+mod life;
+#[path = "ike/messages.rs"]
+mod messages;
+#[path = "ike/refusals.rs"]
+mod refusals;
 #[path = "ike/stage.rs"]
 mod stage;
+#[path = "ike/suites.rs"]
+mod suites;
 mod support;
-
-use baton_lab::negotiation::{Negotiation, Side};
-use baton_lab::pki::KeyKind;
-use baton_lab::topology::Topology;
-use baton_lab::{Charon, Lab, charon, requirements};
-use stage::{CHILD, CONNECTION, Steady};
-
-use std::net::{IpAddr, SocketAddr};
-
-fn can_run(test: &str) -> bool {
-    let answer = charon::requirements();
-    if let Err(reason) = &answer {
-        requirements::skipped(test, reason);
-    }
-    answer.is_ok()
-}
-
-/// strongSwan at both ends. Fields drop in order: processes before the lab that holds their namespaces.
-struct Control {
-    a: Charon,
-    b: Charon,
-    topology: Topology,
-    _lab: Lab,
-}
-
-impl Control {
-    fn build(case: impl FnOnce(&Lab) -> Negotiation) -> Self {
-        let lab = Lab::new().expect("lab");
-        let topology = Topology::build(&lab).expect("topology");
-        // B2 has B's addresses, and no filter without Baton.
-        topology.b2.ip("link set wan0 down\nlink set lan0 down").expect("B2 is away");
-        let case = case(&lab);
-        let b = stage::charon(&lab, &topology, &case, Side::Responder);
-        let a = stage::charon(&lab, &topology, &case, Side::Initiator);
-        Self { a, b, topology, _lab: lab }
-    }
-}
-
-/// What the other tests do, with strongSwan in Baton's place: what fails here is the test's own fault.
-#[test]
-fn strongswan_agrees_with_itself() {
-    if !can_run("strongswan_agrees_with_itself") {
-        return;
-    }
-    for kind in [None, Some(KeyKind::Ecdsa256), Some(KeyKind::Rsa2048), Some(KeyKind::Ed25519)] {
-        let with = |lab: &Lab| match kind {
-            Some(kind) => cases::with_certificates(cases::site_to_site(), &lab.path().join("pki"), kind),
-            None => cases::site_to_site(),
-        };
-        let control = Control::build(with);
-        control.a.initiate(CHILD).expect("a Child SA");
-        stage::ping(&control.topology);
-        let traffic = Steady::from_client(&control.topology);
-        for end in [&control.a, &control.b] {
-            end.rekey_child(CHILD).expect("a rekey");
-            traffic.flows();
-            end.rekey_ike(CONNECTION).expect("a rekey");
-            traffic.flows();
-        }
-        traffic.finish("rekeys");
-        control.b.terminate_ike(CONNECTION).expect("an end");
-        assert_eq!(control.a.sas().expect("SAs"), []);
-    }
-}
-
-/// The same for a client that is given its address.
-#[test]
-fn strongswan_gives_itself_an_address() {
-    if !can_run("strongswan_gives_itself_an_address") {
-        return;
-    }
-    let control = Control::build(|_| cases::road_warrior());
-    control.a.initiate(CHILD).expect("a Child SA");
-    let address = stage::leased_address(&control.a);
-    assert!(address.to_string().starts_with("10.99.0."), "{address} is not of the pool");
-    assert_eq!(stage::dns_servers(&control.a), [IpAddr::V4(cases::DNS)]);
-    let traffic = Steady::from(&control.topology, &control.topology.a, SocketAddr::new(address, 0));
-    traffic.finish("a client's own traffic");
-}

@@ -55,3 +55,32 @@ impl ControlSocket {
         }
     }
 }
+
+/// An open connection on which a daemon tells what happens, a line of JSON each.
+#[derive(Debug)]
+pub struct Monitor(ControlSocket);
+
+impl Monitor {
+    /// Asks the IKE daemon of `gateway` for events of these kinds; for all if there is none.
+    ///
+    /// # Errors
+    /// If none runs, or it refuses.
+    pub fn of_ike(gateway: &Gateway, kinds: &[&str]) -> Result<Self> {
+        let mut socket = ControlSocket::connect_ike(gateway)?;
+        socket.ask(serde_json::json!({"request": "monitor", "kinds": kinds}))?;
+        Ok(Self(socket))
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// If none comes within `patience`.
+    pub fn next_within(&mut self, patience: Duration) -> Result<Value> {
+        let stream = self.0.0.get_ref();
+        stream.set_read_timeout(Some(patience)).map_err(LabError::io("wait for an event"))?;
+        let mut line = String::new();
+        self.0.0.read_line(&mut line).map_err(LabError::io("hear of an event"))?;
+        serde_json::from_str(&line)
+            .map_err(|error| LabError::Unexpected(format!("{line:?} is not an event: {error}")))
+    }
+}

@@ -33,7 +33,7 @@ impl Gateway {
             self.add_credential("private", &certified.key)?;
             self.add_credential("x509ca", &certified.authority)?;
         }
-        self.set_ike(case.toml(side, &directory))?;
+        self.set_ike(case.toml(side))?;
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! One description of what two ends are to negotiate, from which each end's configuration is written.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use crate::charon::Section;
 use crate::pki::Certified;
@@ -20,6 +19,17 @@ pub enum Side {
     Initiator,
     /// Answers it.
     Responder,
+}
+
+impl Side {
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Initiator => Self::Responder,
+            Self::Responder => Self::Initiator,
+        }
+    }
 }
 
 /// One end.
@@ -70,6 +80,10 @@ pub struct Negotiation {
     pub lease: Option<Lease>,
     /// Further options of the connection, at both ends.
     pub connection_options: Section,
+    /// Options of the initiator's connection that go before all others.
+    pub initiator_options: Section,
+    /// The same of the responder's.
+    pub responder_options: Section,
     /// Further options of the Child SA, at both ends.
     pub child_options: Section,
     /// Further options of Baton's section `[ike]`.
@@ -106,6 +120,10 @@ impl Negotiation {
             .with("local", self.local(own))
             .with("remote", Section::new().set("auth", self.method()).set("id", &other.identity))
             .with("children", Section::new().with(CHILD, self.child(own, other)))
+            .merged(match side {
+                Side::Initiator => &self.initiator_options,
+                Side::Responder => &self.responder_options,
+            })
     }
 
     fn local(&self, own: &Party) -> Section {
@@ -131,15 +149,14 @@ impl Negotiation {
     }
 
     /// One end's sections of Baton's configuration.
-    pub fn toml(&self, side: Side, credentials: &Path) -> String {
+    pub fn toml(&self, side: Side) -> String {
         let mut all = self.swanctl(side);
-        let ike = Section::new().set("directory", credentials.display()).merged(&self.daemon_options);
         if let Authentication::PreSharedKey(secret) = &self.authentication {
             let identities = [&self.initiator.identity, &self.responder.identity];
             let entry = Section::new().set_list("id", &identities).set("secret", secret);
             all = all.with("secrets", Section::new().with("both", entry));
         }
-        all.with("ike", ike).to_toml()
+        all.with("ike", self.daemon_options.clone()).to_toml()
     }
 
     /// One end's whole swanctl.conf.

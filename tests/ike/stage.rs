@@ -1,37 +1,144 @@
-//! The networks on which peers negotiate, and what flows through what they agree on.
+//! strongSwan and Baton on their wires, and what is checked again and again.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use baton_lab::negotiation::{Negotiation, Side};
+use baton_lab::charon::{ChildSa, IkeSa};
+use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
 use baton_lab::probe::{Echo, Prober};
-use baton_lab::topology::{SERVER, Topology, client_port};
-use baton_lab::{Charon, CharonSpec, Lab, command};
+use baton_lab::topology::{CLIENT, SERVER, Topology, client_port};
+use baton_lab::{Charon, CharonSpec, Lab, Namespace, PeerSite, charon, command, requirements};
+use serde_json::{Value, json};
 
-pub use baton_lab::negotiation::{CHILD, CONNECTION};
+use crate::support::{self, MARKER, eventually};
 
-use crate::support::{self, MARKER};
+/// How long an exchange may take.
+pub const EXCHANGE: Duration = Duration::from_secs(10);
 
-/// Starts a charon that plays `side`.
-pub fn charon(lab: &Lab, topology: &Topology, case: &Negotiation, side: Side) -> Charon {
-    let (namespace, name) = match side {
-        Side::Initiator => (&topology.a, "charon-a"),
-        Side::Responder => (&topology.b, "charon-b"),
-    };
-    let charon = Charon::start(lab, namespace, &CharonSpec::new(name)).expect("charon starts");
-    load(&charon, case, side);
-    charon
+/// Whether tests with strongSwan can run here; says SKIPPED and why if not.
+pub fn can_run(test: &str) -> bool {
+    let answer = charon::requirements().and_then(|()| {
+        let missing = ["baton-dataplane", "baton-ike", "dpctl"]
+            .into_iter()
+            .find(|name| !requirements::binary(name).exists());
+        missing.map_or(Ok(()), |name| Err(format!("{name} is not built")))
+    });
+    if let Err(reason) = &answer {
+        requirements::skipped(test, reason);
+    }
+    answer.is_ok()
 }
 
-/// Gives a charon its side of the case.
-pub fn load(charon: &Charon, case: &Negotiation, side: Side) {
-    let own = if side == Side::Initiator { &case.initiator } else { &case.responder };
-    if let Some(certified) = &own.certified {
-        charon.add_file("x509", &certified.certificate).expect("a certificate");
-        charon.add_file("private", &certified.key).expect("a key");
-        charon.add_file("x509ca", &certified.authority).expect("an authority");
+/// B runs, and strongSwan; both have their sides of `case`.
+pub fn site(baton: Side, case: &Negotiation) -> PeerSite {
+    site_with(baton, case, &CharonSpec::new("charon"))
+}
+
+/// The same with another strongSwan.
+pub fn site_with(baton: Side, case: &Negotiation, spec: &CharonSpec) -> PeerSite {
+    let mut site = PeerSite::build(Lab::new().expect("lab"), baton, spec).expect("a site");
+    site.configure(case).expect("configurations");
+    site.start_b().expect("B starts");
+    site
+}
+
+/// Gives both ends another case; both are without tunnels.
+pub fn reconfigure(site: &mut PeerSite, baton: Side, case: &Negotiation) {
+    site.baton = baton;
+    site.configure(case).expect("configurations");
+    site.b.ask_ike(json!({"request": "reload"})).expect("a reload");
+}
+
+/// Whoever's part it is sets the connection up.
+pub fn set_up(site: &PeerSite) -> Pair {
+    match site.baton {
+        Side::Responder => drop(site.charon.initiate(CHILD).expect("a Child SA")),
+        Side::Initiator => initiate(site),
     }
-    charon.load(&case.swanctl(side)).expect("charon takes its configuration");
+    Pair::of(site)
+}
+
+/// Baton sets the connection up.
+pub fn initiate(site: &PeerSite) {
+    let request = json!({"request": "initiate", "connection": CONNECTION, "child": CHILD});
+    site.b.ask_ike(request).expect("begun");
+}
+
+/// What both ends say of the one tunnel with one Child SA that they have.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Baton's view.
+    pub tunnel: Value,
+    /// strongSwan's view.
+    pub ike: IkeSa,
+}
+
+impl Pair {
+    /// Waits until both ends have the same IKE SA and the same Child SA, and nothing else.
+    pub fn of(site: &PeerSite) -> Self {
+        let deadline = Instant::now() + EXCHANGE;
+        loop {
+            let (tunnels, sas) = (site.b.tunnels().expect("tunnels"), site.charon.sas().expect("SAs"));
+            if let ([tunnel], [ike]) = (&*tunnels, &*sas) {
+                let pair = Self { tunnel: tunnel.clone(), ike: ike.clone() };
+                if pair.agrees() {
+                    return pair;
+                }
+            }
+            let logs = || format!("Baton:\n{}\nstrongSwan:\n{}", site.b.ike_log(), site.charon.log());
+            assert!(Instant::now() < deadline, "no agreement: {tunnels:?}\n{sas:?}\n{}", logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn agrees(&self) -> bool {
+        let [children, theirs] =
+            [self.tunnel["children"].as_array().map_or(0, Vec::len), self.ike.children.len()];
+        let spi =
+            |name: &str| self.tunnel[name].as_str().unwrap_or_default().trim_start_matches("0x").to_owned();
+        (children, theirs) == (1, 1)
+            && self.tunnel["state"] == "established"
+            && self.ike.state == "ESTABLISHED"
+            && self.child().state == "INSTALLED"
+            && (spi("initiator_spi"), spi("responder_spi")) == self.ike.spis
+            && self.spis() == (self.child().outbound_spi, self.child().inbound_spi)
+    }
+
+    /// strongSwan's Child SA.
+    pub fn child(&self) -> &ChildSa {
+        &self.ike.children[0]
+    }
+
+    /// SPIs of the Child SA, Baton's and the peer's, as Baton says.
+    pub fn spis(&self) -> (u32, u32) {
+        let child = &self.tunnel["children"][0];
+        let spi = |name: &str| {
+            let text = child[name].as_str().and_then(|text| text.strip_prefix("0x")).unwrap_or_default();
+            u32::from_str_radix(text, 16).unwrap_or_default()
+        };
+        (spi("inbound_spi"), spi("outbound_spi"))
+    }
+
+    /// The tunnel's name at Baton.
+    pub fn name(&self) -> &str {
+        self.tunnel["name"].as_str().expect("a name")
+    }
+}
+
+/// Waits until nothing of a tunnel is left at either end: IKE SAs, SAs, policies.
+pub fn assert_nothing_is_left(site: &PeerSite) {
+    eventually("the end of all IKE SAs", || {
+        site.b.tunnels().expect("tunnels").is_empty() && site.charon.sas().expect("SAs").is_empty()
+    });
+    assert_no_sa_is_left(site);
+}
+
+/// Waits until no SA is in Baton's table, where an old inbound SA stays for a few seconds for what is under way, and no
+/// policy.
+pub fn assert_no_sa_is_left(site: &PeerSite) {
+    let listed = |what: [&str; 2]| site.b.dpctl_json(&what).expect("dpctl").to_string();
+    eventually("the end of all SAs", || !listed(["sa", "list"]).contains("\"spi\""));
+    eventually("the end of all policies", || !listed(["policy", "list"]).contains(CONNECTION));
 }
 
 /// The address that this charon was given.
@@ -50,11 +157,17 @@ pub fn dns_servers(charon: &Charon) -> Vec<IpAddr> {
     lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
 }
 
-/// Pings from the client to the server; all have to come back.
+/// Pings from the client to the server and back; all have to come back.
 pub fn ping(topology: &Topology) {
-    let mut ping = topology.client.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "2", &SERVER.to_string()]);
-    let answer = command::run(&mut ping).expect("ping");
+    ping_from(&topology.client, SERVER.into());
+    ping_from(&topology.server, CLIENT.into());
+}
+
+/// Pings; all have to come back.
+pub fn ping_from(namespace: &Namespace, to: IpAddr) {
+    let mut ping = namespace.command("ping");
+    ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "2", &to.to_string()]);
+    let answer = command::run(&mut ping).unwrap_or_else(|error| panic!("{error}"));
     assert!(answer.contains(" 0% packet loss"), "{answer}");
 }
 
@@ -71,10 +184,10 @@ impl Steady {
     }
 
     /// From an address of its own in a namespace.
-    pub fn from(topology: &Topology, namespace: &baton_lab::Namespace, source: SocketAddr) -> Self {
+    pub fn from(topology: &Topology, namespace: &Namespace, source: SocketAddr) -> Self {
         let to = SocketAddr::new(IpAddr::V4(SERVER), support::ECHO);
         let echo = Echo::start(&topology.server, to).expect("echo");
-        let pace = Duration::from_millis(2);
+        let pace = Duration::from_millis(1);
         let prober = Prober::start(namespace, source, to, MARKER, pace).expect("prober");
         let steady = Self { echo, prober };
         steady.flows();
@@ -88,14 +201,24 @@ impl Steady {
 
     /// Ends it; how many were sent. Each has to have come back.
     pub fn finish(self, what: &str) -> u64 {
-        self.prober.pause();
-        let all_back = || self.prober.counts().0 == self.prober.counts().1;
-        let deadline = std::time::Instant::now() + Duration::from_secs(2);
-        while !all_back() && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let (sent, answered) = self.prober.counts();
+        let (sent, answered) = self.settle();
         assert_eq!(answered, sent, "{what}: lost of {sent}, {} got there", self.echo.received());
         sent
+    }
+
+    /// Ends it; how many were sent, and how many of them did not come back.
+    pub fn losses(self) -> (u64, u64) {
+        let (sent, answered) = self.settle();
+        (sent, sent - answered)
+    }
+
+    fn settle(&self) -> (u64, u64) {
+        self.prober.pause();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let is_settled = || self.prober.counts().0 == self.prober.counts().1;
+        while !is_settled() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.prober.counts()
     }
 }

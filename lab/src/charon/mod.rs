@@ -23,6 +23,7 @@ use crate::error::{LabError, Result};
 use crate::gateway::write_secret;
 use crate::lab::Lab;
 use crate::namespace::Namespace;
+use crate::negotiation::{Negotiation, Side};
 use crate::process::Process;
 use crate::requirements;
 
@@ -183,6 +184,24 @@ impl Charon {
         let name = path.file_name().unwrap_or_default();
         let target = self.folder.join("swanctl").join(folder).join(name);
         fs::copy(path, &target).map(drop).map_err(LabError::path("copy", path))
+    }
+
+    /// Gives it its side of a negotiation, in the place of what it had. SAs stay.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub fn set_negotiation(&self, case: &Negotiation, side: Side) -> Result<()> {
+        for folder in ["x509", "x509ca", "x509crl", "private"] {
+            let path = self.folder.join("swanctl").join(folder);
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).map_err(LabError::path("make", &path))?;
+        }
+        if let Some(certified) = &case.party(side).certified {
+            self.add_file("x509", &certified.certificate)?;
+            self.add_file("private", &certified.key)?;
+            self.add_file("x509ca", &certified.authority)?;
+        }
+        self.load(&case.swanctl(side))
     }
 
     /// Loads connections, pools, secrets, authorities and the files beside them, in the place of the earlier ones.

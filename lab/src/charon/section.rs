@@ -159,7 +159,7 @@ fn toml_value(value: &str) -> String {
     match value {
         "yes" => "true".into(),
         "no" => "false".into(),
-        number if number.parse::<u64>().is_ok() => number.into(),
+        number if number.parse::<f64>().is_ok() => number.into(),
         text => format!("{text:?}"),
     }
 }
