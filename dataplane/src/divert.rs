@@ -8,11 +8,11 @@
 
 use std::collections::HashSet;
 
-use rtnetlink::Handle;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::netlink::requests::Requests;
 use crate::netlink::tables::table;
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ONCE, PROTOCOL, ProhibitError, REPLACE};
@@ -28,68 +28,91 @@ pub const MARK: u32 = 186;
 /// # Errors
 /// [`ProhibitError`]. What is not diverted is prohibited.
 pub fn install(prefixes: &[Prefix], interface: u32) -> Result<(), ProhibitError> {
-    prohibit::with_handle(async |handle| {
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let request = RouteNetlinkMessage::NewRule(rule(family));
-            match prohibit::send(handle, request, ONCE).await {
-                // A host without IPv6 needs no rule for it.
-                Ok(()) | Err(libc::EEXIST | libc::EAFNOSUPPORT) => {}
-                Err(code) => return Err(ProhibitError::of_rule(code)),
-            }
+    let found = look(interface)?;
+    extend(&beside(prefixes, &found.diverted), interface)?;
+    let wanted: HashSet<_> = prefixes.iter().copied().collect();
+    release(&beside(&found.all, &wanted))
+}
+
+/// Those of these prefixes that are not led into the interface of that index. The rule that lets the routes have effect
+/// is put back if it is missing.
+///
+/// # Errors
+/// [`ProhibitError`].
+pub fn missing(prefixes: &[Prefix], interface: u32) -> Result<Vec<Prefix>, ProhibitError> {
+    Ok(beside(prefixes, &look(interface)?.diverted))
+}
+
+/// What stands in the table.
+struct Found {
+    all: Vec<Prefix>,
+    /// Into one interface.
+    diverted: HashSet<Prefix>,
+}
+
+fn look(interface: u32) -> Result<Found, ProhibitError> {
+    let mut requests = Requests::open()?;
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        match requests.change_one((RouteNetlinkMessage::NewRule(rule(family)), ONCE))? {
+            // A host without IPv6 needs no rule for it.
+            Ok(()) | Err(libc::EEXIST | libc::EAFNOSUPPORT) => {}
+            Err(code) => return Err(ProhibitError::of_rule(code)),
         }
-        let found = own_routes(handle).await?;
-        let there: HashSet<_> =
-            found.iter().filter(|route| leads_into(route, interface)).filter_map(prohibit::prefix).collect();
-        for prefix in prefixes.iter().filter(|prefix| !there.contains(prefix)) {
-            let request = RouteNetlinkMessage::NewRoute(route(*prefix, interface));
-            let sent = prohibit::send(handle, request, REPLACE).await;
-            sent.map_err(|code| prohibit::refused(*prefix, code))?;
-        }
-        let wanted: HashSet<_> = prefixes.iter().copied().collect();
-        remove_routes(handle, found, |prefix| !wanted.contains(&prefix)).await
-    })
+    }
+    let routes = own_routes(&mut requests)?;
+    let all = routes.iter().filter_map(prohibit::prefix).collect();
+    let diverted = routes.iter().filter(|route| leads_into(route, interface)).filter_map(prohibit::prefix);
+    Ok(Found { all, diverted: diverted.collect() })
+}
+
+fn beside(prefixes: &[Prefix], others: &HashSet<Prefix>) -> Vec<Prefix> {
+    prefixes.iter().filter(|prefix| !others.contains(prefix)).copied().collect()
+}
+
+/// Leads these prefixes into the interface too, where [`install`] was before.
+///
+/// # Errors
+/// [`ProhibitError`]. What is not diverted is prohibited.
+pub fn extend(prefixes: &[Prefix], interface: u32) -> Result<(), ProhibitError> {
+    let requests = prefixes.iter().map(|prefix| {
+        let route = RouteNetlinkMessage::NewRoute(route(*prefix, Some(interface)));
+        (route, REPLACE)
+    });
+    prohibit::change(prefixes, requests, &[]).map(drop)
+}
+
+/// Leads these prefixes nowhere any more: they are prohibited, or the kernel's.
+///
+/// # Errors
+/// [`ProhibitError`]; some routes may be left then.
+pub fn release(prefixes: &[Prefix]) -> Result<(), ProhibitError> {
+    let requests = prefixes.iter().map(|prefix| (RouteNetlinkMessage::DelRoute(route(*prefix, None)), 0));
+    prohibit::change(prefixes, requests, &[libc::ESRCH]).map(drop)
 }
 
 /// Removes the rule and all routes of ours in its table.
 ///
 /// # Errors
-/// [`ProhibitError`]; some may be gone then.
+/// [`ProhibitError`]; some may be left then.
 pub fn remove() -> Result<(), ProhibitError> {
-    prohibit::with_handle(async |handle| {
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let request = RouteNetlinkMessage::DelRule(rule(family));
-            match prohibit::send(handle, request, 0).await {
-                // The last two: a kernel without IPv6, or without routing rules.
-                Ok(()) | Err(libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {}
-                Err(code) => return Err(ProhibitError::of_rule(code)),
-            }
+    let mut requests = Requests::open()?;
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        match requests.change_one((RouteNetlinkMessage::DelRule(rule(family)), 0))? {
+            // The last two: a kernel without IPv6, or without routing rules.
+            Ok(()) | Err(libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {}
+            Err(code) => return Err(ProhibitError::of_rule(code)),
         }
-        let found = own_routes(handle).await?;
-        remove_routes(handle, found, |_| true).await
-    })
+    }
+    let found = own_routes(&mut requests)?;
+    release(&found.iter().filter_map(prohibit::prefix).collect::<Vec<_>>())
 }
 
 fn leads_into(route: &RouteMessage, interface: u32) -> bool {
     route.attributes.contains(&RouteAttribute::Oif(interface))
 }
 
-async fn remove_routes(
-    handle: &mut Handle,
-    found: Vec<RouteMessage>,
-    which: impl Fn(Prefix) -> bool,
-) -> Result<(), ProhibitError> {
-    for message in found {
-        let Some(prefix) = prohibit::prefix(&message).filter(|prefix| which(*prefix)) else { continue };
-        match prohibit::send(handle, RouteNetlinkMessage::DelRoute(message), 0).await {
-            Ok(()) | Err(libc::ESRCH) => {}
-            Err(code) => return Err(prohibit::refused(prefix, code)),
-        }
-    }
-    Ok(())
-}
-
-async fn own_routes(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitError> {
-    let mut found = prohibit::routes_of_protocol(handle).await?;
+fn own_routes(requests: &mut Requests) -> Result<Vec<RouteMessage>, ProhibitError> {
+    let mut found = prohibit::routes_of_protocol(requests)?;
     found.retain(|route| table(route) == TABLE);
     Ok(found)
 }
@@ -110,7 +133,8 @@ fn rule(family: AddressFamily) -> RuleMessage {
     message
 }
 
-fn route(prefix: Prefix, interface: u32) -> RouteMessage {
+/// Into that interface, or into any.
+fn route(prefix: Prefix, interface: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     let is_ipv4 = prefix.address().is_ipv4();
     message.header.address_family = if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -118,10 +142,8 @@ fn route(prefix: Prefix, interface: u32) -> RouteMessage {
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.scope = if is_ipv4 { RouteScope::Link } else { RouteScope::Universe };
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![
-        RouteAttribute::Destination(prefix.address().into()),
-        RouteAttribute::Table(TABLE),
-        RouteAttribute::Oif(interface),
-    ];
+    message.attributes =
+        vec![RouteAttribute::Destination(prefix.address().into()), RouteAttribute::Table(TABLE)];
+    message.attributes.extend(interface.map(RouteAttribute::Oif));
     message
 }

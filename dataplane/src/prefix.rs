@@ -48,6 +48,14 @@ impl Prefix {
         Self { address, length }
     }
 
+    /// The network of that length that holds this one; this one if it is no longer than that.
+    #[must_use]
+    pub fn truncated(&self, length: u8) -> Self {
+        let length = length.min(self.length);
+        let address = Self { address: self.address, length }.first();
+        Self { address, length }
+    }
+
     /// The network's address.
     pub const fn address(&self) -> IpAddr {
         self.address

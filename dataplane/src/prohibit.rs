@@ -7,21 +7,17 @@
 //! have metric 1, the lowest. A longer prefix that the operator routes elsewhere still leads there: that is how
 //! a peer's own address is reached when its protected prefix covers it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use futures_util::{StreamExt, TryStreamExt};
-use rtnetlink::Handle;
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use thiserror::Error;
 
+use crate::netlink::requests::{Request, Requests};
 use crate::netlink::tables::{ip, table};
 use crate::prefix::Prefix;
 
@@ -39,9 +35,9 @@ pub enum ProhibitError {
     /// A capability is missing.
     #[error("not allowed to change routes; run as root or grant CAP_NET_ADMIN")]
     NotPermitted,
-    /// No netlink socket.
-    #[error("cannot open a netlink socket: {0}")]
-    Open(#[from] io::Error),
+    /// No netlink socket, or none that answers.
+    #[error("cannot talk to the kernel by netlink: {0}")]
+    Netlink(#[from] io::Error),
     /// The kernel refused one route.
     #[error("the kernel refused the prohibit route for {prefix}: {reason}")]
     Route {
@@ -73,21 +69,10 @@ impl ProhibitError {
 /// # Errors
 /// The first [`ProhibitError`]; all other routes are there nevertheless, as they protect.
 pub fn install(prefixes: &[Prefix]) -> Result<usize, ProhibitError> {
-    with_handle(async |handle| {
-        let (mut added, mut failure) = (0, None);
-        for prefix in prefixes {
-            let request = RouteNetlinkMessage::NewRoute(message(*prefix));
-            // Neither EXCL nor APPEND: the route comes before others of its prefix and metric.
-            match send(handle, request, NLM_F_CREATE).await {
-                Ok(()) => added += 1,
-                Err(libc::EEXIST) => {}
-                Err(code) => {
-                    failure.get_or_insert_with(|| refused(*prefix, code));
-                }
-            }
-        }
-        failure.map_or(Ok(added), Err)
-    })
+    // Neither EXCL nor APPEND: the route comes before others of its prefix and metric.
+    let requests =
+        prefixes.iter().map(|prefix| (RouteNetlinkMessage::NewRoute(message(*prefix)), NLM_F_CREATE));
+    change(prefixes, requests, &[libc::EEXIST])
 }
 
 /// The prefixes that have a prohibit route of ours.
@@ -95,62 +80,45 @@ pub fn install(prefixes: &[Prefix]) -> Result<usize, ProhibitError> {
 /// # Errors
 /// [`ProhibitError`].
 pub fn installed() -> Result<Vec<Prefix>, ProhibitError> {
-    with_handle(async |handle| {
-        let routes = own_routes(handle).await?;
-        Ok(routes.iter().filter_map(prefix).collect())
-    })
+    let mut found = routes_of_protocol(&mut Requests::open()?)?;
+    found.retain(is_own);
+    Ok(found.iter().filter_map(prefix).collect())
 }
 
 /// Removes all prohibit routes of ours, and no others. Returns how many.
 ///
 /// # Errors
-/// [`ProhibitError`]; some routes may be gone then.
+/// [`ProhibitError`]; some routes may be left then.
 pub fn remove() -> Result<usize, ProhibitError> {
-    remove_where(|_| true)
+    release(&installed()?)
 }
 
 /// Removes the prohibit routes of ours for these prefixes: what may go there in clear is the kernel's to decide then.
+/// Returns how many there were.
 ///
 /// # Errors
-/// [`ProhibitError`]; some routes may be gone then.
-pub fn release(prefixes: &BTreeSet<Prefix>) -> Result<usize, ProhibitError> {
-    remove_where(|route| prefix(route).is_some_and(|prefix| prefixes.contains(&prefix)))
+/// [`ProhibitError`]; some routes may be left then.
+pub fn release(prefixes: &[Prefix]) -> Result<usize, ProhibitError> {
+    let requests = prefixes.iter().map(|prefix| (RouteNetlinkMessage::DelRoute(message(*prefix)), 0));
+    change(prefixes, requests, &[libc::ESRCH])
 }
 
-fn remove_where(goes: impl Fn(&RouteMessage) -> bool + Send + Sync) -> Result<usize, ProhibitError> {
-    with_handle(async |handle| {
-        let mut routes = own_routes(handle).await?;
-        routes.retain(|route| goes(route));
-        let count = routes.len();
-        for route in routes {
-            let of = prefix(&route);
-            match (send(handle, RouteNetlinkMessage::DelRoute(route), 0).await, of) {
-                (Ok(()) | Err(libc::ESRCH), _) | (_, None) => {}
-                (Err(code), Some(prefix)) => return Err(refused(prefix, code)),
-            }
-        }
-        Ok(count)
-    })
-}
-
-/// Runs requests in a thread of their own, since the caller may be within an asynchronous runtime.
-pub(crate) fn with_handle<T: Send>(
-    requests: impl AsyncFnOnce(&mut Handle) -> Result<T, ProhibitError> + Send,
-) -> Result<T, ProhibitError> {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let connected = rtnetlink::new_connection_with_strict_check();
-            // Before Linux 4.20 the kernel lists all routes, and we choose.
-            let (connection, mut handle, _) = connected.or_else(|_| rtnetlink::new_connection())?;
-            tokio::spawn(connection);
-            requests(&mut handle).await
-        })
-    };
-    std::thread::scope(|scope| match scope.spawn(run).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
+/// Makes these changes, one for each prefix. Returns how many the kernel made; the others have an answer that is `fine`.
+pub(crate) fn change(
+    prefixes: &[Prefix],
+    requests: impl Iterator<Item = Request>,
+    fine: &[i32],
+) -> Result<usize, ProhibitError> {
+    if prefixes.is_empty() {
+        return Ok(0);
+    }
+    let answers = Requests::open()?.change(requests)?;
+    let mut failures = prefixes.iter().zip(&answers).filter_map(|(prefix, answer)| match answer {
+        Err(code) if !fine.contains(code) => Some(refused(*prefix, *code)),
+        _ => None,
+    });
+    failures.next().map_or(Ok(()), Err)?;
+    Ok(answers.iter().filter(|answer| answer.is_ok()).count())
 }
 
 fn message(prefix: Prefix) -> RouteMessage {
@@ -170,26 +138,22 @@ fn message(prefix: Prefix) -> RouteMessage {
     message
 }
 
-async fn own_routes(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitError> {
-    let mut found = routes_of_protocol(handle).await?;
-    found.retain(is_own);
-    Ok(found)
-}
-
-/// All routes of our protocol. The kernel is asked for no others: a router may have a million, and this is asked every
-/// second.
-pub(crate) async fn routes_of_protocol(handle: &mut Handle) -> Result<Vec<RouteMessage>, ProhibitError> {
+/// All routes of our protocol. The kernel is asked for no others: a router may have a million.
+pub(crate) fn routes_of_protocol(requests: &mut Requests) -> Result<Vec<RouteMessage>, ProhibitError> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut query = RouteMessage::default();
         query.header.address_family = family;
         query.header.protocol = RouteProtocol::from(PROTOCOL);
-        let mut routes = handle.route().get(query).execute();
-        while let Some(route) = routes.try_next().await.map_err(|e| ProhibitError::List(e.to_string()))? {
-            if route.header.protocol == RouteProtocol::from(PROTOCOL) {
+        let listed = requests.dump(RouteNetlinkMessage::GetRoute(query), |entry| match entry {
+            RouteNetlinkMessage::NewRoute(route)
+                if route.header.protocol == RouteProtocol::from(PROTOCOL) =>
+            {
                 found.push(route);
             }
-        }
+            _ => {}
+        });
+        listed.map_err(|error| ProhibitError::List(error.to_string()))?;
     }
     Ok(found)
 }
@@ -208,21 +172,6 @@ pub(crate) fn prefix(route: &RouteMessage) -> Option<Prefix> {
         _ => IpAddr::from([0; 4]),
     };
     Prefix::new(destination.unwrap_or(any), route.header.destination_prefix_length).ok()
-}
-
-/// Sends a request and waits for its acknowledgement; the error is the kernel's (errno).
-pub(crate) async fn send(handle: &mut Handle, request: RouteNetlinkMessage, flags: u16) -> Result<(), i32> {
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-    let mut response = handle.request(request).map_err(|_| libc::EPIPE)?;
-    while let Some(message) = response.next().await {
-        if let NetlinkPayload::Error(error) = message.payload
-            && error.code.is_some()
-        {
-            return Err(error.raw_code().abs());
-        }
-    }
-    Ok(())
 }
 
 pub(crate) fn refused(prefix: Prefix, code: i32) -> ProhibitError {

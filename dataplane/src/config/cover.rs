@@ -41,12 +41,7 @@ fn address(bits: u128, is_ipv6: bool) -> IpAddr {
 
 /// The prefix and all that hold it, from the longest to the shortest.
 pub(super) fn enclosing(prefix: Prefix) -> impl Iterator<Item = Prefix> {
-    let (of, is_ipv6) = (bits(prefix.address()), prefix.address().is_ipv6());
-    let width: u32 = if is_ipv6 { 128 } else { 32 };
-    (0..=prefix.length()).rev().filter_map(move |length| {
-        let network = of & !low_mask(width - u32::from(length));
-        Prefix::new(address(network, is_ipv6), length).ok()
-    })
+    (0..=prefix.length()).rev().map(move |length| prefix.truncated(length))
 }
 
 /// Whether the range is all of its family.

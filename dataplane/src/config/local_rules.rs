@@ -7,22 +7,40 @@ use super::sections::Read;
 use super::{Config, Exception, Policy, PolicyAction, PolicyDirection, Tunnel};
 use crate::spd;
 use crate::steering::{LocalRule, may_meet, needed};
-use crate::xdp::{FilterPolicies, shared};
+use crate::xdp::shared;
 
 /// Rules that the filter has room for.
 const MAX_RULES: usize = shared::MAX_RULES as usize;
 
 impl Config {
-    /// What the XDP filter has to know of the SPD.
-    pub fn filter_policies(&self) -> FilterPolicies {
-        self.filter_policies_beside(&[])
+    /// What these policies and `others` of the SPD say about clear traffic to this host itself.
+    pub(crate) fn local_rules(&self, others: &[&Policy]) -> Vec<LocalRule> {
+        let entries = ranked(&self.exceptions, &self.tunnels, others);
+        entries.into_iter().map(|entry| entry.rule).collect()
     }
 
-    /// As [`Self::filter_policies`], with what `others` of the SPD say about clear traffic to this host itself.
-    pub(crate) fn filter_policies_beside(&self, others: &[&Policy]) -> FilterPolicies {
-        let entries = ranked(&self.exceptions, &self.tunnels, others);
-        let local = entries.into_iter().map(|entry| entry.rule).collect();
-        FilterPolicies { protected: self.inner_prefixes(), bypassed: self.bypass_prefixes(), local }
+    /// What these policies permit of clear traffic towards us: only together with that do others say anything about it
+    /// that is not so anyway.
+    pub(crate) fn permitted(&self) -> Vec<Permitted> {
+        self.exceptions.iter().flat_map(|exception| exception.policy().permitted()).collect()
+    }
+}
+
+/// A priority and a selector of clear traffic towards us that a policy permits.
+pub(crate) type Permitted = (u32, Selector);
+
+impl Policy {
+    /// What it permits of clear traffic towards us.
+    pub(crate) fn permitted(&self) -> Vec<Permitted> {
+        permitted(self).map(|(priority, selector)| (priority, selector.clone())).collect()
+    }
+
+    /// Whether it refuses any clear traffic towards us that a policy behind it permits.
+    pub(crate) fn refuses<'p>(&self, mut permits: impl Iterator<Item = &'p Permitted>) -> bool {
+        let refuses = |(behind, permitted): &Permitted| {
+            self.priority <= *behind && self.selectors.iter().any(|selector| may_meet(permitted, selector))
+        };
+        arrives(self) && self.action != PolicyAction::Bypass && permits.any(refuses)
     }
 }
 
@@ -140,12 +158,13 @@ segment = 5
         let ssh = policy("ssh", "203.0.113.2[tcp/22]", 1);
         let out =
             policy("out", "203.0.113.2[udp]", 2).replace("remote_sel", "direction = \"out\"\nremote_sel");
-        let told = parse(&(ssh + &out)).unwrap().filter_policies();
-        assert_eq!(told.protected, [("0.0.0.0/0".parse().unwrap(), 5)]);
+        let config = parse(&(ssh + &out)).unwrap();
+        assert_eq!(config.inner_prefixes(), [("0.0.0.0/0".parse().unwrap(), 5)]);
         let bypassed = [("192.0.2.0/32".parse().unwrap(), 5), ("192.0.2.1/32".parse().unwrap(), 5)];
-        assert_eq!(told.bypassed, bypassed);
-        assert_eq!(told.local.len(), 1);
-        assert!(told.local[0].permits && told.local[0].selector.local_ports == (22..=22));
+        assert_eq!(config.bypass_prefixes(), bypassed);
+        let local = config.local_rules(&[]);
+        assert_eq!(local.len(), 1);
+        assert!(local[0].permits && local[0].selector.local_ports == (22..=22));
     }
 
     #[test]
@@ -153,7 +172,7 @@ segment = 5
         let late =
             |local: &str| policy("late", local, 1).replace("remote_sel", "priority = 4000\nremote_sel");
         let permits = |text: &str| -> Vec<bool> {
-            parse(text).unwrap().filter_policies().local.iter().map(|rule| rule.permits).collect()
+            parse(text).unwrap().local_rules(&[]).iter().map(|rule| rule.permits).collect()
         };
         assert_eq!(permits(&late("203.0.113.2")), [true]);
         assert_eq!(permits(&policy("early", "10.2.0.1", 1)), [true]);
@@ -243,7 +262,7 @@ segment = 5
             (all.priority, all.local_selectors, all.remote_selectors) = tunnel;
             let spd = config.spd(std::iter::empty());
             let own = ["203.0.113.2", "10.2.0.1"].map(|text| text.parse().unwrap());
-            let rules = needed(&config.filter_policies().local, &own);
+            let rules = needed(&config.local_rules(&[]), &own);
             for flow in flows {
                 let passes = spd.inbound(&flow).is_some_and(|policy| matches!(policy.action, Action::Bypass(_)));
                 prop_assert_eq!(permit(&rules, &flow), passes, "{:?} {:?}", flow, rules);

@@ -44,6 +44,7 @@ mod tests;
 pub use dynamic::{ActionWord, DynamicPolicy, PolicySpec, PolicySpecError};
 pub use keys::{SnapshotKey, SnapshotKeyError};
 pub use lifetime::{LifetimeBounds, Lifetimes};
+pub(crate) use local_rules::Permitted;
 pub use model::{
     Acquire, Config, Encapsulation, Exception, ExceptionAction, Icmp, Inner, InnerInterface, Node, Outer,
     OuterIo, PolicyDirection, Segments, Snapshot, StaticSa, TableSection, Tunnel, Workers,

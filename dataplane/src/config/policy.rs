@@ -78,7 +78,7 @@ impl Exception {
 
 impl Policy {
     /// What the pipeline searches: an entry for each pair of selectors.
-    fn into_entries(self) -> impl Iterator<Item = spd::Policy> {
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = spd::Policy> {
         let ways = match self.direction {
             PolicyDirection::Both => Ways::Both,
             PolicyDirection::Out => Ways::Only(Way::Outbound),
@@ -96,9 +96,10 @@ impl Policy {
 }
 
 impl Config {
-    /// The SPD of these policies, and of others behind them where the priority is the same.
-    pub fn spd<'p>(&self, others: impl Iterator<Item = &'p Policy>) -> Spd {
-        Spd::new(self.policies().into_iter().chain(others.cloned()).flat_map(Policy::into_entries).collect())
+    /// The SPD of these policies, in the order of the file where the priority is the same, and of others.
+    pub fn spd(&self, others: impl Iterator<Item = spd::Placed>) -> Spd {
+        let own = self.policies().into_iter().flat_map(Policy::into_entries);
+        Spd::placed((0..).zip(own).chain(others))
     }
 
     /// The whole SPD by priority; equal ones in the order of the file, exceptions before tunnels.

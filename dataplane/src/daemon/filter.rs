@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::io::Side;
 use crate::io::af_xdp::AfXdpIo;
 use crate::next_hop::{Mac, NextHops};
-use crate::xdp::{Attachment, FilterPolicies, XdpError, XdpOptions};
+use crate::steering::LocalRule;
+use crate::xdp::{Attachment, FilterPolicies, NetworkChange, XdpError, XdpOptions};
 
 /// The filter, and what it was told last.
 pub(super) struct Filter {
@@ -101,6 +102,16 @@ impl Filter {
         let Some(attachment) = &mut self.attachment else { return Ok(()) };
         attachment.set_outer_addresses(&config.outer.addresses)?;
         attachment.set_policies(policies)
+    }
+
+    /// Takes over a change of policies.
+    pub(super) fn change_policies(
+        &mut self,
+        networks: &[NetworkChange],
+        local: Option<Vec<LocalRule>>,
+    ) -> Result<(), XdpError> {
+        let Some(attachment) = &mut self.attachment else { return Ok(()) };
+        attachment.change_policies(networks, local)
     }
 
     /// Packets by side and verdict.

@@ -16,7 +16,7 @@ use super::endpoints::Endpoints;
 use super::error::DaemonError;
 use super::filter::Filter;
 use super::media::{self, Media};
-use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
+use super::policies::DynamicPolicies;
 use super::threads::Workers;
 use super::{assemble, ownership, static_sas};
 use crate::capture::Tap;
@@ -41,6 +41,8 @@ pub(super) struct Gateway {
     pub(super) table: Arc<Table>,
     pub(super) started: Instant,
     pub(super) spd: Arc<ArcSwap<Spd>>,
+    /// Databases that a worker may still look at. It is not to be the one that frees a hundred thousand policies.
+    retired: Mutex<Vec<Arc<Spd>>>,
     pub(super) workers: Vec<WorkerShare>,
     pub(super) tap: Arc<Tap>,
     pub(super) events: Arc<Events>,
@@ -94,7 +96,7 @@ pub(super) fn start(
     config: Config,
     dynamic: DynamicPolicies,
 ) -> Result<(Gateway, Workers, Caretaker), DaemonError> {
-    let protected = protected_prefixes(&config, &dynamic);
+    let protected = dynamic.protected();
     prohibit::install(&protected)?;
     let media = Media::of(&config);
     media::prepare(&media)?;
@@ -111,7 +113,7 @@ pub(super) fn start(
         error!("{alarm}");
     }
 
-    let spd = Arc::new(ArcSwap::from_pointee(config.spd(dynamic.policies())));
+    let spd = Arc::new(ArcSwap::from_pointee(config.spd(dynamic.placed())));
     let next_hops = Arc::new(ArcSwap::from_pointee(NextHops::default()));
     let resolve = Arc::new(ResolveRequests::default());
     let lost = Arc::new(OnceLock::new());
@@ -130,7 +132,7 @@ pub(super) fn start(
         Arc::clone(&counts),
     );
     let plan = assemble::Plan {
-        policies: filter_policies(&config, &dynamic),
+        policies: dynamic.filter_policies(&config),
         config: &config,
         table: &table,
         spd: &spd,
@@ -148,6 +150,7 @@ pub(super) fn start(
         table,
         started: Instant::now(),
         spd,
+        retired: Mutex::default(),
         workers: shares,
         tap,
         events,
@@ -256,9 +259,17 @@ impl Gateway {
         work(&self.config(), &mut dynamic)
     }
 
-    /// Leads exactly these prefixes into the TUN device, if the inner side is one.
-    pub(super) fn divert(&self, prefixes: &[Prefix]) -> Result<(), DaemonError> {
-        media::divert(&self.inner, prefixes)
+    /// Leads these prefixes into the TUN device too, and those no longer, if the inner side is one.
+    pub(super) fn change_diverted(&self, more: &[Prefix], gone: &[Prefix]) -> Result<(), DaemonError> {
+        media::change_diverted(&self.inner, more, gone)
+    }
+
+    /// Puts another SPD into force.
+    pub(super) fn replace_spd(&self, spd: Spd) {
+        let old = self.spd.swap(Arc::new(spd));
+        let mut retired = lock(&self.retired);
+        retired.push(old);
+        retired.retain(|spd| Arc::strong_count(spd) > 1);
     }
 
     /// Octets of an IP packet at most on one side.
@@ -366,23 +377,43 @@ impl Gateway {
         }
     }
 
-    /// Who changes policies looks after their routes; the main thread does not wait for it.
+    /// Puts routes back that somebody removed. The kernel is asked without holding up who changes policies, who looks
+    /// after their routes himself.
     fn restore_routes(&self) -> Result<(), DaemonError> {
-        let dynamic = match self.dynamic.try_lock() {
-            Ok(dynamic) => dynamic,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        let protected = protected_prefixes(&self.config(), &dynamic);
-        restore_prohibits(&protected)?;
-        match self.divert(&protected) {
-            // The device is down, which the operator was told: the prohibit routes hold.
-            Err(DaemonError::Prohibit(ProhibitError::Route { reason, .. }))
-                if reason.raw_os_error() == Some(libc::ENETDOWN) =>
-            {
-                Ok(())
+        let Some(protected) = self.try_dynamic(DynamicPolicies::protected) else { return Ok(()) };
+        let prohibited: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
+        let open: Vec<_> = protected.iter().filter(|prefix| !prohibited.contains(prefix)).copied().collect();
+        let astray = media::not_diverted(&self.inner, &protected)?;
+        if open.is_empty() && astray.is_empty() {
+            return Ok(());
+        }
+        // What is protected no longer by now stays open.
+        self.try_dynamic(|dynamic| {
+            let (open, _) = dynamic.split(open);
+            if !open.is_empty() {
+                warn!(count = open.len(), "somebody removed prohibit routes; they are put back");
+                prohibit::install(&open)?;
             }
-            result => result,
+            let (astray, _) = dynamic.split(astray);
+            match self.change_diverted(&astray, &[]) {
+                // The device is down, which the operator was told: the prohibit routes hold.
+                Err(DaemonError::Prohibit(ProhibitError::Route { reason, .. }))
+                    if reason.raw_os_error() == Some(libc::ENETDOWN) =>
+                {
+                    Ok(())
+                }
+                result => result,
+            }
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Works on the dynamic policies, unless somebody does already.
+    fn try_dynamic<T>(&self, work: impl FnOnce(&DynamicPolicies) -> T) -> Option<T> {
+        match self.dynamic.try_lock() {
+            Ok(dynamic) => Some(work(&dynamic)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(work(&poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -395,17 +426,17 @@ impl Gateway {
     /// In I7's order: what protects grows before what forwards, and what forwards shrinks before what protects.
     /// Prohibit routes of prefixes that are no longer configured stay until `--uninstall`.
     pub(super) fn reload(&self) -> Result<ReloadReport, Refusal> {
-        let dynamic = lock(&self.dynamic);
+        let mut dynamic = lock(&self.dynamic);
         let current = self.config();
         let new = Config::load(&current.path).map_err(|errors| {
             let remedy = "correct it and reload; the running configuration stays in force";
             Refusal::new(Code::Refused, errors.to_string().trim_end(), remedy)
         })?;
-        if let Some(problem) = dynamic.conflict(&new) {
+        let beside = dynamic.beside(&new).map_err(|problem| {
             let remedy =
                 "change the configuration, or `dpctl policy remove` first; the running one stays in force";
-            return Err(Refusal::new(Code::Refused, problem, remedy));
-        }
+            Refusal::new(Code::Refused, problem, remedy)
+        })?;
         let mut report = changes(&current, &new);
         report.needs_restart = refuse_new_identity(&current, &new)?;
         let failed = |error: &dyn fmt::Display| {
@@ -415,13 +446,14 @@ impl Gateway {
                 "a part of the new configuration may be in force; reload again",
             )
         };
-        let protected = protected_prefixes(&new, &dynamic);
+        dynamic.adopt(beside);
+        let protected = dynamic.protected();
         prohibit::install(&protected).map_err(|error| failed(&error))?;
-        self.divert(&protected).map_err(|error| failed(&error))?;
+        media::divert(&self.inner, &protected).map_err(|error| failed(&error))?;
         report.problems = install_static_sas(&self.table, &new, &Endpoints::of(&current));
         lock(&self.static_alarms).clone_from(&report.problems);
-        self.spd.store(Arc::new(new.spd(dynamic.policies())));
-        let policies = filter_policies(&new, &dynamic);
+        self.replace_spd(new.spd(dynamic.placed()));
+        let policies = dynamic.filter_policies(&new);
         lock(&self.filter).reconfigure(&new, &policies).map_err(|error| failed(&error))?;
         for filter in &self.outer_filters {
             filter.set_addresses(&new.outer.addresses).map_err(|error| failed(&error))?;
@@ -431,17 +463,6 @@ impl Gateway {
         self.listeners.tell(Happening::Reload(report.clone()));
         Ok(report)
     }
-}
-
-fn restore_prohibits(protected: &[Prefix]) -> Result<(), ProhibitError> {
-    let installed: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
-    let missing: Vec<Prefix> =
-        protected.iter().filter(|prefix| !installed.contains(prefix)).copied().collect();
-    if !missing.is_empty() {
-        warn!(count = missing.len(), "somebody removed prohibit routes; they are put back");
-        prohibit::install(&missing)?;
-    }
-    Ok(())
 }
 
 /// Gives the table the epochs that it lacks, and tells what stands in the way.

@@ -84,10 +84,30 @@ pub(super) fn prepare(media: &Media) -> Result<(), DaemonError> {
 /// Leads the protected prefixes into the TUN device, if there is one.
 pub(super) fn divert(inner: &InnerInterface, prefixes: &[Prefix]) -> Result<(), DaemonError> {
     let InnerInterface::Tun(name) = inner else { return Ok(()) };
-    let index = socket(AddressFamily::INET, SocketType::DGRAM, None)
+    Ok(divert::install(prefixes, index_of(name)?)?)
+}
+
+/// Those of these prefixes that are not led into the TUN device, if there is one.
+pub(super) fn not_diverted(inner: &InnerInterface, prefixes: &[Prefix]) -> Result<Vec<Prefix>, DaemonError> {
+    let InnerInterface::Tun(name) = inner else { return Ok(Vec::new()) };
+    Ok(divert::missing(prefixes, index_of(name)?)?)
+}
+
+/// Leads some prefixes more into the TUN device, and some no longer.
+pub(super) fn change_diverted(
+    inner: &InnerInterface,
+    more: &[Prefix],
+    gone: &[Prefix],
+) -> Result<(), DaemonError> {
+    let InnerInterface::Tun(name) = inner else { return Ok(()) };
+    divert::extend(more, index_of(name)?)?;
+    Ok(divert::release(gone)?)
+}
+
+fn index_of(name: &str) -> Result<u32, DaemonError> {
+    socket(AddressFamily::INET, SocketType::DGRAM, None)
         .and_then(|socket| netdevice::name_to_index(socket, name))
-        .map_err(|error| DaemonError::TunIndex { name: name.clone(), source: io::Error::from(error) })?;
-    Ok(divert::install(prefixes, index)?)
+        .map_err(|error| DaemonError::TunIndex { name: name.to_owned(), source: io::Error::from(error) })
 }
 
 /// Takes away what [`prepare`] and [`divert`] made.

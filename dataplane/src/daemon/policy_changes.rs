@@ -2,38 +2,35 @@
 //!
 //! Adding: first the kernel is kept from sending in clear to networks that become protected, then the change is
 //! written where a restart finds it, then the workers know it, and at last the filter, or a route into the TUN device,
-//! sends them the packets. Removing goes the other way round.
+//! sends them the packets. Removing goes the other way round. What a change costs depends on what it changes, and hardly
+//! on how many policies there are.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
 use super::gateway::Gateway;
-use super::policies::{DynamicPolicies, filter_policies, protected_prefixes};
-use crate::config::{Config, DynamicPolicy, PolicySpec};
+use super::policies::{Change, DynamicPolicies};
+use crate::config::{Config, PolicySpec};
 use crate::control::{Code, Happening, PolicyReport, Refusal};
-use crate::prefix::Prefix;
 use crate::prohibit;
 
 /// Installs policies, or replaces those of the same names: all of them, or none.
 pub(super) fn add(gateway: &Gateway, specs: &[PolicySpec]) -> Result<PolicyReport, Refusal> {
     gateway.change_policies(|config, dynamic| {
-        let news = dynamic.admit(config, specs)?;
-        let mut report =
-            PolicyReport { unchanged: (specs.len() - news.len()) as u64, ..PolicyReport::default() };
-        if news.is_empty() {
+        let change = dynamic.add(specs)?;
+        let added = change.added();
+        let unchanged = (specs.len() - added.len()) as u64;
+        let report = PolicyReport { added, unchanged, ..PolicyReport::default() };
+        if change.is_empty() {
             return Ok(report);
         }
-        report.added = news.iter().map(|policy| policy.policy.name.clone()).collect();
-        protect(config, dynamic, &news)?;
-        if let Err(error) = dynamic.add(news.clone()) {
-            release(config, dynamic, &news)?;
-            return Err(not_written(&error));
+        if let Err(error) = prohibit::install(&change.protected()) {
+            let remedy = "nothing was changed; remove the cause and try again";
+            return Err(take_back(dynamic, change, Refusal::new(Code::Internal, error, remedy)));
         }
-        gateway.spd.store(Arc::new(config.spd(dynamic.policies())));
-        let policies = filter_policies(config, dynamic);
-        gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
-        gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
+        if let Err(error) = dynamic.write(&change) {
+            return Err(take_back(dynamic, change, not_written(&error)));
+        }
+        apply(gateway, config, dynamic, &change)?;
         tell(gateway, &report);
         Ok(report)
     })
@@ -46,44 +43,50 @@ pub(super) fn remove(
     keep_prohibited: bool,
 ) -> Result<PolicyReport, Refusal> {
     gateway.change_policies(|config, dynamic| {
-        if let Some(unknown) = names.iter().find(|name| !dynamic.has(name)) {
-            let message = format!("there is no dynamic policy {unknown}");
-            let remedy = "`dpctl policy list` shows them; those of the configuration are removed there";
-            return Err(Refusal::new(Code::NotFound, message, remedy));
+        let change = dynamic.remove(names)?;
+        if change.is_empty() {
+            return Ok(PolicyReport::default());
         }
-        let removed = dynamic.remove(names).map_err(|error| not_written(&error))?;
-        gateway.spd.store(Arc::new(config.spd(dynamic.policies())));
-        let policies = filter_policies(config, dynamic);
-        gateway.with_filter(|filter| filter.reconfigure(config, &policies)).map_err(half_done)?;
-        gateway.divert(&protected_prefixes(config, dynamic)).map_err(half_done)?;
+        if let Err(error) = dynamic.write(&change) {
+            dynamic.undo(change);
+            return Err(not_written(&error));
+        }
+        apply(gateway, config, dynamic, &change)?;
         if !keep_prohibited {
-            release(config, dynamic, &removed)?;
+            let (_, free) = dynamic.diverted(&change);
+            prohibit::release(&free).map_err(half_done)?;
         }
-        let removed = removed.into_iter().map(|policy| policy.policy.name).collect();
-        let report = PolicyReport { removed, ..PolicyReport::default() };
+        let report = PolicyReport { removed: change.removed(), ..PolicyReport::default() };
         tell(gateway, &report);
         Ok(report)
     })
 }
 
-/// Keeps the kernel from sending in clear to what these policies protect.
-fn protect(config: &Config, dynamic: &DynamicPolicies, news: &[DynamicPolicy]) -> Result<(), Refusal> {
-    let prefixes: Vec<Prefix> = news.iter().flat_map(DynamicPolicy::protected).copied().collect();
-    prohibit::install(&prefixes).map(|_| ()).map_err(|error| match release(config, dynamic, news) {
-        Ok(()) => Refusal::new(Code::Internal, error, "nothing was changed; remove the cause and try again"),
-        Err(refusal) => refusal,
-    })
+/// Brings a change about, once nothing leaves in clear because of it.
+fn apply(
+    gateway: &Gateway,
+    config: &Config,
+    dynamic: &DynamicPolicies,
+    change: &Change,
+) -> Result<(), Refusal> {
+    let spd = gateway.spd.load().changed(&change.leaving(), change.joining());
+    gateway.replace_spd(spd);
+    let networks = dynamic.network_changes(change);
+    let local = change.is_local().then(|| dynamic.local_rules(config));
+    gateway.with_filter(|filter| filter.change_policies(&networks, local)).map_err(half_done)?;
+    let (more, gone) = dynamic.diverted(change);
+    gateway.change_diverted(&more, &gone).map_err(half_done)
 }
 
-/// Lets the kernel decide again about networks of these policies that no other one protects.
-fn release(config: &Config, dynamic: &DynamicPolicies, of: &[DynamicPolicy]) -> Result<(), Refusal> {
-    let kept: BTreeSet<Prefix> = protected_prefixes(config, dynamic).into_iter().collect();
-    let free = of.iter().flat_map(DynamicPolicy::protected).filter(|prefix| !kept.contains(prefix));
-    let free: BTreeSet<Prefix> = free.copied().collect();
-    if free.is_empty() {
-        return Ok(());
+/// Undoes what has no effect yet, but for kernel routes that keep more closed than need be: those go too, if they can.
+fn take_back(dynamic: &mut DynamicPolicies, change: Change, refusal: Refusal) -> Refusal {
+    let networks = change.protected();
+    dynamic.undo(change);
+    let (_, free) = dynamic.split(networks);
+    match prohibit::release(&free) {
+        Ok(_) => refusal,
+        Err(error) => half_done(error),
     }
-    prohibit::release(&free).map(|_| ()).map_err(half_done)
 }
 
 fn tell(gateway: &Gateway, report: &PolicyReport) {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::resolve::Resolver;
-use super::tables::{LinkState, Tables};
+use super::tables::{self, LinkState, Tables};
 use super::{LinkEvent, NetlinkError, NetlinkOptions};
 use crate::io::Side;
 use crate::next_hop::{NextHops, ResolveRequests};
@@ -132,6 +132,9 @@ impl Follower {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(neighbour)) => {
                 self.stale.snapshot |= self.tables.remove_neighbour(neighbour);
             }
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+            ) if tables::is_own(route) => {}
             // The kernel drops routes with their link or address without a word, and a replaced route is not
             // reported as deleted: whatever moves there, the routes are read again.
             NetlinkPayload::InnerMessage(_) => self.stale.routes = true,

@@ -5,6 +5,7 @@
 //! notifications it dumps again. Only the main routing table counts; policy routing rules do not.
 
 mod follow;
+pub(crate) mod requests;
 mod resolve;
 pub(crate) mod tables;
 

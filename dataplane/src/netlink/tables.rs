@@ -186,8 +186,7 @@ impl Tables {
 impl Route {
     fn of(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
-        // The prohibit routes of this gateway keep the kernel from forwarding in clear; they do not concern ESP.
-        if header.protocol == RouteProtocol::from(prohibit::PROTOCOL)
+        if is_own(message)
             || header.flags.contains(RouteFlags::Dead)
             || table(message) != u32::from(RouteHeader::RT_TABLE_MAIN)
         {
@@ -229,6 +228,12 @@ impl Route {
         let by_another = !self.hops.is_empty() && self.via(interface) == Via::Nowhere;
         (by_another, self.metric)
     }
+}
+
+/// Whether it is one of the routes of this gateway that keep the kernel from forwarding in clear, or lead into its TUN
+/// device. They do not concern ESP, and there may be one for each tunnel.
+pub(super) fn is_own(message: &RouteMessage) -> bool {
+    message.header.protocol == RouteProtocol::from(prohibit::PROTOCOL)
 }
 
 /// The next hops of a unicast route that are alive.

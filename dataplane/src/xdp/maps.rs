@@ -15,6 +15,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use baton_sad::Selector;
 
 use super::error::XdpError;
+use super::options::NetworkChange;
 use super::shared;
 use super::verdicts::Verdict;
 use crate::io::Side;
@@ -210,20 +211,36 @@ impl FilterMaps {
         self.replace_networks(networks).map_err(|error| XdpError::map("prefixes", "changed", &error))
     }
 
+    /// Changes some networks, in the order that [`Self::set_networks`] keeps.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the map is full or the kernel refuses.
+    pub fn change_networks(&mut self, changes: &[NetworkChange]) -> Result<(), XdpError> {
+        let present = changes.iter().filter_map(|(_, network)| network.as_ref());
+        let gone = changes.iter().filter(|(_, network)| network.is_none());
+        let result = self.insert_networks(present.collect()).and_then(|()| {
+            let mut keys = gone.map(|(prefix, _)| prefix_key(*prefix));
+            keys.try_for_each(|(length, data)| absent_is_fine(self.prefixes.remove(&Key::new(length, data))))
+        });
+        result.map_err(|error| XdpError::map("prefixes", "changed", &error))
+    }
+
     fn replace_networks(&mut self, networks: &[Network]) -> Result<(), MapError> {
-        let mut ordered: Vec<_> = networks.iter().collect();
-        ordered.sort_by_key(|network| Reverse(network.is_protected));
-        let mut wanted = HashSet::new();
-        for network in ordered {
-            let (length, data) = prefix_key(network.prefix);
-            self.prefixes.insert(&Key::new(length, data), network_value(network), 0)?;
-            wanted.insert((length, data));
-        }
+        self.insert_networks(networks.iter().collect())?;
+        let wanted: HashSet<_> = networks.iter().map(|network| prefix_key(network.prefix)).collect();
         let present = self.prefixes.keys().collect::<Result<Vec<_>, _>>()?;
         for key in present.iter().filter(|key| !wanted.contains(&(key.prefix_len(), key.data()))) {
             absent_is_fine(self.prefixes.remove(key))?;
         }
         Ok(())
+    }
+
+    fn insert_networks(&mut self, mut networks: Vec<&Network>) -> Result<(), MapError> {
+        networks.sort_by_key(|network| Reverse(network.is_protected));
+        networks.into_iter().try_for_each(|network| {
+            let (length, data) = prefix_key(network.prefix);
+            self.prefixes.insert(&Key::new(length, data), network_value(network), 0)
+        })
     }
 
     /// Replaces the rules for clear traffic to this host itself, all at one instant.

@@ -25,7 +25,7 @@ use std::os::fd::AsRawFd;
 
 pub use error::XdpError;
 pub use maps::FilterMaps;
-pub use options::{AttachMode, FilterPolicies, XdpOptions};
+pub use options::{AttachMode, FilterPolicies, NetworkChange, XdpOptions};
 pub use program::{DryRun, DryRunResult};
 pub use verdicts::{Action, Verdict};
 
@@ -162,6 +162,24 @@ impl Attachment {
         self.local.clone_from(&policies.local);
         let rules = self.refresh_rules();
         self.maps.set_networks(&networks(&policies.protected, &policies.bypassed))?;
+        rules
+    }
+
+    /// As [`set_policies`](Self::set_policies), where only these networks changed, and the rules for ourselves if there
+    /// are any.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn change_policies(
+        &mut self,
+        networks: &[NetworkChange],
+        local: Option<Vec<LocalRule>>,
+    ) -> Result<(), XdpError> {
+        let rules = local.map_or(Ok(()), |local| {
+            self.local = local;
+            self.refresh_rules()
+        });
+        self.maps.change_networks(networks)?;
         rules
     }
 

@@ -7,7 +7,7 @@ use aya::programs::xdp::XdpMode;
 
 use super::shared;
 use crate::prefix::Prefix;
-use crate::steering::{HashMode, LocalRule};
+use crate::steering::{HashMode, LocalRule, Network};
 
 /// What [`super::Attachment::install`] needs to know.
 #[derive(Clone, Debug)]
@@ -41,6 +41,9 @@ pub struct FilterPolicies {
     /// The SPD for packets that arrive in clear, in its order, where it could permit one to ourselves.
     pub local: Vec<LocalRule>,
 }
+
+/// A network of the filter's, and what it is to know of it from now on; nothing if that is no policy's any more.
+pub type NetworkChange = (Prefix, Option<Network>);
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

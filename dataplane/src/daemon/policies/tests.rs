@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::*;
+use crate::packet::transport::Flow;
+use crate::spd::{Action, Spd};
 
 const CONFIG: &str = r#"
 [node]
@@ -45,15 +47,20 @@ impl World {
     fn load(&self) -> DynamicPolicies {
         DynamicPolicies::load(&self.path(), &self.config).expect("loaded")
     }
+}
 
-    fn add(&self, dynamic: &mut DynamicPolicies, spec: PolicySpec) {
-        let news = dynamic.admit(&self.config, &[spec]).expect("admitted");
-        dynamic.add(news).expect("added");
-    }
+fn add(dynamic: &mut DynamicPolicies, spec: PolicySpec) {
+    let change = dynamic.add(&[spec]).expect("admitted");
+    dynamic.write(&change).expect("written");
+}
 
-    fn refusal(&self, dynamic: &DynamicPolicies, specs: &[PolicySpec]) -> String {
-        dynamic.admit(&self.config, specs).expect_err("refused").to_string()
-    }
+fn remove(dynamic: &mut DynamicPolicies, name: &str) {
+    let change = dynamic.remove(&[name.to_owned()]).expect("there");
+    dynamic.write(&change).expect("written");
+}
+
+fn refusal(dynamic: &mut DynamicPolicies, specs: &[PolicySpec]) -> String {
+    dynamic.add(specs).expect_err("refused").to_string()
 }
 
 fn protect(name: &str, remote: &str, segment: u8) -> PolicySpec {
@@ -64,19 +71,23 @@ fn protect(name: &str, remote: &str, segment: u8) -> PolicySpec {
     serde_json::from_str(&text).expect("a policy")
 }
 
+fn protected(dynamic: &DynamicPolicies) -> Vec<String> {
+    dynamic.protected().iter().map(Prefix::to_string).collect()
+}
+
 fn names(dynamic: &DynamicPolicies) -> Vec<&str> {
-    dynamic.policies().map(|policy| policy.name.as_str()).collect()
+    dynamic.policies.keys().map(|name| &**name).collect()
 }
 
 #[test]
 fn i6_policies_survive_a_death_and_a_change_that_was_cut_off_never_was() {
     let world = World::new();
     let mut dynamic = world.load();
-    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
-    world.add(&mut dynamic, protect("b", "10.6.0.0/16", 1));
-    world.add(&mut dynamic, protect("a", "10.7.0.0/16", 2));
-    dynamic.remove(&["b".to_owned()]).expect("removed");
-    world.add(&mut dynamic, protect("c", "10.8.0.0/16", 1));
+    add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    add(&mut dynamic, protect("b", "10.6.0.0/16", 1));
+    add(&mut dynamic, protect("a", "10.7.0.0/16", 2));
+    remove(&mut dynamic, "b");
+    add(&mut dynamic, protect("c", "10.8.0.0/16", 1));
     let whole = fs::read(world.path()).expect("readable");
     let last = whole[..whole.len() - 1].iter().rposition(|octet| *octet == b'\n').expect("lines") + 1;
     for end in [whole.len(), whole.len() - 1, last + 1, last] {
@@ -84,7 +95,7 @@ fn i6_policies_survive_a_death_and_a_change_that_was_cut_off_never_was() {
         let again = world.load();
         let expected = if end == whole.len() { vec!["a", "c"] } else { vec!["a"] };
         assert_eq!(names(&again), expected, "{end}");
-        assert_eq!(again.policies["a"].spec, protect("a", "10.7.0.0/16", 2));
+        assert_eq!(again.policies["a"].policy.spec, protect("a", "10.7.0.0/16", 2));
     }
 }
 
@@ -104,7 +115,7 @@ fn a_file_does_not_grow_with_what_is_past() {
     let world = World::new();
     let mut dynamic = world.load();
     for round in 0..10_000_u32 {
-        world.add(&mut dynamic, protect("a", &format!("10.5.{}.0/24", round % 256), 1));
+        add(&mut dynamic, protect("a", &format!("10.5.{}.0/24", round % 256), 1));
     }
     let length = fs::metadata(world.path()).expect("there").len();
     assert!(length < 2 * journal_slack(), "{length}");
@@ -119,19 +130,27 @@ fn journal_slack() -> u64 {
 fn what_does_not_go_together_is_refused() {
     let world = World::new();
     let mut dynamic = world.load();
-    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
-    let refusal = |spec: PolicySpec| world.refusal(&dynamic, &[spec]);
+    add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    let mut refusal = |spec: PolicySpec| refusal(&mut dynamic, &[spec]);
     assert!(refusal(protect("site-a", "10.9.0.0/16", 42)).contains("the name site-a"));
     assert!(refusal(protect("b", "10.1.7.0/24", 41)).contains("overlaps 10.1.0.0/16 (segment 42"));
-    assert!(refusal(protect("b", "10.0.0.0/8", 1)).contains("overlaps 10.0.0.0/8"));
+    assert!(refusal(protect("b", "10.0.0.0/8", 1)).contains("10.0.0.0/8 (segment 1, of b) overlaps"));
     assert!(refusal(protect("b", "10.5.5.0/24", 2)).contains("segment 1, of a"));
-    assert!(world.refusal(&dynamic, &[]).contains("at once"));
+    let refusal = |dynamic: &mut DynamicPolicies, specs: &[PolicySpec]| {
+        dynamic.add(specs).expect_err("refused").to_string()
+    };
+    assert!(refusal(&mut dynamic, &[]).contains("at once"));
     let twice = [protect("b", "10.6.0.0/16", 1), protect("b", "10.7.0.0/16", 1)];
-    assert!(world.refusal(&dynamic, &twice).contains("twice"));
-    let moved = dynamic.admit(&world.config, &[protect("a", "10.5.0.0/16", 2)]).expect("replaces itself");
-    assert_eq!(moved.len(), 1);
-    assert_eq!(dynamic.admit(&world.config, &[protect("a", "10.5.0.0/16", 1)]).expect("as it is").len(), 0);
+    assert!(refusal(&mut dynamic, &twice).contains("twice"));
+    let pair = [protect("b", "10.6.0.0/16", 1), protect("c", "10.5.9.0/24", 2)];
+    assert!(refusal(&mut dynamic, &pair).contains("overlaps 10.5.0.0/16"));
     assert_eq!(names(&dynamic), ["a"], "nothing refused has an effect");
+    assert_eq!(protected(&dynamic), ["10.1.0.0/16", "10.5.0.0/16"]);
+    let moved = dynamic.add(&[protect("a", "10.5.0.0/16", 2)]).expect("replaces itself");
+    assert_eq!((moved.added(), moved.removed()), (vec!["a".to_owned()], vec!["a".to_owned()]));
+    assert!(dynamic.add(&[protect("a", "10.5.0.0/16", 2)]).expect("as it is").is_empty());
+    dynamic.undo(moved);
+    assert!(dynamic.add(&[protect("a", "10.5.0.0/16", 1)]).expect("as it is again").is_empty());
 }
 
 fn bypass(name: &str, remote: &str, segment: u8) -> PolicySpec {
@@ -146,17 +165,20 @@ fn bypass(name: &str, remote: &str, segment: u8) -> PolicySpec {
 fn what_is_bypassed_may_lie_within_or_around_what_is_protected() {
     let world = World::new();
     let mut dynamic = world.load();
-    world.add(&mut dynamic, bypass("all", "0.0.0.0/0", 1));
-    world.add(&mut dynamic, bypass("part", "10.1.7.0/24", 2));
-    let refused = world.refusal(&dynamic, &[bypass("other", "10.1.7.0/24", 3)]);
-    assert!(refused.contains("10.1.7.0/24 (segment 2, of part) is also 10.1.7.0/24 (segment 3"), "{refused}");
+    add(&mut dynamic, bypass("all", "0.0.0.0/0", 1));
+    add(&mut dynamic, bypass("part", "10.1.7.0/24", 2));
+    let refused = refusal(&mut dynamic, &[bypass("other", "10.1.7.0/24", 3)]);
+    assert!(
+        refused.contains("10.1.7.0/24 (segment 3, of other) is also 10.1.7.0/24 (segment 2, of part"),
+        "{refused}"
+    );
 }
 
 #[test]
 fn a_configuration_that_took_the_name_meanwhile_is_told() {
     let mut world = World::new();
     let mut dynamic = world.load();
-    world.add(&mut dynamic, protect("b", "10.5.0.0/16", 1));
+    add(&mut dynamic, protect("b", "10.5.0.0/16", 1));
     drop(dynamic);
     world.config.tunnels[0].name = "b".to_owned();
     let error = DynamicPolicies::load(&world.path(), &world.config).expect_err("refused").to_string();
@@ -167,12 +189,10 @@ fn a_configuration_that_took_the_name_meanwhile_is_told() {
 fn i7_networks_of_both_are_protected_and_forwarded() {
     let world = World::new();
     let mut dynamic = world.load();
-    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
-    world.add(&mut dynamic, bypass("b", "192.0.2.0/24", 3));
-    let protected: Vec<_> =
-        protected_prefixes(&world.config, &dynamic).iter().map(Prefix::to_string).collect();
-    assert_eq!(protected, ["10.1.0.0/16", "10.5.0.0/16"]);
-    let policies = filter_policies(&world.config, &dynamic);
+    add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    add(&mut dynamic, bypass("b", "192.0.2.0/24", 3));
+    assert_eq!(protected(&dynamic), ["10.1.0.0/16", "10.5.0.0/16"]);
+    let policies = dynamic.filter_policies(&world.config);
     let of = |prefixes: &[(Prefix, u8)]| prefixes.iter().map(|(p, s)| format!("{p} {s}")).collect::<Vec<_>>();
     assert_eq!(of(&policies.protected), ["10.1.0.0/16 42", "10.5.0.0/16 1"]);
     assert_eq!(of(&policies.bypassed), ["192.0.2.0/24 3"]);
@@ -182,9 +202,9 @@ fn i7_networks_of_both_are_protected_and_forwarded() {
 fn i6_a_file_that_was_taken_away_is_written_again() {
     let world = World::new();
     let mut dynamic = world.load();
-    world.add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
+    add(&mut dynamic, protect("a", "10.5.0.0/16", 1));
     fs::remove_file(world.path()).expect("removed");
-    world.add(&mut dynamic, protect("b", "10.6.0.0/16", 1));
+    add(&mut dynamic, protect("b", "10.6.0.0/16", 1));
     assert_eq!(names(&world.load()), ["a", "b"]);
 }
 
@@ -194,10 +214,10 @@ fn a_long_history_is_read_in_its_own_time() {
     let mut lines = String::new();
     let specs: Vec<PolicySpec> =
         (0..20_000).map(|number| protect(&format!("p{number:05}"), "10.5.0.0/16", 1)).collect();
-    lines += &serde_json::to_string(&Change::Add(specs)).expect("a line");
+    lines += &serde_json::to_string(&Line::Add(specs)).expect("a line");
     for _ in 0..300_000 {
         lines += "\n";
-        lines += &serde_json::to_string(&Change::Remove(vec!["none".to_owned()])).expect("a line");
+        lines += &serde_json::to_string(&Line::Remove(vec!["none".to_owned()])).expect("a line");
     }
     fs::write(world.path(), lines + "\n").expect("written");
     let start = std::time::Instant::now();
@@ -214,16 +234,67 @@ fn what_a_dynamic_policy_refuses_is_not_let_in_by_a_configured_one_behind_it() {
          remote_selectors = [\"10.1.0.0/16\"]\nsegment = 42\n"
     );
     let config = Config::parse_as(&text, Path::new("test.toml"), true).expect("a good configuration");
-    let mut dynamic = world.load();
+    let mut dynamic = DynamicPolicies::load(&world.path(), &config).expect("loaded");
     let rules = |dynamic: &DynamicPolicies| {
         let own = ["203.0.113.2".parse().expect("an address")];
-        let rules = crate::steering::needed(&filter_policies(&config, dynamic).local, &own);
+        let rules = crate::steering::needed(&dynamic.local_rules(&config), &own);
         rules.iter().map(|rule| rule.permits).collect::<Vec<_>>()
     };
     assert_eq!(rules(&dynamic), [true]);
     let first = r#"{"name":"no","action":"discard","priority":5,
         "local_selectors":["203.0.113.2"],"remote_selectors":["10.1.7.0/24"]}"#;
-    let news = dynamic.admit(&config, &[serde_json::from_str(first).expect("a policy")]).expect("admitted");
-    dynamic.add(news).expect("added");
+    let change = dynamic.add(&[serde_json::from_str(first).expect("a policy")]).expect("admitted");
+    assert!(change.is_local());
     assert_eq!(rules(&dynamic), [false, true], "the SPD asks the discard policy first");
+    let elsewhere = dynamic.add(&[protect("p", "10.9.0.0/16", 1)]).expect("admitted");
+    assert!(!elsewhere.is_local(), "the configured policy permits nothing of that");
+}
+
+fn client(name: &str, remote: &str, segment: u8, reqid: u32) -> PolicySpec {
+    PolicySpec { reqid: Some(reqid), ..protect(name, remote, segment) }
+}
+
+/// A client that comes back before it is missed, perhaps from an address of another segment.
+#[test]
+fn of_two_alike_the_newer_counts_and_then_the_older_again() {
+    let world = World::new();
+    let mut dynamic = world.load();
+    let flow = Flow::new([10, 2, 0, 1].into(), [10, 9, 0, 7].into(), 17, Some((1, 2)));
+    let mut spd = world.config.spd(std::iter::empty());
+    let mut change = |dynamic: &mut DynamicPolicies, change: Change| {
+        dynamic.write(&change).expect("written");
+        spd = spd.changed(&change.leaving(), change.joining());
+        let again = world.load();
+        let anew = world.config.spd(again.placed());
+        let reqid = |spd: &Spd| match spd.outbound(&flow).expect("one of them").action {
+            Action::Protect { reqid } => reqid,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reqid(&spd), reqid(&anew), "as after a restart");
+        let segment = |dynamic: &DynamicPolicies| {
+            let of =
+                |(prefix, segment): &(Prefix, u8)| (prefix.to_string() == "10.9.0.7/32").then_some(*segment);
+            dynamic.filter_policies(&world.config).protected.iter().find_map(of).expect("protected")
+        };
+        assert_eq!(segment(dynamic), segment(&again));
+        (reqid(&spd), segment(dynamic))
+    };
+    let remove =
+        |dynamic: &mut DynamicPolicies, name: &str| dynamic.remove(&[name.to_owned()]).expect("there");
+
+    // Names in the order opposite to that of time.
+    let first = dynamic.add(&[client("z", "10.9.0.7", 4, 101)]).expect("added");
+    assert_eq!(change(&mut dynamic, first), (101, 4));
+    let second = dynamic.add(&[client("y", "10.9.0.7", 5, 102)]).expect("added");
+    assert_eq!(change(&mut dynamic, second), (102, 5));
+    let third = dynamic.add(&[client("x", "10.9.0.7", 4, 103)]).expect("added");
+    assert_eq!(change(&mut dynamic, third), (103, 4));
+    let other = PolicySpec { priority: Some(7), ..client("w", "10.9.0.7", 5, 104) };
+    assert!(refusal(&mut dynamic, &[other]).contains("overlaps"), "two in force that are not alike");
+    let middle = remove(&mut dynamic, "y");
+    assert_eq!(change(&mut dynamic, middle), (103, 4));
+    let newest = remove(&mut dynamic, "x");
+    assert_eq!(change(&mut dynamic, newest), (101, 4));
+    let network = remove(&mut dynamic, "z");
+    assert_eq!(dynamic.split(network.gone[0].policy.prefixes.clone()).0, []);
 }
