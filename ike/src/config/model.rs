@@ -26,14 +26,18 @@ pub struct Config {
 /// `[ike]`: the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
-    /// Our addresses to listen at; never empty.
+    /// Our addresses to listen at, at [`Self::PORT`] and [`Self::NAT_PORT`]; never empty.
     pub listen: Vec<IpAddr>,
-    /// UDP port without a non-ESP marker, 500 if not said otherwise.
-    pub port: u16,
-    /// UDP port with a non-ESP marker (RFC 3948 section 2.2), 4500 if not said otherwise.
-    pub nat_port: u16,
     /// User to run as once the sockets are open, by name or number; `None` stays who started it.
     pub user: Option<String>,
+}
+
+impl Daemon {
+    /// UDP port of messages without a non-ESP marker. The filter gives what comes for it to the owner of a segment, so
+    /// there is no choice of it.
+    pub const PORT: u16 = 500;
+    /// UDP port of messages with a non-ESP marker (RFC 3948 section 2.2), and of ESP in UDP.
+    pub const NAT_PORT: u16 = 4500;
 }
 
 /// Where credentials come from; `crate::credentials` reads them.
@@ -43,10 +47,16 @@ pub struct CredentialSources {
     pub directory: PathBuf,
     /// Whether the configuration names the directory; otherwise it may be absent.
     pub directory_is_named: bool,
+    /// Certificates that connections name: below x509, or absolute.
+    pub certificates: Vec<String>,
+    /// Authorities' certificates that connections or `[authorities]` name: below x509ca, or absolute.
+    pub authorities: Vec<String>,
+    /// Revocation lists that `[authorities]` name, beside those in x509crl.
+    pub revocation_lists: Vec<PathBuf>,
+    /// Whether our RSA keys sign by RSASSA-PSS.
+    pub rsa_pss: bool,
     /// Shared secrets.
     pub secrets: Vec<SharedSecret>,
-    /// Authorities with what is known of them.
-    pub authorities: Vec<Authority>,
 }
 
 /// `[secrets.NAME]`: a secret and whom it is shared by.
@@ -76,15 +86,4 @@ impl fmt::Debug for SecretSource {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
     }
-}
-
-/// `[authorities.NAME]`: an authority and its revocation lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
-    /// Its name.
-    pub name: String,
-    /// Its certificate's file: absolute, or below x509ca.
-    pub certificate: PathBuf,
-    /// Files of its revocation lists.
-    pub revocation_lists: Vec<PathBuf>,
 }

@@ -1,0 +1,111 @@
+//! What sections demand of each other.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use baton_dataplane::config as gateway;
+use baton_dataplane::config::reader::Source;
+use baton_ike_proto::configuration::{LocalMethod, RemoteMethod};
+use baton_ike_proto::host::TunnelName;
+
+use super::{Daemon, SharedSecret, connection, pool};
+
+/// All that refers to each other.
+pub(super) struct Whole<'r> {
+    pub(super) connections: &'r [connection::Read],
+    pub(super) pools: &'r [pool::Read],
+    pub(super) secrets: &'r [SharedSecret],
+    pub(super) daemon: &'r Daemon,
+}
+
+pub(super) fn across(source: &Source<'_>, gateway: Option<&gateway::Config>, whole: &Whole<'_>) {
+    pools_are_known(source, whole);
+    pools_are_apart(source, whole);
+    addresses_are_listened_at(source, whole);
+    secrets_are_there(source, whole);
+    if let Some(gateway) = gateway {
+        names_are_free(source, gateway, whole);
+        inner_addresses_are_not_ours(source, gateway, whole);
+    }
+}
+
+fn pools_are_known(source: &Source<'_>, whole: &Whole<'_>) {
+    let names: Vec<&str> = whole.pools.iter().map(|(pool, _)| pool.name.as_str()).collect();
+    let known: BTreeSet<&str> = names.iter().copied().collect();
+    for (connection, places) in whole.connections {
+        for (name, place) in connection.pools.iter().zip(&places.pools) {
+            if !known.contains(name.as_str()) {
+                let remedy = match gateway::reader::nearest(name, &names) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("add [pools.{name}]"),
+                };
+                place.report(source, format!("there is no pool \"{name}\""), remedy);
+            }
+        }
+    }
+}
+
+/// One address is given to one peer.
+fn pools_are_apart(source: &Source<'_>, whole: &Whole<'_>) {
+    let mut pools: Vec<_> = whole.pools.iter().collect();
+    pools.sort_by_key(|(pool, _)| (pool.first, pool.last));
+    let mut highest: Option<&pool::Read> = None;
+    for read @ (pool, place) in pools {
+        if let Some((below, _)) = highest
+            && pool.first <= below.last
+        {
+            let message = format!("it has addresses of pool \"{}\"", below.name);
+            place.report(source, message, "let no two pools have an address in common");
+        }
+        if highest.is_none_or(|(below, _)| below.last < pool.last) {
+            highest = Some(read);
+        }
+    }
+}
+
+fn addresses_are_listened_at(source: &Source<'_>, whole: &Whole<'_>) {
+    for (connection, places) in whole.connections {
+        let strange = |address: &&IpAddr| !whole.daemon.listen.contains(address);
+        let addresses = connection.local_addresses.iter().zip(&places.local_addresses);
+        for (address, place) in addresses.filter(|(address, _)| strange(address)) {
+            let message = format!("IKE does not listen at {address}");
+            place.report(source, message, "add it to [ike] listen, or to [outer] addresses");
+        }
+    }
+}
+
+fn secrets_are_there(source: &Source<'_>, whole: &Whole<'_>) {
+    let needs = |(connection, _): &&connection::Read| {
+        connection.local.method == LocalMethod::PreSharedKey
+            || connection.remote.method == RemoteMethod::PreSharedKey
+    };
+    if whole.secrets.is_empty()
+        && let Some((_, places)) = whole.connections.iter().find(needs)
+    {
+        let remedy = "add [secrets.ike-...] with id and file";
+        places.local.report(source, "auth = \"psk\" needs a secret, and there is none", remedy);
+    }
+}
+
+/// A tunnel with static keys, or a policy, may look like one of a connection.
+fn names_are_free(source: &Source<'_>, gateway: &gateway::Config, whole: &Whole<'_>) {
+    let tunnels = gateway.tunnels.iter().map(|tunnel| &tunnel.name);
+    let taken = tunnels.chain(gateway.exceptions.iter().map(|policy| &policy.name));
+    let taken: BTreeSet<&str> = taken.filter_map(|name| Some(TunnelName::parse(name)?.0)).collect();
+    for (connection, places) in whole.connections {
+        if taken.contains(connection.name.as_str()) {
+            let message = "a [[tunnel]] or [[policy]] has a name that tunnels of this connection would have";
+            places.name.report(source, message, "rename one of them");
+        }
+    }
+}
+
+fn inner_addresses_are_not_ours(source: &Source<'_>, gateway: &gateway::Config, whole: &Whole<'_>) {
+    for (pool, place) in whole.pools {
+        let given = |address: &&IpAddr| (pool.first..=pool.last).contains(*address);
+        if let Some(own) = gateway.outer.addresses.iter().find(given) {
+            let message = format!("{own} is this gateway's own address");
+            place.report(source, message, "leave it out of the pool");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! IKE's part of the file.
+
+use std::sync::Arc;
+
+use baton_dataplane::config as gateway;
+use baton_dataplane::config::reader::{Section, Word};
+use baton_ike_proto::configuration::{Configuration, LocalMethod};
+
+use super::check::{self, Whole};
+use super::trust::{self, Authority};
+use super::{Config, CredentialSources, SharedSecret, connection, daemon, pool};
+
+/// What was read; good only if no problem was reported.
+pub(super) struct Read {
+    daemon: daemon::Read,
+    connections: Vec<connection::Read>,
+    pools: Vec<pool::Read>,
+    secrets: Vec<SharedSecret>,
+    authorities: Vec<Authority>,
+}
+
+/// Reads every section before it gives up, so that all problems are told at once.
+pub(super) fn read(root: &Section<'_, '_>, gateway: Option<&gateway::Config>, private: bool) -> Option<Read> {
+    let daemon = daemon::read(&root.section("ike"), gateway);
+    let connections = each(&root.section("connections"), connection::read);
+    let pools = each(&root.section("pools"), pool::read);
+    let secrets = each(&root.section("secrets"), |name, section| trust::secret(name, section, private));
+    let authorities = each(&root.section("authorities"), trust::authority);
+    let (daemon, connections, pools) = (daemon?, connections?, pools?);
+    let (secrets, authorities) = (secrets?, authorities?);
+    let whole = Whole { connections: &connections, pools: &pools, secrets: &secrets, daemon: &daemon.daemon };
+    check::across(root.source(), gateway, &whole);
+    Some(Read { daemon, connections, pools, secrets, authorities })
+}
+
+/// Every table of the section; `None` if any was refused.
+fn each<'s, 'a, T>(
+    section: &Section<'s, 'a>,
+    read: impl Fn(&Word<'s, 'a>, &Section<'s, 'a>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let all: Vec<_> = section.named().iter().map(|(name, section)| read(name, section)).collect();
+    all.into_iter().collect()
+}
+
+impl Read {
+    pub(super) fn into_config(self, gateway: gateway::Config) -> Config {
+        let credentials = self.credential_sources();
+        let protocol = Configuration {
+            connections: self.connections.into_iter().map(|(connection, _)| Arc::new(connection)).collect(),
+            pools: self.pools.into_iter().map(|(pool, _)| Arc::new(pool)).collect(),
+            slicing: self.daemon.slicing,
+            limits: self.daemon.limits,
+            retransmission: self.daemon.retransmission,
+        };
+        Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), credentials }
+    }
+
+    fn credential_sources(&self) -> CredentialSources {
+        let connections = || self.connections.iter().map(|(connection, _)| connection);
+        let own = connections().filter_map(|c| match &c.local.method {
+            LocalMethod::Signature(certificates) => Some(certificates),
+            LocalMethod::PreSharedKey => None,
+        });
+        let pinned = connections().map(|c| &c.remote.certificates);
+        let named = self.authorities.iter().map(|authority| authority.certificate.clone());
+        let allowed = connections().flat_map(|c| &c.remote.authorities).cloned();
+        CredentialSources {
+            directory: self.daemon.directory.clone(),
+            directory_is_named: self.daemon.directory_is_named,
+            certificates: unique(own.chain(pinned).flatten().cloned()),
+            authorities: unique(named.chain(allowed)),
+            revocation_lists: self.authorities.iter().flat_map(|a| a.revocation_lists.clone()).collect(),
+            rsa_pss: self.daemon.rsa_pss,
+            secrets: self.secrets.clone(),
+        }
+    }
+}
+
+fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
+    let names: std::collections::BTreeSet<String> = names.collect();
+    names.into_iter().collect()
+}
