@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use baton_lab::control::ControlSocket;
 use baton_lab::probe::{Echo, Prober};
 use baton_lab::shape::Shape;
 use baton_lab::site::{SPI_TO_B, Site, TUNNEL};
@@ -322,4 +323,69 @@ fn monitors_hear_of_segments_reloads_limits_and_the_end() {
     assert_eq!((&limit["kind"], &limit["name"]), (&"hard-limit".into(), &TUNNEL.into()), "{limit}");
     site.b.kill();
     assert_eq!(heard.child.wait().expect("dpctl ends").code(), Some(4));
+}
+
+/// What a host of virtual address `number` is protected by.
+fn client_policy(number: u32) -> Value {
+    let address = std::net::Ipv4Addr::from_bits(u32::from_be_bytes([10, 64, 0, 0]) + number);
+    serde_json::json!({
+        "name": format!("client-{number}"), "action": "protect", "reqid": 0x2a80_0000 + number, "segment": number % 256,
+        "local_selectors": ["10.2.0.0/16"], "remote_selectors": [format!("{address}/32")],
+    })
+}
+
+/// User and system time that all threads but the workers used, in microseconds.
+fn control_time(gateway: &Gateway) -> f64 {
+    let tasks = format!("/proc/{}/task", gateway.pid().expect("running"));
+    let times = std::fs::read_dir(tasks).expect("its threads").filter_map(|task| {
+        let task = task.expect("a thread").path();
+        let name = std::fs::read_to_string(task.join("comm")).ok()?;
+        let schedule = std::fs::read_to_string(task.join("schedstat")).ok()?;
+        let nanoseconds: f64 = schedule.split(' ').next()?.parse().ok()?;
+        (!name.starts_with("worker")).then_some(nanoseconds / 1e3)
+    });
+    times.sum()
+}
+
+/// A gateway with an IKE daemon adds a policy with each tunnel, a thousand a second.
+#[test]
+fn a_policy_among_many_costs_hardly_more_than_one_among_few() {
+    if !support::can_run("a_policy_among_many_costs_hardly_more_than_one_among_few") {
+        return;
+    }
+    let mut site = support::stopped_site_as(Shape::DEFAULT);
+    site.b.start(&site.lab).expect("b starts");
+    let mut control = ControlSocket::connect(&site.b).expect("connected");
+    let mut present = 0;
+    let mut costs = Vec::new();
+    for count in [10, 1_000, support::count(10_000, 100_000) as u32] {
+        while present < count {
+            let until = count.min(present + 200);
+            let policies: Vec<Value> = (present..until).map(client_policy).collect();
+            let added = control
+                .ask(serde_json::json!({"request": "policy-add", "policies": policies}))
+                .expect("added");
+            assert_eq!(added["added"].as_array().map(Vec::len), Some((until - present) as usize));
+            present = until;
+        }
+        let (rounds, before, start) = (500, control_time(&site.b), std::time::Instant::now());
+        for number in count..count + rounds {
+            let policies = [client_policy(number)];
+            control.ask(serde_json::json!({"request": "policy-add", "policies": policies})).expect("added");
+            let remove = serde_json::json!({
+                "request": "policy-remove", "names": [format!("client-{number}")], "keep_prohibited": false,
+            });
+            control.ask(remove).expect("removed");
+        }
+        let changes = f64::from(2 * rounds);
+        let wall = start.elapsed().as_secs_f64() * 1e6 / changes;
+        let cost = (control_time(&site.b) - before) / changes;
+        println!("{count} policies: a change takes {wall:.0} us, {cost:.0} us of the processor");
+        costs.push(cost);
+    }
+    let routes = routes(&site.b);
+    assert!(routes.contains("prohibit 10.64.0.9 "), "the routes of those that are there");
+    assert_eq!(routes.matches("prohibit 10.6").count(), present as usize, "and of none that went");
+    // When every change built everything anew it was a hundred times as much, on a fast machine.
+    assert!(costs[2] < 4.0 * costs[0] + 2_000.0, "{costs:?}");
 }
