@@ -6,7 +6,7 @@ use std::ops::Range;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::prf::{Secret, prf, prf_plus};
-use super::{ChildKeys, IkeSuite, Shared};
+use super::{ChildKeys, IkeSuite, Prf, Shared};
 use crate::proposal::EspSuite;
 
 /// An end of an IKE SA (the flag I of RFC 7296 section 3.1 says which one sent a message), or of an exchange.
@@ -47,7 +47,7 @@ impl IkeKeys {
         responder_spi: u64,
     ) -> Self {
         let nonces = [initiator_nonce, responder_nonce].concat();
-        let seed = prf(suite.prf, &nonces, &[shared.expose()]);
+        let seed = first_seed(suite.prf, &nonces, shared);
         Self::expand(suite, &seed, &nonces, initiator_spi, responder_spi)
     }
 
@@ -64,8 +64,13 @@ impl IkeKeys {
         responder_spi: u64,
     ) -> Self {
         let nonces = [initiator_nonce, responder_nonce].concat();
-        let seed = prf(self.suite.prf, self.derivation_key(), &[shared.expose(), &nonces]);
+        let seed = self.next_seed(&nonces, shared);
         Self::expand(suite, &seed, &nonces, initiator_spi, responder_spi)
+    }
+
+    /// SKEYSEED of the IKE SA that takes the place of this one.
+    pub(super) fn next_seed(&self, nonces: &[u8], shared: &Shared) -> Secret {
+        prf(self.suite.prf, self.derivation_key(), &[shared.expose(), nonces])
     }
 
     fn expand(suite: IkeSuite, seed: &[u8], nonces: &[u8], initiator_spi: u64, responder_spi: u64) -> Self {
@@ -149,6 +154,11 @@ impl fmt::Debug for IkeKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "IkeKeys({}, redacted)", self.suite)
     }
+}
+
+/// SKEYSEED of an IKE SA that has no predecessor.
+pub(super) fn first_seed(algorithm: Prf, nonces: &[u8], shared: &Shared) -> Secret {
+    prf(algorithm, nonces, &[shared.expose()])
 }
 
 /// Where each key stands in the material.

@@ -12,6 +12,8 @@ mod keys;
 mod message;
 mod prf;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use algorithm::{Encryption, Group, IkeSuite, Integrity, Prf};
 pub use child::{ChildKeys, KeyMaterial};

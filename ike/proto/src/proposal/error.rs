@@ -21,7 +21,7 @@ pub enum ProposalError {
         reason: &'static str,
     },
     /// A word that has no meaning here.
-    #[error("\"{word}\" means nothing in an {protocol} proposal: {remedy}")]
+    #[error("\"{word}\" has no place in an {protocol} proposal: {remedy}")]
     Misplaced {
         /// The word.
         word: String,

@@ -198,7 +198,17 @@ mod tests {
         let said = |word: &str| Keyword::parse(word).unwrap_err().to_string();
         insta::assert_snapshot!(
             ["aes128gmc16", "AES128", "3des", "md5", "modp1024", "x448", "ke1_mlkem768", "", "wort"].map(said).join("\n"),
-            @""
+            @r#"
+        "aes128gmc16" is no keyword of an algorithm; did you mean "aes128gcm16"?
+        "AES128" is no keyword of an algorithm; did you mean "aes128"?
+        "3des" is not offered: RFC 8247 or RFC 8221 advises against it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
+        "md5" is not offered: RFC 8247 or RFC 8221 advises against it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
+        "modp1024" is not offered: RFC 8247 or RFC 8221 advises against it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
+        "x448" is not offered: this gateway does not have it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
+        "ke1_mlkem768" is not offered: this gateway has no additional key exchanges (RFC 9370); leave it out
+        "" is no keyword of an algorithm
+        "wort" is no keyword of an algorithm
+        "#
         );
         assert!(said(&"x".repeat(100_000)).contains("no keyword"), "and takes no time");
     }

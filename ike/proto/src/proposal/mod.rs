@@ -7,6 +7,8 @@ mod error;
 mod esp;
 mod keyword;
 mod negotiation;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use error::{AnswerError, ProposalError};

@@ -2,7 +2,7 @@
 
 mod curve;
 mod modp;
-mod primes;
+pub(super) mod primes;
 
 use std::fmt;
 
@@ -80,7 +80,7 @@ impl KeyShare {
     pub(super) fn from_private(group: Group, octets: &[u8]) -> Option<Self> {
         let (private, public) = match group {
             Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
-                let exponent = modp::Exponent::new(group, octets)?;
+                let exponent = modp::Exponent::new(octets)?;
                 let public = modp::public(group, &exponent);
                 (Private::Modp(exponent), public)
             }

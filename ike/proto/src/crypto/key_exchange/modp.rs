@@ -8,16 +8,19 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::super::Group;
 use super::super::prf::Secret;
-use super::{primes, private_length};
+use super::primes;
 
 /// A private exponent.
 pub(super) struct Exponent(Secret);
 
 impl Exponent {
-    /// `None` if it is not of the length that the group wants, or zero.
-    pub(super) fn new(group: Group, octets: &[u8]) -> Option<Self> {
+    /// The longest, in octets.
+    const MAX: usize = U512::BYTES;
+
+    /// `None` if it is longer than [`Self::MAX`], or zero.
+    pub(super) fn new(octets: &[u8]) -> Option<Self> {
         let any = octets.iter().fold(0, |any, octet| any | octet);
-        (octets.len() == private_length(group) && any != 0).then(|| Self(Zeroizing::new(octets.to_vec())))
+        (octets.len() <= Self::MAX && any != 0).then(|| Self(Zeroizing::new(octets.to_vec())))
     }
 
     pub(super) fn octets(&self) -> &[u8] {
@@ -26,8 +29,8 @@ impl Exponent {
 
     /// As a number, and its bits: that these are so many is no secret.
     fn number(&self) -> (Zeroizing<U512>, u32) {
-        let mut wide = Zeroizing::new([0; 64]);
-        wide[64 - self.0.len()..].copy_from_slice(&self.0);
+        let mut wide = Zeroizing::new([0; Self::MAX]);
+        wide[Self::MAX - self.0.len()..].copy_from_slice(&self.0);
         (Zeroizing::new(U512::from_be_slice(&*wide)), 8 * self.0.len() as u32)
     }
 }

@@ -1,0 +1,1 @@
+//! Messages of others, with the keys that they were sealed with.

@@ -1,0 +1,2 @@
+mod negotiation;
+mod text;
