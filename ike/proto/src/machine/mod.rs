@@ -1,8 +1,184 @@
-//! The protocol.
+//! The protocol: many IKE SAs of both roles, without I/O.
+//!
+//! [`Ike`] is given datagrams, time and commands, and gives [`Output`]s. A tunnel is in one of a few states
+//! (`tunnel.rs`), each consumed by what happens to it; one exchange is one file.
 
+mod algorithms;
+mod auth_answer;
+mod auth_sent;
 pub mod backoff;
+mod child_answer;
+mod child_offer;
+mod child_rekey;
+mod child_sa;
+mod claims;
+mod commanded;
+mod commands;
 pub mod configuration_payload;
 pub mod cookies;
+mod core;
+mod counters;
+mod delete;
+mod dispatch;
 pub mod fragments;
 pub mod half_open;
+mod head;
+mod ike_rekey;
+mod ike_sa;
+mod inbound;
+mod informational;
+mod init_answered;
+mod init_sent;
+mod lifetime;
+mod lingering;
+mod message;
+mod nat;
+mod new_child;
+mod order;
+mod pending;
+mod proof;
+mod receive;
+mod requests;
+mod tasks;
+mod traps;
+mod tunnel;
+mod up;
+mod up_timer;
+mod view;
+mod waiting;
 pub mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use counters::Counters;
+pub use view::{ChildView, TunnelState, TunnelView};
+
+use self::claims::Claims;
+use self::core::{Core, Cx, Id};
+use self::tunnel::Tunnel;
+use crate::auth::Credentials;
+use crate::configuration::Configuration;
+use crate::crypto::WrapKey;
+use crate::host::{Host, Now, Output};
+
+/// All IKE SAs of a node.
+pub struct Ike {
+    core: Core,
+    tunnels: HashMap<Id, Slot>,
+    /// When which tunnel has something to do (monotonic).
+    timers: BTreeSet<(Duration, Id)>,
+}
+
+/// A tunnel, and what is registered of it.
+struct Slot {
+    tunnel: Tunnel,
+    claims: Claims,
+    due: Option<Duration>,
+}
+
+impl Ike {
+    /// No tunnels yet: [`Self::restore`] brings back those of before, [`Self::start`] sets up those that are to be.
+    pub fn new(configuration: Arc<Configuration>, credentials: Arc<Credentials>, wrap: Arc<WrapKey>) -> Self {
+        Self {
+            core: Core::new(configuration, credentials, wrap),
+            tunnels: HashMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    /// The next thing to do. All are to be done before time or datagrams are given again; their order matters.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.core.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called, on [`Now::monotonic`].
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now, host: &mut dyn Host) {
+        let last = (now.monotonic, Id::MAX);
+        let due: Vec<Id> = self.timers.range(..=last).map(|(_, id)| *id).collect();
+        for id in due {
+            self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_timeout(cx));
+        }
+        self.carry_out_orders(now, host);
+    }
+
+    /// All tunnels, in no order.
+    pub fn tunnels(&self, now: Now) -> impl Iterator<Item = TunnelView> {
+        self.tunnels.values().filter_map(move |slot| slot.tunnel.view(now))
+    }
+
+    /// What happened, in numbers.
+    pub fn counters(&self) -> &Counters {
+        &self.core.counters
+    }
+
+    /// Lets a tunnel, taken out of its place, be handled, and settles what follows from its new state.
+    fn with_tunnel(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: Id,
+        handle: impl FnOnce(Tunnel, &mut Cx) -> Option<Tunnel>,
+    ) {
+        let Some(Slot { tunnel, claims, due }) = self.tunnels.remove(&id) else { return };
+        let mut cx = Cx::new(now, host, &mut self.core, id);
+        let next = handle(tunnel, &mut cx);
+        let (effects, claimed) = (cx.effects, cx.claimed);
+        self.settle(now, host, id, next, (claims, claimed, due), effects);
+    }
+
+    /// A tunnel that begins.
+    fn begin(&mut self, now: Now, host: &mut dyn Host, make: impl FnOnce(&mut Cx) -> Option<Tunnel>) -> Id {
+        let id = self.core.next_id;
+        self.core.next_id += 1;
+        let mut cx = Cx::new(now, host, &mut self.core, id);
+        let next = make(&mut cx);
+        let (effects, claimed) = (cx.effects, cx.claimed);
+        self.settle(now, host, id, next, (Claims::default(), claimed, None), effects);
+        id
+    }
+
+    /// Registers the new state, and gives the outputs in their order: SAs, context, what depends on both.
+    fn settle(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: Id,
+        next: Option<Tunnel>,
+        (before, claimed, was_due): (Claims, Claims, Option<Duration>),
+        effects: self::core::Effects,
+    ) {
+        let claims = next.as_ref().map(Tunnel::claims).unwrap_or_default();
+        self.core.index.settle(id, &before, &claimed, &claims);
+        self.core.count_half_open(&before, &claims);
+        let due = next.as_ref().and_then(|tunnel| tunnel.due(now.monotonic));
+        self.set_timer(id, was_due, due);
+        let _ = host;
+        self.core.outputs.extend(effects.first);
+        self.core.outputs.extend(effects.then);
+        if let Some(tunnel) = next {
+            self.tunnels.insert(id, Slot { tunnel, claims, due });
+        }
+    }
+
+    fn set_timer(&mut self, id: Id, before: Option<Duration>, after: Option<Duration>) {
+        if before == after {
+            return;
+        }
+        if let Some(before) = before {
+            self.timers.remove(&(before, id));
+        }
+        if let Some(after) = after {
+            self.timers.insert((after, id));
+        }
+    }
+}

@@ -145,6 +145,11 @@ impl Requests {
         Some(Due::Repeat { message_id, repetition: request.repetitions, datagrams: &request.datagrams })
     }
 
+    /// Nothing is sent again: the IKE SA is over, and only answers are repeated.
+    pub fn abandon(&mut self) {
+        self.outstanding.clear();
+    }
+
     /// After a restart, or on another gateway: everything is due now, and was not repeated yet, because the peer was
     /// not silent, we were.
     pub fn resume(&mut self, now: Duration) {

@@ -1,0 +1,217 @@
+//! The responder's IKE_AUTH (RFC 7296 sections 1.2, 2.15, 2.21.2).
+
+use std::sync::Arc;
+
+use super::auth_sent::window_size;
+use super::child_answer::{Asked, Granted};
+use super::core::{Cx, Id};
+use super::head::Head;
+use super::ike_sa::IkeSa;
+use super::init_answered::candidates;
+use super::init_sent::Initialised;
+use super::lingering::Lingering;
+use super::message::{Message, flag, notify};
+use super::order::Order;
+use super::proof::{self, Proofs};
+use super::receive::{Bad, Opened};
+use super::tunnel::Tunnel;
+use super::up::{Peers, Up};
+use crate::configuration::{Connection, RemoteMethod, Unique};
+use crate::crypto::Role;
+use crate::host::DownReason;
+use crate::identity::Identity;
+use crate::proposal::select_ike;
+use crate::wire::{ExchangeType, NotifyType, Payload, Proposal};
+
+/// An IKE SA whose peer is not authenticated.
+pub(super) struct Half {
+    pub(super) head: Head,
+    pub(super) begun: Initialised,
+    pub(super) chosen: Proposal,
+    pub(super) sa: IkeSa,
+}
+
+/// Who the peer turned out to be, and who we are to it.
+struct Accepted {
+    peers: Peers,
+    payloads: Vec<Payload>,
+    /// Tunnels that this one replaces.
+    replaced: Vec<Id>,
+}
+
+/// Works on the first sealed message of a half-open IKE SA.
+pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Option<Tunnel> {
+    let message_id = opened.message_id;
+    let message = match opened.content {
+        Ok(message) if opened.exchange == ExchangeType::IKE_AUTH => message,
+        Err(Bad::Critical(kind)) => {
+            let refusal = notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0]);
+            return refuse(
+                cx,
+                half,
+                message_id,
+                refusal,
+                format!("the peer sent a payload of type {kind}, which is critical and unknown"),
+            );
+        }
+        _ => {
+            let refusal = flag(NotifyType::INVALID_SYNTAX);
+            return refuse(
+                cx,
+                half,
+                message_id,
+                refusal,
+                "the peer sent something else than IKE_AUTH".to_owned(),
+            );
+        }
+    };
+    match half.accept(cx, &message) {
+        Ok(accepted) => Some(half.establish(cx, message_id, &message, accepted)),
+        Err(problem) => {
+            // One answer for an unknown identity and a wrong proof (RFC 7296 section 2.21.2).
+            cx.core.counters.authentication_failed += 1;
+            refuse(cx, half, message_id, flag(NotifyType::AUTHENTICATION_FAILED), problem)
+        }
+    }
+}
+
+/// Answers by an error alone. The IKE SA is over; the answer is kept for repetitions of the request.
+fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: String) -> Option<Tunnel> {
+    let Half { head, mut sa, .. } = half;
+    sa.respond(cx, (head.path, &head.connection), (ExchangeType::IKE_AUTH, message_id), &[refusal]);
+    cx.core.counters.ike_failed += 1;
+    head.failed(cx, problem);
+    Some(Lingering::begin(cx, head, sa))
+}
+
+impl Half {
+    /// Who the peer is, proved, and our own proof.
+    fn accept(&mut self, cx: &mut Cx, message: &Message) -> Result<Accepted, String> {
+        let id = message.initiator.as_ref().ok_or("the peer does not say who it is")?;
+        let remote = proof::identity(id)?;
+        self.begun.certificates_asked = message.asks_for_x509();
+        let Some(connection) = self.connection(cx, message, &remote)? else {
+            return Err(self.unknown(cx, message, &remote));
+        };
+        self.head.connection = connection;
+        let local =
+            cx.core.credentials.local_identity(&self.head.connection.local, self.head.path.local.ip());
+        let proofs =
+            Proofs { head: &self.head, keys: &self.sa.keys, begun: &self.begun, role: Role::Responder };
+        proofs.verify(cx, &local, &remote, id, message)?;
+        let our_id = local
+            .to_wire()
+            .ok_or_else(|| format!("\"{local}\" is a pattern and cannot be our identity; set local.id"))?;
+        let (certificates, authentication) = proofs.prove(cx, &local, &remote, &our_id)?;
+        let mut payloads = vec![Payload::IdentificationResponder(our_id)];
+        payloads.extend(certificates);
+        payloads.push(authentication);
+        let replaced = self.replaced(cx, message, &remote)?;
+        Ok(Accepted { peers: Peers { local, remote }, payloads, replaced })
+    }
+
+    /// The connection that fits both identities best, among those between these addresses that accept what
+    /// IKE_SA_INIT has chosen.
+    fn connection(
+        &self,
+        cx: &Cx,
+        message: &Message,
+        remote: &Identity,
+    ) -> Result<Option<Arc<Connection>>, String> {
+        let asked = message.responder.as_ref().map(proof::identity).transpose()?;
+        let mut best: Option<((u8, u8), &Arc<Connection>)> = None;
+        for connection in candidates(cx, self.head.path) {
+            let fit = self.fit(connection, message, asked.as_ref(), remote);
+            if let Some(fit) = fit.filter(|fit| best.is_none_or(|(most, _)| *fit > most)) {
+                best = Some((fit, connection));
+            }
+        }
+        Ok(best.map(|(_, connection)| Arc::clone(connection)))
+    }
+
+    /// How well a connection fits: by what the peer calls us, then by who it is.
+    fn fit(
+        &self,
+        connection: &Connection,
+        message: &Message,
+        asked: Option<&Identity>,
+        remote: &Identity,
+    ) -> Option<(u8, u8)> {
+        let is_secret = message.authentication.as_ref().is_some_and(|(kind, _)| *kind == proof::SHARED_KEY);
+        if is_secret != (connection.remote.method == RemoteMethod::PreSharedKey) {
+            return None;
+        }
+        select_ike(&connection.ike_proposals, std::slice::from_ref(&self.chosen))?;
+        let ours = match asked {
+            Some(asked) => connection.local.identity.matches(asked)?,
+            None => 0,
+        };
+        Some((ours, connection.remote.identity.matches(remote)?))
+    }
+
+    fn unknown(&self, cx: &Cx, message: &Message, remote: &Identity) -> String {
+        let names: Vec<_> =
+            candidates(cx, self.head.path).map(|connection| connection.name.as_str()).collect();
+        let asked = message.responder.as_ref().and_then(|id| proof::identity(id).ok());
+        let asked = asked.map_or(String::new(), |asked| format!(" that asks for \"{asked}\""));
+        format!(
+            "no connection accepts peer \"{remote}\"{asked} with its way to authenticate; mend remote.id, local.id or auth of {}",
+            names.join(" or "),
+        )
+    }
+
+    /// Which tunnels of the same peer this one replaces (RFC 7296 section 2.4 and `unique`).
+    fn replaced(&self, cx: &Cx, message: &Message, remote: &Identity) -> Result<Vec<Id>, String> {
+        let others = cx.core.index.peers.get(remote).cloned().unwrap_or_default();
+        let is_first = message.has(NotifyType::INITIAL_CONTACT);
+        match self.head.connection.unique {
+            Unique::Never => Ok(Vec::new()),
+            Unique::No if !is_first => Ok(Vec::new()),
+            Unique::Keep if !is_first && !others.is_empty() => {
+                Err(format!("\"{remote}\" has a tunnel already, and unique = keep refuses another one"))
+            }
+            _ => Ok(others),
+        }
+    }
+
+    fn establish(self, cx: &mut Cx, message_id: u32, message: &Message, accepted: Accepted) -> Tunnel {
+        let Self { head, begun, mut sa, .. } = self;
+        let Accepted { peers, mut payloads, replaced } = accepted;
+        sa.window.requests.set_limit(message.window_size().unwrap_or(1));
+        sa.window.responses.set_limit(head.connection.window);
+        payloads.extend(window_size(head.connection.window));
+        let is_first = message.has(NotifyType::INITIAL_CONTACT);
+        let ends =
+            replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
+        cx.core.orders.extend(ends);
+        let mut up = Up::new(cx, head, sa, peers);
+        up.announce(cx);
+        payloads.extend(up.grant_first(cx, message, (&begun.initiator_nonce, &begun.responder_nonce)));
+        up.respond(cx, 0, (ExchangeType::IKE_AUTH, message_id), &payloads);
+        cx.store();
+        Tunnel::Up(Box::new(up))
+    }
+}
+
+impl Up {
+    /// The pair of Child SAs that IKE_AUTH asks for, or why not: the IKE SA stands in either case (RFC 7296 section
+    /// 2.21.2).
+    fn grant_first(&mut self, cx: &mut Cx, message: &Message, nonces: (&[u8], &[u8])) -> Vec<Payload> {
+        let asked = Asked {
+            head: &self.head,
+            keys: &self.sas[0].keys,
+            message,
+            nonces,
+            dynamic: &self.dynamic,
+            is_first: true,
+            replaces: None,
+        };
+        match asked.grant(cx) {
+            Ok(Granted { agreed, payloads }) => {
+                self.add_child(cx, agreed);
+                payloads
+            }
+            Err(refusal) => vec![self.refused(cx, refusal)],
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The initiator's IKE_AUTH (RFC 7296 sections 1.2 and 2.15).
+
+use std::time::Duration;
+
+use super::child_offer::{ChildOffer, Dynamic, everything, resolve};
+use super::core::Cx;
+use super::head::{Attempt, Head};
+use super::ike_sa::IkeSa;
+use super::init_sent::Initialised;
+use super::message::{Message, flag, notify};
+use super::pending::Pending;
+use super::proof::{self, Proofs};
+use super::receive::{Bad, Opened};
+use super::requests::Sent;
+use super::tunnel::Tunnel;
+use super::up::{Peers, Up};
+use super::waiting;
+use crate::configuration::{RemoteMethod, Unique};
+use crate::crypto::Role;
+use crate::identity::Identity;
+use crate::wire::{CertificateEncoding, ExchangeType, NotifyType, Payload};
+
+/// How long to wait when the host has no IV.
+const NO_IV: Duration = Duration::from_millis(100);
+
+/// Our IKE_AUTH request is outstanding.
+pub(super) struct AuthSent {
+    pub(super) head: Head,
+    pub(super) attempt: Attempt,
+    pub(super) sa: IkeSa,
+    begun: Initialised,
+    pub(super) local: Identity,
+    /// `None` if the connection has no child.
+    pub(super) offer: Option<ChildOffer>,
+}
+
+impl AuthSent {
+    /// Sends the request.
+    pub(super) fn begin(
+        cx: &mut Cx,
+        head: Head,
+        attempt: Attempt,
+        sa: IkeSa,
+        begun: Initialised,
+    ) -> Option<Tunnel> {
+        let local = cx.core.credentials.local_identity(&head.connection.local, head.path.local.ip());
+        let offer = first_offer(cx, &head, &attempt, begun.initiator_nonce.clone());
+        let mut state = Self { head, attempt, sa, begun, local, offer };
+        match state.payloads(cx) {
+            Ok(payloads) => {
+                state.send(cx, &payloads);
+                Some(Tunnel::AuthSent(Box::new(state)))
+            }
+            Err(problem) => waiting::after_failure(cx, state.head, state.attempt, problem),
+        }
+    }
+
+    /// Without an IV the attempt waits as if the request had been lost.
+    fn send(&mut self, cx: &mut Cx, payloads: &[Payload]) {
+        let Self { head, sa, .. } = self;
+        sa.request(
+            cx,
+            (head.path, &head.connection),
+            (ExchangeType::IKE_AUTH, payloads),
+            Pending::Authentication,
+        );
+    }
+
+    fn proofs(&self) -> Proofs<'_> {
+        Proofs { head: &self.head, keys: &self.sa.keys, begun: &self.begun, role: Role::Initiator }
+    }
+
+    fn payloads(&self, cx: &mut Cx) -> Result<Vec<Payload>, String> {
+        let connection = &self.head.connection;
+        let remote = &connection.remote;
+        let id = self.local.to_wire().ok_or_else(|| {
+            format!("\"{}\" is a pattern and cannot be our identity; set local.id", self.local)
+        })?;
+        let (certificates, authentication) = self.proofs().prove(cx, &self.local, &remote.identity, &id)?;
+        let mut payloads = vec![Payload::IdentificationInitiator(id)];
+        payloads.extend(certificates);
+        payloads.extend(self.is_initial_contact(cx).then(|| flag(NotifyType::INITIAL_CONTACT)));
+        if remote.method == RemoteMethod::Signature && connection.send_certificate_request {
+            payloads.push(certificate_request(cx, &self.head));
+        }
+        payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
+        payloads.push(authentication);
+        payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
+        payloads.extend(window_size(connection.window));
+        Ok(payloads)
+    }
+
+    /// Whether this will be the only IKE SA with that peer (RFC 7296 section 2.4).
+    fn is_initial_contact(&self, cx: &Cx) -> bool {
+        let remote = &self.head.connection.remote.identity;
+        let is_known = cx.core.index.peers.contains_key(remote);
+        self.head.connection.unique != Unique::Never && !remote.is_pattern() && !is_known
+    }
+
+    /// The response.
+    pub(super) fn on_message(mut self: Box<Self>, cx: &mut Cx, opened: Opened) -> Option<Tunnel> {
+        // Nobody may ask anything of an IKE SA whose initiator has not been answered.
+        if !opened.is_response || opened.exchange != ExchangeType::IKE_AUTH {
+            return Some(Tunnel::AuthSent(self));
+        }
+        self.sa.take_pending(opened.message_id);
+        match opened.content {
+            Ok(message) => self.on_answer(cx, &message),
+            Err(Bad::Critical(kind)) => {
+                self.fail(cx, format!("the peer answers IKE_AUTH with unknown payload {kind}"))
+            }
+            Err(Bad::Syntax) => {
+                self.fail(cx, "the peer answers IKE_AUTH with a malformed message".to_owned())
+            }
+        }
+    }
+
+    fn on_answer(self: Box<Self>, cx: &mut Cx, message: &Message) -> Option<Tunnel> {
+        match (&message.authentication, message.error()) {
+            (None, Some(error)) => {
+                let problem = self.refused(error.kind);
+                self.fail(cx, problem)
+            }
+            _ => match self.verify(cx, message) {
+                Ok(remote) => self.establish(cx, message, remote),
+                Err(problem) => self.reject(cx, problem),
+            },
+        }
+    }
+
+    fn refused(&self, kind: NotifyType) -> String {
+        let (peer, local) = (self.head.peer(), &self.local);
+        match kind {
+            NotifyType::AUTHENTICATION_FAILED => format!(
+                "peer {peer} does not accept us as \"{local}\"; compare identities and secrets or certificates with the peer's, and look at its log"
+            ),
+            kind => format!("peer {peer} refuses IKE_AUTH: {kind}; look at its log"),
+        }
+    }
+
+    fn verify(&self, cx: &Cx, message: &Message) -> Result<Identity, String> {
+        let id = message.responder.as_ref().ok_or("the peer does not say who it is")?;
+        let remote = proof::identity(id)?;
+        let expected = &self.head.connection.remote.identity;
+        if expected.matches(&remote).is_none() {
+            return Err(format!(
+                "the peer is \"{remote}\" and not \"{expected}\"; mend remote.id of connection {}",
+                self.head.connection.name
+            ));
+        }
+        self.proofs().verify(cx, &self.local, &remote, id, message)?;
+        Ok(remote)
+    }
+
+    /// Tells the peer that it has not proved who it is (RFC 7296 section 2.21.2).
+    fn reject(mut self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+        cx.core.counters.authentication_failed += 1;
+        let payloads = [flag(NotifyType::AUTHENTICATION_FAILED)];
+        let Self { head, sa, .. } = &mut *self;
+        let way = (head.path, &*head.connection);
+        sa.request(cx, way, (ExchangeType::INFORMATIONAL, &payloads), Pending::Farewell);
+        self.fail(cx, problem)
+    }
+
+    fn fail(self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+        let Self { head, attempt, .. } = *self;
+        waiting::after_failure(cx, head, attempt, problem)
+    }
+
+    fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Option<Tunnel> {
+        let Self { head, attempt, mut sa, begun, local, offer } = *self;
+        sa.window.requests.set_limit(message.window_size().unwrap_or(1));
+        sa.window.responses.set_limit(head.connection.window);
+        let mut up = Up::new(cx, head, sa, Peers { local, remote });
+        up.want(attempt.wanted.iter().skip(1).cloned());
+        up.announce(cx);
+        if let Some(offer) = offer {
+            let nonces = (begun.initiator_nonce.as_slice(), begun.responder_nonce.as_slice());
+            up.on_first_child(cx, offer, message, nonces);
+        }
+        up.proceed(cx)
+    }
+
+    /// When the request is to be sent again; at once if it could not be sealed.
+    pub(super) fn due(&self, now: Duration) -> Duration {
+        self.sa.window.requests.next_due().unwrap_or(now + NO_IV)
+    }
+
+    /// Sends the request again, or gives up.
+    pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
+        if self.sa.window.requests.next_due().is_none() {
+            // No IV was to be had.
+            return match self.payloads(cx) {
+                Ok(payloads) => {
+                    self.send(cx, &payloads);
+                    Some(Tunnel::AuthSent(self))
+                }
+                Err(problem) => self.fail(cx, problem),
+            };
+        }
+        match self.sa.repeat(cx, self.head.path) {
+            Sent::Again => Some(Tunnel::AuthSent(self)),
+            Sent::Enough => {
+                let problem = format!(
+                    "peer {} does not answer IKE_AUTH; large messages may be lost on the way: set fragmentation = force",
+                    self.head.peer()
+                );
+                self.fail(cx, problem)
+            }
+        }
+    }
+}
+
+fn first_offer(cx: &mut Cx, head: &Head, attempt: &Attempt, nonce: Vec<u8>) -> Option<ChildOffer> {
+    let wanted = attempt.wanted.first()?;
+    let asked = &head.connection.virtual_addresses;
+    let dynamic = Dynamic { local: vec![head.path.local.ip()], remote: vec![head.peer()] };
+    let local = match wanted.child.local.iter().all(crate::selector::ConfiguredSelector::is_dynamic) {
+        true if !asked.is_empty() => everything(asked),
+        _ => resolve(&wanted.child.local, &dynamic.local),
+    };
+    let remote = resolve(&wanted.child.remote, &dynamic.remote);
+    let reqid =
+        wanted.reqid.filter(|reqid| cx.claim_reqid(*reqid)).unwrap_or_else(|| cx.reqid(head.segment()));
+    Some(ChildOffer {
+        nonce,
+        is_first: true,
+        ..ChildOffer::new(cx, head.segment(), &wanted.child, reqid, (local, remote))
+    })
+}
+
+/// CERTREQ with the authorities that we trust.
+pub(super) fn certificate_request(cx: &Cx, head: &Head) -> Payload {
+    let authorities = cx.core.credentials.certificate_request(&head.connection.remote);
+    Payload::CertificateRequest { encoding: CertificateEncoding::X509_SIGNATURE, authorities }
+}
+
+/// SET_WINDOW_SIZE, unless it is what everybody expects (RFC 7296 section 2.3).
+pub(super) fn window_size(window: u32) -> Option<Payload> {
+    (window > 1).then(|| notify(NotifyType::SET_WINDOW_SIZE, window.to_be_bytes()))
+}

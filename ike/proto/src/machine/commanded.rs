@@ -1,0 +1,255 @@
+//! Commands as they reach one tunnel, or one of its Child SAs.
+
+use std::net::SocketAddr;
+
+use super::Ike;
+use super::child_sa::{ChildSa, Stage};
+use super::core::Cx;
+use super::head::Wanted;
+use super::tasks::Task;
+use super::tunnel::Tunnel;
+use super::up::Up;
+use crate::host::{CommandError, DownReason, Event, Host, Now, Path, Target};
+
+impl Tunnel {
+    /// Whether it stands or is to stand.
+    pub(super) fn is_alive(&self) -> bool {
+        match self {
+            Self::Up(up) => !up.is_ending(),
+            Self::Waiting(_) | Self::InitSent(_) | Self::AuthSent(_) => true,
+            Self::InitAnswered(_) | Self::Lingering(_) => false,
+        }
+    }
+
+    /// Whether further Child SAs can be asked for.
+    pub(super) fn can_join(&self) -> bool {
+        self.is_alive() && !matches!(self, Self::Up(up) if up.is_frozen)
+    }
+
+    /// Asks for Child SAs, at once or when it stands; not for those that it has, or is setting up.
+    pub(super) fn want(mut self, cx: &mut Cx, wanted: Vec<Wanted>) -> Option<Self> {
+        match &mut self {
+            Self::Waiting(state) => state.attempt.add(wanted),
+            Self::InitSent(state) => state.attempt.add(wanted),
+            Self::AuthSent(state) => state.attempt.add(wanted),
+            Self::InitAnswered(_) | Self::Lingering(_) => {}
+            Self::Up(up) => {
+                let is_missing = |wanted: &Wanted| !up.has_child(&wanted.child.name);
+                let missing: Vec<_> = wanted.into_iter().filter(is_missing).collect();
+                up.want(missing.into_iter());
+            }
+        }
+        self.proceed(cx)
+    }
+
+    fn proceed(self, cx: &mut Cx) -> Option<Self> {
+        match self {
+            Self::Up(up) => up.proceed(cx),
+            other => Some(other),
+        }
+    }
+
+    pub(super) fn has_child(&self, name: &str) -> bool {
+        matches!(self, Self::Up(up) if up.has_child(name))
+    }
+
+    /// Ends it, telling the peer, or not: then, and if there is nobody to tell, at once.
+    pub(super) fn terminate(self, cx: &mut Cx, reason: DownReason, silent: bool) -> Option<Self> {
+        match self {
+            Self::Up(up) if silent => up.end(cx, reason, None),
+            Self::Up(mut up) => {
+                up.doom(reason);
+                up.proceed(cx)
+            }
+            Self::InitAnswered(_) | Self::Lingering(_) => Some(self),
+            Self::Waiting(_) | Self::InitSent(_) | Self::AuthSent(_) => {
+                cx.event(Event::IkeDown { tunnel: self.head().name(), reason });
+                None
+            }
+        }
+    }
+
+    pub(super) fn rekey_ike(self, cx: &mut Cx, count: &mut usize) -> Option<Self> {
+        match self {
+            Self::Up(mut up) if !up.is_ending() => {
+                up.tasks.add(Task::RekeyIke);
+                *count += 1;
+                up.proceed(cx)
+            }
+            other => Some(other),
+        }
+    }
+
+    pub(super) fn rekey_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Option<Self> {
+        let Self::Up(mut up) = self else { return Some(self) };
+        for spi in up.spis_of(target) {
+            *count += usize::from(up.rekey_child(spi));
+        }
+        up.proceed(cx)
+    }
+
+    /// Deletes some of its Child SAs; the IKE SA stays.
+    pub(super) fn delete_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Option<Self> {
+        let Self::Up(mut up) = self else { return Some(self) };
+        for spi in up.spis_of(target) {
+            *count += usize::from(up.doom_child(spi));
+        }
+        up.proceed(cx)
+    }
+}
+
+impl Up {
+    /// Whether there is such a pair, or it is being set up.
+    pub(super) fn has_child(&self, name: &str) -> bool {
+        let is_asked = self.sas.iter().flat_map(|sa| &sa.pending).any(|(_, pending)| pending.asks_for(name));
+        is_asked || self.children.iter().any(|child| child.is_live() && child.child.name == name)
+    }
+
+    fn spis_of(&self, target: &Target) -> Vec<u32> {
+        let is_meant = |child: &&ChildSa| match target {
+            Target::Connection(_) | Target::Tunnel(_) => true,
+            Target::Child(_, name) => child.child.name == *name,
+            Target::Spi(spi) => child.inbound_spi == *spi,
+        };
+        let live = self.children.iter().filter(|child| child.is_live());
+        live.filter(is_meant).map(|child| child.inbound_spi).collect()
+    }
+
+    fn doom_child(&mut self, spi: u32) -> bool {
+        let child = self.children.iter_mut().find(|child| child.inbound_spi == spi && child.is_live());
+        child.map(|child| child.stage = Stage::Doomed).is_some()
+    }
+
+    fn live_spi(&self, reqid: u32, spi: u32) -> Option<u32> {
+        let is_it = |child: &&ChildSa| {
+            child.reqid == reqid && (child.inbound_spi == spi || child.outbound_spi == spi)
+        };
+        self.children.iter().find(is_it).map(|child| child.inbound_spi)
+    }
+}
+
+impl Ike {
+    fn with_child(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        (reqid, spi): (u32, u32),
+        handle: impl FnOnce(&mut Up, &mut Cx, u32) -> bool,
+    ) -> usize {
+        let Some(id) = self.core.index.reqids.get(&reqid).copied() else { return 0 };
+        let mut is_done = false;
+        self.with_tunnel(now, host, id, |tunnel, cx| {
+            let Tunnel::Up(mut up) = tunnel else { return Some(tunnel) };
+            if let Some(spi) = up.live_spi(reqid, spi) {
+                is_done = handle(&mut up, cx, spi);
+            }
+            up.proceed(cx)
+        });
+        usize::from(is_done)
+    }
+
+    /// A pair is used up soon.
+    pub(super) fn soft_limit(&mut self, now: Now, host: &mut dyn Host, reqid: u32, spi: u32) -> usize {
+        self.with_child(now, host, (reqid, spi), |up, _, spi| up.rekey_child(spi))
+    }
+
+    /// A pair is used up: the peer is told, and it is set up anew if it is to be.
+    pub(super) fn hard_limit(&mut self, now: Now, host: &mut dyn Host, reqid: u32, spi: u32) -> usize {
+        self.with_child(now, host, (reqid, spi), |up, _, spi| up.doom_child(spi))
+    }
+
+    /// What the peer was told stands here is not there: the peer is told.
+    pub(super) fn install_failed(&mut self, now: Now, host: &mut dyn Host, reqid: u32, spi: u32) -> usize {
+        self.with_child(now, host, (reqid, spi), |up, cx, spi| {
+            let problem = format!("the data plane did not take the SAs of SPI {spi:#010x}; look at its log");
+            up.head.failed(cx, problem);
+            up.doom_child(spi)
+        })
+    }
+
+    /// The data plane saw authentic packets from elsewhere. Only a peer behind a NAT moves so, and only if we are not
+    /// behind one (RFC 7296 section 2.23).
+    pub(super) fn peer_moved(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        spi: u32,
+        remote: SocketAddr,
+    ) -> usize {
+        let Some(id) = self.core.index.esp_spis.get(&spi).copied() else { return 0 };
+        let mut has_moved = false;
+        self.with_tunnel(now, host, id, |tunnel, cx| {
+            let Tunnel::Up(mut up) = tunnel else { return Some(tunnel) };
+            if up.head.ends().follows_peer && up.head.path.remote != remote && !up.is_frozen {
+                up.move_to(cx, Path { remote, ..up.head.path });
+                has_moved = true;
+            }
+            up.proceed(cx)
+        });
+        usize::from(has_moved)
+    }
+
+    fn with_named(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        name: &str,
+        handle: impl FnOnce(Box<Up>, &mut Cx) -> Option<Tunnel>,
+    ) -> Result<usize, CommandError> {
+        let no_match = || CommandError::NoMatch(format!("tunnel {name}"));
+        let id = self.id_of_tunnel(name).ok_or_else(no_match)?;
+        let mut is_done = false;
+        self.with_tunnel(now, host, id, |tunnel, cx| {
+            let Tunnel::Up(up) = tunnel else { return Some(tunnel) };
+            is_done = true;
+            handle(up, cx)
+        });
+        is_done.then_some(1).ok_or_else(no_match)
+    }
+
+    /// From now on nothing is sent, answered or repeated.
+    pub(super) fn freeze(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        name: &str,
+    ) -> Result<usize, CommandError> {
+        self.with_named(now, host, name, |mut up, cx| {
+            up.is_frozen = true;
+            cx.store();
+            Some(Tunnel::Up(up))
+        })
+    }
+
+    /// Goes on. The peer was not silent meanwhile, we were.
+    pub(super) fn thaw(&mut self, now: Now, host: &mut dyn Host, name: &str) -> Result<usize, CommandError> {
+        self.with_named(now, host, name, |mut up, cx| {
+            up.is_frozen = false;
+            up.heard = cx.now.monotonic;
+            for sa in &mut up.sas {
+                sa.window.requests.resume(cx.now.monotonic);
+            }
+            up.proceed(cx)
+        })
+    }
+
+    /// Forgets a frozen tunnel without a word.
+    pub(super) fn release(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        name: &str,
+    ) -> Result<usize, CommandError> {
+        let is_frozen = self.id_of_tunnel(name).is_some_and(|id| self.tunnels[&id].tunnel.is_frozen());
+        if !is_frozen {
+            return Err(CommandError::NoMatch(format!("frozen tunnel {name}")));
+        }
+        self.with_named(now, host, name, |up, cx| up.end(cx, DownReason::Moved, None))
+    }
+}
+
+impl Tunnel {
+    fn is_frozen(&self) -> bool {
+        matches!(self, Self::Up(up) if up.is_frozen)
+    }
+}

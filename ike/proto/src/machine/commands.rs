@@ -1,0 +1,308 @@
+//! What the operator, the data plane and the configuration want.
+
+use std::sync::Arc;
+
+use super::Ike;
+use super::core::Id;
+use super::head::{Attempt, Head, Wanted};
+use super::init_sent::InitSent;
+use super::nat::Nat;
+use super::order::Order;
+use super::traps::Trap;
+use super::tunnel::Tunnel;
+use super::waiting::{path_to, wanted};
+use crate::configuration::{Connection, StartAction};
+use crate::host::{Command, CommandError, DownReason, Host, Now, Output, Path, Target};
+
+impl Ike {
+    /// Carries out a command; how many tunnels or Child SAs it is about.
+    ///
+    /// # Errors
+    /// [`CommandError`]: nothing was done.
+    pub fn command(
+        &mut self,
+        now: Now,
+        command: Command,
+        host: &mut dyn Host,
+    ) -> Result<usize, CommandError> {
+        let result = match command {
+            Command::Initiate { connection, child } => {
+                self.initiate(now, host, &connection, child.as_deref())
+            }
+            Command::Terminate(target) => self.terminate(now, host, &target),
+            Command::RekeyIke(target) => self.rekey_ike(now, host, &target),
+            Command::RekeyChild(target) => self.rekey_children(now, host, &target),
+            Command::Acquire { reqid } => self.acquire(now, host, reqid),
+            Command::SoftLimit { reqid, spi } => Ok(self.soft_limit(now, host, reqid, spi)),
+            Command::HardLimit { reqid, spi } => Ok(self.hard_limit(now, host, reqid, spi)),
+            Command::PeerMoved { spi, remote } => Ok(self.peer_moved(now, host, spi, remote)),
+            Command::InstallFailed { reqid, spi } => Ok(self.install_failed(now, host, reqid, spi)),
+            Command::Freeze(name) => self.freeze(now, host, &name),
+            Command::Thaw(name) => self.thaw(now, host, &name),
+            Command::Release(name) => self.release(now, host, &name),
+        };
+        self.carry_out_orders(now, host);
+        result
+    }
+
+    /// Carries out what `start_action` says for connections that have no tunnel and no trap yet: at a start after the
+    /// contexts are restored, and after a change of the configuration.
+    pub fn start(&mut self, now: Now, host: &mut dyn Host) {
+        let configuration = Arc::clone(&self.core.configuration);
+        for connection in &configuration.connections {
+            self.set_traps(host, connection);
+            let is_wanted = |child: &&Arc<_>| starts(child);
+            let children: Vec<_> = connection.children.iter().filter(is_wanted).cloned().collect();
+            let has_tunnel = self.ids_of_connection(&connection.name).next().is_some();
+            if children.is_empty() || has_tunnel {
+                continue;
+            }
+            let wanted = children.into_iter().map(|child| self.wanted(connection, child)).collect();
+            if let Some(path) = path_to(host, connection, None) {
+                let attempt = Attempt { wanted, failures: 0 };
+                let _ = self.connect(now, host, connection, path, attempt);
+            }
+        }
+        self.carry_out_orders(now, host);
+    }
+
+    fn wanted(&self, connection: &Connection, child: Arc<crate::configuration::Child>) -> Wanted {
+        let reqid = self.core.traps.reqid_of(&connection.name, &child.name);
+        Wanted { child, reqid }
+    }
+
+    fn connection(&self, name: &str) -> Result<Arc<Connection>, CommandError> {
+        let mut connections = self.core.configuration.connections.iter();
+        let found = connections.find(|connection| connection.name == name);
+        found.cloned().ok_or_else(|| CommandError::NoConnection(name.to_owned()))
+    }
+
+    /// On a tunnel of the connection that stands, if there is one; otherwise on a new one.
+    fn initiate(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        name: &str,
+        child: Option<&str>,
+    ) -> Result<usize, CommandError> {
+        let connection = self.connection(name)?;
+        let wanted = wanted(&self.core.traps, &connection, child);
+        if let (true, Some(child)) = (wanted.is_empty(), child) {
+            return Err(CommandError::NoChild(name.to_owned(), child.to_owned()));
+        }
+        let count = wanted.len();
+        let path =
+            path_to(host, &connection, None).ok_or_else(|| CommandError::NoRemoteAddress(name.to_owned()))?;
+        if !self.join(now, host, &connection, path, &wanted) {
+            self.connect(now, host, &connection, path, Attempt { wanted, failures: 0 })?;
+        }
+        Ok(count)
+    }
+
+    /// Asks for Child SAs on a tunnel to that peer that stands or is being set up.
+    fn join(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        connection: &Connection,
+        path: Path,
+        wanted: &[Wanted],
+    ) -> bool {
+        let is_there =
+            |tunnel: &Tunnel| tunnel.head().path.remote.ip() == path.remote.ip() && tunnel.can_join();
+        let id = self.ids_of_connection(&connection.name).find(|id| is_there(&self.tunnels[id].tunnel));
+        let Some(id) = id else { return false };
+        let wanted = wanted.to_vec();
+        self.with_tunnel(now, host, id, |tunnel, cx| tunnel.want(cx, wanted));
+        true
+    }
+
+    /// Begins a tunnel.
+    pub(super) fn connect(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        connection: &Arc<Connection>,
+        path: Path,
+        attempt: Attempt,
+    ) -> Result<Id, CommandError> {
+        let segment = host.segment_of(path.remote.ip());
+        if !host.owns(segment) {
+            return Err(CommandError::Foreign(segment));
+        }
+        let most = self.core.configuration.limits.max_ike_sas;
+        if self.tunnels.len() >= most {
+            return Err(CommandError::Full(most));
+        }
+        let connection = Arc::clone(connection);
+        Ok(self.begin(now, host, |cx| {
+            let head = Head { number: cx.number(segment), connection, path, nat: Nat::default() };
+            Some(InitSent::begin(cx, head, attempt))
+        }))
+    }
+
+    /// Traffic waits: the Child SA is set up, unless that is under way.
+    fn acquire(&mut self, now: Now, host: &mut dyn Host, reqid: u32) -> Result<usize, CommandError> {
+        let no_match = || CommandError::NoMatch(format!("reqid {reqid:#x}"));
+        let trap = self.core.traps.get(reqid).cloned().ok_or_else(no_match)?;
+        if self.core.index.reqids.contains_key(&reqid) {
+            return Ok(0);
+        }
+        let wanted = vec![Wanted { child: Arc::clone(&trap.child), reqid: Some(reqid) }];
+        if !self.join(now, host, &trap.connection, trap.path, &wanted) {
+            self.connect(now, host, &trap.connection, trap.path, Attempt { wanted, failures: 0 })?;
+        }
+        Ok(1)
+    }
+
+    /// Does what handlers have asked for.
+    pub(super) fn carry_out_orders(&mut self, now: Now, host: &mut dyn Host) {
+        while let Some(order) = self.core.orders.pop_front() {
+            match order {
+                Order::End { id, reason, silent } => self.end(now, host, id, reason, silent),
+                Order::Again { connection, path, attempt } => {
+                    self.again(now, host, &connection, path, attempt)
+                }
+                Order::Trap { connection, wanted, path } => self.trap(host, &connection, &wanted, path),
+            }
+        }
+    }
+
+    /// Ends a tunnel, telling the peer or not.
+    pub(super) fn end(&mut self, now: Now, host: &mut dyn Host, id: Id, reason: DownReason, silent: bool) {
+        self.with_tunnel(now, host, id, |tunnel, cx| tunnel.terminate(cx, reason, silent));
+    }
+
+    /// `close_action` and `dpd_action` of a connection that may have been removed meanwhile.
+    fn again(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        connection: &Connection,
+        path: Path,
+        attempt: Attempt,
+    ) {
+        let Ok(connection) = self.connection(&connection.name) else { return };
+        let Some(path) = path_to(host, &connection, Some(path)) else { return };
+        if !self.join(now, host, &connection, path, &attempt.wanted) {
+            let _ = self.connect(now, host, &connection, path, attempt);
+        }
+    }
+
+    fn set_traps(&mut self, host: &mut dyn Host, connection: &Arc<Connection>) {
+        for child in connection.children.iter().filter(|child| traps(child)) {
+            let is_set = self.core.traps.reqid_of(&connection.name, &child.name).is_some();
+            let path = path_to(host, connection, None).filter(|_| !is_set);
+            if let Some(path) = path {
+                let wanted = Wanted { child: Arc::clone(child), reqid: None };
+                self.trap(host, connection, &wanted, path);
+            }
+        }
+    }
+
+    /// Puts a trap into force: the same again if the child has one.
+    pub(super) fn trap(
+        &mut self,
+        host: &mut dyn Host,
+        connection: &Arc<Connection>,
+        wanted: &Wanted,
+        path: Path,
+    ) {
+        let segment = host.segment_of(path.remote.ip());
+        if !host.owns(segment) {
+            return;
+        }
+        let known = self.core.traps.reqid_of(&connection.name, &wanted.child.name);
+        let reqid = known.unwrap_or_else(|| self.core.trap_reqid(host, segment));
+        let trap = Trap { connection: Arc::clone(connection), child: Arc::clone(&wanted.child), reqid, path };
+        if !self.core.index.reqids.contains_key(&reqid) {
+            self.core.outputs.push_back(Output::Trap(Box::new(trap.policy())));
+        }
+        self.core.traps.insert(trap);
+    }
+
+    /// Tunnels of a connection, over or not.
+    pub(super) fn ids_of_connection(&self, name: &str) -> impl Iterator<Item = Id> {
+        let is_of =
+            move |slot: &super::Slot| slot.tunnel.is_alive() && slot.tunnel.head().connection.name == name;
+        self.tunnels.iter().filter(move |(_, slot)| is_of(slot)).map(|(id, _)| *id)
+    }
+
+    fn ids_of(&self, target: &Target) -> Vec<Id> {
+        match target {
+            Target::Connection(name) => self.ids_of_connection(name).collect(),
+            Target::Tunnel(name) => self.id_of_tunnel(name).into_iter().collect(),
+            Target::Spi(spi) => self.core.index.esp_spis.get(spi).copied().into_iter().collect(),
+            Target::Child(connection, child) => {
+                let is_of =
+                    |tunnel: &Tunnel| connection.as_ref().is_none_or(|c| *c == tunnel.head().connection.name);
+                let all = self.tunnels.iter();
+                let has = all.filter(|(_, slot)| is_of(&slot.tunnel) && slot.tunnel.has_child(child));
+                has.map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
+    pub(super) fn id_of_tunnel(&self, name: &str) -> Option<Id> {
+        let (_, number) = crate::host::TunnelName::parse(name)?;
+        let id = *self.core.index.numbers.get(&number)?;
+        let is_it = self.tunnels.get(&id)?.tunnel.head().name().as_str() == name;
+        is_it.then_some(id)
+    }
+
+    /// Applies a command to all tunnels of a target; how many took it.
+    fn for_each(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        target: &Target,
+        mut handle: impl FnMut(Tunnel, &mut super::core::Cx, &Target, &mut usize) -> Option<Tunnel>,
+    ) -> Result<usize, CommandError> {
+        let mut count = 0;
+        for id in self.ids_of(target) {
+            self.with_tunnel(now, host, id, |tunnel, cx| handle(tunnel, cx, target, &mut count));
+        }
+        if count == 0 { Err(CommandError::NoMatch(describe(target))) } else { Ok(count) }
+    }
+
+    fn terminate(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {
+        self.for_each(now, host, target, |tunnel, cx, target, count| match target {
+            Target::Connection(_) | Target::Tunnel(_) => {
+                *count += 1;
+                tunnel.terminate(cx, DownReason::Command, false)
+            }
+            target => tunnel.delete_children(cx, target, count),
+        })
+    }
+
+    fn rekey_ike(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {
+        self.for_each(now, host, target, |tunnel, cx, _, count| tunnel.rekey_ike(cx, count))
+    }
+
+    fn rekey_children(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        target: &Target,
+    ) -> Result<usize, CommandError> {
+        self.for_each(now, host, target, super::tunnel::Tunnel::rekey_children)
+    }
+}
+
+fn starts(child: &crate::configuration::Child) -> bool {
+    matches!(child.start_action, StartAction::Start | StartAction::TrapStart)
+}
+
+fn traps(child: &crate::configuration::Child) -> bool {
+    matches!(child.start_action, StartAction::Trap | StartAction::TrapStart)
+}
+
+fn describe(target: &Target) -> String {
+    match target {
+        Target::Connection(name) => format!("connection {name}"),
+        Target::Tunnel(name) => format!("tunnel {name}"),
+        Target::Child(Some(connection), child) => format!("child {child} of connection {connection}"),
+        Target::Child(None, child) => format!("child {child}"),
+        Target::Spi(spi) => format!("SPI {spi:#010x}"),
+    }
+}

@@ -1,0 +1,80 @@
+//! What happened, in numbers.
+
+/// Defines the counters and their names, in one list.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Numbers since the start of this instance; each counts up only.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Each with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams that came.
+    received,
+    /// Datagrams that we sent.
+    sent,
+    /// Datagrams that are no IKE message, or that end too early.
+    not_ike,
+    /// Messages of another major version (RFC 7296 section 2.5).
+    major_version,
+    /// Messages that are wrong in themselves.
+    syntax,
+    /// Messages with a payload that is critical and unknown.
+    unknown_critical,
+    /// Messages to an SPI that is not ours.
+    unknown_spi,
+    /// Messages whose integrity check fails.
+    not_authentic,
+    /// Messages outside of the window (RFC 7296 section 2.3).
+    out_of_window,
+    /// Requests that came again and were answered by the same octets (RFC 7296 section 2.1).
+    repeated_requests,
+    /// Requests that we sent again.
+    retransmissions,
+    /// Messages for segments of other nodes.
+    foreign,
+    /// Messages for tunnels that are being moved.
+    frozen,
+    /// Messages that waited for an IV, or came again because there was none.
+    no_iv,
+    /// IKE_SA_INIT requests.
+    init_requests,
+    /// Of these: answered by a cookie (RFC 7296 section 2.6).
+    cookies_sent,
+    /// Of these: with a cookie that is wrong or too old.
+    cookies_wrong,
+    /// Of these: dropped because of a limit.
+    init_limited,
+    /// Responders' and initiators' IKE SAs that came to stand.
+    ike_established,
+    /// Attempts, by either side, that ended before their IKE SA stood.
+    ike_failed,
+    /// Of these: because one side did not prove who it is.
+    authentication_failed,
+    /// IKE SAs that were rekeyed.
+    ike_rekeyed,
+    /// Pairs of Child SAs that came to stand.
+    children_established,
+    /// Of these: in the place of another pair.
+    children_rekeyed,
+    /// Child SAs that were refused, by either side.
+    children_failed,
+    /// Rekeyings that both sides began at once (RFC 7296 section 2.8.1).
+    collisions,
+    /// Peers that were taken for dead (RFC 7296 section 2.4).
+    unreachable,
+    /// Peers that were found at another address.
+    path_changes,
+    /// NAT keep-alives sent.
+    keep_alives,
+}

@@ -1,0 +1,193 @@
+//! Deletion of IKE and Child SAs (RFC 7296 sections 1.4.1 and 2.25).
+
+use std::time::Duration;
+
+use super::child_sa::{ChildSa, Outbound, Parts, Stage, policy_name};
+use super::core::Cx;
+use super::head::{Attempt, Wanted};
+use super::ike_sa::Fate;
+use super::inbound::Verdict;
+use super::lingering::{LINGER, Lingering};
+use super::order::Order;
+use super::pending::Pending;
+use super::tunnel::Tunnel;
+use super::up::Up;
+use crate::configuration::EndAction;
+use crate::host::{DownReason, Event, Output};
+use crate::wire::{Delete, ExchangeType, Payload, ProtocolId};
+
+/// For how long the inbound half of a rekeyed pair stays in the table, for packets that are late.
+const LATE_PACKETS: Duration = Duration::from_secs(5);
+
+impl Up {
+    /// Asks the peer to delete what is to be deleted.
+    pub(super) fn delete_doomed(&mut self, cx: &mut Cx) {
+        for at in 0..self.sas.len() {
+            if self.sas[at].fate == Fate::Doomed {
+                let delete = Payload::Delete(Delete { protocol: ProtocolId::IKE, spis: Vec::new() });
+                if self.ask_on(cx, at, ExchangeType::INFORMATIONAL, &[delete], Pending::DeleteIke) {
+                    self.sas[at].fate = Fate::Deleting;
+                }
+            }
+        }
+        let doomed = |child: &&mut ChildSa| child.stage == Stage::Doomed;
+        let spis: Vec<u32> = self.children.iter_mut().filter(doomed).map(|child| child.inbound_spi).collect();
+        if self.current().fate != Fate::Lives || spis.is_empty() {
+            return;
+        }
+        let delete = Payload::Delete(Delete { protocol: ProtocolId::ESP, spis: spis.clone() });
+        if self.ask(cx, ExchangeType::INFORMATIONAL, &[delete], Pending::DeleteChildren(spis)) {
+            let doomed = self.children.iter_mut().filter(|child| child.stage == Stage::Doomed);
+            doomed.for_each(|child| child.stage = Stage::Deleting);
+        }
+    }
+
+    /// The peer deletes one of the IKE SAs, and with the one that is used all (RFC 7296 section 1.4.1). If it is
+    /// another one, it was rekeyed.
+    pub(super) fn on_ike_delete(&mut self, cx: &mut Cx, at: usize) -> Verdict {
+        let spi = self.sas[at].our_spi();
+        if at == 0 && !self.succeed(cx) {
+            return Verdict::Over(self.ending.unwrap_or(DownReason::Peer));
+        }
+        let until = cx.now.monotonic + LINGER;
+        if let Some(sa) = self.sas.iter_mut().find(|sa| sa.our_spi() == spi) {
+            sa.fate = Fate::Gone(until);
+            sa.pending.clear();
+            sa.window.requests.abandon();
+        }
+        Verdict::Stays
+    }
+
+    /// The peer deletes Child SAs, by the SPIs that it receives with. The answer has the SPIs of the other halves;
+    /// what we are deleting ourselves is left out of it (RFC 7296 sections 1.4.1 and 2.25.1).
+    pub(super) fn on_child_deletes(&mut self, cx: &mut Cx, spis: &[u32]) -> Vec<u32> {
+        let mut paired = Vec::new();
+        for spi in spis {
+            let Some(at) = self.children.iter().position(|child| child.outbound_spi == *spi) else {
+                continue;
+            };
+            let child = self.children.remove(at);
+            if child.stage != Stage::Deleting {
+                paired.push(child.inbound_spi);
+            }
+            self.on_child_gone(cx, child, DownReason::Peer);
+        }
+        paired
+    }
+
+    /// The peer has answered our request to delete Child SAs.
+    pub(super) fn on_children_deleted(&mut self, cx: &mut Cx, spis: &[u32]) {
+        for spi in spis {
+            if let Some(at) = self.children.iter().position(|child| child.inbound_spi == *spi) {
+                let child = self.children.remove(at);
+                self.on_child_gone(cx, child, DownReason::Command);
+            }
+        }
+    }
+
+    /// A pair is gone at both ends. If another one has its reqid, that one has taken its place: packets on their way
+    /// by the old one may still come.
+    pub(super) fn on_child_gone(&mut self, cx: &mut Cx, child: ChildSa, reason: DownReason) {
+        if self.children.iter().any(|other| other.reqid == child.reqid) {
+            self.remnants.push((cx.now.monotonic + LATE_PACKETS, child.inbound_spi));
+            cx.then(Output::Remove {
+                inbound: Vec::new(),
+                outbound: vec![(child.reqid, child.outbound_spi)],
+            });
+            self.use_successor(cx, child.reqid);
+            return;
+        }
+        cx.then(child.removal());
+        self.withdraw(cx, &child, reason);
+        if reason == DownReason::Peer && !self.is_ending() {
+            self.after_end(cx, vec![child], reason);
+        }
+    }
+
+    /// The outbound half that waited for this.
+    pub(super) fn use_successor(&mut self, cx: &mut Cx, reqid: u32) {
+        let waits =
+            |child: &&mut ChildSa| child.reqid == reqid && matches!(child.outbound, Outbound::Delayed(..));
+        let Some(at) = self.children.iter_mut().position(|mut child| waits(&&mut child)) else { return };
+        let Outbound::Delayed(_, keys) =
+            std::mem::replace(&mut self.children[at].outbound, Outbound::Installed)
+        else {
+            return;
+        };
+        cx.install(self.children[at].install(cx, &self.head, Parts::OUTBOUND, Some(&keys)));
+    }
+
+    /// The policy of a pair that is gone, and word of it. Nothing may leave in clear where it led (I7), unless the
+    /// operator has ended it.
+    fn withdraw(&self, cx: &mut Cx, child: &ChildSa, reason: DownReason) {
+        let names = vec![policy_name(&self.head.connection.name, child.reqid)];
+        let keep_prohibited = !matches!(reason, DownReason::Command | DownReason::Reconfigured);
+        cx.then(Output::RemovePolicies { names, keep_prohibited });
+        cx.event(Event::ChildDown {
+            tunnel: self.head.name(),
+            child: child.child.name.clone(),
+            inbound_spi: child.inbound_spi,
+        });
+    }
+
+    /// The tunnel is over. The IKE SA with the SPI `answered`, if any, has to repeat its last answer for a while.
+    pub(super) fn end(
+        mut self: Box<Self>,
+        cx: &mut Cx,
+        reason: DownReason,
+        answered: Option<u64>,
+    ) -> Option<Tunnel> {
+        let children = std::mem::take(&mut self.children);
+        self.remove_from_table(cx, &children);
+        let mut reqids = Vec::new();
+        for child in &children {
+            if !reqids.contains(&child.reqid) {
+                reqids.push(child.reqid);
+                self.withdraw(cx, child, reason);
+            }
+        }
+        cx.event(Event::IkeDown { tunnel: self.head.name(), reason });
+        cx.then(Output::Forget { tunnel: self.head.name() });
+        self.after_end(cx, children, reason);
+        let at = self.sas.iter().position(|sa| Some(sa.our_spi()) == answered)?;
+        let sa = self.sas.swap_remove(at);
+        Some(Lingering::begin(cx, self.head, sa))
+    }
+
+    fn remove_from_table(&mut self, cx: &mut Cx, children: &[ChildSa]) {
+        let late = self.remnants.drain(..).map(|(_, spi)| spi);
+        let inbound: Vec<u32> = children.iter().map(|child| child.inbound_spi).chain(late).collect();
+        let outbound: Vec<_> = children.iter().map(|child| (child.reqid, child.outbound_spi)).collect();
+        if !inbound.is_empty() {
+            cx.then(Output::Remove { inbound, outbound });
+        }
+    }
+
+    /// What `close_action` and `dpd_action` ask for, and traps that stay.
+    fn after_end(&mut self, cx: &mut Cx, children: Vec<ChildSa>, reason: DownReason) {
+        let mut again = Vec::new();
+        for child in children {
+            let trapped = cx.core.traps.reqid_of(&self.head.connection.name, &child.child.name);
+            let wanted = Wanted { child: child.child, reqid: trapped };
+            let action = match reason {
+                DownReason::Peer => wanted.child.close_action,
+                DownReason::Unreachable | DownReason::Expired => wanted.child.dpd_action,
+                _ => EndAction::None,
+            };
+            let (connection, path) = (self.head.connection.clone(), self.head.path);
+            match action {
+                EndAction::Start => again.push(wanted),
+                EndAction::Trap => cx.core.orders.push_back(Order::Trap { connection, wanted, path }),
+                EndAction::None if trapped.is_some() => {
+                    cx.core.orders.push_back(Order::Trap { connection, wanted, path });
+                }
+                EndAction::None => {}
+            }
+        }
+        if !again.is_empty() {
+            let (connection, path) = (self.head.connection.clone(), self.head.path);
+            let attempt = Attempt { wanted: again, failures: 0 };
+            cx.core.orders.push_back(Order::Again { connection, path, attempt });
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Whose a datagram is.
+
+use super::Ike;
+use super::cookies::Claim;
+use super::core::{Cx, Id};
+use super::half_open::{Source, Verdict};
+use super::init_answered::Request;
+use super::message::Message;
+use super::tunnel::Tunnel;
+use crate::host::{Host, Now, Path};
+use crate::wire::{self, Datagram, ExchangeType, Flags, Header, NotifyType, ParseError, Payload};
+
+impl Ike {
+    /// Works on a datagram, from which the host has taken the non-ESP marker if it had one.
+    pub fn handle_datagram(&mut self, now: Now, path: Path, datagram: &[u8], host: &mut dyn Host) {
+        self.core.counters.received += 1;
+        match wire::parse(datagram) {
+            Ok(Datagram::Plain(header, payloads)) => {
+                self.on_plain(now, host, path, (&header, datagram), payloads)
+            }
+            Ok(sealed) => self.on_sealed(now, host, path, &sealed),
+            Err(error) => self.on_unreadable(now, host, path, datagram, error),
+        }
+        self.carry_out_orders(now, host);
+    }
+
+    fn on_sealed(&mut self, now: Now, host: &mut dyn Host, path: Path, datagram: &Datagram) {
+        let header = datagram.header();
+        let ours = if header.flags.initiator { header.responder_spi } else { header.initiator_spi };
+        if !host.owns(ours.to_be_bytes()[0]) {
+            self.core.counters.foreign += 1;
+            return;
+        }
+        match self.core.index.ike_spis.get(&ours).copied() {
+            Some(id) => self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_sealed(cx, path, datagram)),
+            // Whoever has lost an IKE SA learns it by silence (RFC 7296 sections 2.4 and 2.21.4: an answer is
+            // optional, and it would be unauthenticated).
+            None => self.core.counters.unknown_spi += 1,
+        }
+    }
+
+    /// In the clear there is IKE_SA_INIT. Everything else is an error notify, and may come from anybody: it is
+    /// counted, not believed (RFC 7296 section 2.4).
+    fn on_plain(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        path: Path,
+        (header, octets): (&Header, &[u8]),
+        payloads: Vec<Payload>,
+    ) {
+        if header.exchange != ExchangeType::IKE_SA_INIT || header.message_id != 0 {
+            self.core.counters.not_authentic += 1;
+            return;
+        }
+        let Ok(message) = Message::sort(payloads) else {
+            self.core.counters.syntax += 1;
+            return;
+        };
+        match header.flags {
+            Flags { initiator: true, response: false } if header.responder_spi == 0 => {
+                self.on_init_request(now, host, path, (header, octets), &message);
+            }
+            Flags { initiator: false, response: true } => {
+                self.on_init_response(now, host, path, (header, octets), &message);
+            }
+            _ => self.core.counters.syntax += 1,
+        }
+    }
+
+    fn on_init_response(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        path: Path,
+        (header, octets): (&Header, &[u8]),
+        message: &Message,
+    ) {
+        let Some(id) = self.core.index.ike_spis.get(&header.initiator_spi).copied() else {
+            self.core.counters.unknown_spi += 1;
+            return;
+        };
+        self.with_tunnel(now, host, id, |tunnel, cx| match tunnel {
+            Tunnel::InitSent(state) => state.on_response(cx, (header, octets), message, path),
+            other => Some(other),
+        });
+    }
+
+    fn on_init_request(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        path: Path,
+        (header, octets): (&Header, &[u8]),
+        message: &Message,
+    ) {
+        self.core.counters.init_requests += 1;
+        let segment = host.segment_of(path.remote.ip());
+        if !host.owns(segment) {
+            self.core.counters.foreign += 1;
+            return;
+        }
+        let request = Request { header, octets, message, path, is_proven: false };
+        if !self.repeat_init(now, host, &request) {
+            self.begin_init(now, host, segment, request);
+        }
+    }
+
+    /// A request that was answered gets the same answer.
+    fn repeat_init(&mut self, now: Now, host: &mut dyn Host, request: &Request) -> bool {
+        let known = self.core.index.inits.get(&request.key()).copied();
+        let Some(Tunnel::InitAnswered(state)) =
+            known.and_then(|id| self.tunnels.get(&id)).map(|slot| &slot.tunnel)
+        else {
+            return false;
+        };
+        let id = known.unwrap_or_default();
+        let mut cx = Cx::new(now, host, &mut self.core, id);
+        let is_same = state.repeat(&mut cx, request.octets, request.path);
+        let effects = cx.effects;
+        self.core.outputs.extend(effects.then);
+        is_same
+    }
+
+    /// Limits and cookies come before any work (RFC 7296 section 2.6).
+    fn begin_init(&mut self, now: Now, host: &mut dyn Host, segment: u8, request: Request) {
+        let (Some(nonce), Some(_)) = (&request.message.nonce, &request.message.proposals) else {
+            self.core.counters.syntax += 1;
+            return;
+        };
+        let source = request.path.remote.ip();
+        let claim = Claim { source, initiator_spi: request.header.initiator_spi, nonce };
+        let cookie = request.message.notify(NotifyType::COOKIE);
+        let is_proven =
+            cookie.is_some_and(|cookie| self.core.cookies.is_ours(now.monotonic, claim, &cookie.data));
+        self.core.counters.cookies_wrong += u64::from(cookie.is_some() && !is_proven);
+        let limits = self.core.configuration.limits.clone();
+        let is_full = self.tunnels.len() >= limits.max_ike_sas;
+        let verdict = self.core.half_open.admit(now.monotonic, &limits, Source::of(source), is_proven);
+        match verdict {
+            Verdict::Accept if !is_full => {
+                let request = Request { is_proven, ..request };
+                self.begin(now, host, |cx| request.answer(cx, segment));
+            }
+            Verdict::AskForCookie => {
+                self.core.counters.cookies_sent += 1;
+                let cookie = self.core.cookies.issue(now.monotonic, claim, &mut |octets| host.random(octets));
+                self.stateless(now, host, |cx| request.refuse(cx, NotifyType::COOKIE, &cookie));
+            }
+            Verdict::Accept | Verdict::Drop => self.core.counters.init_limited += 1,
+        }
+    }
+
+    /// Sends something for which no tunnel is kept.
+    fn stateless(&mut self, now: Now, host: &mut dyn Host, send: impl FnOnce(&mut Cx)) {
+        let mut cx = Cx::new(now, host, &mut self.core, Id::MAX);
+        send(&mut cx);
+        let effects = cx.effects;
+        self.core.outputs.extend(effects.then);
+    }
+
+    fn on_unreadable(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        path: Path,
+        datagram: &[u8],
+        error: ParseError,
+    ) {
+        let counters = &mut self.core.counters;
+        match error {
+            ParseError::NotIke | ParseError::Truncated => counters.not_ike += 1,
+            ParseError::MajorVersion { header, .. } => {
+                counters.major_version += 1;
+                self.answer_init_error(now, host, path, &header, NotifyType::INVALID_MAJOR_VERSION, &[]);
+            }
+            ParseError::UnsupportedCritical(kind) => {
+                counters.unknown_critical += 1;
+                if let Ok(header) = Header::parse(datagram) {
+                    let kind = [kind.0];
+                    self.answer_init_error(
+                        now,
+                        host,
+                        path,
+                        &header,
+                        NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
+                        &kind,
+                    );
+                }
+            }
+            _ => counters.syntax += 1,
+        }
+    }
+
+    /// Errors in what begins an IKE SA are answered (RFC 7296 sections 2.5 and 2.21.1), at the rate of IKE_SA_INIT;
+    /// elsewhere an answer in the clear would tell strangers something, and peers nothing that they may believe.
+    fn answer_init_error(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        path: Path,
+        header: &Header,
+        kind: NotifyType,
+        data: &[u8],
+    ) {
+        let is_request = !header.flags.response && header.responder_spi == 0;
+        let limits = self.core.configuration.limits.clone();
+        let source = Source::of(path.remote.ip());
+        let admits =
+            is_request && self.core.half_open.admit(now.monotonic, &limits, source, false) == Verdict::Accept;
+        if admits {
+            let message = Message::default();
+            let request = Request { header, octets: &[], message: &message, path, is_proven: false };
+            self.stateless(now, host, |cx| request.refuse(cx, kind, data));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What a tunnel is from its first message to its last.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::core::{Cx, Who};
+use super::nat::{self, Nat};
+use crate::configuration::{Child, Connection};
+use crate::host::{OuterEnds, Path, TunnelName};
+
+/// What a tunnel is from its first message to its last.
+#[derive(Clone)]
+pub(super) struct Head {
+    pub(super) number: u32,
+    pub(super) connection: Arc<Connection>,
+    pub(super) path: Path,
+    pub(super) nat: Nat,
+}
+
+impl Head {
+    pub(super) fn name(&self) -> TunnelName {
+        TunnelName::new(&self.connection.name, self.number)
+    }
+
+    /// The segment is the top octet of all its numbers.
+    pub(super) fn segment(&self) -> u8 {
+        self.number.to_be_bytes()[0]
+    }
+
+    pub(super) fn ends(&self) -> OuterEnds {
+        nat::outer_ends(self.path, self.nat, &self.connection)
+    }
+
+    pub(super) fn who(&self) -> Who {
+        Who {
+            tunnel: Some(self.name()),
+            connection: Some(Arc::clone(&self.connection)),
+            remote: self.path.remote,
+        }
+    }
+
+    pub(super) fn failed(&self, cx: &mut Cx, problem: String) {
+        cx.failed(&self.who(), problem);
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.path.remote.ip()
+    }
+}
+
+/// A Child SA that is to be set up once the IKE SA stands.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) child: Arc<Child>,
+    /// Of its trapped policy, if it has one.
+    pub(super) reqid: Option<u32>,
+}
+
+impl Attempt {
+    /// Adds Child SAs that are not wanted yet.
+    pub(super) fn add(&mut self, wanted: Vec<Wanted>) {
+        for wanted in wanted {
+            if self.wanted.iter().all(|other| other.child.name != wanted.child.name) {
+                self.wanted.push(wanted);
+            }
+        }
+    }
+}
+
+/// Why and how often an initiator tries.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Attempt {
+    pub(super) wanted: Vec<Wanted>,
+    /// Attempts before this one that failed.
+    pub(super) failures: u32,
+}

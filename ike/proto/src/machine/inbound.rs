@@ -1,0 +1,164 @@
+//! What comes to a tunnel that stands.
+
+use super::core::Cx;
+use super::ike_sa::Fate;
+use super::informational;
+use super::message::{Message, flag, notify};
+use super::nat;
+use super::pending::Pending;
+use super::receive::{Bad, Opened};
+use super::tunnel::Tunnel;
+use super::up::Up;
+use crate::host::{DownReason, Event, Output, Path};
+use crate::wire::{Datagram, ExchangeType, NotifyType, Payload};
+
+/// Whether the tunnel goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Stays,
+    Over(DownReason),
+}
+
+impl Up {
+    /// A sealed message to one of its IKE SAs.
+    pub(super) fn on_sealed(
+        mut self: Box<Self>,
+        cx: &mut Cx,
+        path: Path,
+        datagram: &Datagram,
+    ) -> Option<Tunnel> {
+        if self.is_frozen {
+            cx.core.counters.frozen += 1;
+            return Some(Tunnel::Up(self));
+        }
+        let header = datagram.header();
+        let spis = (header.initiator_spi, header.responder_spi);
+        let at = self.sas.iter().position(|sa| (sa.initiator_spi, sa.responder_spi) == spis);
+        let opened = at.and_then(|at| Some((at, self.sas[at].receive(cx, path, datagram)?)));
+        match opened {
+            None => Some(Tunnel::Up(self)),
+            Some((at, opened)) => self.on_opened(cx, path, at, opened),
+        }
+    }
+
+    fn on_opened(mut self: Box<Self>, cx: &mut Cx, path: Path, at: usize, opened: Opened) -> Option<Tunnel> {
+        self.heard = cx.now.monotonic;
+        self.follow(cx, path);
+        let (spi, is_response) = (self.sas[at].our_spi(), opened.is_response);
+        let verdict = match is_response {
+            true => self.on_response(cx, at, opened),
+            false => self.on_request(cx, path, at, opened),
+        };
+        match verdict {
+            Verdict::Stays => self.proceed(cx),
+            Verdict::Over(reason) => self.end(cx, reason, Some(spi).filter(|_| !is_response)),
+        }
+    }
+
+    /// The peer is behind a NAT, which may have given it another port or address: the way of a new authentic message
+    /// is the way to it. Not if we are behind one ourselves (RFC 7296 section 2.23).
+    fn follow(&mut self, cx: &mut Cx, path: Path) {
+        let follows = self.head.nat.peers && !self.head.nat.ours;
+        if follows && path.remote != self.head.path.remote && path.marked {
+            self.move_to(cx, Path { remote: path.remote, ..self.head.path });
+        }
+    }
+
+    /// The peer is somewhere else now.
+    pub(super) fn move_to(&mut self, cx: &mut Cx, to: Path) {
+        let from = std::mem::replace(&mut self.head.path, to);
+        if self.dynamic.remote == [from.remote.ip()] && self.virtual_addresses.is_empty() {
+            self.dynamic.remote = vec![to.remote.ip()];
+        }
+        let ends = nat::outer_ends(to, self.head.nat, &self.head.connection);
+        let inbound = self.children.iter().map(|child| child.inbound_spi).collect();
+        let outbound = self.children.iter().map(|child| child.reqid).collect();
+        cx.core.counters.path_changes += 1;
+        cx.install(Output::MovePeer { inbound, outbound, ends });
+        cx.store();
+        cx.event(Event::PathChanged { tunnel: self.head.name(), from, to });
+    }
+
+    /// Answers a request to where it came from.
+    fn on_request(&mut self, cx: &mut Cx, path: Path, at: usize, opened: Opened) -> Verdict {
+        let Opened { exchange, message_id, content, .. } = opened;
+        let spi = self.sas[at].our_spi();
+        let (payloads, verdict) = match content {
+            Ok(message) => self.answer(cx, at, exchange, &message),
+            Err(Bad::Critical(kind)) => {
+                (vec![notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0])], Verdict::Stays)
+            }
+            // Authentic nonsense: the ends do not understand each other (RFC 7296 section 2.21.3).
+            Err(Bad::Syntax) => {
+                self.head.failed(
+                    cx,
+                    format!("peer {} sent a malformed message; the tunnel ends", self.head.peer()),
+                );
+                (vec![flag(NotifyType::INVALID_SYNTAX)], Verdict::Over(DownReason::Failed))
+            }
+        };
+        let Self { head, sas, .. } = self;
+        // It may have another place by now.
+        let Some(sa) = sas.iter_mut().find(|sa| sa.our_spi() == spi) else { return verdict };
+        sa.respond(cx, (path, &head.connection), (exchange, message_id), &payloads);
+        verdict
+    }
+
+    fn answer(
+        &mut self,
+        cx: &mut Cx,
+        at: usize,
+        exchange: ExchangeType,
+        message: &Message,
+    ) -> (Vec<Payload>, Verdict) {
+        match exchange {
+            ExchangeType::INFORMATIONAL => informational::answer(self, cx, at, message),
+            ExchangeType::CREATE_CHILD_SA => (self.answer_create_child(cx, at, message), Verdict::Stays),
+            _ => (vec![flag(NotifyType::INVALID_SYNTAX)], Verdict::Stays),
+        }
+    }
+
+    fn on_response(&mut self, cx: &mut Cx, at: usize, opened: Opened) -> Verdict {
+        let Some(pending) = self.sas[at].take_pending(opened.message_id) else { return Verdict::Stays };
+        // An answer that cannot be read is no agreement to anything.
+        let message = opened.content.unwrap_or_default();
+        match pending {
+            Pending::DeleteIke => self.on_ike_deleted(at),
+            Pending::DeleteChildren(spis) => {
+                self.on_children_deleted(cx, &spis);
+                Verdict::Stays
+            }
+            Pending::NewChild(offer) => {
+                self.on_new_child(cx, *offer, &message);
+                Verdict::Stays
+            }
+            Pending::RekeyChild(rekeying) => {
+                self.on_child_rekeyed(cx, *rekeying, &message);
+                Verdict::Stays
+            }
+            Pending::RekeyIke(rekeying) => {
+                self.on_ike_rekeyed(cx, at, *rekeying, &message);
+                Verdict::Stays
+            }
+            Pending::Liveness | Pending::Authentication | Pending::Farewell => Verdict::Stays,
+        }
+    }
+
+    /// Our request to delete one of its IKE SAs was answered.
+    fn on_ike_deleted(&mut self, at: usize) -> Verdict {
+        if at == 0 {
+            return Verdict::Over(self.ending.unwrap_or(DownReason::Command));
+        }
+        self.sas.remove(at);
+        Verdict::Stays
+    }
+
+    /// Begins to delete it.
+    pub(super) fn doom(&mut self, reason: DownReason) {
+        self.ending.get_or_insert(reason);
+        self.tasks.clear();
+        if self.sas[0].fate == Fate::Lives {
+            self.sas[0].fate = Fate::Doomed;
+        }
+    }
+}

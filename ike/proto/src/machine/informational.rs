@@ -1,0 +1,30 @@
+//! INFORMATIONAL requests (RFC 7296 sections 1.4 and 2.25).
+
+use super::core::Cx;
+use super::inbound::Verdict;
+use super::message::Message;
+use super::up::Up;
+use crate::host::DownReason;
+use crate::wire::{Delete, NotifyType, Payload, ProtocolId};
+
+/// Works on a request. An empty one asks whether we live, and is answered by an empty one (RFC 7296 section 1.4).
+pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> (Vec<Payload>, Verdict) {
+    if message.has(NotifyType::AUTHENTICATION_FAILED) {
+        let problem =
+            format!("peer {} does not accept our proof; compare secrets or certificates", up.head.peer());
+        up.head.failed(cx, problem);
+        return (Vec::new(), Verdict::Over(DownReason::Failed));
+    }
+    if let Some(window) = message.window_size() {
+        up.sas[at].window.requests.set_limit(window);
+    }
+    if message.deletes.iter().any(|delete| delete.protocol == ProtocolId::IKE) {
+        return (Vec::new(), up.on_ike_delete(cx, at));
+    }
+    let spis = message.deletes.iter().filter(|delete| delete.protocol == ProtocolId::ESP);
+    let spis: Vec<u32> = spis.flat_map(|delete| &delete.spis).copied().collect();
+    let paired = up.on_child_deletes(cx, &spis);
+    let delete =
+        (!paired.is_empty()).then(|| Payload::Delete(Delete { protocol: ProtocolId::ESP, spis: paired }));
+    (delete.into_iter().collect(), Verdict::Stays)
+}

@@ -1,0 +1,295 @@
+//! The initiator's IKE_SA_INIT (RFC 7296 sections 1.2, 2.6, 2.7).
+
+use std::time::Duration;
+
+use super::auth_sent::AuthSent;
+use super::backoff;
+use super::core::Cx;
+use super::head::{Attempt, Head};
+use super::ike_sa::IkeSa;
+use super::message::{Message, flag, notify};
+use super::nat::{self, Nat};
+use super::tunnel::Tunnel;
+use super::waiting;
+use super::window::Window;
+use crate::auth;
+use crate::configuration::{Connection, Fragmentation};
+use crate::crypto::{Group, IkeKeys, IkeSuite, KeyShare, Role};
+use crate::host::Path;
+use crate::proposal::{accept_ike, offer_ike};
+use crate::wire::{self, ExchangeType, Flags, Header, Notify, NotifyType, Payload};
+
+/// Answers that only ask for another request, before the attempt is given up: a cookie, another group, a cookie for
+/// that, and the same once more because secrets change (RFC 7296 section 2.6.1).
+const MAX_DETOURS: u32 = 5;
+
+/// Our IKE_SA_INIT request is outstanding.
+pub(super) struct InitSent {
+    pub(super) head: Head,
+    pub(super) attempt: Attempt,
+    pub(super) spi: u64,
+    share: KeyShare,
+    nonce: Vec<u8>,
+    cookie: Option<Vec<u8>>,
+    /// As it went out: AUTH covers it (RFC 7296 section 2.15).
+    request: Vec<u8>,
+    repetitions: u32,
+    pub(super) due: Duration,
+    detours: u32,
+}
+
+/// What IKE_SA_INIT leaves for IKE_AUTH.
+pub(super) struct Initialised {
+    /// As it went over the wire.
+    pub(super) request: Vec<u8>,
+    /// As it went over the wire.
+    pub(super) response: Vec<u8>,
+    pub(super) initiator_nonce: Vec<u8>,
+    pub(super) responder_nonce: Vec<u8>,
+    /// Hash algorithms of the signatures that the peer understands; empty without RFC 7427.
+    pub(super) peer_hashes: Vec<u16>,
+    /// Whether the peer asks for certificates.
+    pub(super) certificates_asked: bool,
+}
+
+/// What an IKE_SA_INIT response must have.
+struct Answer {
+    suite: IkeSuite,
+    public: Vec<u8>,
+    nonce: Vec<u8>,
+}
+
+impl InitSent {
+    /// Sends the first request. The connection has at least one proposal.
+    pub(super) fn begin(cx: &mut Cx, head: Head, attempt: Attempt) -> Tunnel {
+        let spi = cx.ike_spi(head.segment());
+        let group = preferred_group(&head.connection);
+        let share = KeyShare::generate(group, &mut |octets| cx.host.random(octets));
+        let nonce = cx.nonce();
+        let (cookie, request) = (None, Vec::new());
+        let mut state = Self {
+            head,
+            attempt,
+            spi,
+            share,
+            nonce,
+            cookie,
+            request,
+            repetitions: 0,
+            due: cx.now.monotonic,
+            detours: 0,
+        };
+        state.send(cx);
+        Tunnel::InitSent(Box::new(state))
+    }
+
+    fn send(&mut self, cx: &mut Cx) {
+        self.request = self.emit(cx);
+        self.repetitions = 0;
+        self.due = cx.now.monotonic + backoff::wait(&cx.core.configuration.retransmission, 0);
+        cx.transmit(self.head.path, &[self.request.clone()]);
+    }
+
+    fn emit(&self, cx: &mut Cx) -> Vec<u8> {
+        let flags = Flags { initiator: true, response: false };
+        let (initiator_spi, exchange) = (self.spi, ExchangeType::IKE_SA_INIT);
+        let header = Header { initiator_spi, responder_spi: 0, exchange, flags, message_id: 0 };
+        // A cookie comes first, so that the responder need not read the rest (RFC 7296 section 2.6).
+        let mut payloads: Vec<_> =
+            self.cookie.iter().map(|data| notify(NotifyType::COOKIE, data.clone())).collect();
+        payloads.push(Payload::SecurityAssociation(offer_ike(&self.head.connection.ike_proposals, &[])));
+        payloads.push(key_exchange(&self.share));
+        payloads.push(Payload::Nonce(self.nonce.clone()));
+        payloads.extend(nat::detection(cx, &header, self.head.path, &self.head.connection));
+        payloads.extend(abilities(&self.head.connection));
+        wire::emit(&header, &payloads)
+    }
+
+    /// A response to [`Self::spi`]. Nothing of it is authentic yet: what makes no sense is dropped, so that nobody who
+    /// merely saw the request can end the attempt by noise.
+    pub(super) fn on_response(
+        self: Box<Self>,
+        cx: &mut Cx,
+        (header, octets): (&Header, &[u8]),
+        message: &Message,
+        path: Path,
+    ) -> Option<Tunnel> {
+        if let Some(cookie) = message.notify(NotifyType::COOKIE).filter(|_| message.proposals.is_none()) {
+            return self.on_cookie(cx, cookie);
+        }
+        if let Some(error) = message.error() {
+            return self.on_error(cx, error);
+        }
+        match self.read(header, message) {
+            Ok(Some(answer)) => self.proceed(cx, (header, octets), message, path, &answer),
+            Ok(None) => Some(Tunnel::InitSent(self)),
+            Err(problem) => self.fail(cx, problem),
+        }
+    }
+
+    /// RFC 7296 section 2.6: the same request with the cookie in front.
+    fn on_cookie(mut self: Box<Self>, cx: &mut Cx, cookie: &Notify) -> Option<Tunnel> {
+        if !(1..=64).contains(&cookie.data.len()) || self.cookie.as_ref() == Some(&cookie.data) {
+            return Some(Tunnel::InitSent(self));
+        }
+        self.cookie = Some(cookie.data.clone());
+        self.detour(cx)
+    }
+
+    fn detour(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
+        self.detours += 1;
+        if self.detours > MAX_DETOURS {
+            let peer = self.head.peer();
+            return self
+                .fail(cx, format!("peer {peer} keeps asking for other cookies or groups; look at its log"));
+        }
+        self.send(cx);
+        Some(Tunnel::InitSent(self))
+    }
+
+    fn on_error(self: Box<Self>, cx: &mut Cx, error: &Notify) -> Option<Tunnel> {
+        if error.kind == NotifyType::INVALID_KE_PAYLOAD {
+            return self.on_other_group(cx, error);
+        }
+        let (peer, connection) = (self.head.peer(), &self.head.connection);
+        let problem = match error.kind {
+            NotifyType::NO_PROPOSAL_CHOSEN => format!(
+                "peer {peer} accepts none of our IKE proposals ({}); add one of the peer's to connection {}'s proposals",
+                proposals_text(connection),
+                connection.name,
+            ),
+            kind => format!("peer {peer} refuses IKE_SA_INIT: {kind}; look at its log"),
+        };
+        self.fail(cx, problem)
+    }
+
+    /// RFC 7296 section 1.2: the same request with a key exchange of the group that the peer wants, if we offered it.
+    fn on_other_group(mut self: Box<Self>, cx: &mut Cx, error: &Notify) -> Option<Tunnel> {
+        let wanted = <[u8; 2]>::try_from(error.data.as_slice()).ok().map(u16::from_be_bytes);
+        let group =
+            wanted.and_then(Group::from_id).filter(|group| offers_group(&self.head.connection, *group));
+        match group {
+            Some(group) if group == self.share.group() => Some(Tunnel::InitSent(self)),
+            Some(group) => {
+                self.share = KeyShare::generate(group, &mut |octets| cx.host.random(octets));
+                self.detour(cx)
+            }
+            None => {
+                let (peer, name) = (self.head.peer(), &self.head.connection.name);
+                let wanted = wanted.map_or("an unnamed group".to_owned(), |group| format!("group {group}"));
+                let problem = format!(
+                    "peer {peer} wants {wanted}, which connection {name} does not offer; add it to its proposals"
+                );
+                self.fail(cx, problem)
+            }
+        }
+    }
+
+    /// `None` is noise.
+    fn read(&self, header: &Header, message: &Message) -> Result<Option<Answer>, String> {
+        let (Some(proposals), Some((group, public)), Some(nonce)) =
+            (&message.proposals, &message.key_exchange, &message.nonce)
+        else {
+            return Ok(None);
+        };
+        if header.responder_spi == 0 || *group != self.share.group().id() {
+            return Ok(None);
+        }
+        let suite = accept_ike(&self.head.connection.ike_proposals, proposals).map_err(|error| {
+            format!("peer {} answers IKE_SA_INIT with what we did not offer: {error}", self.head.peer())
+        })?;
+        if suite.group != self.share.group() {
+            return Ok(None);
+        }
+        Ok(Some(Answer { suite, public: public.clone(), nonce: nonce.clone() }))
+    }
+
+    fn proceed(
+        self: Box<Self>,
+        cx: &mut Cx,
+        (header, octets): (&Header, &[u8]),
+        message: &Message,
+        path: Path,
+        answer: &Answer,
+    ) -> Option<Tunnel> {
+        let Ok(shared) = self.share.agree(&answer.public) else { return Some(Tunnel::InitSent(self)) };
+        let spis = (self.spi, header.responder_spi);
+        let keys = IkeKeys::derive(answer.suite, &self.nonce, &answer.nonce, &shared, spis.0, spis.1);
+        let mut sa = IkeSa::new(Role::Initiator, spis, keys, Window::new(1, 0));
+        let Self { mut head, attempt, nonce, request, .. } = *self;
+        sa.peer_reassembles = reassembles(&head.connection, message);
+        head.nat = Nat::detect(message, header, path);
+        head.path = Path { local: path.local, ..head.path };
+        if head.nat.is_there() || head.connection.force_encapsulation {
+            head.path = nat::floated(head.path);
+        }
+        let begun = Initialised {
+            request,
+            response: octets.to_vec(),
+            initiator_nonce: nonce,
+            responder_nonce: answer.nonce.clone(),
+            peer_hashes: message.signature_hashes(),
+            certificates_asked: message.asks_for_x509(),
+        };
+        AuthSent::begin(cx, head, attempt, sa, begun)
+    }
+
+    pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
+        let retransmission = &cx.core.configuration.retransmission;
+        if !backoff::may_repeat(retransmission, self.repetitions) {
+            let peer = self.head.path.remote;
+            let problem =
+                format!("peer {peer} does not answer IKE_SA_INIT; see that it runs and UDP reaches it");
+            return self.fail(cx, problem);
+        }
+        self.repetitions += 1;
+        self.due = cx.now.monotonic + backoff::wait(retransmission, self.repetitions);
+        cx.core.counters.retransmissions += 1;
+        cx.transmit(self.head.path, &[self.request.clone()]);
+        Some(Tunnel::InitSent(self))
+    }
+
+    fn fail(self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+        let Self { head, attempt, .. } = *self;
+        waiting::after_failure(cx, head, attempt, problem)
+    }
+}
+
+/// KE with our public value.
+pub(super) fn key_exchange(share: &KeyShare) -> Payload {
+    Payload::KeyExchange { group: share.group().id(), data: share.public().to_vec() }
+}
+
+/// What we can, as both roles' IKE_SA_INIT says it: fragments (RFC 7383 section 2.3), hashes of signatures (RFC 7427
+/// section 4).
+pub(super) fn abilities(connection: &Connection) -> Vec<Payload> {
+    let hashes: Vec<u8> = auth::signature_hash_algorithms().into_iter().flat_map(u16::to_be_bytes).collect();
+    let mut payloads = vec![notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, hashes)];
+    if connection.fragmentation != Fragmentation::No {
+        payloads.push(flag(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
+    }
+    payloads
+}
+
+/// Whether both sides have announced fragmentation (RFC 7383 section 2.3).
+pub(super) fn reassembles(connection: &Connection, message: &Message) -> bool {
+    connection.fragmentation != Fragmentation::No && message.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)
+}
+
+pub(super) fn preferred_group(connection: &Connection) -> Group {
+    connection
+        .ike_proposals
+        .iter()
+        .find_map(|proposal| proposal.groups().first().copied())
+        .unwrap_or(Group::Curve25519)
+}
+
+pub(super) fn offers_group(connection: &Connection, group: Group) -> bool {
+    connection.ike_proposals.iter().any(|proposal| proposal.groups().contains(&group))
+}
+
+/// As an operator writes them.
+pub(super) fn proposals_text(connection: &Connection) -> String {
+    let texts: Vec<_> = connection.ike_proposals.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}

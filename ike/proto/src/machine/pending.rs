@@ -1,0 +1,32 @@
+//! What our outstanding requests are about.
+
+use super::child_offer::ChildOffer;
+use super::child_rekey::ChildRekeying;
+use super::ike_rekey::IkeRekeying;
+
+/// What an outstanding request is about.
+pub(super) enum Pending {
+    /// IKE_AUTH.
+    Authentication,
+    /// Tells the peer of a failure of IKE_AUTH; nobody waits for its answer.
+    Farewell,
+    /// Whether the peer lives, or something that needs no more than an empty answer.
+    Liveness,
+    /// The IKE SA itself is deleted.
+    DeleteIke,
+    /// Child SAs are deleted, by our SPIs.
+    DeleteChildren(Vec<u32>),
+    /// A new pair of Child SAs.
+    NewChild(Box<ChildOffer>),
+    /// A pair of Child SAs in the place of another one.
+    RekeyChild(Box<ChildRekeying>),
+    /// An IKE SA in the place of the one that asks.
+    RekeyIke(Box<IkeRekeying>),
+}
+
+impl Pending {
+    /// Whether a pair of that configured name is asked for.
+    pub(super) fn asks_for(&self, name: &str) -> bool {
+        matches!(self, Self::NewChild(offer) if offer.child.name == name)
+    }
+}

@@ -1,0 +1,130 @@
+//! AUTH payloads (RFC 7296 section 2.15).
+
+use super::core::Cx;
+use super::head::Head;
+use super::init_sent::Initialised;
+use super::message::Message;
+use crate::configuration::{LocalMethod, RemoteMethod, SendCertificate};
+use crate::crypto::{IkeKeys, Role};
+use crate::identity::Identity;
+use crate::wire::{AuthenticationMethod, CertificateEncoding, Identification, Payload};
+
+/// A shared secret's method.
+pub(super) const SHARED_KEY: AuthenticationMethod = AuthenticationMethod::SHARED_KEY_MESSAGE_INTEGRITY_CODE;
+
+/// What both proofs of an IKE SA cover, and what the peer has said about them.
+pub(super) struct Proofs<'a> {
+    pub(super) head: &'a Head,
+    pub(super) keys: &'a IkeKeys,
+    pub(super) begun: &'a Initialised,
+    /// Ours.
+    pub(super) role: Role,
+}
+
+impl Proofs<'_> {
+    /// What `side` proves itself over.
+    fn octets(&self, side: Role, id: &Identification) -> Vec<u8> {
+        let Initialised { request, response, initiator_nonce, responder_nonce, .. } = self.begun;
+        let (message, peer_nonce) = match side {
+            Role::Initiator => (request, responder_nonce),
+            Role::Responder => (response, initiator_nonce),
+        };
+        self.keys.auth_octets(side, message, peer_nonce, &id.body())
+    }
+
+    /// Our certificates, if they are to be sent, and our AUTH payload; a sentence if we cannot prove who we are.
+    pub(super) fn prove(
+        &self,
+        cx: &Cx,
+        ours: &Identity,
+        peer: &Identity,
+        id: &Identification,
+    ) -> Result<(Vec<Payload>, Payload), String> {
+        let octets = self.octets(self.role, id);
+        match &self.head.connection.local.method {
+            LocalMethod::PreSharedKey => {
+                let secret =
+                    cx.core.credentials.shared_secret(ours, peer).ok_or_else(|| no_secret(ours, peer))?;
+                let data = self.keys.psk_auth(&octets, secret.octets());
+                Ok((Vec::new(), Payload::Authentication { method: SHARED_KEY, data }))
+            }
+            local @ LocalMethod::Signature(_) => self.sign(cx, local, ours, &octets),
+        }
+    }
+
+    fn sign(
+        &self,
+        cx: &Cx,
+        local: &LocalMethod,
+        ours: &Identity,
+        octets: &[u8],
+    ) -> Result<(Vec<Payload>, Payload), String> {
+        let signed = cx
+            .core
+            .credentials
+            .sign(local, ours, &self.begun.peer_hashes, octets)
+            .map_err(|error| error.to_string())?;
+        let sends = match self.head.connection.send_certificate {
+            SendCertificate::Always => true,
+            SendCertificate::IfAsked => self.begun.certificates_asked,
+            SendCertificate::Never => false,
+        };
+        let certificates = signed.certificates.into_iter().filter(|_| sends);
+        let encoding = CertificateEncoding::X509_SIGNATURE;
+        let certificates = certificates.map(|data| Payload::Certificate { encoding, data }).collect();
+        Ok((certificates, Payload::Authentication { method: signed.method, data: signed.data }))
+    }
+
+    /// Whether the peer has proved to be `peer`; a sentence if not.
+    pub(super) fn verify(
+        &self,
+        cx: &Cx,
+        ours: &Identity,
+        peer: &Identity,
+        id: &Identification,
+        message: &Message,
+    ) -> Result<(), String> {
+        let Some((kind, data)) = &message.authentication else {
+            let eap = "; EAP is not supported, configure a secret or a certificate there";
+            return Err(format!(
+                "the peer has not proved who it is{}",
+                if message.has_eap { "" } else { eap }
+            ));
+        };
+        let octets = self.octets(self.role.peer(), id);
+        let remote = &self.head.connection.remote;
+        match remote.method {
+            RemoteMethod::PreSharedKey if *kind == SHARED_KEY => {
+                // The same work and the same answer whether there is a secret or not.
+                let secret = cx.core.credentials.shared_secret(ours, peer);
+                let octets_of_secret = secret.map_or(&b"no secret"[..], |secret| secret.octets());
+                let is_right = self.keys.verify_psk_auth(&octets, octets_of_secret, data);
+                match secret {
+                    None => Err(no_secret(ours, peer)),
+                    Some(_) if !is_right => Err(format!(
+                        "the secret of \"{ours}\" and \"{peer}\" is another one at the peer; compare them"
+                    )),
+                    Some(_) => Ok(()),
+                }
+            }
+            RemoteMethod::PreSharedKey => Err(format!(
+                "the peer proves itself by method {kind} instead of a pre-shared key; set auth of its side"
+            )),
+            RemoteMethod::Signature => cx
+                .core
+                .credentials
+                .verify(remote, peer, &message.x509(), *kind, data, &octets, cx.now.unix)
+                .map(|_| ())
+                .map_err(|error| error.to_string()),
+        }
+    }
+}
+
+fn no_secret(ours: &Identity, peer: &Identity) -> String {
+    format!("there is no secret for \"{ours}\" and \"{peer}\"; add one")
+}
+
+/// Who an IDi or IDr payload says that it is.
+pub(super) fn identity(id: &Identification) -> Result<Identity, String> {
+    Identity::from_wire(id).map_err(|error| error.to_string())
+}

@@ -1,0 +1,5 @@
+//! Pairs of machines and a virtual clock.
+
+mod pair;
+mod setup;
+mod side;

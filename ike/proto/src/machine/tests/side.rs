@@ -1,0 +1,251 @@
+//! One end: a machine, its host, and what it was told to do.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Credentials;
+use crate::configuration::Configuration;
+use crate::crypto::{ChildKeys, KeyMaterial, Role, WrapKey};
+use crate::host::{Command, CommandError, Event, Host, Install, Now, OuterEnds, Output, Path};
+use crate::machine::{Ike, TunnelState, TunnelView};
+
+/// A host whose randomness is a seed's, and that has as many IVs as it is told.
+pub(super) struct TestHost {
+    state: u64,
+    pub(super) ivs: u64,
+    next_iv: u64,
+    pub(super) source: IpAddr,
+    pub(super) segment: u8,
+}
+
+impl TestHost {
+    fn next(&mut self) -> u64 {
+        // splitmix64
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Host for TestHost {
+    fn random(&mut self, octets: &mut [u8]) {
+        for chunk in octets.chunks_mut(8) {
+            let random = self.next().to_be_bytes();
+            chunk.copy_from_slice(&random[..chunk.len()]);
+        }
+    }
+
+    fn explicit_iv(&mut self) -> Option<[u8; 8]> {
+        self.ivs = self.ivs.checked_sub(1)?;
+        self.next_iv += 1;
+        Some(self.next_iv.to_be_bytes())
+    }
+
+    fn segment_of(&self, _peer: IpAddr) -> u8 {
+        self.segment
+    }
+
+    fn owns(&self, segment: u8) -> bool {
+        segment == self.segment
+    }
+
+    fn source_for(&self, _peer: IpAddr) -> Option<IpAddr> {
+        Some(self.source)
+    }
+
+    fn spi_is_taken(&self, _spi: u32) -> bool {
+        false
+    }
+}
+
+/// One direction as the data plane has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sa {
+    pub(super) reqid: u32,
+    pub(super) key: KeyMaterial,
+    pub(super) ends: OuterEnds,
+}
+
+/// One end.
+pub(super) struct Side {
+    pub(super) ike: Ike,
+    pub(super) host: TestHost,
+    pub(super) wrap: Arc<WrapKey>,
+    /// By our SPI.
+    pub(super) inbound: BTreeMap<u32, Sa>,
+    /// By reqid: the peer's SPI.
+    pub(super) outbound: BTreeMap<u32, (u32, Sa)>,
+    pub(super) policies: BTreeMap<String, u32>,
+    pub(super) traps: BTreeMap<String, u32>,
+    pub(super) events: Vec<Event>,
+    pub(super) contexts: HashMap<String, Vec<u8>>,
+    pub(super) sent: VecDeque<(Path, Vec<u8>)>,
+    pub(super) keep_alives: usize,
+    /// What was done, in order, by first words.
+    pub(super) log: Vec<&'static str>,
+    /// Keys that were ever installed, to see that none is twice.
+    seen: HashMap<(u32, bool), KeyMaterial>,
+}
+
+impl Side {
+    pub(super) fn new(
+        seed: u64,
+        source: &str,
+        configuration: Configuration,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        let source: IpAddr = source.parse().unwrap();
+        let host = TestHost { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment: seed as u8 };
+        let wrap = Arc::new(WrapKey::new([seed as u8; 32]));
+        Self {
+            ike: Ike::new(Arc::new(configuration), credentials, Arc::clone(&wrap)),
+            host,
+            wrap,
+            inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            traps: BTreeMap::new(),
+            events: Vec::new(),
+            contexts: HashMap::new(),
+            sent: VecDeque::new(),
+            keep_alives: 0,
+            log: Vec::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    pub(super) fn command(&mut self, now: Now, command: Command) -> Result<usize, CommandError> {
+        let result = self.ike.command(now, command, &mut self.host);
+        self.drain();
+        result
+    }
+
+    pub(super) fn datagram(&mut self, now: Now, path: Path, datagram: &[u8]) {
+        self.ike.handle_datagram(now, path, datagram, &mut self.host);
+        self.drain();
+    }
+
+    pub(super) fn timeout(&mut self, now: Now) {
+        self.ike.handle_timeout(now, &mut self.host);
+        self.drain();
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        self.ike.next_timeout()
+    }
+
+    /// Does what the machine says.
+    pub(super) fn drain(&mut self) {
+        while let Some(output) = self.ike.poll() {
+            self.take(output);
+        }
+    }
+
+    fn take(&mut self, output: Output) {
+        match output {
+            Output::Transmit { path, datagram } => {
+                self.log.push("transmit");
+                self.sent.push_back((path, datagram));
+            }
+            Output::KeepAlive { .. } => self.keep_alives += 1,
+            Output::Install(install) => self.install(&install),
+            Output::Remove { inbound, outbound } => self.remove(&inbound, &outbound),
+            Output::RemovePolicies { names, .. } => names.iter().for_each(|name| {
+                self.policies.remove(name);
+                self.traps.remove(name);
+            }),
+            Output::Trap(policy) => {
+                self.policies.remove(&policy.name);
+                self.traps.insert(policy.name.clone(), policy.reqid);
+            }
+            Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, ends),
+            Output::Store { tunnel, context } => {
+                self.log.push("store");
+                self.contexts.insert(tunnel.to_string(), context);
+            }
+            Output::Forget { tunnel } => {
+                self.contexts.remove(tunnel.as_str());
+            }
+            Output::Event(event) => self.events.push(event),
+        }
+    }
+
+    fn install(&mut self, install: &Install) {
+        self.log.push("install");
+        let Install { reqid, ends, .. } = *install;
+        if let Some(keys) = &install.keys {
+            let (inbound, outbound) = directions(keys, install.role);
+            if install.inbound {
+                self.remember(install.inbound_spi, true, &inbound);
+                self.inbound.insert(install.inbound_spi, Sa { reqid, key: inbound, ends });
+            }
+            if install.outbound {
+                self.remember(install.outbound_spi, false, &outbound);
+                self.outbound.insert(reqid, (install.outbound_spi, Sa { reqid, key: outbound, ends }));
+            }
+        }
+        if let Some(policy) = &install.policy {
+            assert!(policy.name.len() <= 32, "{}", policy.name);
+            self.traps.remove(&policy.name);
+            self.policies.insert(policy.name.clone(), policy.reqid);
+        }
+    }
+
+    /// No key is ever installed under two SPIs, and no SPI twice.
+    fn remember(&mut self, spi: u32, inbound: bool, key: &KeyMaterial) {
+        let others = self.seen.iter().filter(|(which, _)| **which != (spi, inbound));
+        assert!(others.clone().all(|(_, other)| other != key), "one key for two SAs");
+        let before = self.seen.insert((spi, inbound), key.clone());
+        assert!(before.is_none_or(|before| before == *key), "one SPI with two keys");
+    }
+
+    fn remove(&mut self, inbound: &[u32], outbound: &[(u32, u32)]) {
+        for spi in inbound {
+            self.inbound.remove(spi);
+        }
+        for (reqid, spi) in outbound {
+            if self.outbound.get(reqid).is_some_and(|(present, _)| present == spi) {
+                self.outbound.remove(reqid);
+            }
+        }
+    }
+
+    fn move_peer(&mut self, inbound: &[u32], outbound: &[u32], ends: OuterEnds) {
+        for spi in inbound {
+            self.inbound.entry(*spi).and_modify(|sa| sa.ends = ends);
+        }
+        for reqid in outbound {
+            self.outbound.entry(*reqid).and_modify(|(_, sa)| sa.ends = ends);
+        }
+    }
+
+    pub(super) fn tunnels(&self, now: Now) -> Vec<TunnelView> {
+        self.ike.tunnels(now).collect()
+    }
+
+    pub(super) fn established(&self, now: Now) -> Vec<TunnelView> {
+        self.tunnels(now).into_iter().filter(|view| view.state == TunnelState::Established).collect()
+    }
+
+    /// The sentences of failed exchanges.
+    pub(super) fn problems(&self) -> Vec<&str> {
+        let problem = |event| match event {
+            &Event::Failed { ref problem, .. } => Some(problem.as_str()),
+            _ => None,
+        };
+        self.events.iter().filter_map(problem).collect()
+    }
+}
+
+/// What is ours to receive with, and to send with.
+fn directions(keys: &ChildKeys, role: Role) -> (KeyMaterial, KeyMaterial) {
+    let (a, b) = (keys.initiator_to_responder.clone(), keys.responder_to_initiator.clone());
+    match role {
+        Role::Initiator => (b, a),
+        Role::Responder => (a, b),
+    }
+}

@@ -1,0 +1,116 @@
+//! The states of a tunnel. Each is consumed by what happens to it and gives the next one, or none.
+
+use std::time::Duration;
+
+use super::auth_sent::AuthSent;
+use super::claims::Claims;
+use super::core::Cx;
+use super::head::Head;
+use super::ike_sa::IkeSa;
+use super::init_answered::InitAnswered;
+use super::init_sent::InitSent;
+use super::lingering::Lingering;
+use super::up::Up;
+use super::waiting::Waiting;
+use crate::host::Path;
+use crate::wire::Datagram;
+
+/// A tunnel, or what may become or was one.
+pub(super) enum Tunnel {
+    /// Initiator: between two attempts.
+    Waiting(Box<Waiting>),
+    /// Initiator: IKE_SA_INIT is outstanding.
+    InitSent(Box<InitSent>),
+    /// Initiator: IKE_AUTH is outstanding.
+    AuthSent(Box<AuthSent>),
+    /// Responder: IKE_SA_INIT was answered.
+    InitAnswered(Box<InitAnswered>),
+    /// It stands.
+    Up(Box<Up>),
+    /// It is over.
+    Lingering(Box<Lingering>),
+}
+
+impl Tunnel {
+    /// A sealed message for one of its IKE SAs.
+    pub(super) fn on_sealed(self, cx: &mut Cx, path: Path, datagram: &Datagram) -> Option<Self> {
+        match self {
+            Self::AuthSent(mut state) => match state.sa.receive(cx, path, datagram) {
+                Some(opened) => state.on_message(cx, opened),
+                None => Some(Self::AuthSent(state)),
+            },
+            Self::InitAnswered(state) => state.on_sealed(cx, path, datagram),
+            Self::Up(state) => state.on_sealed(cx, path, datagram),
+            Self::Lingering(state) => state.on_sealed(cx, path, datagram),
+            state @ (Self::Waiting(_) | Self::InitSent(_)) => Some(state),
+        }
+    }
+
+    /// Something is due.
+    pub(super) fn on_timeout(self, cx: &mut Cx) -> Option<Self> {
+        match self {
+            Self::Waiting(state) => state.on_timeout(cx),
+            Self::InitSent(state) => state.on_timeout(cx),
+            Self::AuthSent(state) => state.on_timeout(cx),
+            Self::InitAnswered(state) => state.on_timeout(cx),
+            Self::Up(state) => state.on_timeout(cx),
+            Self::Lingering(_) => None,
+        }
+    }
+
+    /// When something is due (monotonic).
+    pub(super) fn due(&self, now: Duration) -> Option<Duration> {
+        match self {
+            Self::Waiting(state) => Some(state.until),
+            Self::InitSent(state) => Some(state.due),
+            Self::AuthSent(state) => Some(state.due(now)),
+            Self::InitAnswered(state) => Some(state.deadline),
+            Self::Up(state) => state.due(now),
+            Self::Lingering(state) => Some(state.until),
+        }
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        match self {
+            Self::Waiting(state) => &state.head,
+            Self::InitSent(state) => &state.head,
+            Self::AuthSent(state) => &state.head,
+            Self::InitAnswered(state) => &state.head,
+            Self::Up(state) => &state.head,
+            Self::Lingering(state) => &state.head,
+        }
+    }
+
+    /// The names by which it is found.
+    pub(super) fn claims(&self) -> Claims {
+        let number = Some(self.head().number);
+        match self {
+            Self::Waiting(_) => Claims { number, ..Claims::default() },
+            Self::InitSent(state) => Claims { number, ike_spis: vec![state.spi], ..Claims::default() },
+            Self::AuthSent(state) => {
+                let (esp_spis, reqids) = state.offer.iter().map(|offer| (offer.spi, offer.reqid)).unzip();
+                Claims {
+                    number,
+                    ike_spis: spis(std::slice::from_ref(&state.sa)),
+                    esp_spis,
+                    reqids,
+                    ..Claims::default()
+                }
+            }
+            Self::InitAnswered(state) => Claims {
+                number,
+                ike_spis: vec![state.spis.1],
+                half_open: Some(state.half_open()),
+                ..Claims::default()
+            },
+            Self::Up(state) => state.claims(),
+            Self::Lingering(state) => {
+                Claims { ike_spis: spis(std::slice::from_ref(&state.sa)), ..Claims::default() }
+            }
+        }
+    }
+}
+
+pub(super) fn spis(sas: &[IkeSa]) -> Vec<u64> {
+    sas.iter().map(IkeSa::our_spi).collect()
+}

@@ -1,0 +1,154 @@
+//! What is due in a tunnel that stands, and the names that it is found by.
+
+use std::time::Duration;
+
+use super::child_sa::{Outbound, Stage};
+use super::claims::Claims;
+use super::core::Cx;
+use super::ike_sa::Fate;
+use super::pending::Pending;
+use super::requests::Sent;
+use super::tasks::Task;
+use super::tunnel::{Tunnel, spis};
+use super::up::{KEEP_ALIVE, Up};
+use crate::host::{DownReason, Output};
+
+impl Up {
+    /// When something is due (monotonic).
+    pub(super) fn due(&self, now: Duration) -> Option<Duration> {
+        if self.is_frozen {
+            return None;
+        }
+        let requests = self.sas.iter().filter_map(|sa| sa.window.requests.next_due());
+        let fates = self.sas.iter().filter_map(|sa| sa.fate.due());
+        let children = self.children.iter().filter_map(super::child_sa::ChildSa::due);
+        let remnants = self.remnants.iter().map(|(at, _)| *at);
+        let own =
+            [self.rekey_at, self.expires_at, self.keep_alive_at, self.liveness_at(), self.tasks.due(now)];
+        requests.chain(fates).chain(children).chain(remnants).chain(own.into_iter().flatten()).min()
+    }
+
+    /// When silence is long enough to ask (RFC 7296 section 2.4). While something is outstanding its repetitions ask.
+    fn liveness_at(&self) -> Option<Duration> {
+        let delay = self.head.connection.dpd_delay;
+        let is_quiet = self.sas[0].fate == Fate::Lives && self.sas[0].pending.is_empty();
+        (is_quiet && !delay.is_zero()).then(|| self.heard + delay)
+    }
+
+    pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
+        let now = cx.now.monotonic;
+        if self.is_frozen {
+            return Some(Tunnel::Up(self));
+        }
+        if self.repeat_requests(cx) == Sent::Enough {
+            cx.core.counters.unreachable += 1;
+            let reason = self.ending.unwrap_or(DownReason::Unreachable);
+            return self.end(cx, reason, None);
+        }
+        if self.expires_at.is_some_and(|at| at <= now) && self.ending.is_none() {
+            self.expires_at = None;
+            self.doom(DownReason::Expired);
+        }
+        if self.liveness_at().is_some_and(|at| at <= now) {
+            self.tasks.add(Task::Liveness);
+        }
+        self.on_children_due(cx);
+        self.on_sas_due(cx);
+        self.clear_remnants(cx);
+        self.keep_alive(cx);
+        self.proceed(cx)
+    }
+
+    /// If requests on an IKE SA that was replaced are not answered, only that one is over.
+    fn repeat_requests(&mut self, cx: &mut Cx) -> Sent {
+        let path = self.head.path;
+        let current = self.sas[0].repeat(cx, path);
+        let mut at = 1;
+        while at < self.sas.len() {
+            match self.sas[at].repeat(cx, path) {
+                Sent::Again => at += 1,
+                Sent::Enough => drop(self.sas.remove(at)),
+            }
+        }
+        current
+    }
+
+    fn on_children_due(&mut self, cx: &mut Cx) {
+        let now = cx.now.monotonic;
+        for at in 0..self.children.len() {
+            let child = &mut self.children[at];
+            if child.expires_at.is_some_and(|at| at <= now)
+                || matches!(child.stage, Stage::Replaced(at) if at <= now)
+            {
+                child.expires_at = None;
+                child.stage = Stage::Doomed;
+            }
+            if child.rekey_at.is_some_and(|at| at <= now) {
+                child.rekey_at = None;
+                let spi = child.inbound_spi;
+                self.rekey_child(spi);
+            }
+            if matches!(self.children[at].outbound, Outbound::Delayed(due, _) if due <= now) {
+                let reqid = self.children[at].reqid;
+                self.use_successor(cx, reqid);
+            }
+        }
+    }
+
+    fn on_sas_due(&mut self, cx: &mut Cx) {
+        let now = cx.now.monotonic;
+        if self.rekey_at.is_some_and(|at| at <= now) {
+            self.rekey_at = None;
+            self.tasks.add(Task::RekeyIke);
+        }
+        self.sas.retain(|sa| !matches!(sa.fate, Fate::Gone(at) if at <= now));
+        for sa in &mut self.sas {
+            if matches!(sa.fate, Fate::AwaitsDelete(at) if at <= now) {
+                sa.fate = Fate::Doomed;
+            }
+        }
+    }
+
+    fn clear_remnants(&mut self, cx: &mut Cx) {
+        let now = cx.now.monotonic;
+        let late: Vec<u32> = self.remnants.iter().filter(|(at, _)| *at <= now).map(|(_, spi)| *spi).collect();
+        self.remnants.retain(|(at, _)| *at > now);
+        if !late.is_empty() {
+            cx.then(Output::Remove { inbound: late, outbound: Vec::new() });
+        }
+    }
+
+    fn keep_alive(&mut self, cx: &mut Cx) {
+        if self.keep_alive_at.is_some_and(|at| at <= cx.now.monotonic) {
+            cx.core.counters.keep_alives += 1;
+            cx.then(Output::KeepAlive { path: self.head.path });
+            self.keep_alive_at = Some(cx.now.monotonic + KEEP_ALIVE);
+        }
+    }
+
+    /// The names by which it is found.
+    pub(super) fn claims(&self) -> Claims {
+        let offers = || self.sas.iter().flat_map(|sa| &sa.pending).filter_map(|(_, pending)| pending.offer());
+        let mut esp_spis: Vec<u32> = self.children.iter().map(|child| child.inbound_spi).collect();
+        esp_spis.extend(self.remnants.iter().map(|(_, spi)| *spi));
+        esp_spis.extend(offers().map(|offer| offer.spi));
+        let mut reqids: Vec<u32> = self.children.iter().map(|child| child.reqid).collect();
+        reqids.extend(offers().map(|offer| offer.reqid));
+        let mut ike_spis = spis(&self.sas);
+        ike_spis
+            .extend(self.sas.iter().flat_map(|sa| &sa.pending).filter_map(|(_, pending)| pending.ike_spi()));
+        let (number, peer) = (Some(self.head.number), Some(self.peers.remote.clone()));
+        Claims { number, ike_spis, esp_spis, reqids, half_open: None, peer }
+    }
+}
+
+impl Pending {
+    /// The pair of Child SAs that is asked for.
+    fn offer(&self) -> Option<&super::child_offer::ChildOffer> {
+        match self {
+            Self::NewChild(offer) => Some(offer),
+            Self::RekeyChild(rekeying) => Some(&rekeying.offer),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What an operator may see of a tunnel. No keys.
+
+use std::time::Duration;
+
+use super::child_sa::{ChildSa, policy_name};
+use super::head::Head;
+use super::lifetime;
+use super::tunnel::Tunnel;
+use super::up::Up;
+use crate::crypto::{IkeSuite, Role};
+use crate::host::{Now, OuterEnds, Path, TunnelName};
+use crate::identity::Identity;
+use crate::proposal::EspSuite;
+use crate::selector::TrafficSelector;
+
+/// How far a tunnel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TunnelState {
+    /// It waits for its next attempt.
+    Waiting,
+    /// The peer is not authenticated.
+    Connecting,
+    /// It stands.
+    Established,
+    /// Its IKE SA's keys are being replaced.
+    Rekeying,
+    /// It is being deleted.
+    Deleting,
+    /// It is frozen for a move.
+    Frozen,
+}
+
+/// A tunnel: an IKE SA and its Child SAs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TunnelView {
+    /// Its name.
+    pub name: TunnelName,
+    /// Its connection.
+    pub connection: String,
+    /// How far it is.
+    pub state: TunnelState,
+    /// Our role in its present IKE SA.
+    pub role: Role,
+    /// SPIs of that IKE SA: the initiator's and the responder's, 0 if not known yet.
+    pub spis: (u64, u64),
+    /// Whose segment it is in.
+    pub segment: u8,
+    /// Who we are, once that is said.
+    pub local: Option<Identity>,
+    /// Who the peer is, once that is proved.
+    pub remote: Option<Identity>,
+    /// Where both are.
+    pub path: Path,
+    /// Whether a NAT stands in front of us, and in front of the peer.
+    pub nat: (bool, bool),
+    /// Algorithms of the IKE SA.
+    pub suite: Option<IkeSuite>,
+    /// Inner addresses that the peer was given, or that we were given.
+    pub virtual_addresses: Vec<std::net::IpAddr>,
+    /// Since when it stands (unix time).
+    pub established: Option<Duration>,
+    /// When its keys are to be replaced (unix time).
+    pub rekey_at: Option<Duration>,
+    /// The Message ID of our next request, and of the next one that we expect.
+    pub message_ids: (u32, u32),
+    /// Its Child SAs.
+    pub children: Vec<ChildView>,
+}
+
+/// A pair of Child SAs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChildView {
+    /// Its configured name.
+    pub name: String,
+    /// Links it with its policy.
+    pub reqid: u32,
+    /// Our SPI.
+    pub inbound_spi: u32,
+    /// The peer's SPI.
+    pub outbound_spi: u32,
+    /// Algorithms.
+    pub suite: EspSuite,
+    /// Outer addresses.
+    pub ends: OuterEnds,
+    /// What of ours it protects.
+    pub local: Vec<TrafficSelector>,
+    /// What of the peer's it protects.
+    pub remote: Vec<TrafficSelector>,
+    /// Whether the policy of that name leads to it, and under which name.
+    pub policy: Option<String>,
+    /// Since when it stands (unix time).
+    pub established: Duration,
+    /// When its keys are to be replaced (unix time).
+    pub rekey_at: Option<Duration>,
+    /// When it ends (unix time).
+    pub expires_at: Option<Duration>,
+}
+
+impl Tunnel {
+    /// What may be seen; nothing of what is half-open or over.
+    pub(super) fn view(&self, now: Now) -> Option<TunnelView> {
+        match self {
+            Self::InitAnswered(_) | Self::Lingering(_) => None,
+            Self::Up(up) => Some(up.view(now)),
+            Self::Waiting(state) => Some(attempt(&state.head, TunnelState::Waiting)),
+            Self::InitSent(state) => {
+                let view = attempt(&state.head, TunnelState::Connecting);
+                Some(TunnelView { spis: (state.spi, 0), ..view })
+            }
+            Self::AuthSent(state) => {
+                let view = attempt(&state.head, TunnelState::Connecting);
+                let spis = (state.sa.initiator_spi, state.sa.responder_spi);
+                let suite = Some(state.sa.keys.suite());
+                Some(TunnelView { spis, suite, local: Some(state.local.clone()), ..view })
+            }
+        }
+    }
+}
+
+/// A tunnel that is to stand.
+fn attempt(head: &Head, state: TunnelState) -> TunnelView {
+    TunnelView {
+        name: head.name(),
+        connection: head.connection.name.clone(),
+        state,
+        role: Role::Initiator,
+        spis: (0, 0),
+        segment: head.segment(),
+        local: None,
+        remote: None,
+        path: head.path,
+        nat: (head.nat.ours, head.nat.peers),
+        suite: None,
+        virtual_addresses: Vec::new(),
+        established: None,
+        rekey_at: None,
+        message_ids: (0, 0),
+        children: Vec::new(),
+    }
+}
+
+impl Up {
+    fn view(&self, now: Now) -> TunnelView {
+        let sa = self.current();
+        TunnelView {
+            role: sa.role,
+            spis: (sa.initiator_spi, sa.responder_spi),
+            local: Some(self.peers.local.clone()),
+            remote: Some(self.peers.remote.clone()),
+            suite: Some(sa.keys.suite()),
+            virtual_addresses: self.virtual_addresses.clone(),
+            established: Some(self.established),
+            rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),
+            message_ids: (sa.window.requests.next_id(), sa.window.responses.expected()),
+            children: self.children.iter().map(|child| child.view(&self.head, now)).collect(),
+            ..attempt(&self.head, self.state())
+        }
+    }
+
+    fn state(&self) -> TunnelState {
+        let is_rekeying =
+            self.sas.len() > 1 || self.current().pending.iter().any(|(_, p)| p.is_ike_rekeying());
+        match () {
+            () if self.is_frozen => TunnelState::Frozen,
+            () if self.is_ending() => TunnelState::Deleting,
+            () if is_rekeying => TunnelState::Rekeying,
+            () => TunnelState::Established,
+        }
+    }
+}
+
+impl ChildSa {
+    fn view(&self, head: &Head, now: Now) -> ChildView {
+        ChildView {
+            name: self.child.name.clone(),
+            reqid: self.reqid,
+            inbound_spi: self.inbound_spi,
+            outbound_spi: self.outbound_spi,
+            suite: self.suite,
+            ends: head.ends(),
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+            policy: self.is_live().then(|| policy_name(&head.connection.name, self.reqid)),
+            established: self.established,
+            rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),
+            expires_at: self.expires_at.map(|at| lifetime::to_unix(now, at)),
+        }
+    }
+}
