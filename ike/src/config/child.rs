@@ -1,10 +1,11 @@
 //! `[connections.NAME.children.NAME]`.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use baton_dataplane::config::field::integer;
 use baton_dataplane::config::quantity;
-use baton_dataplane::config::reader::{Place, Section, Word};
+use baton_dataplane::config::reader::{Section, Word};
 use baton_ike_proto::configuration::{Child, EndAction, Handling, Mode, StartAction};
 use baton_ike_proto::proposal::EspProposal;
 use baton_ike_proto::selector::{ConfiguredSelector, Sides, TrafficSelector, pairs};
@@ -16,10 +17,10 @@ use super::lifetime;
 const MAX_PAIRS: usize = baton_sad::Selectors::MAX;
 const REPLAY_WINDOWS: std::ops::RangeInclusive<u64> = 64..=4096;
 
-/// A child and where its name stands.
-pub(super) type Read = (Child, Place);
+/// Most children take them.
+static DEFAULT_PROPOSALS: LazyLock<Vec<EspProposal>> = LazyLock::new(EspProposal::defaults);
 
-pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option<Read> {
+pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option<Child> {
     let read_name = name(own_name);
     let proposals = esp_proposals(section);
     let mode =
@@ -37,7 +38,7 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
     let (local, remote, times) = (local?, remote?, times?);
     check_pairs(section, &local, &remote);
     let ([rekey_bytes, life_bytes], [rekey_packets, life_packets]) = (bytes?, packets?);
-    let child = Child {
+    Some(Child {
         name: read_name?,
         esp_proposals: proposals?,
         local,
@@ -56,8 +57,7 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
         replay_window: replay_window?,
         priority: Some(u32::try_from(priority?).ok()?).filter(|priority| *priority != 0),
         handling: handling?,
-    };
-    Some((child, own_name.place()))
+    })
 }
 
 fn esp_proposals(section: &Section<'_, '_>) -> Option<Vec<EspProposal>> {
@@ -69,7 +69,7 @@ fn esp_proposals(section: &Section<'_, '_>) -> Option<Vec<EspProposal>> {
         }
     })?;
     let proposals = proposals.concat();
-    Some(if proposals.is_empty() { EspProposal::defaults() } else { proposals })
+    Some(if proposals.is_empty() { DEFAULT_PROPOSALS.clone() } else { proposals })
 }
 
 /// Without any, `dynamic`.

@@ -1,7 +1,7 @@
 //! `[connections.NAME]`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use baton_dataplane::config::field::{bounded_name, integer, unicast};
@@ -17,6 +17,9 @@ use super::field::{address, boolean, list, name, refuse, time, word};
 use super::{Daemon, authentication, child, lifetime};
 
 const ANY: &str = "%any";
+
+/// Most connections take them.
+static DEFAULT_PROPOSALS: LazyLock<Vec<IkeProposal>> = LazyLock::new(IkeProposal::defaults);
 
 /// Where fields stand that are compared with others.
 pub(super) struct Places {
@@ -182,7 +185,7 @@ fn ike_proposals(section: &Section<'_, '_>) -> Option<Vec<IkeProposal>> {
         }
     })?;
     let proposals = proposals.concat();
-    Some(if proposals.is_empty() { IkeProposal::defaults() } else { proposals })
+    Some(if proposals.is_empty() { DEFAULT_PROPOSALS.clone() } else { proposals })
 }
 
 fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
@@ -229,5 +232,5 @@ fn children(section: &Section<'_, '_>) -> Option<Vec<Arc<Child>>> {
     }
     let all: Vec<_> = entries.iter().map(|(name, section)| child::read(name, section)).collect();
     let all: Option<Vec<_>> = all.into_iter().collect();
-    all.map(|children| children.into_iter().map(|(child, _)| Arc::new(child)).collect())
+    all.map(|children| children.into_iter().map(Arc::new).collect())
 }

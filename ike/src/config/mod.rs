@@ -20,6 +20,9 @@ mod pool;
 mod sections;
 mod trust;
 
+#[cfg(test)]
+mod tests;
+
 pub use model::{Config, CredentialSources, Daemon, SecretSource, SharedSecret};
 
 impl Config {

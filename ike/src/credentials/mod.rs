@@ -227,3 +227,6 @@ fn base64(digits: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     octets.truncate(length);
     Ok(octets)
 }
+
+#[cfg(test)]
+mod tests;
