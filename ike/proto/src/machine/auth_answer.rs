@@ -181,12 +181,21 @@ impl Half {
         sa.window.responses.set_limit(head.connection.window);
         payloads.extend(window_size(head.connection.window));
         let is_first = message.has(NotifyType::INITIAL_CONTACT);
+        // They may have the very address that this one is to have.
+        replaced.iter().for_each(|id| cx.core.release_addresses(*id, cx.now.monotonic));
         let ends =
             replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
         cx.core.orders.extend(ends);
         let mut up = Up::new(cx, head, sa, peers);
+        let given = up.give_addresses(cx, message);
         up.announce(cx);
-        payloads.extend(up.grant_first(cx, message, (&begun.initiator_nonce, &begun.responder_nonce)));
+        match given {
+            Ok(reply) => {
+                payloads.extend(reply);
+                payloads.extend(up.grant_first(cx, message, (&begun.initiator_nonce, &begun.responder_nonce)));
+            }
+            Err(refusal) => payloads.push(up.refused(cx, refusal)),
+        }
         up.respond(cx, 0, (ExchangeType::IKE_AUTH, message_id), &payloads);
         cx.store();
         Tunnel::Up(Box::new(up))

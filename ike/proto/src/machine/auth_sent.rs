@@ -7,6 +7,7 @@ use super::core::Cx;
 use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
+use super::inner;
 use super::message::{Message, flag, notify};
 use super::pending::Pending;
 use super::proof::{self, Proofs};
@@ -85,6 +86,7 @@ impl AuthSent {
         }
         payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
         payloads.push(authentication);
+        payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
         Ok(payloads)
@@ -173,6 +175,7 @@ impl AuthSent {
         sa.window.responses.set_limit(head.connection.window);
         let mut up = Up::new(cx, head, sa, Peers { local, remote });
         up.want(attempt.wanted.iter().skip(1).cloned());
+        up.take_addresses(message);
         up.announce(cx);
         if let Some(offer) = offer {
             let nonces = (begun.initiator_nonce.as_slice(), begun.responder_nonce.as_slice());

@@ -147,6 +147,7 @@ impl ChildOffer {
         keys: &IkeKeys,
         message: &Message,
         nonces: (&[u8], &[u8]),
+        dynamic: &Dynamic,
     ) -> Result<Agreed, Unusable> {
         let Some(proposals) = &message.proposals else {
             let kind = message.error().map_or(NotifyType::NO_PROPOSAL_CHOSEN, |error| error.kind);
@@ -158,7 +159,7 @@ impl ChildOffer {
         let outbound_spi =
             proposals.first().and_then(esp_spi).ok_or_else(|| unusable("its SPI is impossible"))?;
         let shared = self.agree(suite.group, message)?;
-        let (local, remote) = self.narrowed(message)?;
+        let (local, remote) = self.narrowed(message, dynamic)?;
         let mode = match message.has(NotifyType::USE_TRANSPORT_MODE) {
             true if self.mode == Mode::Tunnel => {
                 return Err(unusable("it chose transport mode, which we did not offer"));
@@ -183,13 +184,27 @@ impl ChildOffer {
             .ok_or_else(|| Unusable::Delete("its key exchange is not of the group it chose".to_owned()))
     }
 
-    fn narrowed(&self, message: &Message) -> Result<(Vec<TrafficSelector>, Vec<TrafficSelector>), Unusable> {
+    /// Before our inner address was known, everything was offered: of the answer we keep what is configured.
+    fn within(&self, local: Vec<TrafficSelector>, dynamic: &Dynamic) -> Result<Vec<TrafficSelector>, Unusable> {
+        if !self.is_first {
+            return Ok(local);
+        }
+        let configured = resolve(&self.child.local, &dynamic.local);
+        let common = |selector: &TrafficSelector| {
+            configured.iter().filter_map(|other| selector.intersection(other)).collect::<Vec<_>>()
+        };
+        let local: Vec<_> = local.iter().flat_map(common).collect();
+        let none = || Unusable::Delete("it gave no inner address, and no traffic of ours is left without one".to_owned());
+        if local.is_empty() { Err(none()) } else { Ok(local) }
+    }
+
+    fn narrowed(&self, message: &Message, dynamic: &Dynamic) -> Result<(Vec<TrafficSelector>, Vec<TrafficSelector>), Unusable> {
         let local = from_wire(message.initiator_selectors.as_deref());
         let remote = from_wire(message.responder_selectors.as_deref());
         let is_subset =
             |answer: &[_], offered: &[_]| !answer.is_empty() && selector::is_subset(answer, offered);
         if is_subset(&local, &self.local) && is_subset(&remote, &self.remote) {
-            return Ok((local, remote));
+            return self.within(local, dynamic).map(|local| (local, remote));
         }
         Err(Unusable::Delete("its traffic selectors are no part of ours".to_owned()))
     }

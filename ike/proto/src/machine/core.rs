@@ -16,6 +16,7 @@ use crate::configuration::{Configuration, Connection};
 use crate::crypto::WrapKey;
 use crate::host::{Event, Host, Now, Output, Path, TunnelName};
 use crate::identity::Identity;
+use crate::pool::Pools;
 
 /// A tunnel's number in this instance.
 pub(super) type Id = u64;
@@ -29,6 +30,9 @@ pub(super) struct Core {
     pub(super) credentials: Arc<Credentials>,
     pub(super) wrap: Arc<WrapKey>,
     pub(super) traps: Traps,
+    pub(super) pools: Pools,
+    /// Inner addresses that peers have from our pools.
+    pub(super) leases: HashMap<Id, Vec<IpAddr>>,
     pub(super) cookies: Cookies,
     pub(super) half_open: HalfOpen,
     pub(super) counters: Counters,
@@ -144,10 +148,12 @@ impl Core {
         wrap: Arc<WrapKey>,
     ) -> Self {
         Self {
+            pools: Pools::new(&configuration.pools, configuration.slicing),
             configuration,
             credentials,
             wrap,
             traps: Traps::default(),
+            leases: HashMap::new(),
             cookies: Cookies::default(),
             half_open: HalfOpen::default(),
             counters: Counters::default(),

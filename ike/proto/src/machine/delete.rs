@@ -148,6 +148,7 @@ impl Up {
         }
         cx.event(Event::IkeDown { tunnel: self.head.name(), reason });
         cx.then(Output::Forget { tunnel: self.head.name() });
+        cx.core.release_addresses(cx.id, cx.now.monotonic);
         self.after_end(cx, children, reason);
         let at = self.sas.iter().position(|sa| Some(sa.our_spi()) == answered)?;
         let sa = self.sas.swap_remove(at);

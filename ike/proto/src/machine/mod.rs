@@ -29,6 +29,7 @@ mod inbound;
 mod informational;
 mod init_answered;
 mod init_sent;
+mod inner;
 mod lifetime;
 mod lingering;
 mod message;

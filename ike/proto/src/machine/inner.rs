@@ -1,0 +1,122 @@
+//! Inner addresses (RFC 7296 sections 2.19 and 3.15): those that peers get from our pools, and those that we get.
+
+use std::net::IpAddr;
+
+use super::child_answer::Refusal;
+use super::configuration_payload::{Reply, Request};
+use super::core::{Core, Cx, Id};
+use super::head::Head;
+use super::message::Message;
+use super::up::Up;
+use crate::identity::Identity;
+use crate::selector::ConfiguredSelector;
+use crate::wire::{NotifyType, Payload};
+
+impl Core {
+    /// Nobody uses the addresses of a tunnel any more.
+    pub(super) fn release_addresses(&mut self, id: Id, now: std::time::Duration) {
+        for address in self.leases.remove(&id).unwrap_or_default() {
+            self.pools.release(address, now);
+        }
+    }
+}
+
+impl Up {
+    /// Works on the peer's request for inner addresses, before its Child SA: `dynamic` stands for them. The answer, or
+    /// why no Child SA can be made.
+    pub(super) fn give_addresses(&mut self, cx: &mut Cx, message: &Message) -> Result<Option<Payload>, Refusal> {
+        let request = message.configuration.as_ref().and_then(Request::read);
+        let Some(request) = request.filter(|request| !request.addresses.is_empty()) else {
+            return self.needs_no_address().map(|()| None);
+        };
+        let reply = self.lease(cx, &request);
+        if reply.addresses.is_empty() {
+            return Err(self.no_address(cx));
+        }
+        self.virtual_addresses.clone_from(&reply.addresses);
+        self.dynamic.remote.clone_from(&reply.addresses);
+        cx.core.leases.insert(cx.id, reply.addresses.clone());
+        Ok(Some(Payload::Configuration(reply.write(&request))))
+    }
+
+    /// A peer of a connection with pools, of which every child is for inner addresses, has to ask for one.
+    fn needs_no_address(&self) -> Result<(), Refusal> {
+        let connection = &self.head.connection;
+        let is_dynamic = |remote: &[ConfiguredSelector]| remote.iter().all(ConfiguredSelector::is_dynamic);
+        let needs = !connection.pools.is_empty() && connection.children.iter().all(|child| is_dynamic(&child.remote));
+        if !needs {
+            return Ok(());
+        }
+        let problem = format!(
+            "peer {} asks for no inner address, and connection {} gives every peer one; set vips there",
+            self.head.peer(),
+            connection.name
+        );
+        Err(Refusal::new(NotifyType::FAILED_CP_REQUIRED, problem))
+    }
+
+    fn lease(&self, cx: &mut Cx, request: &Request) -> Reply {
+        let mut reply = Reply::default();
+        for ipv4 in [true, false] {
+            // One of each IP version is what a peer can use.
+            let Some(wanted) = request.of_version(ipv4).next() else { continue };
+            let given = self.lease_one(cx, ipv4, wanted);
+            reply.addresses.extend(given);
+        }
+        reply
+    }
+
+    /// From the first pool of that IP version that has one.
+    fn lease_one(&self, cx: &mut Cx, ipv4: bool, wanted: Option<IpAddr>) -> Option<IpAddr> {
+        let (segment, who, now) = (self.head.segment(), &self.peers.remote, cx.now.monotonic);
+        let mut problem = None;
+        for name in &self.head.connection.pools {
+            if cx.core.pools.get(name).is_some_and(|pool| pool.first.is_ipv4() != ipv4) {
+                continue;
+            }
+            match cx.core.pools.lease(name, segment, who, wanted, now) {
+                Ok(address) => return Some(address),
+                Err(error) => problem = Some(error.to_string()),
+            }
+        }
+        if let Some(problem) = problem {
+            self.head.failed(cx, problem);
+        }
+        None
+    }
+
+    fn no_address(&self, cx: &Cx) -> Refusal {
+        let (peer, name) = (self.head.peer(), &self.head.connection.name);
+        let has_pools = self.head.connection.pools.iter().any(|pool| cx.core.pools.get(pool).is_some());
+        let why = if has_pools { "its pools have none" } else { "it has no pools" };
+        let problem = format!("peer {peer} asks for an inner address, and connection {name} gives none: {why}; mend pools");
+        Refusal::new(NotifyType::INTERNAL_ADDRESS_FAILURE, problem)
+    }
+
+    /// The addresses that we were given (RFC 7296 section 2.19).
+    pub(super) fn take_addresses(&mut self, message: &Message) {
+        let reply = message.configuration.as_ref().and_then(Reply::read).unwrap_or_default();
+        let asked = &self.head.connection.virtual_addresses;
+        let is_asked = |given: &IpAddr| asked.iter().any(|asked| asked.is_ipv4() == given.is_ipv4());
+        let given: Vec<IpAddr> = reply.addresses.into_iter().filter(is_asked).take(asked.len()).collect();
+        if !given.is_empty() {
+            self.virtual_addresses.clone_from(&given);
+            self.dynamic.local = given;
+        }
+    }
+}
+
+/// The request for inner addresses, if the connection is to have any.
+pub(super) fn request(head: &Head) -> Option<Payload> {
+    let wanted = &head.connection.virtual_addresses;
+    (!wanted.is_empty()).then(|| Payload::Configuration(Request::write(wanted)))
+}
+
+/// Notes the addresses of a tunnel that was restored.
+pub(super) fn retake(core: &mut Core, id: Id, who: &Identity, addresses: &[IpAddr]) -> Result<(), String> {
+    for address in addresses {
+        core.pools.taken(*address, who).map_err(|error| error.to_string())?;
+    }
+    core.leases.insert(id, addresses.to_vec());
+    Ok(())
+}
