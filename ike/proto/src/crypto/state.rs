@@ -8,7 +8,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::prf::Secret;
-use super::{Encryption, Group, IkeKeys, IkeSuite, Integrity, KeyShare, Prf};
+use super::{ChildKeys, Encryption, Group, IkeKeys, IkeSuite, Integrity, KeyShare, Prf};
 
 /// What keys are sealed under. Every seal has a key of its own, made from this one and a random salt, so that the
 /// number of seals is not bounded by the 96-bit nonces of AES-GCM.
@@ -48,6 +48,7 @@ const TAG: usize = 16;
 /// What the octets inside begin with, so that one kind is never taken for the other.
 const IKE_KEYS: u8 = 1;
 const KEY_SHARE: u8 = 2;
+const CHILD_KEYS: u8 = 3;
 
 impl WrapKey {
     /// A key of full entropy.
@@ -160,6 +161,32 @@ impl KeyShare {
         let (head, private) = inside.split_first_chunk::<3>().ok_or(OpenStateError::Unknown)?;
         let group = Group::from_id(u16::from_be_bytes([head[1], head[2]])).filter(|_| head[0] == KEY_SHARE);
         group.and_then(|group| Self::from_private(group, private)).ok_or(OpenStateError::Unknown)
+    }
+}
+
+impl ChildKeys {
+    /// Both directions, sealed together with `associated`, which has to be there again to open them.
+    pub fn seal_state(
+        &self,
+        wrap: &WrapKey,
+        associated: &[u8],
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Vec<u8> {
+        let mut inside = Zeroizing::new(vec![CHILD_KEYS]);
+        inside.extend_from_slice(self.initiator_to_responder.expose());
+        inside.extend_from_slice(self.responder_to_initiator.expose());
+        wrap.seal(associated, random, inside)
+    }
+
+    /// Opens what [`Self::seal_state`] gave.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
+        let inside = wrap.open(associated, sealed)?;
+        let (kind, material) = inside.split_first().ok_or(OpenStateError::Unknown)?;
+        let is_ours = *kind == CHILD_KEYS && material.len().is_multiple_of(2);
+        is_ours.then(|| Self::split(material)).ok_or(OpenStateError::Unknown)
     }
 }
 

@@ -49,6 +49,12 @@ impl Tunnel {
         }
     }
 
+    /// The reqid of a pair of that configured name.
+    pub(super) fn reqid_of(&self, name: &str) -> Option<u32> {
+        let Self::Up(up) = self else { return None };
+        up.children.iter().find(|child| child.is_live() && child.child.name == name).map(|child| child.reqid)
+    }
+
     pub(super) fn has_child(&self, name: &str) -> bool {
         matches!(self, Self::Up(up) if up.has_child(name))
     }

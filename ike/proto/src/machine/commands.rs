@@ -213,12 +213,18 @@ impl Ike {
             return;
         }
         let known = self.core.traps.reqid_of(&connection.name, &wanted.child.name);
+        // After a restart the pair may be there before the trap.
+        let known = known.or_else(|| self.reqid_in_use(&connection.name, &wanted.child.name));
         let reqid = known.unwrap_or_else(|| self.core.trap_reqid(host, segment));
         let trap = Trap { connection: Arc::clone(connection), child: Arc::clone(&wanted.child), reqid, path };
         if !self.core.index.reqids.contains_key(&reqid) {
             self.core.outputs.push_back(Output::Trap(Box::new(trap.policy())));
         }
         self.core.traps.insert(trap);
+    }
+
+    fn reqid_in_use(&self, connection: &str, child: &str) -> Option<u32> {
+        self.ids_of_connection(connection).find_map(|id| self.tunnels[&id].tunnel.reqid_of(child))
     }
 
     /// Tunnels of a connection, over or not.

@@ -16,6 +16,7 @@ mod commanded;
 mod commands;
 pub mod configuration_payload;
 pub mod cookies;
+pub mod context;
 mod core;
 mod counters;
 mod delete;
@@ -39,6 +40,7 @@ mod order;
 mod pending;
 mod proof;
 mod receive;
+mod reconfigure;
 mod requests;
 mod tasks;
 mod traps;
@@ -56,6 +58,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use context::{RestoreError, Restoring};
 pub use counters::Counters;
 pub use view::{ChildView, TunnelState, TunnelView};
 
@@ -163,8 +166,11 @@ impl Ike {
         self.core.count_half_open(&before, &claims);
         let due = next.as_ref().and_then(|tunnel| tunnel.due(now.monotonic));
         self.set_timer(id, was_due, due);
-        let _ = host;
         self.core.outputs.extend(effects.first);
+        if let Some(Tunnel::Up(up)) = next.as_ref().filter(|_| effects.store) {
+            let context = up.context(&mut Cx::new(now, host, &mut self.core, id));
+            self.core.outputs.push_back(Output::Store { tunnel: up.head.name(), context });
+        }
         self.core.outputs.extend(effects.then);
         if let Some(tunnel) = next {
             self.tunnels.insert(id, Slot { tunnel, claims, due });

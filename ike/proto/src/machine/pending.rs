@@ -3,6 +3,7 @@
 use super::child_offer::ChildOffer;
 use super::child_rekey::ChildRekeying;
 use super::ike_rekey::IkeRekeying;
+use crate::crypto::KeyShare;
 
 /// What an outstanding request is about.
 pub(super) enum Pending {
@@ -25,6 +26,16 @@ pub(super) enum Pending {
 }
 
 impl Pending {
+    /// The private value of its key exchange.
+    pub(super) fn share(&self) -> Option<&KeyShare> {
+        match self {
+            Self::NewChild(offer) => offer.share.as_ref(),
+            Self::RekeyChild(rekeying) => rekeying.offer.share.as_ref(),
+            Self::RekeyIke(rekeying) => Some(&rekeying.share),
+            _ => None,
+        }
+    }
+
     /// Whether a pair of that configured name is asked for.
     pub(super) fn asks_for(&self, name: &str) -> bool {
         matches!(self, Self::NewChild(offer) if offer.child.name == name)

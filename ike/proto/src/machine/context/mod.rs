@@ -1,0 +1,42 @@
+//! A tunnel at rest: all that is needed to go on with it after a restart or on another gateway.
+//!
+//! # Format
+//! CBOR (RFC 8949) with integer keys. The outer map is
+//!
+//! | key | what |
+//! |---|---|
+//! | 0 | version of this format, [`VERSION`]; a reader refuses others |
+//! | 1 | octets: the tunnel, itself CBOR as [`stored::Stored`] has it |
+//! | 2 | array of octets: sealed keys, in the order in which the tunnel refers to them |
+//!
+//! Each key is sealed under the wrap key with the version, its place in the array and the octets of key 1 as
+//! associated data: neither can a key be moved, nor anything that it belongs to be changed. In the order of the IKE SAs:
+//! SK_* of the IKE SA, then the private values of its outstanding requests (RFC 7296 section 2.12); then, in the order
+//! of the Child SAs, keys of those whose outbound half is not installed yet. All other keys of Child SAs are in the SA
+//! table.
+//!
+//! Addresses are text, identities and selectors as RFC 7296 writes them; times are seconds and nanoseconds of unix
+//! time. Outstanding requests and kept answers are there octet for octet. Fields that a reader does not know are passed
+//! over.
+
+mod numbers;
+mod read;
+mod restore;
+mod stored;
+mod write;
+
+pub use restore::{RestoreError, Restoring};
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+/// A context is never longer; a tunnel with the most of everything is far below.
+const MAX_CONTEXT: usize = 16 << 20;
+
+/// What binds a sealed key to its place and to what it belongs to.
+fn associated(place: usize, public: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(public.len() + 12);
+    octets.extend_from_slice(&VERSION.to_be_bytes());
+    octets.extend_from_slice(&(place as u64).to_be_bytes());
+    octets.extend_from_slice(public);
+    octets
+}

@@ -1,0 +1,258 @@
+//! A tunnel that stands, from its context.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use minicbor::bytes::ByteVec;
+
+use super::associated;
+use super::numbers::{self, Impossible, addresses, from_time, monotonic, selectors, suite};
+use super::stored::{Stored, StoredChild, StoredIkeSa, StoredOffer, StoredPending, StoredTask};
+use crate::configuration::{Child, Connection, Mode};
+use crate::crypto::{ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey};
+use crate::host::Now;
+use crate::identity::Identity;
+use crate::machine::child_offer::{ChildOffer, Dynamic};
+use crate::machine::child_rekey::{ChildRekeying, Rival};
+use crate::machine::child_sa::{ChildSa, Outbound, Stage};
+use crate::machine::head::{Head, Wanted};
+use crate::machine::ike_rekey::{IkeRekeying, IkeRival};
+use crate::machine::ike_sa::IkeSa;
+use crate::machine::nat::Nat;
+use crate::machine::pending::Pending;
+use crate::machine::tasks::{Task, Tasks};
+use crate::machine::up::{KEEP_ALIVE, Peers, Up};
+use crate::wire::Identification;
+
+/// Why a context is none.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    Impossible(Impossible),
+    Keys(OpenStateError),
+}
+
+impl From<Impossible> for ReadError {
+    fn from(impossible: Impossible) -> Self {
+        Self::Impossible(impossible)
+    }
+}
+
+impl From<OpenStateError> for ReadError {
+    fn from(error: OpenStateError) -> Self {
+        Self::Keys(error)
+    }
+}
+
+/// The sealed keys, taken one after the other.
+pub(super) struct Keys<'a> {
+    pub(super) wrap: &'a WrapKey,
+    pub(super) public: &'a [u8],
+    pub(super) sealed: std::iter::Enumerate<std::slice::Iter<'a, ByteVec>>,
+}
+
+impl Keys<'_> {
+    fn next<T>(
+        &mut self,
+        open: impl FnOnce(&WrapKey, &[u8], &[u8]) -> Result<T, OpenStateError>,
+    ) -> Result<T, ReadError> {
+        let (place, sealed) = self.sealed.next().ok_or(Impossible("a key, which is not there"))?;
+        Ok(open(self.wrap, &associated(place, self.public), sealed)?)
+    }
+}
+
+/// What a tunnel is made from.
+pub(super) struct Reader<'a> {
+    pub(super) now: Now,
+    pub(super) connection: Arc<Connection>,
+    pub(super) keys: Keys<'a>,
+    /// Pairs whose child is no longer configured: by our SPI, reqid and the peer's SPI.
+    pub(super) orphans: Vec<(u32, u32, u32)>,
+}
+
+impl Reader<'_> {
+    pub(super) fn up(&mut self, stored: &Stored) -> Result<Up, ReadError> {
+        let now = self.now;
+        let nat = Nat { ours: stored.nat.0, peers: stored.nat.1 };
+        let (connection, path) = (Arc::clone(&self.connection), numbers::path(&stored.path)?);
+        let sas: Vec<IkeSa> = stored.sas.iter().map(|sa| self.sa(sa)).collect::<Result<_, _>>()?;
+        if sas.is_empty() {
+            return Err(Impossible("a tunnel without an IKE SA").into());
+        }
+        let children = self.children(&stored.children)?;
+        let at = |time: Option<super::stored::Time>| time.map(|time| monotonic(now, time));
+        Ok(Up {
+            head: Head { number: stored.number, connection, path, nat },
+            peers: Peers { local: identity(&stored.local)?, remote: identity(&stored.remote)? },
+            sas,
+            children,
+            tasks: self.tasks(&stored.tasks),
+            dynamic: Dynamic {
+                local: addresses(&stored.dynamic_local)?,
+                remote: addresses(&stored.dynamic_remote)?,
+            },
+            virtual_addresses: addresses(&stored.virtual_addresses)?,
+            remnants: stored.remnants.iter().map(|(at, spi)| (monotonic(now, *at), *spi)).collect(),
+            established: from_time(stored.established),
+            rekey_at: at(stored.rekey_at),
+            expires_at: at(stored.expires_at),
+            heard: now.monotonic,
+            keep_alive_at: nat.ours.then(|| now.monotonic + KEEP_ALIVE),
+            ending: stored.ending.map(numbers::reason).transpose()?,
+            is_frozen: false,
+        })
+    }
+
+    fn sa(&mut self, stored: &StoredIkeSa) -> Result<IkeSa, ReadError> {
+        let keys = self.keys.next(IkeKeys::open_state)?;
+        let spis = (stored.initiator_spi, stored.responder_spi);
+        let mut sa = IkeSa::new(role(stored.is_initiator), spis, keys, stored.window.clone());
+        sa.peer_reassembles = stored.peer_reassembles;
+        sa.fate = numbers::fate(self.now, stored.fate, stored.fate_at)?;
+        for pending in &stored.pending {
+            sa.pending.push((pending.message_id, self.pending(pending)?));
+        }
+        sa.window.requests.resume(self.now.monotonic);
+        Ok(sa)
+    }
+
+    fn pending(&mut self, stored: &StoredPending) -> Result<Pending, ReadError> {
+        let lacks = Impossible("what a request is about");
+        Ok(match stored.kind {
+            0 => Pending::Liveness,
+            1 => Pending::DeleteIke,
+            2 => Pending::DeleteChildren(stored.spis.clone()),
+            3 => Pending::NewChild(Box::new(self.offer(stored.offer.as_ref().ok_or(lacks)?)?)),
+            4 => {
+                let offer = self.offer(stored.offer.as_ref().ok_or(lacks)?)?;
+                let rival = stored.rival.as_ref();
+                let rival = rival.map(|(spi, lowest)| Rival { spi: *spi as u32, lowest: lowest.to_vec() });
+                Pending::RekeyChild(Box::new(ChildRekeying { offer, old: stored.old.ok_or(lacks)?, rival }))
+            }
+            5 => {
+                let share = self.keys.next(KeyShare::open_state)?;
+                let rival = stored.rival.as_ref();
+                let rival = rival.map(|(spi, lowest)| IkeRival { spi: *spi, lowest: lowest.to_vec() });
+                let nonce = stored.nonce.as_ref().ok_or(lacks)?.to_vec();
+                let (spi, detours) = (stored.ike_spi.ok_or(lacks)?, stored.detours);
+                Pending::RekeyIke(Box::new(IkeRekeying { spi, nonce, share, detours, rival }))
+            }
+            _ => return Err(lacks.into()),
+        })
+    }
+
+    fn offer(&mut self, stored: &StoredOffer) -> Result<ChildOffer, ReadError> {
+        let share = stored.has_share.then(|| self.keys.next(KeyShare::open_state)).transpose()?;
+        // What was on offer is no longer configured: any other child serves to refuse the answer.
+        let child = self.configured(&stored.child).or_else(|| self.connection.children.first().cloned());
+        Ok(ChildOffer {
+            child: child.ok_or(Impossible("a connection without children"))?,
+            reqid: stored.reqid,
+            spi: stored.spi,
+            nonce: stored.nonce.to_vec(),
+            share,
+            local: selectors(&stored.local)?,
+            remote: selectors(&stored.remote)?,
+            mode: mode(stored.is_transport),
+            is_first: false,
+            detours: stored.detours,
+        })
+    }
+
+    fn configured(&self, name: &str) -> Option<Arc<Child>> {
+        self.connection.children.iter().find(|child| child.name == name).cloned()
+    }
+
+    fn children(&mut self, stored: &[StoredChild]) -> Result<Vec<ChildSa>, ReadError> {
+        let mut children = Vec::new();
+        for stored in stored {
+            let outbound = self.outbound(stored)?;
+            match self.configured(&stored.child) {
+                Some(child) => children.push(self.child(stored, child, outbound)?),
+                None => self.orphans.push((stored.inbound_spi, stored.reqid, stored.outbound_spi)),
+            }
+        }
+        Ok(children)
+    }
+
+    fn outbound(&mut self, stored: &StoredChild) -> Result<Outbound, ReadError> {
+        match (stored.outbound, stored.outbound_at) {
+            (0, None) => Ok(Outbound::Installed),
+            (1, Some(at)) => {
+                let keys = self.keys.next(ChildKeys::open_state)?;
+                Ok(Outbound::Delayed(monotonic(self.now, at), keys))
+            }
+            (2, None) => Ok(Outbound::Unused),
+            _ => Err(Impossible("the outbound half of a Child SA").into()),
+        }
+    }
+
+    fn child(&self, stored: &StoredChild, child: Arc<Child>, outbound: Outbound) -> Result<ChildSa, ReadError> {
+        let at = |time: Option<super::stored::Time>| time.map(|time| monotonic(self.now, time));
+        Ok(ChildSa {
+            child,
+            reqid: stored.reqid,
+            inbound_spi: stored.inbound_spi,
+            outbound_spi: stored.outbound_spi,
+            suite: suite(&stored.suite)?,
+            mode: mode(stored.is_transport),
+            local: selectors(&stored.local)?,
+            remote: selectors(&stored.remote)?,
+            role: role(stored.is_initiator),
+            no_tfc: stored.no_tfc,
+            outbound,
+            stage: stage(stored.stage, at(stored.stage_at))?,
+            established: from_time(stored.established),
+            rekey_at: at(stored.rekey_at),
+            expires_at: at(stored.expires_at),
+        })
+    }
+
+    fn tasks(&self, stored: &[StoredTask]) -> Tasks {
+        let mut tasks = Tasks::default();
+        for task in stored.iter().filter_map(|task| self.task(task)) {
+            tasks.add(task);
+        }
+        // The peer still has the pairs whose child is no longer configured.
+        for (spi, _, _) in &self.orphans {
+            tasks.add(Task::DeleteUnwanted(*spi));
+        }
+        tasks
+    }
+
+    fn task(&self, stored: &StoredTask) -> Option<Task> {
+        match (stored.kind, stored.spi) {
+            (0, _) => {
+                let child = self.configured(stored.child.as_ref()?)?;
+                Some(Task::NewChild(Wanted { child, reqid: stored.reqid }))
+            }
+            (1, Some(spi)) => Some(Task::RekeyChild(spi)),
+            (2, _) => Some(Task::RekeyIke),
+            (3, Some(spi)) => Some(Task::DeleteUnwanted(spi)),
+            (4, _) => Some(Task::AnnounceWindow),
+            _ => None,
+        }
+    }
+}
+
+fn identity(body: &[u8]) -> Result<Identity, Impossible> {
+    let id = Identification::parse(body).map_err(|_| Impossible("an identity"))?;
+    Identity::from_wire(&id).map_err(|_| Impossible("an identity"))
+}
+
+fn role(is_initiator: bool) -> Role {
+    if is_initiator { Role::Initiator } else { Role::Responder }
+}
+
+fn mode(is_transport: bool) -> Mode {
+    if is_transport { Mode::Transport } else { Mode::Tunnel }
+}
+
+fn stage(stage: u8, at: Option<Duration>) -> Result<Stage, Impossible> {
+    match (stage, at) {
+        (0, None) => Ok(Stage::Live),
+        (1, Some(at)) => Ok(Stage::Replaced(at)),
+        (2, None) => Ok(Stage::Doomed),
+        (3, None) => Ok(Stage::Deleting),
+        _ => Err(Impossible("the stage of a Child SA")),
+    }
+}

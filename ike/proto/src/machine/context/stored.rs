@@ -1,0 +1,257 @@
+//! What a context is made of.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use crate::machine::window::Window;
+
+/// The outer map.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Envelope {
+    #[n(0)]
+    pub(super) version: u32,
+    #[n(1)]
+    pub(super) public: ByteVec,
+    #[n(2)]
+    pub(super) sealed: Vec<ByteVec>,
+}
+
+/// Unix time.
+#[derive(Encode, Decode, Clone, Copy)]
+pub(super) struct Time {
+    #[n(0)]
+    pub(super) seconds: u64,
+    #[n(1)]
+    pub(super) nanoseconds: u32,
+}
+
+/// A tunnel.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Stored {
+    /// The name's number.
+    #[n(0)]
+    pub(super) number: u32,
+    #[n(1)]
+    pub(super) connection: String,
+    #[n(2)]
+    pub(super) path: StoredPath,
+    /// In front of us, in front of the peer.
+    #[n(3)]
+    pub(super) nat: (bool, bool),
+    /// Body of our ID payload.
+    #[n(4)]
+    pub(super) local: ByteVec,
+    /// Body of the peer's.
+    #[n(5)]
+    pub(super) remote: ByteVec,
+    #[n(6)]
+    pub(super) established: Time,
+    #[n(7)]
+    pub(super) rekey_at: Option<Time>,
+    #[n(8)]
+    pub(super) expires_at: Option<Time>,
+    #[n(9)]
+    pub(super) virtual_addresses: Vec<String>,
+    /// Whether they are of our pools.
+    #[n(10)]
+    pub(super) is_leased: bool,
+    #[n(11)]
+    pub(super) dynamic_local: Vec<String>,
+    #[n(12)]
+    pub(super) dynamic_remote: Vec<String>,
+    /// The one in use first.
+    #[n(13)]
+    pub(super) sas: Vec<StoredIkeSa>,
+    #[n(14)]
+    pub(super) children: Vec<StoredChild>,
+    #[n(15)]
+    pub(super) tasks: Vec<StoredTask>,
+    /// Inbound SPIs that are to leave the table then.
+    #[n(16)]
+    pub(super) remnants: Vec<(Time, u32)>,
+    /// Why it is being deleted, if it is.
+    #[n(17)]
+    pub(super) ending: Option<u8>,
+    #[n(18)]
+    pub(super) is_frozen: bool,
+}
+
+/// Outer addresses and ports.
+#[derive(Encode, Decode)]
+pub(super) struct StoredPath {
+    #[n(0)]
+    pub(super) local: String,
+    #[n(1)]
+    pub(super) remote: String,
+    #[n(2)]
+    pub(super) marked: bool,
+}
+
+/// An IKE SA.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredIkeSa {
+    /// Whether we are its initiator.
+    #[n(0)]
+    pub(super) is_initiator: bool,
+    #[n(1)]
+    pub(super) initiator_spi: u64,
+    #[n(2)]
+    pub(super) responder_spi: u64,
+    #[n(3)]
+    pub(super) window: Window,
+    #[n(4)]
+    pub(super) peer_reassembles: bool,
+    /// 0 lives, 1 undecided, 2 doomed, 3 deleting, 4 awaits its deletion, 5 gone.
+    #[n(5)]
+    pub(super) fate: u8,
+    #[n(6)]
+    pub(super) fate_at: Option<Time>,
+    #[n(7)]
+    pub(super) pending: Vec<StoredPending>,
+}
+
+/// What an outstanding request is about.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredPending {
+    #[n(0)]
+    pub(super) message_id: u32,
+    /// 0 liveness, 1 deletion of the IKE SA, 2 of Child SAs, 3 a new pair, 4 a pair in the place of another, 5 an IKE
+    /// SA.
+    #[n(1)]
+    pub(super) kind: u8,
+    /// Child SAs to delete.
+    #[n(2)]
+    pub(super) spis: Vec<u32>,
+    #[n(3)]
+    pub(super) offer: Option<StoredOffer>,
+    /// The SPI of the pair to be replaced.
+    #[n(4)]
+    pub(super) old: Option<u32>,
+    /// The SPI of what the peer has made meanwhile, and the lower nonce of its exchange.
+    #[n(5)]
+    pub(super) rival: Option<(u64, ByteVec)>,
+    /// Of an IKE SA on offer.
+    #[n(6)]
+    pub(super) ike_spi: Option<u64>,
+    #[n(7)]
+    pub(super) nonce: Option<ByteVec>,
+    #[n(8)]
+    pub(super) detours: u32,
+}
+
+/// A pair of Child SAs on offer.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredOffer {
+    #[n(0)]
+    pub(super) child: String,
+    #[n(1)]
+    pub(super) reqid: u32,
+    #[n(2)]
+    pub(super) spi: u32,
+    #[n(3)]
+    pub(super) nonce: ByteVec,
+    /// Whether a key exchange of its own is on offer, whose private value is sealed.
+    #[n(4)]
+    pub(super) has_share: bool,
+    #[n(5)]
+    pub(super) local: Vec<StoredSelector>,
+    #[n(6)]
+    pub(super) remote: Vec<StoredSelector>,
+    #[n(7)]
+    pub(super) is_transport: bool,
+    #[n(8)]
+    pub(super) detours: u32,
+}
+
+/// A traffic selector: protocol, ports, addresses.
+#[derive(Encode, Decode)]
+pub(super) struct StoredSelector {
+    #[n(0)]
+    pub(super) protocol: u8,
+    #[n(1)]
+    pub(super) start_port: u16,
+    #[n(2)]
+    pub(super) end_port: u16,
+    #[n(3)]
+    pub(super) first: String,
+    #[n(4)]
+    pub(super) last: String,
+}
+
+/// Algorithms by their numbers; 0 where there is none.
+#[derive(Encode, Decode)]
+pub(super) struct StoredSuite {
+    #[n(0)]
+    pub(super) encryption: u16,
+    #[n(1)]
+    pub(super) key_length: u16,
+    #[n(2)]
+    pub(super) integrity: u16,
+    #[n(3)]
+    pub(super) extended_sequence: bool,
+    #[n(4)]
+    pub(super) group: u16,
+}
+
+/// A pair of Child SAs.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredChild {
+    #[n(0)]
+    pub(super) child: String,
+    #[n(1)]
+    pub(super) reqid: u32,
+    #[n(2)]
+    pub(super) inbound_spi: u32,
+    #[n(3)]
+    pub(super) outbound_spi: u32,
+    #[n(4)]
+    pub(super) suite: StoredSuite,
+    #[n(5)]
+    pub(super) is_transport: bool,
+    #[n(6)]
+    pub(super) local: Vec<StoredSelector>,
+    #[n(7)]
+    pub(super) remote: Vec<StoredSelector>,
+    /// Whether we were the initiator of the exchange that made it.
+    #[n(8)]
+    pub(super) is_initiator: bool,
+    #[n(9)]
+    pub(super) no_tfc: bool,
+    /// 0 installed, 1 to be installed then, with sealed keys, 2 never.
+    #[n(10)]
+    pub(super) outbound: u8,
+    #[n(11)]
+    pub(super) outbound_at: Option<Time>,
+    /// 0 live, 1 replaced, 2 doomed, 3 deleting.
+    #[n(12)]
+    pub(super) stage: u8,
+    #[n(13)]
+    pub(super) stage_at: Option<Time>,
+    #[n(14)]
+    pub(super) established: Time,
+    #[n(15)]
+    pub(super) rekey_at: Option<Time>,
+    #[n(16)]
+    pub(super) expires_at: Option<Time>,
+}
+
+/// Something to ask of the peer.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredTask {
+    /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window.
+    #[n(0)]
+    pub(super) kind: u8,
+    #[n(1)]
+    pub(super) spi: Option<u32>,
+    #[n(2)]
+    pub(super) child: Option<String>,
+    #[n(3)]
+    pub(super) reqid: Option<u32>,
+}

@@ -1,0 +1,209 @@
+//! A tunnel that stands, as a context.
+
+use minicbor::bytes::ByteVec;
+
+use super::numbers::{
+    stored_fate, stored_path, stored_reason, stored_selectors, stored_suite, texts, time, unix,
+};
+use super::stored::{Envelope, Stored, StoredChild, StoredIkeSa, StoredOffer, StoredPending, StoredTask};
+use super::{VERSION, associated};
+use crate::configuration::Mode;
+use crate::crypto::{ChildKeys, IkeKeys, KeyShare, Role, WrapKey};
+use crate::host::Now;
+use crate::identity::Identity;
+use crate::machine::child_offer::ChildOffer;
+use crate::machine::child_sa::{ChildSa, Outbound, Stage};
+use crate::machine::core::Cx;
+use crate::machine::ike_sa::IkeSa;
+use crate::machine::pending::Pending;
+use crate::machine::tasks::Task;
+use crate::machine::up::Up;
+
+/// A key to be sealed.
+enum Key<'a> {
+    Ike(&'a IkeKeys),
+    Share(&'a KeyShare),
+    Child(&'a ChildKeys),
+}
+
+impl Key<'_> {
+    fn seal(&self, wrap: &WrapKey, associated: &[u8], random: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
+        match self {
+            Self::Ike(keys) => keys.seal_state(wrap, associated, random),
+            Self::Share(share) => share.seal_state(wrap, associated, random),
+            Self::Child(keys) => keys.seal_state(wrap, associated, random),
+        }
+    }
+}
+
+impl Up {
+    /// The context.
+    pub(in crate::machine) fn context(&self, cx: &mut Cx) -> Vec<u8> {
+        let public = encode(&self.stored(cx));
+        let wrap = std::sync::Arc::clone(&cx.core.wrap);
+        let random = &mut |octets: &mut [u8]| cx.host.random(octets);
+        let seal = |(place, key): (usize, Key)| key.seal(&wrap, &associated(place, &public), random).into();
+        let sealed: Vec<ByteVec> = self.keys().into_iter().enumerate().map(seal).collect();
+        encode(&Envelope { version: VERSION, public: public.into(), sealed })
+    }
+
+    /// In the order in which a reader finds their places.
+    fn keys(&self) -> Vec<Key<'_>> {
+        let mut keys: Vec<Key> = self.sas.iter().flat_map(keys_of).collect();
+        keys.extend(self.children.iter().filter_map(|child| match &child.outbound {
+            Outbound::Delayed(_, keys) => Some(Key::Child(keys)),
+            Outbound::Installed | Outbound::Unused => None,
+        }));
+        keys
+    }
+
+    fn stored(&self, cx: &Cx) -> Stored {
+        let now = cx.now;
+        Stored {
+            number: self.head.number,
+            connection: self.head.connection.name.clone(),
+            path: stored_path(self.head.path),
+            nat: (self.head.nat.ours, self.head.nat.peers),
+            local: body(&self.peers.local),
+            remote: body(&self.peers.remote),
+            established: unix(self.established),
+            rekey_at: self.rekey_at.map(|at| time(now, at)),
+            expires_at: self.expires_at.map(|at| time(now, at)),
+            virtual_addresses: texts(&self.virtual_addresses),
+            is_leased: cx.core.leases.contains_key(&cx.id),
+            dynamic_local: texts(&self.dynamic.local),
+            dynamic_remote: texts(&self.dynamic.remote),
+            sas: self.sas.iter().map(|sa| stored_sa(now, sa)).collect(),
+            children: self.children.iter().map(|child| stored_child(now, child)).collect(),
+            tasks: self.tasks.iter().filter_map(stored_task).collect(),
+            remnants: self.remnants.iter().map(|(at, spi)| (time(now, *at), *spi)).collect(),
+            ending: self.ending.map(stored_reason),
+            is_frozen: self.is_frozen,
+        }
+    }
+}
+
+fn keys_of(sa: &IkeSa) -> impl Iterator<Item = Key<'_>> {
+    let shares = sa.pending.iter().filter_map(|(_, pending)| pending.share());
+    std::iter::once(Key::Ike(&sa.keys)).chain(shares.map(Key::Share))
+}
+
+/// Vectors take whatever is written: this cannot fail.
+fn encode(value: &impl minicbor::Encode<()>) -> Vec<u8> {
+    minicbor::to_vec(value).unwrap_or_default()
+}
+
+/// An identity that somebody has is no pattern.
+fn body(identity: &Identity) -> ByteVec {
+    identity.to_wire().map(|id| id.body()).unwrap_or_default().into()
+}
+
+fn stored_sa(now: Now, sa: &IkeSa) -> StoredIkeSa {
+    let (fate, fate_at) = stored_fate(now, sa.fate);
+    StoredIkeSa {
+        is_initiator: sa.role == Role::Initiator,
+        initiator_spi: sa.initiator_spi,
+        responder_spi: sa.responder_spi,
+        window: sa.window.clone(),
+        peer_reassembles: sa.peer_reassembles,
+        fate,
+        fate_at,
+        pending: sa.pending.iter().map(|(id, pending)| stored_pending(*id, pending)).collect(),
+    }
+}
+
+fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
+    let mut stored = StoredPending {
+        message_id,
+        kind: 0,
+        spis: Vec::new(),
+        offer: None,
+        old: None,
+        rival: None,
+        ike_spi: None,
+        nonce: None,
+        detours: 0,
+    };
+    match pending {
+        // None of them outlives the set-up, or says anything.
+        Pending::Authentication | Pending::Farewell | Pending::Liveness => {}
+        Pending::DeleteIke => stored.kind = 1,
+        Pending::DeleteChildren(spis) => (stored.kind, stored.spis) = (2, spis.clone()),
+        Pending::NewChild(offer) => (stored.kind, stored.offer) = (3, Some(stored_offer(offer))),
+        Pending::RekeyChild(rekeying) => {
+            (stored.kind, stored.old) = (4, Some(rekeying.old));
+            stored.offer = Some(stored_offer(&rekeying.offer));
+            let rival = rekeying.rival.as_ref();
+            stored.rival = rival.map(|rival| (u64::from(rival.spi), rival.lowest.clone().into()));
+        }
+        Pending::RekeyIke(rekeying) => {
+            (stored.kind, stored.ike_spi, stored.detours) = (5, Some(rekeying.spi), rekeying.detours);
+            stored.nonce = Some(rekeying.nonce.clone().into());
+            stored.rival = rekeying.rival.as_ref().map(|rival| (rival.spi, rival.lowest.clone().into()));
+        }
+    }
+    stored
+}
+
+fn stored_offer(offer: &ChildOffer) -> StoredOffer {
+    StoredOffer {
+        child: offer.child.name.clone(),
+        reqid: offer.reqid,
+        spi: offer.spi,
+        nonce: offer.nonce.clone().into(),
+        has_share: offer.share.is_some(),
+        local: stored_selectors(&offer.local),
+        remote: stored_selectors(&offer.remote),
+        is_transport: offer.mode == Mode::Transport,
+        detours: offer.detours,
+    }
+}
+
+fn stored_child(now: Now, child: &ChildSa) -> StoredChild {
+    let (outbound, outbound_at) = match &child.outbound {
+        Outbound::Installed => (0, None),
+        Outbound::Delayed(at, _) => (1, Some(time(now, *at))),
+        Outbound::Unused => (2, None),
+    };
+    let (stage, stage_at) = match child.stage {
+        Stage::Live => (0, None),
+        Stage::Replaced(at) => (1, Some(time(now, at))),
+        Stage::Doomed => (2, None),
+        Stage::Deleting => (3, None),
+    };
+    StoredChild {
+        child: child.child.name.clone(),
+        reqid: child.reqid,
+        inbound_spi: child.inbound_spi,
+        outbound_spi: child.outbound_spi,
+        suite: stored_suite(&child.suite),
+        is_transport: child.mode == Mode::Transport,
+        local: stored_selectors(&child.local),
+        remote: stored_selectors(&child.remote),
+        is_initiator: child.role == Role::Initiator,
+        no_tfc: child.no_tfc,
+        outbound,
+        outbound_at,
+        stage,
+        stage_at,
+        established: unix(child.established),
+        rekey_at: child.rekey_at.map(|at| time(now, at)),
+        expires_at: child.expires_at.map(|at| time(now, at)),
+    }
+}
+
+fn stored_task(task: &Task) -> Option<StoredTask> {
+    let of = |kind, spi| Some(StoredTask { kind, spi, child: None, reqid: None });
+    match task {
+        Task::NewChild(wanted) => {
+            let child = Some(wanted.child.name.clone());
+            Some(StoredTask { kind: 0, spi: None, child, reqid: wanted.reqid })
+        }
+        Task::RekeyChild(spi) => of(1, Some(*spi)),
+        Task::RekeyIke => of(2, None),
+        Task::DeleteUnwanted(spi) => of(3, Some(*spi)),
+        Task::AnnounceWindow => of(4, None),
+        // Silence asks again.
+        Task::Liveness => None,
+    }
+}
