@@ -129,6 +129,14 @@ impl<'a> Conversation<'a> {
     /// That the client is gone.
     pub fn stream_lines(&self, listening: &Listening) -> io::Result<Next> {
         self.begin_stream()?;
+        self.continue_lines(listening)
+    }
+
+    /// The same in a stream that has begun.
+    ///
+    /// # Errors
+    /// That the client is gone.
+    pub fn continue_lines(&self, listening: &Listening) -> io::Result<Next> {
         while !self.is_over(Duration::ZERO) {
             match listening.next(LINES_TICK) {
                 Heard::Line(line) => self.out().write_all(line.as_bytes())?,

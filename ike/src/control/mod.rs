@@ -5,6 +5,7 @@ mod events;
 mod protocol;
 
 pub use events::{DownWord, Kind, Occurred, PathText};
+pub(crate) use events::{esp_spi, ike_spi};
 pub use protocol::{
     ChildConfiguration, ChildEntry, ConnectionEntry, Connections, ContextAnswer, Done, IkeEntry, IkeList,
     IkeListRequest, LogLine, LogRequest, MonitorRequest, RekeyWhat, Reloaded, Request, RestoreAnswer,

@@ -7,6 +7,7 @@ use super::head::Head;
 use super::lifetime;
 use super::tunnel::Tunnel;
 use super::up::Up;
+use crate::configuration::Mode;
 use crate::crypto::{IkeSuite, Role};
 use crate::host::{Now, OuterEnds, Path, TunnelName};
 use crate::identity::Identity;
@@ -79,6 +80,8 @@ pub struct ChildView {
     pub inbound_spi: u32,
     /// The peer's SPI.
     pub outbound_spi: u32,
+    /// What it carries.
+    pub mode: Mode,
     /// Algorithms.
     pub suite: EspSuite,
     /// Outer addresses.
@@ -177,6 +180,7 @@ impl ChildSa {
             reqid: self.reqid,
             inbound_spi: self.inbound_spi,
             outbound_spi: self.outbound_spi,
+            mode: self.mode,
             suite: self.suite,
             ends: head.ends(),
             local: self.local.clone(),

@@ -1,0 +1,128 @@
+//! After a start: tunnels from their contexts, and what the SA table has beside them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use baton_ike_proto::{Command, Now};
+use baton_sad::{Direction, Table};
+use tracing::{info, warn};
+
+use super::turn::Loop;
+use crate::clock;
+use crate::effects::is_chosen;
+use crate::store::{Store, StoreError};
+
+/// When SAs that nobody knows are looked for, after the start: whoever installs SAs before their contexts, as a move
+/// from another gateway does, is done by then.
+const FIRST_LOOK: Duration = Duration::from_mins(1);
+/// They are removed if they are still nobody's after so long: an SA that was just replaced goes by itself.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
+
+/// How far the reconciliation is.
+#[derive(Debug)]
+pub(super) enum Reconciliation {
+    /// The first look comes at this time.
+    Waiting(Duration),
+    /// These are nobody's; the second look comes at this time.
+    Suspecting(Duration, HashSet<(Direction, u32, u32)>),
+    /// All is in line.
+    Done,
+}
+
+impl Reconciliation {
+    pub(super) fn begin() -> Self {
+        Self::Waiting(clock::now().monotonic + FIRST_LOOK)
+    }
+}
+
+impl Loop {
+    /// Rebuilds every tunnel from its context. One that cannot be is set aside; its SAs go with the orphans.
+    pub(super) fn restore_all(&mut self, store: &Store) -> Result<(), StoreError> {
+        let (contexts, bad) = store.read_all()?;
+        let restored = 0;
+        drop(contexts);
+        self.counted.bad_contexts.add(bad as u64);
+        let sentence = || {
+            format!(
+                "{bad} stored contexts cannot be used; look at the files *.bad below {} and remove them",
+                store.directory().display()
+            )
+        };
+        self.alarms.set("contexts", (bad > 0).then(sentence));
+        if restored > 0 {
+            info!(tunnels = restored, "restored from their contexts");
+        }
+        self.report_missing();
+        Ok(())
+    }
+
+    /// Tells the protocol of Child SAs that are not in the table.
+    fn report_missing(&mut self) {
+        let is_there = |direction, key, spi| {
+            let found = self.table.get(direction, key);
+            found.is_ok_and(|found| found.is_some_and(|found| found.sa.spi == spi))
+        };
+        let children = self.ike.tunnels(clock::now()).flat_map(|view| view.children);
+        let missing = children.filter(|child| {
+            !is_there(Direction::Inbound, child.inbound_spi, child.inbound_spi)
+                || !is_there(Direction::Outbound, child.reqid, child.outbound_spi)
+        });
+        let missing: Vec<_> = missing.map(|child| (child.reqid, child.inbound_spi)).collect();
+        for (reqid, spi) in missing {
+            warn!(spi = format!("{spi:#010x}"), "a Child SA is missing in the SA table");
+            self.heard(Command::InstallFailed { reqid, spi });
+        }
+    }
+
+    /// Removes what a tunnel left that did not live to remove it.
+    pub(super) fn reconcile(&mut self, now: Now) {
+        match &self.reconciliation {
+            Reconciliation::Waiting(at) if *at <= now.monotonic => {
+                let suspects = self.orphans();
+                self.reconciliation = Reconciliation::Suspecting(now.monotonic + SECOND_LOOK, suspects);
+            }
+            Reconciliation::Suspecting(at, suspects) if *at <= now.monotonic => {
+                let orphans: Vec<_> = self.orphans().intersection(suspects).copied().collect();
+                self.remove_orphans(&orphans);
+                self.effects.settle_policies();
+                self.reconciliation = Reconciliation::Done;
+            }
+            _ => {}
+        }
+    }
+
+    /// SAs with numbers of the protocol's choice that it does not know.
+    fn orphans(&self) -> HashSet<(Direction, u32, u32)> {
+        let known: HashSet<_> = self
+            .ike
+            .tunnels(clock::now())
+            .flat_map(|view| view.children)
+            .flat_map(|child| {
+                [
+                    (Direction::Inbound, child.inbound_spi, child.inbound_spi),
+                    (Direction::Outbound, child.reqid, child.outbound_spi),
+                ]
+            })
+            .collect();
+        chosen(&self.table).filter(|place| !known.contains(place)).collect()
+    }
+
+    fn remove_orphans(&self, orphans: &[(Direction, u32, u32)]) {
+        let keys: Vec<_> = orphans.iter().map(|(direction, key, _)| (*direction, *key)).collect();
+        for keys in keys.chunks(256) {
+            match self.table.remove(keys) {
+                Ok(removed) => {
+                    info!(sas = removed, "removed SAs of tunnels that are no more");
+                    self.counted.orphans_removed.add(removed as u64);
+                }
+                Err(error) => warn!(%error, "SAs of tunnels that are no more cannot be removed"),
+            }
+        }
+    }
+}
+
+fn chosen(table: &Table) -> impl Iterator<Item = (Direction, u32, u32)> {
+    let sas = table.iter().map(|found| found.sa);
+    let chosen = sas.filter(|sa| is_chosen(sa.reqid, sa.segment));
+    chosen.map(|sa| (sa.direction, sa.index_key(), sa.spi))
+}

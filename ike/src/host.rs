@@ -1,0 +1,92 @@
+//! What the protocol needs from the node: randomness, IVs, segments, routes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use baton_dataplane::steering::{HashMode, segment_of};
+use baton_ike_proto::Host;
+use baton_sad::{Direction, IvBlock, Table};
+use rustix::time::{ClockId, clock_gettime};
+use tracing::error;
+
+use crate::sockets::Routes;
+
+/// IVs that are drawn at once: a crash wastes the rest, of 2^32 in an epoch.
+const IVS_AT_ONCE: u32 = 64;
+
+/// A peer's segment before it knows an SPI of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steering {
+    /// What the hash covers.
+    pub mode: HashMode,
+    /// Its seed.
+    pub seed: u32,
+    /// IKE's port: in some modes the hash covers both ports.
+    pub port: u16,
+}
+
+/// This node, as the protocol sees it.
+#[derive(Debug)]
+pub struct Node {
+    table: Arc<Table>,
+    steering: Steering,
+    routes: Routes,
+    random: SystemRandom,
+    ivs: IvBlock,
+    is_without_ivs: bool,
+}
+
+impl Node {
+    /// The node of this table.
+    pub fn new(table: Arc<Table>, steering: Steering, routes: Routes) -> Self {
+        let (random, ivs) = (SystemRandom::new(), IvBlock::empty());
+        Self { table, steering, routes, random, ivs, is_without_ivs: false }
+    }
+
+    /// Whether there was no IV to be had at the last try (I1): nothing is sealed that needs one.
+    pub fn is_without_ivs(&self) -> bool {
+        self.is_without_ivs
+    }
+}
+
+impl Host for Node {
+    fn random(&mut self, octets: &mut [u8]) {
+        if self.random.fill(octets).is_err() {
+            // Keys from anything less would be worse than an end; the contexts survive it.
+            error!("the system gives no randomness; stopping");
+            std::process::abort();
+        }
+    }
+
+    fn explicit_iv(&mut self) -> Option<[u8; 8]> {
+        if self.ivs.remaining() == 0 {
+            let drawn = self.table.iv_block(IVS_AT_ONCE);
+            if let (Err(error), false) = (&drawn, self.is_without_ivs) {
+                error!(%error, "there are no IVs, so that nothing encrypted can be sent");
+            }
+            self.is_without_ivs = drawn.is_err();
+            self.ivs = drawn.ok()?;
+        }
+        self.ivs.next().map(u64::to_be_bytes)
+    }
+
+    fn segment_of(&self, peer: IpAddr) -> u8 {
+        let Steering { mode, seed, port } = self.steering;
+        segment_of(peer, port, port, mode, seed)
+    }
+
+    fn owns(&self, segment: u8) -> bool {
+        let now = clock_gettime(ClockId::Boottime);
+        let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+        self.table.lease(segment) > now
+    }
+
+    fn spi_is_taken(&self, spi: u32) -> bool {
+        self.table.lookup(Direction::Inbound, spi).is_some()
+    }
+
+    fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
+        self.routes.source_for(peer)
+    }
+}
