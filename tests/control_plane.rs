@@ -82,7 +82,7 @@ fn policies(gateway: &Gateway) -> Vec<(String, String)> {
 
 fn routes(gateway: &Gateway) -> String {
     let mut command = gateway.namespace().command("ip");
-    let output = command.args(["route", "show", "proto", "186"]).output().expect("ip runs");
+    let output = command.args(["route", "show", "table", "all", "proto", "186"]).output().expect("ip runs");
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -144,7 +144,7 @@ fn i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise() {
     add(&site.b, &site_c);
     assert!(routes(&site.b).contains(closed));
     site.b.kill();
-    let flush = "route del prohibit 10.3.0.0/16 proto 186";
+    let flush = "route del prohibit 10.3.0.0/16 table 18616 proto 186";
     site.b.namespace().ip(flush).expect("flushed");
     site.b.start(&site.lab).expect("b starts again");
     assert!(routes(&site.b).contains(closed), "closed again before anything else");

@@ -1,15 +1,13 @@
 //! Routes that lead protected traffic into a TUN device, where the inner side is one.
 //!
-//! They stand in a table of their own, [`TABLE`], which a rule puts before the main table: there the prohibit routes
-//! ([`crate::prohibit`]) win against everything, and shall. When the device goes, its routes go with it, the lookup
-//! falls through to the main table, and the prohibit routes stop what would leave in clear (I7). Packets with the mark
-//! [`MARK`] pass by the rule: a daemon that must reach a peer whose address is protected itself, such as an IKE
-//! daemon, sets it on its socket.
+//! They stand in a table of their own, [`TABLE`], which a rule puts before the prohibit routes ([`crate::prohibit`]).
+//! When the device goes, its routes go with it, the lookup falls through to those, and they stop what would leave in
+//! clear (I7). Packets with the mark [`MARK`](crate::prohibit::MARK) pass by this rule as by those.
 
 use std::collections::HashSet;
 
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::netlink::requests::Requests;
@@ -17,10 +15,10 @@ use crate::netlink::tables::table;
 use crate::prefix::Prefix;
 use crate::prohibit::{self, ONCE, PROTOCOL, ProhibitError, REPLACE};
 
+pub use crate::prohibit::MARK;
+
 /// Our routing table, and the rule's priority: after the local table, before everything that an operator makes.
 pub const TABLE: u32 = 186;
-/// The firewall mark of packets that the rule does not see.
-pub const MARK: u32 = 186;
 
 /// Leads exactly these prefixes into the interface of that index. What is there already stays; a second call changes
 /// nothing.
@@ -119,18 +117,7 @@ fn own_routes(requests: &mut Requests) -> Result<Vec<RouteMessage>, ProhibitErro
 
 /// `not from all fwmark MARK lookup TABLE`.
 fn rule(family: AddressFamily) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = family;
-    message.header.action = RuleAction::ToTable;
-    message.header.flags = RuleFlags::Invert;
-    message.attributes = vec![
-        RuleAttribute::Priority(TABLE),
-        RuleAttribute::Table(TABLE),
-        RuleAttribute::FwMark(MARK),
-        RuleAttribute::FwMask(u32::MAX),
-        RuleAttribute::Protocol(PROTOCOL.into()),
-    ];
-    message
+    prohibit::unmarked(prohibit::rule(family, TABLE, TABLE))
 }
 
 /// Into that interface, or into any.

@@ -2,11 +2,16 @@
 //! packet to them in clear, whatever the state of the data plane. They come before everything else, outlive
 //! every process, and only [`remove`] takes them away.
 //!
-//! They stand in the main table with protocol [`PROTOCOL`] and win against every route to the same or a shorter
-//! prefix that does not replace them: IPv4 ones have metric 0 and are put before others of that metric, IPv6 ones
-//! have metric 1, the lowest. A longer prefix that the operator routes elsewhere still leads there: that is how
-//! a peer's own address is reached when its protected prefix covers it.
+//! They stand in tables of their own, one for each prefix length, with protocol [`PROTOCOL`]. Two rules for each length
+//! put them where they win against every route of the main table to the same or a shorter prefix: the main table is
+//! asked first, but only for longer ones, then ours. So a longer prefix that the operator routes elsewhere still leads
+//! there, whatever its metric, and nothing else does.
+//!
+//! Packets with the mark [`MARK`] pass by our tables, to the operator's routes: a peer's own address may lie within what
+//! it protects, as every address does within 0.0.0.0/0, and so does a peer's in transport mode. An IKE daemon, and the
+//! data plane where it sends by plain sockets, set it on theirs: what they send is protected, or negotiates protection.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -14,6 +19,7 @@ use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use thiserror::Error;
 
@@ -21,8 +27,18 @@ use crate::netlink::requests::{Request, Requests};
 use crate::netlink::tables::{ip, table};
 use crate::prefix::Prefix;
 
-/// The routing protocol number of our routes (`ip route show proto 186`).
+/// The routing protocol number of our routes and rules (`ip route show table all proto 186`).
 pub const PROTOCOL: u8 = 186;
+/// The firewall mark of packets that our rules do not see.
+pub const MARK: u32 = 186;
+
+/// The table for prefixes of length 0; those of longer ones follow.
+const FIRST_TABLE: u32 = 18_600;
+/// The priority of the last rule, for length 0. Longer ones come before: after the local table and that of
+/// [`crate::divert`], and before the main table.
+const LAST_PRIORITY: u32 = 18_600;
+/// The longest prefix of any family.
+const LONGEST: u8 = 128;
 
 /// Makes a route, or puts it in the place of the one that is there.
 pub(crate) const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
@@ -46,8 +62,11 @@ pub enum ProhibitError {
         /// The kernel's answer.
         reason: io::Error,
     },
-    /// The kernel refused the rule for the routes into a TUN device.
-    #[error("the kernel refused the routing rule for the TUN device: {0}")]
+    /// The kernel refused a rule.
+    #[error(
+        "the kernel refused a routing rule of ours: {0}; it needs policy routing (CONFIG_IP_MULTIPLE_TABLES and, for \
+         IPv6, CONFIG_IPV6_MULTIPLE_TABLES)"
+    )]
     Rule(io::Error),
     /// The kernel refused to list its routes.
     #[error("the kernel refused to list its routes: {0}")]
@@ -69,10 +88,27 @@ impl ProhibitError {
 /// # Errors
 /// The first [`ProhibitError`]; all other routes are there nevertheless, as they protect.
 pub fn install(prefixes: &[Prefix]) -> Result<usize, ProhibitError> {
+    if prefixes.is_empty() {
+        return Ok(0);
+    }
+    let ruled = put_rules(&mut Requests::open()?, prefixes);
     // Neither EXCL nor APPEND: the route comes before others of its prefix and metric.
     let requests =
         prefixes.iter().map(|prefix| (RouteNetlinkMessage::NewRoute(message(*prefix)), NLM_F_CREATE));
-    change(prefixes, requests, &[libc::EEXIST])
+    let added = change(prefixes, requests, &[libc::EEXIST]);
+    ruled.and(added)
+}
+
+/// Those of these prefixes that have no prohibit route. The rules that let those that there are have effect are put back
+/// if they are missing.
+///
+/// # Errors
+/// [`ProhibitError`].
+pub fn missing(prefixes: &[Prefix]) -> Result<Vec<Prefix>, ProhibitError> {
+    let mut requests = Requests::open()?;
+    put_rules(&mut requests, prefixes)?;
+    let installed: HashSet<Prefix> = own_prefixes(&mut requests)?.into_iter().collect();
+    Ok(prefixes.iter().filter(|prefix| !installed.contains(prefix)).copied().collect())
 }
 
 /// The prefixes that have a prohibit route of ours.
@@ -80,17 +116,82 @@ pub fn install(prefixes: &[Prefix]) -> Result<usize, ProhibitError> {
 /// # Errors
 /// [`ProhibitError`].
 pub fn installed() -> Result<Vec<Prefix>, ProhibitError> {
-    let mut found = routes_of_protocol(&mut Requests::open()?)?;
-    found.retain(is_own);
-    Ok(found.iter().filter_map(prefix).collect())
+    own_prefixes(&mut Requests::open()?)
 }
 
-/// Removes all prohibit routes of ours, and no others. Returns how many.
+fn own_prefixes(requests: &mut Requests) -> Result<Vec<Prefix>, ProhibitError> {
+    let found = routes_of_protocol(requests)?;
+    Ok(found.iter().filter(|route| is_own(route)).filter_map(prefix).collect())
+}
+
+/// Removes all prohibit routes of ours and the rules for them, and no others. Returns how many routes.
 ///
 /// # Errors
 /// [`ProhibitError`]; some routes may be left then.
 pub fn remove() -> Result<usize, ProhibitError> {
-    release(&installed()?)
+    let removed = release(&installed()?)?;
+    let lengths = (0..=LONGEST).flat_map(|length| FAMILIES.map(|family| (family, length)));
+    let answers = Requests::open()?.change(
+        lengths
+            .flat_map(|(family, length)| rules(family, length))
+            .map(|rule| (RouteNetlinkMessage::DelRule(rule), 0)),
+    )?;
+    let failed = answers.into_iter().find_map(|answer| match answer {
+        // The last three: a kernel without IPv6, or without routing rules, or a length that IPv4 does not have.
+        Ok(()) | Err(libc::ENOENT | libc::ESRCH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL) => {
+            None
+        }
+        Err(code) => Some(ProhibitError::of_rule(code)),
+    });
+    failed.map_or(Ok(removed), Err)
+}
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+const fn family(is_ipv6: bool) -> AddressFamily {
+    if is_ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet }
+}
+
+/// Makes sure that there are rules for all lengths of these prefixes.
+fn put_rules(requests: &mut Requests, prefixes: &[Prefix]) -> Result<(), ProhibitError> {
+    let lengths: HashSet<_> =
+        prefixes.iter().map(|prefix| (prefix.address().is_ipv6(), prefix.length())).collect();
+    let rules = lengths.into_iter().flat_map(|(is_ipv6, length)| rules(family(is_ipv6), length));
+    for answer in requests.change(rules.map(|rule| (RouteNetlinkMessage::NewRule(rule), ONCE)))? {
+        match answer {
+            Ok(()) | Err(libc::EEXIST) => {}
+            Err(code) => return Err(ProhibitError::of_rule(code)),
+        }
+    }
+    Ok(())
+}
+
+/// `from all lookup main suppress_prefixlength LENGTH`, and behind it `not from all fwmark MARK lookup TABLE`.
+fn rules(family: AddressFamily, length: u8) -> [RuleMessage; 2] {
+    let priority = LAST_PRIORITY - 2 * u32::from(length);
+    let mut longer = rule(family, priority - 1, RouteHeader::RT_TABLE_MAIN.into());
+    longer.attributes.push(RuleAttribute::SuppressPrefixLen(length.into()));
+    [longer, unmarked(rule(family, priority, FIRST_TABLE + u32::from(length)))]
+}
+
+/// `from all lookup TABLE`.
+pub(crate) fn rule(family: AddressFamily, priority: u32, table: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family;
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![
+        RuleAttribute::Priority(priority),
+        RuleAttribute::Table(table),
+        RuleAttribute::Protocol(PROTOCOL.into()),
+    ];
+    message
+}
+
+/// The same for packets without [`MARK`].
+pub(crate) fn unmarked(mut rule: RuleMessage) -> RuleMessage {
+    rule.header.flags = RuleFlags::Invert;
+    rule.attributes.extend([RuleAttribute::FwMark(MARK), RuleAttribute::FwMask(u32::MAX)]);
+    rule
 }
 
 /// Removes the prohibit routes of ours for these prefixes: what may go there in clear is the kernel's to decide then.
@@ -123,18 +224,15 @@ pub(crate) fn change(
 
 fn message(prefix: Prefix) -> RouteMessage {
     let mut message = RouteMessage::default();
-    let (family, metric) = match prefix.address() {
-        IpAddr::V4(_) => (AddressFamily::Inet, 0),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 1),
-    };
-    message.header.address_family = family;
+    message.header.address_family = family(prefix.address().is_ipv6());
     message.header.destination_prefix_length = prefix.length();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Prohibit;
     message.attributes.push(RouteAttribute::Destination(prefix.address().into()));
-    message.attributes.push(RouteAttribute::Priority(metric));
+    message.attributes.push(RouteAttribute::Table(FIRST_TABLE + u32::from(prefix.length())));
+    // The first: one without a metric has the last in IPv6.
+    message.attributes.push(RouteAttribute::Priority(prefix.address().is_ipv6().into()));
     message
 }
 
@@ -159,7 +257,8 @@ pub(crate) fn routes_of_protocol(requests: &mut Requests) -> Result<Vec<RouteMes
 }
 
 fn is_own(route: &RouteMessage) -> bool {
-    route.header.kind == RouteType::Prohibit && table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+    let table_of_length = FIRST_TABLE + u32::from(route.header.destination_prefix_length);
+    route.header.kind == RouteType::Prohibit && table(route) == table_of_length
 }
 
 pub(crate) fn prefix(route: &RouteMessage) -> Option<Prefix> {

@@ -3,13 +3,14 @@
 mod af_xdp_support;
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::Command;
 use std::time::Duration;
 
 use af_xdp_support::{BEHIND, EXPERIMENT, Lab, PROTECTED, eventually, prefix, privileged};
 use baton_dataplane::prefix::Prefix;
 use baton_dataplane::prohibit::{self, ProhibitError};
+use socket2::{Domain, Socket, Type};
 
 /// A gateway whose kernel forwards to the protected prefix by a route of the operator's.
 fn forwarding_lab() -> Lab {
@@ -110,6 +111,71 @@ fn installing_twice_adds_nothing_and_removing_takes_only_ours() {
     assert_eq!(lab.within("gw", prohibit::remove).expect("to remove again"), 0);
     lab.ip_in("gw", "route del prohibit 198.51.100.0/24");
     assert_eq!(before, (lab.ip_in("gw", "route show"), lab.ip_in("gw", "-6 route show")));
+}
+
+/// Whether a socket of the gateway's, with this mark or none, finds a way to an address.
+fn finds_way(lab: &Lab, to: &str, mark: u32) -> bool {
+    lab.within("gw", || {
+        let to = SocketAddr::new(to.parse().expect("an address"), 500);
+        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).expect("a socket");
+        socket.set_mark(mark).expect("to mark");
+        match socket.connect(&to.into()) {
+            Ok(()) => true,
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => false,
+            Err(error) => panic!("{to}: {error}"),
+        }
+    })
+}
+
+/// A peer's address within what it protects, in all the ways that this can be; longer routes of the operator's.
+#[test]
+fn marked_packets_take_the_operators_routes_and_others_only_longer_ones() {
+    if !privileged("marked_packets_take_the_operators_routes_and_others_only_longer_ones") {
+        return;
+    }
+    let lab = forwarding_lab();
+    lab.ip_in("gw", "addr add 2001:db8::2/64 dev wan0 nodad");
+    for route in ["default via 203.0.113.1 metric 7", "198.51.100.0/25 via 203.0.113.1 metric 9"] {
+        lab.ip_in("gw", &format!("route add {route}"));
+    }
+    for route in ["default via 2001:db8::1 metric 7", "2001:db8:5:1::/64 via 2001:db8::1 metric 9"] {
+        lab.ip_in("gw", &format!("-6 route add {route}"));
+    }
+    let closed = ["192.0.2.7", "198.51.100.200", "8.8.8.8", "2001:db8:5:2::1", "2001:db8:7::9", "2600::1"];
+    let by_longer = ["198.51.100.7", "203.0.113.9", "2001:db8:5:1::1", "2001:db8::9"];
+    let ways = |addresses: &[&str], mark: u32| -> Vec<bool> {
+        addresses.iter().map(|address| finds_way(&lab, address, mark)).collect()
+    };
+    assert_eq!(ways(&closed, 0), [true; 6]);
+    let prefixes =
+        ["192.0.2.7/32", "198.51.100.0/24", "0.0.0.0/0", "2001:db8:5::/48", "2001:db8:7::9/128", "::/0"];
+    let prefixes = prefixes.map(prefix);
+    assert_eq!(install(&lab, &prefixes).expect("to install"), 6);
+    assert_eq!(ways(&closed, 0), [false; 6], "closed");
+    assert_eq!(ways(&by_longer, 0), [true; 4], "by longer routes of the operator's");
+    assert_eq!(ways(&closed, prohibit::MARK), [true; 6], "marked");
+    assert_eq!(ways(&by_longer, prohibit::MARK), [true; 4], "marked");
+    assert_eq!(ways(&closed, 1), [false; 6], "with a mark of somebody else's");
+
+    // Without routes of the operator's there is no way for anybody, and no way past ours.
+    assert_eq!(install(&lab, &[prefix("203.0.113.0/24")]).expect("to install"), 1);
+    assert!(!finds_way(&lab, "203.0.113.9", 0), "of equal length ours wins");
+    assert!(finds_way(&lab, "203.0.113.9", prohibit::MARK));
+    assert_eq!(lab.within("gw", || prohibit::release(&[prefix("203.0.113.0/24")])).expect("to release"), 1);
+    assert!(finds_way(&lab, "203.0.113.9", 0));
+
+    for family in ["-4", "-6"] {
+        lab.ip_in("gw", &format!("{family} rule flush proto 186"));
+        lab.ip_in("gw", &format!("{family} route flush table 18600"));
+    }
+    assert_eq!(ways(&closed, 0), [true; 6], "nothing is closed without the rules");
+    let mut missing = lab.within("gw", || prohibit::missing(&prefixes)).expect("a look");
+    missing.sort();
+    assert_eq!(missing, ["0.0.0.0/0", "::/0"].map(prefix));
+    install(&lab, &missing).expect("to install");
+    assert_eq!(ways(&closed, 0), [false; 6], "closed again");
+    assert_eq!(lab.within("gw", prohibit::remove).expect("to remove"), 6);
+    assert_eq!(lab.ip_in("gw", "rule show").lines().count(), 3, "no rule of ours is left");
 }
 
 #[test]

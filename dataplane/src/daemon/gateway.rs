@@ -1,6 +1,5 @@
 //! The running gateway: what the main thread, the control socket and the workers share.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -381,8 +380,7 @@ impl Gateway {
     /// after their routes himself.
     fn restore_routes(&self) -> Result<(), DaemonError> {
         let Some(protected) = self.try_dynamic(DynamicPolicies::protected) else { return Ok(()) };
-        let prohibited: HashSet<Prefix> = prohibit::installed()?.into_iter().collect();
-        let open: Vec<_> = protected.iter().filter(|prefix| !prohibited.contains(prefix)).copied().collect();
+        let open = prohibit::missing(&protected)?;
         let astray = media::not_diverted(&self.inner, &protected)?;
         if open.is_empty() && astray.is_empty() {
             return Ok(());

@@ -141,15 +141,25 @@ impl Lab {
 
     /// The XDP filter, told to redirect ESP to the gateway and plaintext to the protected prefix.
     pub fn attach(&self, workers: &[AfXdpIo]) -> Attachment {
+        self.attach_with(workers, vec![IpAddr::V4(GATEWAY)], vec![(prefix(PROTECTED), 0)])
+    }
+
+    /// The same for other addresses and networks.
+    pub fn attach_with(
+        &self,
+        workers: &[AfXdpIo],
+        outer_addresses: Vec<IpAddr>,
+        protected: Vec<(Prefix, u8)>,
+    ) -> Attachment {
         let options = XdpOptions {
             outer: Some("wan0".to_owned()),
             inner: Some("lan0".to_owned()),
             pin_directory: self.pin_directory(),
             hash_mode: HashMode::SourceIp,
             hash_seed: 0,
-            outer_addresses: vec![IpAddr::V4(GATEWAY)],
-            inner_addresses: vec![address("10.2.0.1")],
-            policies: FilterPolicies { protected: vec![(prefix(PROTECTED), 0)], ..FilterPolicies::default() },
+            inner_addresses: [&outer_addresses[..], &[address("10.2.0.1")]].concat(),
+            outer_addresses,
+            policies: FilterPolicies { protected, ..FilterPolicies::default() },
         };
         let mut filter = self.within("gw", || Attachment::install(&options)).expect("to attach the filter");
         filter.set_owned([u64::MAX; 4]).expect("to own all segments");

@@ -20,7 +20,7 @@
 //! Sending: raw sockets with the IP header included (raw(7)), one per IP version and worker. The kernel routes the
 //! packets. It neither applies a path MTU of its own nor fragments below the interface's MTU: what a
 //! tunnel's path takes is the pipeline's business. They have the mark that passes by our own routing rule
-//! ([`crate::divert`]): a peer's address may lie within a network that it protects, as every address does within
+//! ([`crate::divert`], [`crate::prohibit`]): a peer's address may lie within a network that it protects, as every address does within
 //! 0.0.0.0/0, and ESP that is led into the TUN device would be sealed again without end.
 
 mod filter;
@@ -43,7 +43,7 @@ pub(in crate::io) use port::SocketPort;
 
 use super::af_xdp::MAX_MTU;
 use super::system;
-use crate::divert::MARK;
+use crate::prohibit::MARK;
 
 /// Where UDP-encapsulated ESP arrives (RFC 3948 section 2.1).
 pub const ENCAPSULATION_PORT: u16 = 4500;
