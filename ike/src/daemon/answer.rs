@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use baton_dataplane::control::{Code, Counter, Counters, Refusal};
 use baton_ike_proto::host::Target;
-use baton_ike_proto::machine::TunnelState;
+use baton_ike_proto::machine::{Restoring, TunnelState};
 use baton_ike_proto::{Command, CommandError};
 use tracing::info;
 
@@ -14,7 +14,8 @@ use super::show;
 use super::turn::Loop;
 use crate::clock;
 use crate::control::{
-    Connections, Done, IkeList, IkeListRequest, MAX_LISTED, RekeyWhat, Request, Status, TargetText,
+    Connections, Done, IkeList, IkeListRequest, MAX_LISTED, RekeyWhat, Request, RestoreAnswer, Status,
+    TargetText,
 };
 
 impl Loop {
@@ -43,9 +44,7 @@ impl Loop {
             Request::Freeze { name } => self.done(Command::Freeze(name)),
             Request::Thaw { name } => self.done(Command::Thaw(name)),
             Request::Release { name } => self.done(Command::Release(name)),
-            Request::Restore { .. } => {
-                Err(Refusal::new(Code::Refused, "contexts are not restored yet", "set the tunnel up anew"))
-            }
+            Request::Restore { context } => self.restore(&context),
             // The desk answers these itself.
             Request::Reload | Request::ContextGet { .. } | Request::Monitor(_) | Request::Log(_) => {
                 Err(Refusal::new(Code::Internal, "this request was sent to the wrong place", "report this"))
@@ -58,10 +57,23 @@ impl Loop {
         Ok(Answer::Done(Done { concerned: concerned as u64 }))
     }
 
+    fn restore(&mut self, context: &str) -> Result<Answer, Refusal> {
+        let context = hex::decode(context).map_err(|error| {
+            let message = format!("the context is not in hexadecimal digits: {error}");
+            Refusal::new(Code::BadRequest, message, "pass it as context-get gave it")
+        })?;
+        let restored = self.ike.restore(clock::now(), &context, Restoring::Move, &mut self.node);
+        let result = restored.map(|name| RestoreAnswer { name: name.to_string() });
+        self.carry_out();
+        let answer = result.map_err(|error| split(Code::Refused, &error.to_string()))?;
+        info!(tunnel = answer.name, "taken over from another gateway");
+        Ok(Answer::Restored(answer))
+    }
+
     fn reconfigure(&mut self, loaded: Loaded) -> Answer {
         let report = reload::compare(&self.config, &loaded.config);
         let protocol = std::sync::Arc::clone(&loaded.config.protocol);
-        let _ = (protocol, loaded.credentials);
+        self.ike.reconfigure(clock::now(), protocol, loaded.credentials, &mut self.node);
         self.carry_out();
         self.config = loaded.config;
         let restart = (!report.needs_restart.is_empty()).then(|| report.needs_restart.join("; "));

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::reload::{self, Loaded};
 use crate::control::{
     Connections, ContextAnswer, Done, IkeEntry, IkeList, Kind, LogRequest, MAX_REQUEST_OCTETS, Reloaded,
-    Request, Status,
+    Request, RestoreAnswer, Status,
 };
 use crate::log::{KEPT_LINES, Log};
 use crate::store::Store;
@@ -53,6 +53,7 @@ pub(super) enum Answer {
     Tunnel(Box<IkeEntry>),
     Done(Done),
     Reloaded(Reloaded),
+    Restored(RestoreAnswer),
 }
 
 /// The service.

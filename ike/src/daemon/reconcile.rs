@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use baton_ike_proto::machine::Restoring;
 use baton_ike_proto::{Command, Now};
 use baton_sad::{Direction, Table};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::turn::Loop;
 use crate::clock;
@@ -38,9 +39,20 @@ impl Reconciliation {
 impl Loop {
     /// Rebuilds every tunnel from its context. One that cannot be is set aside; its SAs go with the orphans.
     pub(super) fn restore_all(&mut self, store: &Store) -> Result<(), StoreError> {
-        let (contexts, bad) = store.read_all()?;
-        let restored = 0;
-        drop(contexts);
+        let (contexts, mut bad) = store.read_all()?;
+        let mut restored = 0;
+        for stored in contexts {
+            let result = self.ike.restore(clock::now(), &stored.context, Restoring::Restart, &mut self.node);
+            match result {
+                Ok(_) => restored += 1,
+                Err(problem) => {
+                    error!(tunnel = stored.name, %problem, "a stored context cannot be used and is set aside");
+                    store.set_aside(&stored.name);
+                    bad += 1;
+                }
+            }
+            self.carry_out();
+        }
         self.counted.bad_contexts.add(bad as u64);
         let sentence = || {
             format!(
