@@ -1,8 +1,15 @@
 //! A context in memory.
 
+use std::fmt;
+
 use baton_sad::{ClusterId, Counters, Direction, Name, NodeId, Sa, Selectors};
 
+use zeroize::Zeroizing;
+
 use crate::cbor::Unknown;
+
+/// SAs, and policies, of one context at most: as many as a tunnel with 16 Child SAs has while they are rekeyed.
+pub const MAX_PARTS: usize = 64;
 
 /// All that is needed to continue one tunnel elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +22,40 @@ pub struct Context {
     pub origin: Origin,
     /// When it was taken, in milliseconds since 1970 by the origin's clock.
     pub taken_at: u64,
-    /// Its SAs, 1..=8, both directions.
+    /// Its SAs, both directions, at most [`MAX_PARTS`]; there is one at least unless there is an IKE part.
     pub sas: Vec<ContextSa>,
-    /// Its SPD entries, at most 8.
+    /// Its SPD entries, at most [`MAX_PARTS`].
     pub policies: Vec<Policy>,
-    /// Entries of later releases: the IKE part, the PAD entry, NAT state.
+    /// Its IKE SA, if it was negotiated.
+    pub ike: Option<IkePart>,
+    /// Entries of later releases: the PAD entry, NAT state.
     pub unknown: Unknown,
+}
+
+/// The IKE part: octets that only the IKE daemon looks into. They begin with a version of their own, and their keys are
+/// sealed once more.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IkePart(Zeroizing<Vec<u8>>);
+
+impl IkePart {
+    /// Its octets at most: what the IKE daemon takes in one request.
+    pub const MAX_OCTETS: usize = 480 << 10;
+
+    /// `None` if there are no octets, or too many.
+    pub fn new(octets: Vec<u8>) -> Option<Self> {
+        (1..=Self::MAX_OCTETS).contains(&octets.len()).then(|| Self(Zeroizing::new(octets)))
+    }
+
+    /// All of it.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IkePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} octets", self.0.len())
+    }
 }
 
 /// What the counters of a context are worth.

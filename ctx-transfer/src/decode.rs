@@ -12,11 +12,9 @@ use thiserror::Error;
 
 use crate::CONTEXT_VERSION;
 use crate::cbor::{CborError, Reader, Unknown};
-use crate::context::{Context, ContextSa, Kind, Origin, Policy, PolicyAction};
+use crate::context::{Context, ContextSa, IkePart, Kind, MAX_PARTS, Origin, Policy, PolicyAction};
 use crate::encode::keys;
 
-/// SAs and policies of one context at most.
-const MAX_PARTS: u64 = 8;
 /// Words of the largest window: 4096 / 64, and one that the window ends in.
 const MAX_WINDOW_WORDS: usize = 65;
 
@@ -60,7 +58,7 @@ impl Context {
 
 fn context(reader: &mut Reader<'_>) -> Result<Context> {
     let (mut version, mut kind, mut name, mut origin, mut taken_at) = (None, None, None, None, None);
-    let (mut sas, mut policies) = (None, None);
+    let (mut sas, mut policies, mut ike) = (None, None, None);
     let unknown = reader.map(|r, key| {
         match key {
             keys::context::VERSION => version = Some(check_version(r.unsigned()?)?),
@@ -69,8 +67,9 @@ fn context(reader: &mut Reader<'_>) -> Result<Context> {
             keys::context::ORIGIN => origin = Some(sender(r)?),
             keys::context::TAKEN_AT => taken_at = Some(r.unsigned()?),
             // Key 2 stands before key 5.
-            keys::context::SAS => sas = Some(r.array(MAX_PARTS, |r| sa(r, present(name, "name")?))?),
-            keys::context::POLICIES => policies = Some(r.array(MAX_PARTS, policy)?),
+            keys::context::SAS => sas = Some(r.array(MAX_PARTS as u64, |r| sa(r, present(name, "name")?))?),
+            keys::context::POLICIES => policies = Some(r.array(MAX_PARTS as u64, policy)?),
+            keys::context::IKE => ike = Some(ike_part(r.bytes()?)?),
             _ => return Ok::<_, DecodeError>(false),
         }
         Ok(true)
@@ -78,7 +77,7 @@ fn context(reader: &mut Reader<'_>) -> Result<Context> {
     present(version, "version")?;
     let origin = present(origin, "origin")?;
     let sas = present(sas, "sas")?;
-    if sas.is_empty() {
+    if sas.is_empty() && ike.is_none() {
         return Err(DecodeError::Value("sas"));
     }
     Ok(Context {
@@ -88,8 +87,13 @@ fn context(reader: &mut Reader<'_>) -> Result<Context> {
         taken_at: present(taken_at, "taken_at")?,
         sas,
         policies: present(policies, "policies")?,
+        ike,
         unknown,
     })
+}
+
+fn ike_part(octets: &[u8]) -> Result<IkePart> {
+    IkePart::new(octets.to_vec()).ok_or(DecodeError::Value("ike"))
 }
 
 fn present<T>(value: Option<T>, field: &'static str) -> Result<T> {

@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 use crate::CONTEXT_VERSION;
 use crate::cbor::{Unknown, Writer};
-use crate::context::{Context, ContextSa, Kind, Policy, PolicyAction};
+use crate::context::{Context, ContextSa, IkePart, Kind, Policy, PolicyAction};
 
 /// Keys of the maps.
 pub(crate) mod keys {
-    /// Keys of a context. 16 to 18 are reserved for the IKE part, the PAD entry and NAT state.
+    /// Keys of a context. 17 and 18 are reserved for the PAD entry and NAT state.
     pub(crate) mod context {
         pub(crate) const VERSION: u64 = 0;
         pub(crate) const KIND: u64 = 1;
@@ -24,7 +24,9 @@ pub(crate) mod keys {
         pub(crate) const TAKEN_AT: u64 = 4;
         pub(crate) const SAS: u64 = 5;
         pub(crate) const POLICIES: u64 = 6;
-        pub(crate) const ALL: [u64; 7] = [VERSION, KIND, NAME, ORIGIN, TAKEN_AT, SAS, POLICIES];
+        /// Absent from tunnels that were not negotiated.
+        pub(crate) const IKE: u64 = 16;
+        pub(crate) const ALL: [u64; 8] = [VERSION, KIND, NAME, ORIGIN, TAKEN_AT, SAS, POLICIES, IKE];
     }
     /// Keys of an SA.
     pub(crate) mod sa {
@@ -88,7 +90,8 @@ impl Context {
     /// The deterministic encoding. It holds keys in clear: seal it.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut writer = Writer::new(self.capacity());
-        writer.map(&keys::context::ALL, &self.unknown, |w, key| match key {
+        let known = &keys::context::ALL[..keys::context::ALL.len() - usize::from(self.ike.is_none())];
+        writer.map(known, &self.unknown, |w, key| match key {
             keys::context::VERSION => w.unsigned(CONTEXT_VERSION),
             keys::context::KIND => w.unsigned(u64::from(self.kind == Kind::Move)),
             keys::context::NAME => w.text(self.name.as_str()),
@@ -97,16 +100,21 @@ impl Context {
             }
             keys::context::TAKEN_AT => w.unsigned(self.taken_at),
             keys::context::SAS => w.array(&self.sas, sa),
-            _ => w.array(&self.policies, policy),
+            keys::context::POLICIES => w.array(&self.policies, policy),
+            _ => w.bytes(self.ike_octets()),
         });
         writer.into_octets()
+    }
+
+    fn ike_octets(&self) -> &[u8] {
+        self.ike.as_ref().map_or(&[], IkePart::octets)
     }
 
     fn capacity(&self) -> usize {
         let sas: usize = self.sas.iter().map(|s| s.unknown.octets() + s.unknown_counters.octets()).sum();
         let policies: usize = self.policies.iter().map(|p| p.unknown.octets()).sum();
         let known = (1 + self.sas.len() + self.policies.len()) * MAX_SA_OCTETS;
-        known + sas + policies + self.unknown.octets()
+        known + sas + policies + self.ike_octets().len() + self.unknown.octets()
     }
 }
 

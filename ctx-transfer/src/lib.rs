@@ -17,7 +17,7 @@ pub mod restore;
 mod tests;
 
 pub use cbor::{CborError, Unknown};
-pub use context::{Context, ContextSa, Kind, Origin, Policy, PolicyAction};
+pub use context::{Context, ContextSa, IkePart, Kind, MAX_PARTS, Origin, Policy, PolicyAction};
 pub use decode::DecodeError;
 pub use envelope::{
     ClusterKey, ContextReader, ContextWriter, FORMAT_VERSION, HEADER_OCTETS, MAX_RECORD_OCTETS, OpenError,

@@ -133,13 +133,17 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
+fn ike() -> impl Strategy<Value = Option<IkePart>> {
+    proptest::option::of(vec(any::<u8>(), 1..300).prop_map(|octets| IkePart::new(octets).unwrap()))
+}
+
 prop_compose! {
     fn context()(
         kind in select(vec![Kind::Copy, Kind::Move]), origin in sender(), taken_at in any::<u64>(),
-        sas in vec(sa(), 1..=8), policies in vec(policy(), 0..=8), unknown in unknown(),
+        sas in vec(sa(), 1..=8), policies in vec(policy(), 0..=8), ike in ike(), unknown in unknown(),
     ) -> Context {
         let origin = Origin { cluster: origin.cluster, node: origin.node };
-        Context { kind, name: Name::new("site-a").unwrap(), origin, taken_at, sas, policies, unknown }
+        Context { kind, name: Name::new("site-a").unwrap(), origin, taken_at, sas, policies, ike, unknown }
     }
 }
 
@@ -180,6 +184,7 @@ fn example() -> Context {
             ContextSa::new(make(Direction::Outbound, 0x1100_0001, 0xb2), Counters::default()),
         ],
         policies: Vec::new(),
+        ike: None,
         unknown: Unknown::default(),
     }
 }
@@ -368,7 +373,8 @@ fn keys_are_in_the_clear_stream_only_and_never_in_debug_output() {
     assert!(holds(&sealed(&[example()], SealWith::Clear), &[0xa1; 20]));
     assert_ne!(sealed_one, sealed(&[example()], SealWith::Key(&key)), "a salt of its own for each stream");
     let mut context = example();
-    context.unknown.insert(16, b"\x46secret").unwrap();
+    context.unknown.insert(17, b"\x46secret").unwrap();
+    context.ike = IkePart::new(b"secret too".to_vec());
     let shown = format!("{context:?} {key:?}");
     assert!(
         !shown.contains("161, 161") && !shown.contains("secret") && !shown.contains("115, 101"),
@@ -379,12 +385,40 @@ fn keys_are_in_the_clear_stream_only_and_never_in_debug_output() {
 #[test]
 fn later_entries_are_kept_in_their_places() {
     let mut context = example();
-    context.unknown.insert(16, b"\x43ike").unwrap();
+    context.unknown.insert(17, b"\x43pad").unwrap();
     context.sas[0].unknown.insert(40, b"\x00").unwrap();
     let decoded = Context::decode(&context.encode()).unwrap();
-    assert_eq!(decoded.unknown.get(16), Some(&b"\x43ike"[..]));
+    assert_eq!(decoded.unknown.get(17), Some(&b"\x43pad"[..]));
     assert_eq!(decoded.encode(), context.encode());
     assert!(context.unknown.insert(18, b"\x43ik").is_err(), "not a value");
+}
+
+#[test]
+fn the_ike_part_is_carried_unread_and_bounded() {
+    let mut context = example();
+    context.ike = IkePart::new(vec![7; IkePart::MAX_OCTETS]);
+    context.unknown.insert(17, b"\x43pad").unwrap();
+    context.unknown.insert(9, b"\x00").unwrap();
+    let read_back = |context: &Context| {
+        let key = key(3);
+        let stream = sealed(std::slice::from_ref(context), SealWith::Key(&key));
+        let with = OpenWith { key: Some(&key), clear: false };
+        ContextReader::new(&stream[..], with).unwrap().next().unwrap().unwrap()
+    };
+    assert_eq!(read_back(&context), context);
+    assert!(IkePart::new(vec![7; IkePart::MAX_OCTETS + 1]).is_none() && IkePart::new(vec![]).is_none());
+    // An IKE SA may have lost its last Child SA; without either there is nothing to continue.
+    context.sas.clear();
+    assert_eq!(read_back(&context), context);
+    context.ike = None;
+    assert_eq!(Context::decode(&context.encode()), Err(DecodeError::Value("sas")));
+}
+
+#[test]
+fn the_number_of_parts_is_bounded() {
+    let with = |count| Context { sas: vec![example().sas.remove(0); count], ..example() };
+    assert_eq!(Context::decode(&with(MAX_PARTS).encode()).unwrap().sas.len(), MAX_PARTS);
+    assert_eq!(Context::decode(&with(MAX_PARTS + 1).encode()), Err(CborError::TooMany.into()));
 }
 
 /// The table has no place for what a later release says, be it how packets are to be protected.

@@ -193,6 +193,7 @@ fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> C
         taken_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
         sas: sas.into_iter().map(|found| ContextSa::new(found.sa, found.counters)).collect(),
         policies,
+        ike: None,
         unknown: Unknown::default(),
     }
 }
