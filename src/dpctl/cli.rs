@@ -1,5 +1,6 @@
 //! The command line.
 
+mod ike;
 mod monitor;
 mod policy;
 
@@ -10,27 +11,29 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::segments::SegmentSet;
+pub(super) use ike::{ConnCommand, DownOptions, IkeCommand, LogOptions, RekeyOptions, UpOptions, Waiting};
 pub(super) use monitor::MonitorOptions;
 pub(super) use policy::{PolicyAddOptions, PolicyCommand, PolicyRemoveOptions};
 
 const AFTER_HELP: &str = "\
 EXAMPLES
   dpctl status                                   is the gateway well?
+  dpctl up site-a                                set a connection up, and see what happens
+  dpctl ike list                                 which tunnels stand?
   dpctl sa list                                  which SAs are installed?
   dpctl counters --nonzero                       what was dropped, and why?
   dpctl monitor                                  what happens right now?
   dpctl snapshot site-a -o site-a.ctx            keep a copy of one tunnel
-  dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
-                                                 move a tunnel to another gateway
+  dpctl snapshot --move site-a -o site-a.ctx     take a tunnel out, to restore it elsewhere
 
 EXIT CODES
   0  done
   1  refused, or failed: the reason is on standard error, nothing was changed
   2  wrong command line
-  3  there is no such SA, tunnel or segment
-  4  no data plane answers, or there is no SA table yet
+  3  there is no such SA, tunnel, connection or segment
+  4  the daemon that is asked does not answer, or there is no SA table yet
   5  a context file was refused: foreign, damaged, cut off, another key, or older than installed
-  6  no permission: run it as the user that the data plane runs as
+  6  no permission: run it as the user that the daemons run as
   7  the configuration was refused
 
 With --json every answer is one JSON object on standard output, an error one on standard error.";
@@ -60,9 +63,9 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// How the data plane is: interfaces, workers, SAs, segments, alarms.
+    /// How the gateway is: interfaces, workers, SAs, segments, IKE, alarms.
     ///
-    /// An alarm is a sentence that says what needs an operator and what to do.
+    /// Where no IKE daemon runs, nothing is said about IKE. An alarm is a sentence that says what needs an operator and what to do.
     #[command(after_help = "\
 EXAMPLE
   dpctl status --json | jq .alarms
@@ -71,10 +74,10 @@ WHAT CAN GO WRONG
   Exit code 4: the data plane does not run, or runs with another runtime_directory.")]
     Status,
 
-    /// Every counter: traffic, each reason for a drop, verdicts of the XDP filter.
+    /// Every counter: traffic, each reason for a drop, verdicts of the XDP filter, IKE messages.
     ///
-    /// Every packet that does not go on is counted under exactly one reason. Workers' counters begin with the
-    /// daemon, the filter's (xdp-outer, xdp-inner) with its installation.
+    /// Every packet that does not go on is counted under exactly one reason. Workers' and IKE's counters begin with
+    /// their daemon, the filter's (xdp-outer, xdp-inner) with its installation.
     #[command(after_help = "\
 EXAMPLE
   dpctl counters --nonzero --group drop
@@ -85,19 +88,83 @@ WHAT CAN GO WRONG
 
     /// Tell what happens, line by line, until you end it.
     ///
-    /// Limits of SAs, traffic that waits for an SA, peers that moved, path MTUs, packets that do not belong into their
-    /// tunnel, alarms that come and go, changes of segments, policies and the configuration.
+    /// Of the data plane: limits of SAs, traffic that waits for an SA, peers that moved, path MTUs, packets that do not
+    /// belong into their tunnel, changes of segments, policies and the configuration. Of the IKE daemon: tunnels and
+    /// Child SAs that come, are rekeyed and go, negotiations that failed and why, peers whose address changed. Of both:
+    /// alarms that come and go.
     #[command(after_help = "\
 EXAMPLES
   dpctl monitor
-  dpctl monitor --kind acquire --kind soft-limit --json
+  dpctl monitor --kind ike-up --kind ike-down --kind failed --json
   dpctl monitor --kind peer-moved --count 1
 
 WHAT CAN GO WRONG
-  Exit code 4: no data plane runs, it ended, or this reader was so slow that it was cut off.
+  Exit code 4: no daemon runs that tells of these kinds, one ended, or this reader was so slow that it
+  was cut off. Where only one of the daemons runs, the other's events are missing, and a note on
+  standard error says so.
   Eight monitors at most listen at once. Events of a flood are limited to some hundred a second; the
   counters of the group caretaker tell how many were lost.")]
     Monitor(MonitorOptions),
+
+    /// Connections: what may be set up.
+    #[command(subcommand)]
+    Conn(ConnCommand),
+
+    /// Set up a connection, or one of its Child SAs, and wait for the result.
+    ///
+    /// Each step is told as it happens. Without --child it is up when all of its Child SAs are.
+    #[command(after_help = "\
+EXAMPLES
+  dpctl up site-a
+  dpctl up site-a --child voice --timeout 20
+  dpctl up site-a --no-wait
+
+WHAT CAN GO WRONG
+  Exit code 1: the peer refused, or does not answer; the sentence says which and what to do, and
+  `dpctl log` has what came before. 3: there is no such connection or child. Who gives up waiting
+  (--timeout, or a key) stops nothing: `dpctl down` does.")]
+    Up(UpOptions),
+
+    /// End tunnels or Child SAs, tell the peer, and wait until they are gone.
+    #[command(after_help = "\
+EXAMPLES
+  dpctl down site-a                   all tunnels of a connection
+  dpctl down site-a-2a000001          one tunnel
+  dpctl down site-a --child voice     Child SAs by their configured name
+  dpctl down 0x2a000007               one Child SA
+
+WHAT CAN GO WRONG
+  A peer that is gone is asked several times before it is given up, so that it takes as long as that.
+  A connection with start_action = \"trap\" or \"start\" may be set up again at once.
+  Exit code 3: nothing of that name stands.")]
+    Down(DownOptions),
+
+    /// Tunnels that were negotiated: list, show, release.
+    #[command(subcommand)]
+    Ike(IkeCommand),
+
+    /// Replace keys now, and wait until it is done. Traffic goes on.
+    #[command(after_help = "\
+EXAMPLES
+  dpctl rekey site-a                  the Child SAs of all of its tunnels
+  dpctl rekey --ike site-a-2a000001   the IKE SA of one tunnel
+  dpctl rekey 0x2a000007              one Child SA
+
+WHAT CAN GO WRONG
+  Exit code 1: the peer refused, or does not answer. 3: nothing of that name stands.")]
+    Rekey(RekeyOptions),
+
+    /// Read the IKE daemon's log.
+    #[command(after_help = "\
+EXAMPLES
+  dpctl log -n 200
+  dpctl log --follow
+  dpctl log --follow --json | jq -r .line
+
+WHAT CAN GO WRONG
+  Exit code 4: no IKE daemon runs, or it ended. It keeps some thousand lines since its start; what it
+  wrote before is where its standard error goes. Keys and secrets are in no line.")]
+    Log(LogOptions),
 
     /// Security policies (SPD): list, add, remove.
     #[command(subcommand)]
@@ -113,22 +180,30 @@ WHAT CAN GO WRONG
     /// file is a copy: who restores it jumps ahead (see `dpctl restore --help`). With --move the SAs are frozen first:
     /// the workers have stopped using them when the command returns, the counters in the file are final, and the
     /// tunnel waits to be restored elsewhere (or here: `dpctl sa thaw`).
+    ///
+    /// The context of a tunnel that was negotiated has its IKE SA in it, so that a restored one answers its peer,
+    /// rekeys and ends like before. With --move the IKE daemon freezes it before its SAs, and forgets it without a word
+    /// to the peer when the file is on the disk. Into a pipe it stays frozen instead, since nobody knows what becomes of
+    /// it at the other end: `dpctl ike release` when it was restored there, `dpctl sa thaw` when it was not.
     #[command(after_help = "EXAMPLES
   dpctl snapshot site-a -o site-a.ctx
   dpctl snapshot --all -o everything.ctx
-  dpctl -c b.toml snapshot --move site-a | dpctl -c b2.toml restore -
+  dpctl -c b.toml snapshot --move site-a-2a000001 -o site-a.ctx && dpctl -c b2.toml restore site-a.ctx
+  dpctl -c b.toml snapshot --move site-b | dpctl -c b2.toml restore -
 
 WHAT CAN GO WRONG
   If the file cannot be written, or the command is interrupted, a tunnel that it froze is thawed
   again. If the command at the other end of a pipe fails, it stays frozen: `dpctl sa thaw` lets it
   go on here, and `dpctl status` tells of it.
+  Exit code 4: the tunnel was negotiated, and no IKE daemon runs.
   --clear-text writes keys that everyone can read who gets the file: for debugging only.")]
     Snapshot(SnapshotOptions),
 
     /// Install a tunnel's context (PUT) into the shared table, atomically.
     ///
-    /// The tunnel must be in this gateway's configuration, with the same addresses, selectors, suite and reqid. A file
-    /// made with --move continues exactly where the tunnel was frozen. A copy does not know what was sent and
+    /// A tunnel with configured keys must be in this gateway's configuration, with the same addresses, selectors, suite
+    /// and reqid; of one that was negotiated the connection must be, and an IKE daemon must run, which puts its policies
+    /// into force. A file made with --move continues exactly where the tunnel was frozen. A copy does not know what was sent and
     /// received after it was made: sequence numbers sent again would be dropped by the peer as replays, and packets
     /// received before could be replayed to us. So both edges are advanced by --advance: choose it larger than the
     /// packets of either direction since the snapshot. A refused file changes nothing.
@@ -170,8 +245,15 @@ WHAT CAN GO WRONG
     #[command(subcommand)]
     Segment(SegmentCommand),
 
-    /// Read the configuration again. A refused one leaves the running one in force.
-    #[command(after_help = "EXAMPLE\n  dpctl reload")]
+    /// Let the daemons read the configuration again. A refused one leaves the running one in force.
+    ///
+    /// The IKE daemon reads secrets, keys, certificates and revocation lists again too. Its tunnels stay as they are,
+    /// unless their connection is gone; changed connections hold for new negotiations.
+    #[command(after_help = "EXAMPLE\n  dpctl reload
+
+WHAT CAN GO WRONG
+  Exit code 1: a daemon refused; the sentences say why, line by line. The data plane is asked first, and
+  what it took stays if the IKE daemon refuses.")]
     Reload,
 
     /// Copy packets to a pcap file or to standard output.
@@ -245,7 +327,7 @@ WHAT CAN GO WRONG
         #[arg(value_name = "SPI|NAME")]
         sa: String,
     },
-    /// Use a frozen tunnel's SAs again, after a move that did not happen.
+    /// Use a frozen tunnel's SAs, and its IKE SA, again, after a move that did not happen.
     ///
     /// Never thaw a tunnel that was restored elsewhere: both gateways would send with the same sequence numbers.
     #[command(after_help = "EXAMPLE\n  dpctl sa thaw site-a")]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use baton_ctx_transfer::restore::RestoreError;
 use baton_ctx_transfer::{OpenError, SealError};
 use baton_dataplane::config::{ConfigErrors, SnapshotKeyError};
-use baton_dataplane::control::{ClientError, Code};
+use baton_dataplane::control::{ClientError, Code, Daemon};
 use baton_sad::{FreezeError, GetError, PutError, TableError, WriteError};
 use thiserror::Error;
 
@@ -21,7 +21,7 @@ pub enum Exit {
     Usage = 2,
     /// No such thing.
     NotFound = 3,
-    /// No data plane.
+    /// No daemon.
     Unreachable = 4,
     /// A refused file.
     File = 5,
@@ -130,11 +130,38 @@ pub enum DpctlError {
         /// What the system said.
         source: io::Error,
     },
-    /// A monitor's stream ended.
+    /// A stream of events or log lines ended.
     #[error(
-        "the data plane ended, or cut this monitor off because it read too slowly; start it again, perhaps with --kind"
+        "the {0} ended, or cut this reader off because it was too slow; start it again, perhaps with --kind"
     )]
-    MonitorEnded,
+    MonitorEnded(Daemon),
+    /// No connection of that name.
+    #[error("there is no connection {0}; `dpctl conn list` shows what there is")]
+    NoConnection(String),
+    /// No child of that name.
+    #[error("connection {connection} has no child {child}; `dpctl conn list --json` shows its children")]
+    NoChild {
+        /// The connection.
+        connection: String,
+        /// The child.
+        child: String,
+    },
+    /// The peer refused, or does not answer.
+    #[error("{what}: {problem}; `dpctl log` has what came before")]
+    Negotiation {
+        /// What was wanted.
+        what: String,
+        /// Why it is not so.
+        problem: String,
+    },
+    /// No result in time.
+    #[error("{what} after {seconds} s; it goes on, and `dpctl monitor` tells what becomes of it")]
+    Late {
+        /// What was wanted.
+        what: String,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -150,10 +177,14 @@ impl DpctlError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Key(_) => Exit::Config,
-            Self::NotFound(_) | Self::Nothing | Self::Freeze(FreezeError::NotFound { .. }) => Exit::NotFound,
+            Self::NotFound(_)
+            | Self::Nothing
+            | Self::NoConnection(_)
+            | Self::NoChild { .. }
+            | Self::Freeze(FreezeError::NotFound { .. }) => Exit::NotFound,
             Self::Table(TableError::NotFound(_))
             | Self::Client(ClientError::NotReachable { .. })
-            | Self::MonitorEnded => Exit::Unreachable,
+            | Self::MonitorEnded(_) => Exit::Unreachable,
             // What the disk, the table or a worker does is not the file's fault.
             Self::Open(OpenError::Io(_))
             | Self::Restore(

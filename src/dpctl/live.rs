@@ -1,14 +1,18 @@
 //! What is asked of the running data plane.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use baton_dataplane::config::Config;
 use baton_dataplane::control::{Client, Counters, DummyReport, ReloadReport, Request, Status};
+use baton_ike::control::{Reloaded, Request as IkeRequest, Status as IkeStatus};
 use baton_sad::{Name, Table};
+use serde::Serialize;
 
 use super::cli::{CountersOptions, DummyOptions};
 use super::error::DpctlError;
+use super::ike;
 use super::open;
 use super::output::Output;
 
@@ -19,13 +23,27 @@ pub(super) fn connect(config: &Config) -> Result<Client, DpctlError> {
     Ok(Client::connect(&config.control_socket(), PATIENCE)?)
 }
 
+/// How both daemons are.
+#[derive(Serialize)]
+struct Gateway {
+    #[serde(flatten)]
+    data_plane: Status,
+    /// `null` where no IKE daemon runs.
+    ike: Option<IkeStatus>,
+}
+
 pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> {
     let mut status: Status = connect(config)?.request(&Request::Status)?;
+    let ike: Option<IkeStatus> = match ike::connect_if_running(config)? {
+        Some(mut client) => Some(client.request(&IkeRequest::Status)?),
+        None => None,
+    };
+    status.alarms.extend(ike.iter().flat_map(|ike| ike.alarms.clone()));
     match open(config) {
         Ok(table) => status.alarms.extend(frozen_alarms(&table)),
         Err(error) => status.alarms.push(format!("frozen SAs cannot be looked for: {error}")),
     }
-    output.answer(&status, |out| {
+    output.answer(&Gateway { data_plane: status.clone(), ike: ike.clone() }, |out| {
         writeln!(out, "node {} of cluster {}, release {}", status.node, status.cluster, status.release)?;
         writeln!(out, "process {}, up for {} s", status.pid, status.uptime_seconds)?;
         for (side, interface) in [("outer", &status.outer), ("inner", &status.inner)] {
@@ -37,6 +55,9 @@ pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> 
         writeln!(out, "segments owned: {} of 256", status.owned_segments)?;
         let epoch = |epoch: Option<u32>| epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
         writeln!(out, "epoch: {}, spare {}", epoch(status.epoch.current), epoch(status.epoch.spare))?;
+        if let Some(ike) = &ike {
+            ike_status(out, ike)?;
+        }
         let rows = status.workers.iter().map(|worker| {
             let numbers = [worker.inbound_packets, worker.outbound_packets, worker.drops];
             let mut row = vec![worker.index.to_string(), worker.core.to_string()];
@@ -48,6 +69,22 @@ pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> 
         output.table(out, &["WORKER", "CORE", "OPENED", "SEALED", "DROPPED"], &rows)?;
         status.alarms.iter().try_for_each(|alarm| writeln!(out, "\nALARM: {alarm}"))
     })
+}
+
+fn ike_status(out: &mut dyn Write, ike: &IkeStatus) -> io::Result<()> {
+    writeln!(
+        out,
+        "IKE: process {}, up for {} s, at {}",
+        ike.pid,
+        ike.uptime_seconds,
+        ike.listening.join(", ")
+    )?;
+    let (established, half_open, children) = (ike.established, ike.half_open, ike.children);
+    writeln!(
+        out,
+        "IKE SAs: {established} established, {half_open} half-open, {children} Child SAs; connections: {}",
+        ike.connections
+    )
 }
 
 /// A sentence for each tunnel that stands still. A freeze has no end of its own: whoever froze it may have died.
@@ -67,6 +104,10 @@ fn frozen_alarms(table: &Table) -> Vec<String> {
 
 pub(super) fn counters(config: &Config, options: &CountersOptions, output: Output) -> Result<(), DpctlError> {
     let mut counters: Counters = connect(config)?.request(&Request::Counters)?;
+    if let Some(mut client) = ike::connect_if_running(config)? {
+        let of_ike: Counters = client.request(&IkeRequest::Counters)?;
+        counters.counters.extend(of_ike.counters);
+    }
     counters.counters.retain(|counter| {
         (!options.nonzero || counter.value > 0)
             && options.group.as_ref().is_none_or(|group| *group == counter.group)
@@ -92,23 +133,42 @@ pub(super) fn dummy(config: &Config, options: &DummyOptions, output: Output) -> 
     })
 }
 
+/// What both daemons made of the configuration.
+#[derive(Serialize)]
+struct Reloads {
+    #[serde(flatten)]
+    data_plane: ReloadReport,
+    /// `null` where no IKE daemon runs.
+    ike: Option<Reloaded>,
+}
+
 pub(super) fn reload(config: &Config, output: Output) -> Result<(), DpctlError> {
     let report: ReloadReport = connect(config)?.request(&Request::Reload)?;
-    output.answer(&report, |out| {
-        for (what, names) in
-            [("added", &report.added), ("removed", &report.removed), ("changed", &report.changed)]
-        {
-            if !names.is_empty() {
-                writeln!(out, "{what}: {}", names.join(", "))?;
-            }
-        }
+    let ike: Option<Reloaded> = match ike::connect_if_running(config)? {
+        Some(mut client) => Some(client.request(&IkeRequest::Reload)?),
+        None => None,
+    };
+    output.answer(&Reloads { data_plane: report.clone(), ike: ike.clone() }, |out| {
+        let names = [("added", &report.added), ("removed", &report.removed), ("changed", &report.changed)];
+        changes(out, names)?;
         writeln!(out, "{} tunnels as they were", report.unchanged)?;
-        report
-            .needs_restart
-            .iter()
-            .chain(&report.problems)
-            .try_for_each(|sentence| writeln!(out, "{sentence}"))
+        if let Some(ike) = &ike {
+            let names = [("added", &ike.added), ("removed", &ike.removed), ("changed", &ike.changed)];
+            changes(out, names)?;
+            writeln!(out, "{} connections as they were", ike.unchanged)?;
+        }
+        let of_ike = ike.iter().flat_map(|ike| &ike.needs_restart);
+        let mut sentences = report.needs_restart.iter().chain(&report.problems).chain(of_ike);
+        sentences.try_for_each(|sentence| writeln!(out, "{sentence}"))
     })
+}
+
+fn changes(out: &mut dyn Write, names: [(&str, &Vec<String>); 3]) -> io::Result<()> {
+    let some = names.into_iter().filter(|(_, names)| !names.is_empty());
+    for (what, names) in some {
+        writeln!(out, "{what}: {}", names.join(", "))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

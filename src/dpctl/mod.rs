@@ -1,11 +1,12 @@
 //! `dpctl`: what an operator does with a gateway, from a shell or a script.
 //!
-//! What reads or changes SAs works on the shared table alone, whether or not a data plane runs; what concerns the
+//! What reads or changes SAs works on the shared table alone, whether or not a data plane runs; what concerns a
 //! running daemon asks its control socket.
 
 mod capture;
 mod cli;
 mod error;
+mod ike;
 mod interruption;
 mod live;
 mod monitor;
@@ -24,7 +25,7 @@ use baton_sad::Table;
 use clap::{CommandFactory, Parser};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use cli::{Arguments, Command, PolicyCommand, SaCommand, SegmentCommand};
+use cli::{Arguments, Command, ConnCommand, IkeCommand, PolicyCommand, SaCommand, SegmentCommand};
 pub use error::{DpctlError, Exit};
 use output::Output;
 
@@ -58,6 +59,14 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Status => live::status(&config, output),
         Command::Counters(options) => live::counters(&config, options, output),
         Command::Monitor(options) => monitor::run(&config, options, output),
+        Command::Conn(ConnCommand::List) => ike::connections(&config, output),
+        Command::Up(options) => ike::up(&config, options, output),
+        Command::Down(options) => ike::down(&config, options, output),
+        Command::Ike(IkeCommand::List { connection }) => ike::list(&config, connection.as_deref(), output),
+        Command::Ike(IkeCommand::Show { name }) => ike::show(&config, name, output),
+        Command::Ike(IkeCommand::Release { name }) => ike::release(&config, name, output),
+        Command::Rekey(options) => ike::rekey(&config, options, output),
+        Command::Log(options) => ike::log(&config, options, output),
         Command::Policy(PolicyCommand::List) => policy::list(&config, output),
         Command::Policy(PolicyCommand::Add(options)) => policy::add(&config, options, output),
         Command::Policy(PolicyCommand::Remove(options)) => policy::remove(&config, options, output),

@@ -1,37 +1,139 @@
 //! What happens, as it happens.
 
 use std::io::Write;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use baton_dataplane::config::Config;
-use baton_dataplane::control::{Endpoint, FlowText, Happening, MonitorRequest, Notice, SaText};
+use baton_dataplane::control::{
+    ClientError, Daemon, Endpoint, FlowText, Happening, MonitorRequest, Notice, SaText,
+};
+use baton_ike::control::{MonitorRequest as IkeMonitorRequest, Occurred, Request as IkeRequest};
+use serde::Serialize;
+use serde_json::json;
 
 use super::cli::MonitorOptions;
 use super::error::DpctlError;
+use super::ike;
 use super::live::connect;
 use super::output::Output;
 
+/// Lines that wait to be printed.
+const QUEUE: usize = 1024;
+
+/// What a daemon told, or that its stream is over.
+enum Told {
+    DataPlane(Notice<Happening>),
+    Ike(Notice<Occurred>),
+    Over(DpctlError),
+}
+
 pub(super) fn run(config: &Config, options: &MonitorOptions, output: Output) -> Result<(), DpctlError> {
-    let kinds = options.kind.iter().map(|kind| (*kind).into()).collect();
-    let notices = connect(config)?.monitor(&MonitorRequest { kinds })?;
+    let (teller, told) = sync_channel(QUEUE);
+    listen(config, options, &teller, output)?;
     let mut left = options.count.unwrap_or(u64::MAX);
-    for notice in notices {
-        print(&notice?, output)?;
+    while left > 0 {
+        match told.recv() {
+            Ok(Told::DataPlane(notice)) => {
+                print(&notice, Daemon::DataPlane, output, &sentence(&notice.happening))?;
+            }
+            Ok(Told::Ike(notice)) => {
+                print(&notice, Daemon::Ike, output, &ike::sentence(&notice.happening))?;
+            }
+            Ok(Told::Over(error)) => return Err(error),
+            Err(_) => return Err(DpctlError::MonitorEnded(Daemon::DataPlane)),
+        }
         left -= 1;
-        if left == 0 {
-            return Ok(());
+    }
+    Ok(())
+}
+
+/// Begins to listen to the daemons that tell of the wanted kinds; one that runs is enough.
+fn listen(
+    config: &Config,
+    options: &MonitorOptions,
+    teller: &SyncSender<Told>,
+    output: Output,
+) -> Result<(), DpctlError> {
+    let kinds: Vec<_> = options.kind.iter().filter_map(|kind| kind.of_data_plane()).collect();
+    let ike_kinds: Vec<_> = options.kind.iter().filter_map(|kind| kind.of_ike()).collect();
+    let mut missing = Vec::new();
+    let mut heard = 0;
+    if options.kind.is_empty() || !kinds.is_empty() {
+        match connect(config) {
+            Ok(client) => {
+                let notices = client.monitor(&MonitorRequest { kinds })?;
+                tell(notices, Daemon::DataPlane, Told::DataPlane, teller);
+                heard += 1;
+            }
+            Err(error) => missing.push(error),
         }
     }
-    Err(DpctlError::MonitorEnded)
+    if options.kind.is_empty() || !ike_kinds.is_empty() {
+        match ike::connect(config) {
+            Ok(client) => {
+                let request = IkeRequest::Monitor(IkeMonitorRequest { kinds: ike_kinds });
+                tell(client.lines(&request)?, Daemon::Ike, Told::Ike, teller);
+                heard += 1;
+            }
+            Err(error) => missing.push(error),
+        }
+    }
+    for error in missing {
+        match error {
+            DpctlError::Client(ClientError::NotReachable { .. }) if heard > 0 => {
+                output.aside(
+                    &json!({ "missing": error.to_string() }),
+                    &format!("{error}. Its events are missing"),
+                );
+            }
+            error => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Passes a daemon's events on, until its stream or the reader ends.
+fn tell<N: Send + 'static>(
+    notices: impl Iterator<Item = Result<N, ClientError>> + Send + 'static,
+    daemon: Daemon,
+    wrap: fn(N) -> Told,
+    teller: &SyncSender<Told>,
+) {
+    let teller = teller.clone();
+    thread::spawn(move || {
+        for notice in notices {
+            let told = notice.map_or_else(|error| Told::Over(error.into()), wrap);
+            if teller.send(told).is_err() {
+                return;
+            }
+        }
+        let _ = teller.send(Told::Over(DpctlError::MonitorEnded(daemon)));
+    });
+}
+
+/// A notice, and whose it is.
+#[derive(Serialize)]
+struct Line<'a, H> {
+    #[serde(flatten)]
+    notice: &'a Notice<H>,
+    daemon: &'static str,
 }
 
 /// One line, at once.
-fn print(notice: &Notice, output: Output) -> Result<(), DpctlError> {
+fn print<H: Serialize>(
+    notice: &Notice<H>,
+    daemon: Daemon,
+    output: Output,
+    sentence: &str,
+) -> Result<(), DpctlError> {
     let mut out = std::io::stdout().lock();
     if output.is_json() {
-        serde_json::to_writer(&mut out, notice).map_err(std::io::Error::from)?;
+        serde_json::to_writer(&mut out, &Line { notice, daemon: daemon.program() })
+            .map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        writeln!(out, "{}  {}", utc(notice.time_ms), sentence(&notice.happening))?;
+        writeln!(out, "{}  {sentence}", utc(notice.time_ms))?;
     }
     Ok(out.flush()?)
 }

@@ -1,6 +1,7 @@
 //! `dpctl monitor`.
 
-use baton_dataplane::control::Kind;
+use baton_dataplane::control as data_plane;
+use baton_ike::control as ike;
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -35,21 +36,54 @@ pub(in crate::dpctl) enum EventKind {
     Reload,
     /// Policies were added or removed.
     PoliciesChanged,
+    /// A tunnel stands: its peer is authenticated.
+    IkeUp,
+    /// A tunnel is over.
+    IkeDown,
+    /// An IKE SA has new keys.
+    IkeRekeyed,
+    /// A pair of Child SAs stands.
+    ChildUp,
+    /// A pair of Child SAs is over.
+    ChildDown,
+    /// A negotiation failed.
+    Failed,
+    /// A peer is reached at another address or port.
+    PathChanged,
 }
 
-impl From<EventKind> for Kind {
-    fn from(kind: EventKind) -> Self {
-        match kind {
-            EventKind::SoftLimit => Self::SoftLimit,
-            EventKind::HardLimit => Self::HardLimit,
-            EventKind::Acquire => Self::Acquire,
-            EventKind::PeerMoved => Self::PeerMoved,
-            EventKind::PathMtu => Self::PathMtu,
-            EventKind::SelectorViolation => Self::SelectorViolation,
-            EventKind::Alarm => Self::Alarm,
-            EventKind::SegmentsChanged => Self::SegmentsChanged,
-            EventKind::Reload => Self::Reload,
-            EventKind::PoliciesChanged => Self::PoliciesChanged,
-        }
+impl EventKind {
+    /// The data plane's kind, if it tells of it.
+    pub(in crate::dpctl) fn of_data_plane(self) -> Option<data_plane::Kind> {
+        use data_plane::Kind;
+        Some(match self {
+            Self::SoftLimit => Kind::SoftLimit,
+            Self::HardLimit => Kind::HardLimit,
+            Self::Acquire => Kind::Acquire,
+            Self::PeerMoved => Kind::PeerMoved,
+            Self::PathMtu => Kind::PathMtu,
+            Self::SelectorViolation => Kind::SelectorViolation,
+            Self::Alarm => Kind::Alarm,
+            Self::SegmentsChanged => Kind::SegmentsChanged,
+            Self::Reload => Kind::Reload,
+            Self::PoliciesChanged => Kind::PoliciesChanged,
+            _ => return None,
+        })
+    }
+
+    /// The IKE daemon's kind, if it tells of it.
+    pub(in crate::dpctl) fn of_ike(self) -> Option<ike::Kind> {
+        use ike::Kind;
+        Some(match self {
+            Self::IkeUp => Kind::IkeUp,
+            Self::IkeDown => Kind::IkeDown,
+            Self::IkeRekeyed => Kind::IkeRekeyed,
+            Self::ChildUp => Kind::ChildUp,
+            Self::ChildDown => Kind::ChildDown,
+            Self::Failed => Kind::Failed,
+            Self::PathChanged => Kind::PathChanged,
+            Self::Alarm => Kind::Alarm,
+            _ => return None,
+        })
     }
 }

@@ -34,6 +34,9 @@ const PREFIXES: [(&str, Kind); 14] = [
     ("keyid:", Kind::KeyId),
 ];
 
+/// Text that is looked at: that of the longest identity, as hexadecimal digits or with long names of attributes.
+const MAX_TEXT: usize = 8 * MAX_IDENTITY;
+
 const ANY: [&str; 7] = ["", "%any", "%any6", "0.0.0.0", "*", "::", "0::0"];
 
 impl Identity {
@@ -46,12 +49,20 @@ impl Identity {
     ///
     /// [`IdentityError::Malformed`] if it is too long, has control characters, or is not what its prefix says.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
-        if text.len() > MAX_IDENTITY || text.chars().any(char::is_control) {
-            return Err(malformed(
-                text.as_bytes(),
-                "it has control characters or is longer than 1024 octets",
-            ));
+        if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+            return Err(malformed(text.as_bytes(), "it is very long or has control characters"));
         }
+        let identity = Self::parse_any(text)?;
+        match &identity {
+            Self::Fqdn(name) | Self::Email(name) if name.len() > MAX_IDENTITY => Err(too_long(text)),
+            Self::DistinguishedName(octets) | Self::KeyId(octets) if octets.len() > MAX_IDENTITY => {
+                Err(too_long(text))
+            }
+            _ => Ok(identity),
+        }
+    }
+
+    fn parse_any(text: &str) -> Result<Self, IdentityError> {
         match PREFIXES.iter().find_map(|(prefix, kind)| Some((text.strip_prefix(prefix)?, *kind))) {
             Some((rest, kind)) => of_kind(kind, rest).ok_or_else(|| {
                 malformed(text.as_bytes(), "what follows the prefix is not what the prefix says")
@@ -59,6 +70,10 @@ impl Identity {
             None => plain(text),
         }
     }
+}
+
+fn too_long(text: &str) -> IdentityError {
+    malformed(text.as_bytes(), "it is longer than 1024 octets")
 }
 
 fn of_kind(kind: Kind, rest: &str) -> Option<Identity> {

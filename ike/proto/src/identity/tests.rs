@@ -185,6 +185,15 @@ fn text_is_unambiguous() {
 }
 
 #[test]
+fn the_longest_identity_is_written_and_read() {
+    let longest = Identity::KeyId(vec![0xff; MAX_IDENTITY]);
+    assert_eq!(id(&longest.to_string()), longest);
+    for long in [format!("@#{}", "ff".repeat(1025)), "x".repeat(1025), "x=".repeat(513), "x".repeat(9000)] {
+        assert!(Identity::parse(&long).is_err());
+    }
+}
+
+#[test]
 fn equal_identities_hash_alike() {
     let set: HashSet<Identity> = ["CN=Moon", "/CN=moon", "Moon", "mOOn", "a@B", "A@b"].map(id).into();
     assert_eq!(set.len(), 3);
