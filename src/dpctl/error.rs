@@ -135,6 +135,28 @@ pub enum DpctlError {
         "the {0} ended, or cut this reader off because it was too slow; start it again, perhaps with --kind"
     )]
     MonitorEnded(Daemon),
+    /// The IKE daemon's part of a context is none.
+    #[error(
+        "the IKE daemon's context of {0} is damaged or too large; use dpctl and the daemon of one release"
+    )]
+    IkePart(String),
+    /// A tunnel that was moved, and is still held.
+    #[error(
+        "the file is written, but {name} is still held here, frozen: {problem}. When it is restored elsewhere, \
+         `dpctl ike release {name}`"
+    )]
+    NotReleased {
+        /// The tunnel.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+    /// A tunnel whose SAs change all the time.
+    #[error("the SAs of {0} change faster than they are read; try again, or use --move")]
+    Restless(String),
+    /// A context of a tunnel that goes on here.
+    #[error("tunnel {0} stands here; it is restored only where it is not, or where it is frozen")]
+    Stands(String),
     /// No connection of that name.
     #[error("there is no connection {0}; `dpctl conn list` shows what there is")]
     NoConnection(String),
@@ -197,6 +219,7 @@ impl DpctlError {
             | Self::Restore(_)
             | Self::UnknownTunnel(_)
             | Self::Differs { .. }
+            | Self::Stands(_)
             | Self::Twice(_) => Exit::File,
             Self::Client(ClientError::Permission(_)) => Exit::Permission,
             Self::Client(ClientError::Refused(refusal)) if refusal.code == Code::NotFound => Exit::NotFound,

@@ -40,7 +40,7 @@ pub(super) fn status(config: &Config, output: Output) -> Result<(), DpctlError> 
     };
     status.alarms.extend(ike.iter().flat_map(|ike| ike.alarms.clone()));
     match open(config) {
-        Ok(table) => status.alarms.extend(frozen_alarms(&table)),
+        Ok(table) => status.alarms.extend(frozen_alarms(config, &table)),
         Err(error) => status.alarms.push(format!("frozen SAs cannot be looked for: {error}")),
     }
     output.answer(&Gateway { data_plane: status.clone(), ike: ike.clone() }, |out| {
@@ -88,15 +88,20 @@ fn ike_status(out: &mut dyn Write, ike: &IkeStatus) -> io::Result<()> {
 }
 
 /// A sentence for each tunnel that stands still. A freeze has no end of its own: whoever froze it may have died.
-fn frozen_alarms(table: &Table) -> Vec<String> {
+fn frozen_alarms(config: &Config, table: &Table) -> Vec<String> {
     let mut frozen: BTreeMap<Name, usize> = BTreeMap::new();
     for found in table.iter().filter(|found| found.frozen) {
         *frozen.entry(found.sa.name).or_default() += 1;
     }
     let sentence = |(name, sas): (Name, usize)| {
+        let gone = if ike::is_negotiated(config, name.as_str()) {
+            format!("`dpctl ike release {name}`")
+        } else {
+            "remove it from this configuration and reload".to_owned()
+        };
         format!(
             "{sas} SAs of tunnel {name} are frozen: no packet passes through them. If it was moved to another gateway, \
-             remove it from this configuration and reload; if a move or a restore broke off, `dpctl sa thaw {name}`"
+             {gone}; if a move or a restore broke off, `dpctl sa thaw {name}`"
         )
     };
     frozen.into_iter().map(sentence).collect()
@@ -213,13 +218,13 @@ key = "ffeeddccbbaa9988776655443322110005060708"
         let sas =
             [tunnel.inbound_sa(0), tunnel.outbound_sa(0)].map(|sa| (sa.expect("keyed"), Counters::default()));
         table.put(&sas).expect("installed");
-        assert!(frozen_alarms(&table).is_empty());
+        assert!(frozen_alarms(&config, &table).is_empty());
         let keys = [(Direction::Inbound, 0x2a00_0001), (Direction::Outbound, 7)];
         table.freeze(&keys, PATIENCE).expect("frozen");
-        let alarms = frozen_alarms(&table);
+        let alarms = frozen_alarms(&config, &table);
         assert_eq!(alarms.len(), 1);
         assert!(alarms[0].starts_with("2 SAs of tunnel site-a are frozen"), "{alarms:?}");
         table.thaw(&keys).expect("thawed");
-        assert!(frozen_alarms(&table).is_empty());
+        assert!(frozen_alarms(&config, &table).is_empty());
     }
 }

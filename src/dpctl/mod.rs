@@ -74,7 +74,7 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Reload => live::reload(&config, output),
         Command::Sa(SaCommand::List) => sa::list(&open(&config)?, output),
         Command::Sa(SaCommand::Show { sa }) => sa::show(&open(&config)?, sa, output),
-        Command::Sa(SaCommand::Thaw { name }) => sa::thaw(&open(&config)?, name, output),
+        Command::Sa(SaCommand::Thaw { name }) => sa::thaw(&config, &open(&config)?, name, output),
         Command::Snapshot(options) => snapshot::run(&config, &open(&config)?, options, output),
         Command::Restore(options) => restore::run(&config, &open(&config)?, options, output),
         Command::Inspect(options) => restore::inspect(&config, options, output),

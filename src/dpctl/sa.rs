@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
+use baton_dataplane::config::Config;
 use baton_dataplane::control::SelectorText;
 use baton_dataplane::worker::monotonic_ns;
 use baton_sad::{
@@ -11,6 +12,7 @@ use baton_sad::{
 use serde_json::{Value, json};
 
 use super::error::DpctlError;
+use super::ike::{self, IkeContexts};
 use super::output::Output;
 use super::policy::sides;
 
@@ -222,10 +224,22 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
     })
 }
 
-pub(super) fn thaw(table: &Table, name: &str, output: Output) -> Result<(), DpctlError> {
-    let keys: Vec<_> =
-        find(table, name)?.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
+/// Its SAs, and its IKE SA, if it was negotiated.
+pub(super) fn thaw(config: &Config, table: &Table, name: &str, output: Output) -> Result<(), DpctlError> {
+    let found = match find(table, name) {
+        // A tunnel may have lost its last Child SA.
+        Err(DpctlError::NotFound(_)) if ike::is_negotiated(config, name) => Vec::new(),
+        found => found?,
+    };
+    let name = found.first().map_or_else(|| name.to_owned(), |found| found.sa.name.to_string());
+    let keys: Vec<_> = found.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let thawed = table.thaw(&keys)?;
-    output
-        .answer(&json!({ "thawed": thawed }), |out| writeln!(out, "{thawed} SAs of {name} are in use again"))
+    let with_ike = ike::is_negotiated(config, &name) && IkeContexts::new(config).thaw(&name)?;
+    if keys.is_empty() && !with_ike {
+        return Err(DpctlError::NotFound(name));
+    }
+    output.answer(&json!({ "thawed": thawed, "ike": with_ike }), |out| {
+        let and_ike = if with_ike { " and its IKE SA" } else { "" };
+        writeln!(out, "{thawed} SAs of {name}{and_ike} are in use again")
+    })
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_ctx_transfer::{
-    ClusterKey, Context, ContextSa, ContextWriter, Kind, Origin, Policy, PolicyAction, SealWith, Unknown,
+    ClusterKey, Context, ContextSa, ContextWriter, IkePart, Kind, Origin, Policy, PolicyAction, SealWith,
+    Unknown,
 };
 use baton_dataplane::config::{Config, SnapshotKey};
 use baton_sad::{Direction, Name, Snapshot, Table};
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use super::cli::SnapshotOptions;
 use super::error::DpctlError;
+use super::ike::{self, IkeContexts};
 use super::interruption::Interruption;
 use super::output::{Output, Progress};
 use super::sa;
@@ -27,6 +29,8 @@ pub(super) const FREEZE_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Serialize)]
 struct Report {
     contexts: u64,
+    /// Those with an IKE part.
+    negotiated: u64,
     #[serde(rename = "move")]
     moved: bool,
     sealed: bool,
@@ -53,25 +57,30 @@ pub(super) fn run(
         return Err(DpctlError::Terminal);
     }
     let key = if options.clear_text { None } else { Some(cluster_key(config)?.ok_or(DpctlError::NoKey)?) };
-    let tunnels = tunnels(table, options)?;
-    let mut frozen = Frozen { table, keys: Vec::new() };
+    let tunnels = tunnels(config, table, options)?;
+    let mut frozen = Frozen { table, keys: Vec::new(), ike: IkeContexts::new(config) };
     // Killed in the middle of a move, this process could not thaw what it froze.
     let interruption = options.moving.then(Interruption::defer).transpose().map_err(DpctlError::Signals)?;
-    let job = Job { table, key: key.as_ref(), moving: options.moving, interruption };
-    let contexts = match output_file {
+    let job = Job { config, table, key: key.as_ref(), moving: options.moving, interruption };
+    let written = match output_file {
         Some(path) => {
             let mut file = PrivateFile::create(path)?;
-            let contexts = write(&job, &tunnels, &mut frozen, &mut file.file)?;
+            let written = write(&job, &tunnels, &mut frozen, &mut file.file)?;
             file.publish()?;
-            contexts
+            frozen.keys.clear();
+            frozen.ike.release()?;
+            written
         }
         None => write(&job, &tunnels, &mut frozen, io::stdout().lock())?,
     };
-    // All is written: whoever restores it goes on from here.
+    // All is written: whoever restores it goes on from here. What becomes of it at the other end of a pipe, nobody
+    // knows, so that a tunnel is not forgotten yet.
     frozen.keys.clear();
+    frozen.ike.keep_frozen();
     let took_us = start.elapsed().as_micros();
     let (sealed, file) = (key.is_some(), output_file.map(Path::to_owned));
-    let report = Report { contexts, moved: options.moving, sealed, took_us, file };
+    let Written { contexts, negotiated } = written;
+    let report = Report { contexts, negotiated, moved: options.moving, sealed, took_us, file };
     let text = format!("{contexts} contexts written in {took_us} us");
     if report.file.is_some() {
         return output.answer(&report, |out| writeln!(out, "{text}"));
@@ -83,22 +92,47 @@ pub(super) fn run(
 /// A tunnel and where its SAs stand: to find them by name again would read the whole table for each.
 type Tunnels = BTreeMap<Name, Vec<(Direction, u32)>>;
 
-fn tunnels(table: &Table, options: &SnapshotOptions) -> Result<Tunnels, DpctlError> {
+fn tunnels(config: &Config, table: &Table, options: &SnapshotOptions) -> Result<Tunnels, DpctlError> {
     let mut tunnels = Tunnels::new();
     let mut add = |found: &Snapshot| {
         tunnels.entry(found.sa.name).or_default().push((found.sa.direction, found.sa.index_key()));
     };
-    match &options.sa {
-        Some(sa) => sa::find(table, sa)?.iter().for_each(&mut add),
-        None => table.iter().for_each(|found| add(&found)),
+    if let Some(sa) = &options.sa {
+        match sa::find(table, sa) {
+            // A tunnel may have lost its last Child SA.
+            Err(DpctlError::NotFound(name)) if ike::is_negotiated(config, &name) => {
+                tunnels.entry(tunnel_name(&name)?).or_default();
+            }
+            found => found?.iter().for_each(&mut add),
+        }
+    } else {
+        table.iter().for_each(|found| add(&found));
+        add_negotiated(config, &mut tunnels)?;
     }
     if tunnels.is_empty() { Err(DpctlError::Nothing) } else { Ok(tunnels) }
 }
 
-/// SAs that this command froze: in use again unless their context is out.
+/// Tunnels without Child SAs are the IKE daemon's alone.
+fn add_negotiated(config: &Config, tunnels: &mut Tunnels) -> Result<(), DpctlError> {
+    if ike::connect_if_running(config)?.is_none() {
+        return Ok(());
+    }
+    for tunnel in ike::tunnels(config, None)?.iter().filter(|tunnel| tunnel.established_seconds.is_some()) {
+        tunnels.entry(tunnel_name(&tunnel.name)?).or_default();
+    }
+    Ok(())
+}
+
+fn tunnel_name(name: &str) -> Result<Name, DpctlError> {
+    Name::new(name).map_err(|_| DpctlError::NotFound(name.to_owned()))
+}
+
+/// What this command froze: in use again unless its context is out.
 struct Frozen<'a> {
     table: &'a Table,
     keys: Vec<(Direction, u32)>,
+    /// Thawed after the SAs.
+    ike: IkeContexts<'a>,
 }
 
 impl Drop for Frozen<'_> {
@@ -111,6 +145,7 @@ impl Drop for Frozen<'_> {
 
 /// What is written, and how.
 struct Job<'a> {
+    config: &'a Config,
     table: &'a Table,
     key: Option<&'a ClusterKey>,
     moving: bool,
@@ -123,37 +158,97 @@ impl Job<'_> {
     }
 }
 
+/// How many contexts were written.
+#[derive(Default)]
+struct Written {
+    contexts: u64,
+    negotiated: u64,
+}
+
 fn write(
     job: &Job<'_>,
     tunnels: &Tunnels,
     frozen: &mut Frozen<'_>,
     out: impl Write,
-) -> Result<u64, DpctlError> {
+) -> Result<Written, DpctlError> {
     let mut progress = Progress::new("contexts written");
     let how = job.key.map_or(SealWith::Clear, SealWith::Key);
     let mut writer = ContextWriter::new(io::BufWriter::new(out), how)?;
-    let mut contexts = 0;
+    let mut written = Written::default();
     for (name, keys) in tunnels {
         job.check_interruption()?;
-        let mut sas = get_all(job.table, keys)?;
-        if job.moving && !sas.is_empty() {
-            sas = freeze(job.table, &sas, frozen)?;
-        }
+        let (sas, ike) = if ike::is_negotiated(job.config, name.as_str()) {
+            let (sas, part) = read_negotiated(job, name.as_str(), keys, frozen)?;
+            (sas, Some(part))
+        } else {
+            (read_keyed(job, keys, frozen)?, None)
+        };
         // Removed since they were looked for.
-        if sas.is_empty() {
+        if sas.is_empty() && ike.is_none() {
             continue;
         }
-        writer.write(&context(job.table, *name, sas, job.moving))?;
-        contexts += 1;
+        written.negotiated += u64::from(ike.is_some());
+        writer.write(&context(job.table, *name, sas, ike, job.moving))?;
+        written.contexts += 1;
         progress.step();
     }
-    if contexts == 0 {
+    if written.contexts == 0 {
         return Err(DpctlError::Nothing);
     }
     // The last chance: without the stream's end no reader takes any of it.
     job.check_interruption()?;
     writer.finish()?;
-    Ok(contexts)
+    Ok(written)
+}
+
+fn read_keyed(
+    job: &Job<'_>,
+    keys: &[(Direction, u32)],
+    frozen: &mut Frozen<'_>,
+) -> Result<Vec<Snapshot>, DpctlError> {
+    let sas = get_all(job.table, keys)?;
+    if job.moving && !sas.is_empty() { freeze(job.table, &sas, frozen) } else { Ok(sas) }
+}
+
+/// The IKE SA stands still before its Child SAs are looked for: no rekey changes them any more.
+fn read_negotiated(
+    job: &Job<'_>,
+    name: &str,
+    keys: &[(Direction, u32)],
+    frozen: &mut Frozen<'_>,
+) -> Result<(Vec<Snapshot>, IkePart), DpctlError> {
+    if !job.moving {
+        return copy_negotiated(job.table, name, keys, &mut frozen.ike);
+    }
+    frozen.ike.freeze(name)?;
+    let mut sas = job.table.read_by_name(name)?;
+    if !sas.is_empty() {
+        sas = freeze(job.table, &sas, frozen)?;
+    }
+    Ok((sas, frozen.ike.get(name)?))
+}
+
+/// The IKE part and the SAs of one moment: the same SAs were there before the part was read and after.
+fn copy_negotiated(
+    table: &Table,
+    name: &str,
+    keys: &[(Direction, u32)],
+    ike: &mut IkeContexts<'_>,
+) -> Result<(Vec<Snapshot>, IkePart), DpctlError> {
+    const TRIES: usize = 10;
+    let mut before = keys.to_vec();
+    for _ in 0..TRIES {
+        let part = ike.get(name)?;
+        let sas = table.read_by_name(name)?;
+        let mut after: Vec<_> = sas.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
+        before.sort_unstable();
+        after.sort_unstable();
+        if before == after {
+            return Ok((sas, part));
+        }
+        before = after;
+    }
+    Err(DpctlError::Restless(name.to_owned()))
 }
 
 fn get_all(table: &Table, keys: &[(Direction, u32)]) -> Result<Vec<Snapshot>, DpctlError> {
@@ -173,7 +268,7 @@ fn freeze(table: &Table, sas: &[Snapshot], frozen: &mut Frozen<'_>) -> Result<Ve
     Ok(stopped)
 }
 
-fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> Context {
+fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, ike: Option<IkePart>, moving: bool) -> Context {
     sas.sort_by_key(|found| (found.sa.direction, found.sa.spi));
     let policies = sas
         .iter()
@@ -193,7 +288,7 @@ fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, moving: bool) -> C
         taken_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
         sas: sas.into_iter().map(|found| ContextSa::new(found.sa, found.counters)).collect(),
         policies,
-        ike: None,
+        ike,
         unknown: Unknown::default(),
     }
 }

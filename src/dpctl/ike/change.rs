@@ -203,9 +203,10 @@ fn request_and_wait(
 /// A Child SA's own failure does not say its SPI: what fails meanwhile in any tunnel may be it.
 fn is_failure_of(tunnel: Option<&str>, connection: Option<&str>, target: &TargetText) -> bool {
     match target {
-        TargetText::Connection(wanted) => is_about(tunnel, connection, wanted),
+        TargetText::Connection(wanted) | TargetText::Child { connection: Some(wanted), .. } => {
+            is_about(tunnel, connection, wanted)
+        }
         TargetText::Tunnel(wanted) => tunnel == Some(wanted),
-        TargetText::Child { connection: Some(wanted), .. } => is_about(tunnel, connection, wanted),
         TargetText::Child { .. } | TargetText::Spi(_) => tunnel.is_some(),
     }
 }

@@ -1,6 +1,7 @@
 //! What is asked of the IKE daemon.
 
 mod change;
+mod context;
 mod show;
 mod watch;
 
@@ -12,7 +13,8 @@ use baton_dataplane::control::{Client, ClientError, Daemon};
 use baton_ike::control::{Connections, Request, SOCKET, TargetText};
 
 pub(super) use change::{down, rekey, release, up};
-pub(super) use show::{connections, list, log, show};
+pub(super) use context::{IkeContexts, is_negotiated};
+pub(super) use show::{connections, list, log, show, tunnels};
 pub(super) use watch::sentence;
 
 use super::error::DpctlError;

@@ -28,7 +28,7 @@ impl Watch {
         let lines = super::connect(config)?.lines(&request)?;
         let (sender, notices) = sync_channel(QUEUE);
         // It ends with the process, or when nobody listens any more.
-        thread::spawn(move || lines.into_iter().try_for_each(|line| sender.send(line)));
+        thread::spawn(move || { lines }.all(|line| sender.send(line).is_ok()));
         Ok(Self { notices, patience, deadline: Instant::now() + patience })
     }
 

@@ -79,8 +79,8 @@ impl DistinguishedName {
             None => (text, ",/"),
         };
         let steps: Option<Vec<_>> = split(text, separators).iter().map(|part| step(part)).collect();
-        let steps = steps.filter(|steps| !steps.is_empty() && steps.len() <= MAX_ATTRIBUTES)?;
-        RdnSequence::from(steps).to_der().ok()
+        let der = RdnSequence::from(steps?).to_der().ok()?;
+        Self::decode(&der).map(|_| der)
     }
 
     /// How many wildcards were needed for `other` to fit this pattern; `None` if it does not.
