@@ -28,12 +28,15 @@ impl<'a> IkeContexts<'a> {
         Self { config, client: None, frozen: Vec::new() }
     }
 
+    /// After a refusal the daemon may have hung up: the next question begins anew.
     fn request<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, DpctlError> {
-        let client = match self.client.take() {
+        let mut client = match self.client.take() {
             Some(client) => client,
             None => connect(self.config)?,
         };
-        Ok(self.client.insert(client).request(request)?)
+        let answer = client.request(request)?;
+        self.client = Some(client);
+        Ok(answer)
     }
 
     /// Its IKE part, as it is now.
