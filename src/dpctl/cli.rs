@@ -28,7 +28,7 @@ EXAMPLES
 
 EXIT CODES
   0  done
-  1  refused, or failed: the reason is on standard error, nothing was changed
+  1  refused, or failed: the reason is on standard error; what was refused has changed nothing
   2  wrong command line
   3  there is no such SA, tunnel, connection or segment
   4  the daemon that is asked does not answer, or there is no SA table yet
@@ -188,7 +188,7 @@ WHAT CAN GO WRONG
     #[command(after_help = "EXAMPLES
   dpctl snapshot site-a -o site-a.ctx
   dpctl snapshot --all -o everything.ctx
-  dpctl -c b.toml snapshot --move site-a-2a000001 -o site-a.ctx && dpctl -c b2.toml restore site-a.ctx
+  dpctl snapshot --move site-a-2a000001 -o site-a.ctx
   dpctl -c b.toml snapshot --move site-b | dpctl -c b2.toml restore -
 
 WHAT CAN GO WRONG
