@@ -18,13 +18,13 @@ pub(super) fn algorithms(offered: &[Proposal]) -> String {
 
 fn proposal(proposal: &Proposal) -> String {
     let is_esp = proposal.protocol == ProtocolId::ESP;
-    let words: Vec<_> = proposal.transforms.iter().take(32).filter_map(|t| word(is_esp, t)).collect();
+    let words: Vec<_> = proposal.transforms.iter().take(32).filter_map(|t| word(is_esp, *t)).collect();
     words.join("-")
 }
 
 /// `None` for what says no more than the default.
-fn word(is_esp: bool, transform: &Transform) -> Option<String> {
-    let Transform { kind, id, key_length, .. } = *transform;
+fn word(is_esp: bool, transform: Transform) -> Option<String> {
+    let Transform { kind, id, key_length, .. } = transform;
     let known = match kind {
         TransformType::ENCR if is_esp => EspEncryption::from_id(id, key_length).map(|a| a.to_string()),
         TransformType::ENCR => Encryption::from_id(id, key_length).map(|a| a.keyword().to_owned()),

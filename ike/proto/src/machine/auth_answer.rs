@@ -40,7 +40,7 @@ struct Accepted {
 }
 
 /// Works on the first sealed message of a half-open IKE SA.
-pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Option<Tunnel> {
+pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
     let message_id = opened.message_id;
     let message = match opened.content {
         Ok(message) if opened.exchange == ExchangeType::IKE_AUTH => message,
@@ -66,7 +66,7 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Option<Tunn
         }
     };
     match half.accept(cx, &message) {
-        Ok(accepted) => Some(half.establish(cx, message_id, &message, accepted)),
+        Ok(accepted) => half.establish(cx, message_id, &message, accepted),
         Err(problem) => {
             // One answer for an unknown identity and a wrong proof (RFC 7296 section 2.21.2).
             cx.core.counters.authentication_failed += 1;
@@ -76,12 +76,12 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Option<Tunn
 }
 
 /// Answers by an error alone. The IKE SA is over; the answer is kept for repetitions of the request.
-fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: String) -> Option<Tunnel> {
+fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: String) -> Tunnel {
     let Half { head, mut sa, .. } = half;
     sa.respond(cx, (head.path, &head.connection), (ExchangeType::IKE_AUTH, message_id), &[refusal]);
     cx.core.counters.ike_failed += 1;
     head.failed(cx, problem);
-    Some(Lingering::begin(cx, head, sa))
+    Lingering::begin(cx, head, sa)
 }
 
 impl Half {
@@ -182,7 +182,9 @@ impl Half {
         payloads.extend(window_size(head.connection.window));
         let is_first = message.has(NotifyType::INITIAL_CONTACT);
         // They may have the very address that this one is to have.
-        replaced.iter().for_each(|id| cx.core.release_addresses(*id, cx.now.monotonic));
+        for id in &replaced {
+            cx.core.release_addresses(*id, cx.now.monotonic);
+        }
         let ends =
             replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
         cx.core.orders.extend(ends);
@@ -192,7 +194,11 @@ impl Half {
         match given {
             Ok(reply) => {
                 payloads.extend(reply);
-                payloads.extend(up.grant_first(cx, message, (&begun.initiator_nonce, &begun.responder_nonce)));
+                payloads.extend(up.grant_first(
+                    cx,
+                    message,
+                    (&begun.initiator_nonce, &begun.responder_nonce),
+                ));
             }
             Err(refusal) => payloads.push(up.refused(cx, refusal)),
         }

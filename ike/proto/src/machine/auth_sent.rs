@@ -124,7 +124,7 @@ impl AuthSent {
                 self.fail(cx, problem)
             }
             _ => match self.verify(cx, message) {
-                Ok(remote) => self.establish(cx, message, remote),
+                Ok(remote) => Some(self.establish(cx, message, remote)),
                 Err(problem) => self.reject(cx, problem),
             },
         }
@@ -169,7 +169,7 @@ impl AuthSent {
         waiting::after_failure(cx, head, attempt, problem)
     }
 
-    fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Option<Tunnel> {
+    fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Tunnel {
         let Self { head, attempt, mut sa, begun, local, offer } = *self;
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);
@@ -179,9 +179,9 @@ impl AuthSent {
         up.announce(cx);
         if let Some(offer) = offer {
             let nonces = (begun.initiator_nonce.as_slice(), begun.responder_nonce.as_slice());
-            up.on_first_child(cx, offer, message, nonces);
+            up.on_first_child(cx, &offer, message, nonces);
         }
-        up.proceed(cx)
+        Box::new(up).proceed(cx)
     }
 
     /// When the request is to be sent again; at once if it could not be sealed.
@@ -218,9 +218,11 @@ fn first_offer(cx: &mut Cx, head: &Head, attempt: &Attempt, nonce: Vec<u8>) -> O
     let wanted = attempt.wanted.first()?;
     let asked = &head.connection.virtual_addresses;
     let dynamic = Dynamic { local: vec![head.path.local.ip()], remote: vec![head.peer()] };
-    let local = match wanted.child.local.iter().all(crate::selector::ConfiguredSelector::is_dynamic) {
-        true if !asked.is_empty() => everything(asked),
-        _ => resolve(&wanted.child.local, &dynamic.local),
+    let is_dynamic = wanted.child.local.iter().all(crate::selector::ConfiguredSelector::is_dynamic);
+    let local = if is_dynamic && !asked.is_empty() {
+        everything(asked)
+    } else {
+        resolve(&wanted.child.local, &dynamic.local)
     };
     let remote = resolve(&wanted.child.remote, &dynamic.remote);
     let reqid =

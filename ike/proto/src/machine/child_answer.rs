@@ -169,9 +169,9 @@ impl Asked<'_> {
         let payloads = answer(proposal, share.as_ref(), &narrowed, mode);
         let reqid = self.reqid(cx, &child);
         let Narrowed { local, remote, .. } = narrowed;
-        let made = Made { suite, mode, local, remote, inbound_spi, outbound_spi, reqid };
+        let agreed = Made { suite, mode, local, remote, inbound_spi, outbound_spi, reqid };
         let keys = self.keys.child_keys(&suite, self.nonces.0, self.nonces.1, shared.as_ref());
-        let sa = made.child_sa(cx, &child, Role::Responder, self.message);
+        let sa = agreed.child_sa(cx, &child, Role::Responder, self.message);
         Granted { agreed: (sa, keys), payloads }
     }
 

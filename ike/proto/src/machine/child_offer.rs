@@ -88,12 +88,12 @@ impl ChildOffer {
 
     /// The same with the group that the peer asks for by INVALID_KE_PAYLOAD, if we offer it and the peer has not asked
     /// too often; otherwise the offer as it was.
-    pub(super) fn with_other_group(mut self, cx: &mut Cx, message: &Message) -> Result<Self, Self> {
+    pub(super) fn with_other_group(mut self, cx: &mut Cx, message: &Message) -> Result<Self, Box<Self>> {
         let is_offered =
             |group: &Group| self.child.esp_proposals.iter().any(|p| p.groups().contains(&Some(*group)));
         let is_new = |group: &Group| self.share.as_ref().is_none_or(|share| share.group() != *group);
         let group = wanted_group(message).filter(|group| is_offered(group) && is_new(group));
-        let Some(group) = group.filter(|_| self.detours < MAX_DETOURS) else { return Err(self) };
+        let Some(group) = group.filter(|_| self.detours < MAX_DETOURS) else { return Err(Box::new(self)) };
         self.detours += 1;
         self.nonce = cx.nonce();
         self.share = Some(KeyShare::generate(group, &mut |octets| cx.host.random(octets)));
@@ -168,9 +168,9 @@ impl ChildOffer {
             false => Mode::Tunnel,
         };
         let child_keys = keys.child_keys(&suite, nonces.0, nonces.1, shared.as_ref());
-        let made =
+        let agreed =
             Made { suite, mode, local, remote, inbound_spi: self.spi, outbound_spi, reqid: self.reqid };
-        Ok((made.child_sa(cx, &self.child, Role::Initiator, message), child_keys))
+        Ok((agreed.child_sa(cx, &self.child, Role::Initiator, message), child_keys))
     }
 
     /// The secret of the key exchange, if the chosen algorithms have one.
@@ -185,7 +185,11 @@ impl ChildOffer {
     }
 
     /// Before our inner address was known, everything was offered: of the answer we keep what is configured.
-    fn within(&self, local: Vec<TrafficSelector>, dynamic: &Dynamic) -> Result<Vec<TrafficSelector>, Unusable> {
+    fn within(
+        &self,
+        local: Vec<TrafficSelector>,
+        dynamic: &Dynamic,
+    ) -> Result<Vec<TrafficSelector>, Unusable> {
         if !self.is_first {
             return Ok(local);
         }
@@ -194,11 +198,19 @@ impl ChildOffer {
             configured.iter().filter_map(|other| selector.intersection(other)).collect::<Vec<_>>()
         };
         let local: Vec<_> = local.iter().flat_map(common).collect();
-        let none = || Unusable::Delete("it gave no inner address, and no traffic of ours is left without one".to_owned());
+        let none = || {
+            Unusable::Delete(
+                "it gave no inner address, and no traffic of ours is left without one".to_owned(),
+            )
+        };
         if local.is_empty() { Err(none()) } else { Ok(local) }
     }
 
-    fn narrowed(&self, message: &Message, dynamic: &Dynamic) -> Result<(Vec<TrafficSelector>, Vec<TrafficSelector>), Unusable> {
+    fn narrowed(
+        &self,
+        message: &Message,
+        dynamic: &Dynamic,
+    ) -> Result<(Vec<TrafficSelector>, Vec<TrafficSelector>), Unusable> {
         let local = from_wire(message.initiator_selectors.as_deref());
         let remote = from_wire(message.responder_selectors.as_deref());
         let is_subset =

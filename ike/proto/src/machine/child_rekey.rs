@@ -45,7 +45,11 @@ impl Up {
     /// Puts a pair on the list of those to be rekeyed; whether it can be.
     pub(super) fn rekey_child(&mut self, spi: u32) -> bool {
         let is_live = self.children.iter().any(|child| child.inbound_spi == spi && child.is_live());
-        is_live && self.tasks.add(Task::RekeyChild(spi))
+        is_live && !self.is_rekeying_child(spi) && self.tasks.add(Task::RekeyChild(spi))
+    }
+
+    fn is_rekeying_child(&self, spi: u32) -> bool {
+        self.current().pending.iter().any(|(_, pending)| pending.rekeys(spi))
     }
 
     /// Asks for it, if it still is to be.
@@ -53,10 +57,6 @@ impl Up {
         let Some(old) = self.children.iter().find(|child| child.inbound_spi == spi && child.is_live()) else {
             return;
         };
-        let is_under_way = self.current().pending.iter().any(|(_, pending)| pending.rekeys(spi));
-        if is_under_way {
-            return;
-        }
         // All that is configured is offered again, and at least what the pair has (RFC 7296 section 2.9.2).
         let local = with(resolve(&old.child.local, &self.dynamic.local), &old.local);
         let remote = with(resolve(&old.child.remote, &self.dynamic.remote), &old.remote);
@@ -88,7 +88,7 @@ impl Up {
                     _ => self.replace(cx, &rekeying, agreed),
                 }
             }
-            Err(unusable) => self.on_rekey_refused(cx, rekeying, unusable, message),
+            Err(unusable) => self.on_rekey_refused(cx, rekeying, &unusable, message),
         }
     }
 
@@ -107,6 +107,7 @@ impl Up {
         let parts = if has_same { Parts::BOTH } else { Parts::ALL };
         cx.install(child.install(cx, &self.head, parts, Some(&keys)));
         cx.core.counters.children_rekeyed += 1;
+        self.tasks.succeeded();
         self.announce_child(cx, &child, Some(rekeying.old));
         self.children.push(child);
     }
@@ -139,11 +140,11 @@ impl Up {
         &mut self,
         cx: &mut Cx,
         rekeying: ChildRekeying,
-        unusable: Unusable,
+        unusable: &Unusable,
         message: &Message,
     ) {
         if let Unusable::Refused(kind) = unusable {
-            match (kind, &rekeying.rival) {
+            match (*kind, &rekeying.rival) {
                 (NotifyType::INVALID_KE_PAYLOAD, None) => {
                     return self.rekey_with_group(cx, rekeying, message);
                 }
@@ -164,7 +165,7 @@ impl Up {
         let ChildRekeying { offer, old, rival } = rekeying;
         match offer.with_other_group(cx, message) {
             Ok(offer) => self.send_child_rekey(cx, ChildRekeying { offer, old, rival }),
-            Err(offer) => self.on_unusable(cx, &offer, Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD)),
+            Err(offer) => self.on_unusable(cx, &offer, &Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD)),
         }
     }
 
@@ -230,8 +231,8 @@ impl Up {
         cx.install(child.install(cx, &self.head, parts, Some(&keys)));
         child.outbound = Outbound::Delayed(now + OUTBOUND_DELAY, keys);
         let rival = Rival { spi: child.inbound_spi, lowest };
-        let ours = self.sas.iter_mut().flat_map(|sa| &mut sa.pending);
-        let collision = ours.filter_map(|(_, pending)| pending.child_rekeying(old_spi)).next();
+        let mut ours = self.sas.iter_mut().flat_map(|sa| &mut sa.pending);
+        let collision = ours.find_map(|(_, pending)| pending.child_rekeying(old_spi));
         if let Some(collision) = collision {
             collision.rival = Some(rival);
             cx.core.counters.collisions += 1;

@@ -27,7 +27,7 @@ impl Tunnel {
     }
 
     /// Asks for Child SAs, at once or when it stands; not for those that it has, or is setting up.
-    pub(super) fn want(mut self, cx: &mut Cx, wanted: Vec<Wanted>) -> Option<Self> {
+    pub(super) fn want(mut self, cx: &mut Cx, wanted: Vec<Wanted>) -> Self {
         match &mut self {
             Self::Waiting(state) => state.attempt.add(wanted),
             Self::InitSent(state) => state.attempt.add(wanted),
@@ -42,10 +42,10 @@ impl Tunnel {
         self.proceed(cx)
     }
 
-    fn proceed(self, cx: &mut Cx) -> Option<Self> {
+    fn proceed(self, cx: &mut Cx) -> Self {
         match self {
             Self::Up(up) => up.proceed(cx),
-            other => Some(other),
+            other => other,
         }
     }
 
@@ -65,7 +65,7 @@ impl Tunnel {
             Self::Up(up) if silent => up.end(cx, reason, None),
             Self::Up(mut up) => {
                 up.doom(reason);
-                up.proceed(cx)
+                Some(up.proceed(cx))
             }
             Self::InitAnswered(_) | Self::Lingering(_) => Some(self),
             Self::Waiting(_) | Self::InitSent(_) | Self::AuthSent(_) => {
@@ -75,19 +75,19 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn rekey_ike(self, cx: &mut Cx, count: &mut usize) -> Option<Self> {
+    pub(super) fn rekey_ike(self, cx: &mut Cx, count: &mut usize) -> Self {
         match self {
             Self::Up(mut up) if !up.is_ending() => {
                 up.tasks.add(Task::RekeyIke);
                 *count += 1;
                 up.proceed(cx)
             }
-            other => Some(other),
+            other => other,
         }
     }
 
-    pub(super) fn rekey_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Option<Self> {
-        let Self::Up(mut up) = self else { return Some(self) };
+    pub(super) fn rekey_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Self {
+        let Self::Up(mut up) = self else { return self };
         for spi in up.spis_of(target) {
             *count += usize::from(up.rekey_child(spi));
         }
@@ -95,8 +95,8 @@ impl Tunnel {
     }
 
     /// Deletes some of its Child SAs; the IKE SA stays.
-    pub(super) fn delete_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Option<Self> {
-        let Self::Up(mut up) = self else { return Some(self) };
+    pub(super) fn delete_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Self {
+        let Self::Up(mut up) = self else { return self };
         for spi in up.spis_of(target) {
             *count += usize::from(up.doom_child(spi));
         }
@@ -149,7 +149,7 @@ impl Ike {
             if let Some(spi) = up.live_spi(reqid, spi) {
                 is_done = handle(&mut up, cx, spi);
             }
-            up.proceed(cx)
+            Some(up.proceed(cx))
         });
         usize::from(is_done)
     }
@@ -190,7 +190,7 @@ impl Ike {
                 up.move_to(cx, Path { remote, ..up.head.path });
                 has_moved = true;
             }
-            up.proceed(cx)
+            Some(up.proceed(cx))
         });
         usize::from(has_moved)
     }
@@ -235,7 +235,7 @@ impl Ike {
             for sa in &mut up.sas {
                 sa.window.requests.resume(cx.now.monotonic);
             }
-            up.proceed(cx)
+            Some(up.proceed(cx))
         })
     }
 

@@ -113,7 +113,7 @@ impl Ike {
         let id = self.ids_of_connection(&connection.name).find(|id| is_there(&self.tunnels[id].tunnel));
         let Some(id) = id else { return false };
         let wanted = wanted.to_vec();
-        self.with_tunnel(now, host, id, |tunnel, cx| tunnel.want(cx, wanted));
+        self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.want(cx, wanted)));
         true
     }
 
@@ -161,7 +161,7 @@ impl Ike {
             match order {
                 Order::End { id, reason, silent } => self.end(now, host, id, reason, silent),
                 Order::Again { connection, path, attempt } => {
-                    self.again(now, host, &connection, path, attempt)
+                    self.again(now, host, &connection, path, attempt);
                 }
                 Order::Trap { connection, wanted, path } => self.trap(host, &connection, &wanted, path),
             }
@@ -277,12 +277,12 @@ impl Ike {
                 *count += 1;
                 tunnel.terminate(cx, DownReason::Command, false)
             }
-            target => tunnel.delete_children(cx, target, count),
+            target => Some(tunnel.delete_children(cx, target, count)),
         })
     }
 
     fn rekey_ike(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {
-        self.for_each(now, host, target, |tunnel, cx, _, count| tunnel.rekey_ike(cx, count))
+        self.for_each(now, host, target, |tunnel, cx, _, count| Some(tunnel.rekey_ike(cx, count)))
     }
 
     fn rekey_children(
@@ -291,7 +291,9 @@ impl Ike {
         host: &mut dyn Host,
         target: &Target,
     ) -> Result<usize, CommandError> {
-        self.for_each(now, host, target, super::tunnel::Tunnel::rekey_children)
+        self.for_each(now, host, target, |tunnel, cx, target, count| {
+            Some(tunnel.rekey_children(cx, target, count))
+        })
     }
 }
 

@@ -16,7 +16,7 @@ impl Ike {
         self.core.counters.received += 1;
         match wire::parse(datagram) {
             Ok(Datagram::Plain(header, payloads)) => {
-                self.on_plain(now, host, path, (&header, datagram), payloads)
+                self.on_plain(now, host, path, (&header, datagram), payloads);
             }
             Ok(sealed) => self.on_sealed(now, host, path, &sealed),
             Err(error) => self.on_unreadable(now, host, path, datagram, error),
@@ -102,7 +102,7 @@ impl Ike {
         }
         let request = Request { header, octets, message, path, is_proven: false };
         if !self.repeat_init(now, host, &request) {
-            self.begin_init(now, host, segment, request);
+            self.begin_init(now, host, segment, &request);
         }
     }
 
@@ -123,7 +123,7 @@ impl Ike {
     }
 
     /// Limits and cookies come before any work (RFC 7296 section 2.6).
-    fn begin_init(&mut self, now: Now, host: &mut dyn Host, segment: u8, request: Request) {
+    fn begin_init(&mut self, now: Now, host: &mut dyn Host, segment: u8, request: &Request) {
         let (Some(nonce), Some(_)) = (&request.message.nonce, &request.message.proposals) else {
             self.core.counters.syntax += 1;
             return;
@@ -139,7 +139,7 @@ impl Ike {
         let verdict = self.core.half_open.admit(now.monotonic, &limits, Source::of(source), is_proven);
         match verdict {
             Verdict::Accept if !is_full => {
-                let request = Request { is_proven, ..request };
+                let request = Request { is_proven, ..*request };
                 self.begin(now, host, |cx| request.answer(cx, segment));
             }
             Verdict::AskForCookie => {

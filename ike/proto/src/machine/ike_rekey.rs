@@ -160,6 +160,7 @@ impl Up {
         self.sas.insert(0, sa);
         self.start_lifetime(cx);
         self.tasks.remove(&Task::RekeyIke);
+        self.tasks.succeeded();
         if window_size(self.head.connection.window).is_some() {
             self.tasks.add(Task::AnnounceWindow);
         }
@@ -201,7 +202,7 @@ impl Up {
         let Some(group) = is_new else { return self.ike_rekey_failed(cx, NotifyType::INVALID_KE_PAYLOAD) };
         let share = KeyShare::generate(group, &mut |octets| cx.host.random(octets));
         let (nonce, detours) = (cx.nonce(), rekeying.detours + 1);
-        self.send_ike_rekey(cx, IkeRekeying { share, nonce, detours, ..rekeying });
+        self.send_ike_rekey(cx, IkeRekeying { nonce, share, detours, ..rekeying });
     }
 
     /// The peer asks for it.
@@ -264,8 +265,8 @@ impl Up {
 
     /// If we have asked for the same, which one stays is decided by our answer; otherwise the new one is used.
     fn add_ike_replacement(&mut self, cx: &mut Cx, at: usize, mut sa: IkeSa, rival: IkeRival) {
-        let pending = self.sas[at].pending.iter_mut();
-        let ours = pending.filter_map(|(_, pending)| pending.ike_rekeying()).next();
+        let mut pending = self.sas[at].pending.iter_mut();
+        let ours = pending.find_map(|(_, pending)| pending.ike_rekeying());
         if let Some(ours) = ours {
             ours.rival = Some(rival);
             sa.fate = Fate::Undecided;

@@ -45,12 +45,13 @@ impl Up {
         self.heard = cx.now.monotonic;
         self.follow(cx, path);
         let (spi, is_response) = (self.sas[at].our_spi(), opened.is_response);
-        let verdict = match is_response {
-            true => self.on_response(cx, at, opened),
-            false => self.on_request(cx, path, at, opened),
+        let verdict = if is_response {
+            self.on_response(cx, at, opened)
+        } else {
+            self.on_request(cx, path, at, opened)
         };
         match verdict {
-            Verdict::Stays => self.proceed(cx),
+            Verdict::Stays => Some(self.proceed(cx)),
             Verdict::Over(reason) => self.end(cx, reason, Some(spi).filter(|_| !is_response)),
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> 
     let spis = message.deletes.iter().filter(|delete| delete.protocol == ProtocolId::ESP);
     let spis: Vec<u32> = spis.flat_map(|delete| &delete.spis).copied().collect();
     let paired = up.on_child_deletes(cx, &spis);
-    let delete =
-        (!paired.is_empty()).then(|| Payload::Delete(Delete { protocol: ProtocolId::ESP, spis: paired }));
+    let is_any = !paired.is_empty();
+    let delete = is_any.then_some(Payload::Delete(Delete { protocol: ProtocolId::ESP, spis: paired }));
     (delete.into_iter().collect(), Verdict::Stays)
 }

@@ -133,7 +133,7 @@ impl Request<'_> {
         };
         let payloads = answer_payloads(cx, &header, &head, &selected.proposal, &share, &our_nonce);
         let response = wire::emit(&header, &payloads);
-        cx.transmit(self.path, &[response.clone()]);
+        cx.transmit(self.path, std::slice::from_ref(&response));
         InitAnswered {
             begun: Initialised {
                 request: self.octets.to_vec(),
@@ -201,12 +201,6 @@ impl InitAnswered {
         ((self.spis.0, self.source.remote), self.is_proven)
     }
 
-    /// Nobody has authenticated (RFC 7296 section 2.6): it is forgotten.
-    pub(super) fn on_timeout(self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
-        cx.core.counters.ike_failed += 1;
-        None
-    }
-
     /// The same request again: the same answer (RFC 7296 section 2.1).
     pub(super) fn repeat(&self, cx: &mut Cx, octets: &[u8], path: Path) -> bool {
         let is_same = self.begun.request == octets;
@@ -254,6 +248,6 @@ impl InitAnswered {
         // The initiator floats to the port for NATs with this request (RFC 7296 section 2.23).
         self.head.path = path;
         let Self { head, begun, chosen, sa: Some(sa), .. } = *self else { return None };
-        auth_answer::answer(cx, auth_answer::Half { head, begun, chosen, sa }, opened)
+        Some(auth_answer::answer(cx, auth_answer::Half { head, begun, chosen, sa }, opened))
     }
 }

@@ -87,7 +87,7 @@ impl InitSent {
         self.request = self.emit(cx);
         self.repetitions = 0;
         self.due = cx.now.monotonic + backoff::wait(&cx.core.configuration.retransmission, 0);
-        cx.transmit(self.head.path, &[self.request.clone()]);
+        cx.transmit(self.head.path, std::slice::from_ref(&self.request));
     }
 
     fn emit(&self, cx: &mut Cx) -> Vec<u8> {
@@ -245,7 +245,7 @@ impl InitSent {
         self.repetitions += 1;
         self.due = cx.now.monotonic + backoff::wait(retransmission, self.repetitions);
         cx.core.counters.retransmissions += 1;
-        cx.transmit(self.head.path, &[self.request.clone()]);
+        cx.transmit(self.head.path, std::slice::from_ref(&self.request));
         Some(Tunnel::InitSent(self))
     }
 

@@ -24,7 +24,11 @@ impl Core {
 impl Up {
     /// Works on the peer's request for inner addresses, before its Child SA: `dynamic` stands for them. The answer, or
     /// why no Child SA can be made.
-    pub(super) fn give_addresses(&mut self, cx: &mut Cx, message: &Message) -> Result<Option<Payload>, Refusal> {
+    pub(super) fn give_addresses(
+        &mut self,
+        cx: &mut Cx,
+        message: &Message,
+    ) -> Result<Option<Payload>, Refusal> {
         let request = message.configuration.as_ref().and_then(Request::read);
         let Some(request) = request.filter(|request| !request.addresses.is_empty()) else {
             return self.needs_no_address().map(|()| None);
@@ -43,7 +47,8 @@ impl Up {
     fn needs_no_address(&self) -> Result<(), Refusal> {
         let connection = &self.head.connection;
         let is_dynamic = |remote: &[ConfiguredSelector]| remote.iter().all(ConfiguredSelector::is_dynamic);
-        let needs = !connection.pools.is_empty() && connection.children.iter().all(|child| is_dynamic(&child.remote));
+        let needs =
+            !connection.pools.is_empty() && connection.children.iter().all(|child| is_dynamic(&child.remote));
         if !needs {
             return Ok(());
         }
@@ -89,7 +94,9 @@ impl Up {
         let (peer, name) = (self.head.peer(), &self.head.connection.name);
         let has_pools = self.head.connection.pools.iter().any(|pool| cx.core.pools.get(pool).is_some());
         let why = if has_pools { "its pools have none" } else { "it has no pools" };
-        let problem = format!("peer {peer} asks for an inner address, and connection {name} gives none: {why}; mend pools");
+        let problem = format!(
+            "peer {peer} asks for an inner address, and connection {name} gives none: {why}; mend pools"
+        );
         Refusal::new(NotifyType::INTERNAL_ADDRESS_FAILURE, problem)
     }
 

@@ -26,8 +26,8 @@ impl Lingering {
     }
 
     /// Repeats answers; whatever is new is ignored.
-    pub(super) fn on_sealed(self: Box<Self>, cx: &mut Cx, path: Path, datagram: &Datagram) -> Option<Tunnel> {
+    pub(super) fn on_sealed(self: Box<Self>, cx: &mut Cx, path: Path, datagram: &Datagram) -> Tunnel {
         self.sa.answer_again(cx, path, datagram);
-        Some(Tunnel::Lingering(self))
+        Tunnel::Lingering(self)
     }
 }

@@ -59,10 +59,10 @@ impl Message {
             Payload::IdentificationResponder(id) => once(&mut self.responder, kind, id)?,
             Payload::Authentication { method, data } => once(&mut self.authentication, kind, (method, data))?,
             Payload::TrafficSelectorsInitiator(selectors) => {
-                once(&mut self.initiator_selectors, kind, selectors)?
+                once(&mut self.initiator_selectors, kind, selectors)?;
             }
             Payload::TrafficSelectorsResponder(selectors) => {
-                once(&mut self.responder_selectors, kind, selectors)?
+                once(&mut self.responder_selectors, kind, selectors)?;
             }
             Payload::Configuration(configuration) => once(&mut self.configuration, kind, configuration)?,
             payload => self.take_one_of_many(payload),

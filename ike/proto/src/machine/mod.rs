@@ -15,8 +15,8 @@ mod claims;
 mod commanded;
 mod commands;
 pub mod configuration_payload;
-pub mod cookies;
 pub mod context;
+pub mod cookies;
 mod core;
 mod counters;
 mod delete;
@@ -110,7 +110,7 @@ impl Ike {
         let last = (now.monotonic, Id::MAX);
         let due: Vec<Id> = self.timers.range(..=last).map(|(_, id)| *id).collect();
         for id in due {
-            self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_timeout(cx));
+            self.with_tunnel(now, host, id, Tunnel::on_timeout);
         }
         self.carry_out_orders(now, host);
     }

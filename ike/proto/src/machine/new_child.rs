@@ -36,16 +36,18 @@ impl Up {
         let nonce = message.nonce.clone().unwrap_or_default();
         match offer.accept(cx, &self.sas[0].keys, message, (&offer.nonce, &nonce), &self.dynamic) {
             Ok(agreed) => self.add_child(cx, agreed),
-            Err(Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD)) => match offer
-                .with_other_group(cx, message)
-            {
-                Ok(offer) => self.send_new_child(cx, offer),
-                Err(offer) => self.on_unusable(cx, &offer, Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD)),
-            },
+            Err(Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD)) => {
+                match offer.with_other_group(cx, message) {
+                    Ok(offer) => self.send_new_child(cx, offer),
+                    Err(offer) => {
+                        self.on_unusable(cx, &offer, &Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD));
+                    }
+                }
+            }
             Err(Unusable::Refused(NotifyType::TEMPORARY_FAILURE)) => {
                 self.retry(cx, Task::NewChild(offer.wanted()));
             }
-            Err(unusable) => self.on_unusable(cx, &offer, unusable),
+            Err(unusable) => self.on_unusable(cx, &offer, &unusable),
         }
     }
 

@@ -33,7 +33,8 @@ impl Ike {
     /// Traps of children that are no longer there, or changed; those that changed are set again by
     /// [`Self::start`]. A policy that has SAs stays with them.
     fn withdraw_traps(&mut self) {
-        let gone: Vec<u32> = self.core.traps.iter().filter(|trap| !self.is_configured(trap)).map(|t| t.reqid).collect();
+        let gone: Vec<u32> =
+            self.core.traps.iter().filter(|trap| !self.is_configured(trap)).map(|t| t.reqid).collect();
         for reqid in gone {
             let Some(trap) = self.core.traps.remove(reqid) else { continue };
             if !self.core.index.reqids.contains_key(&reqid) {

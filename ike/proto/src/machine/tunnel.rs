@@ -41,7 +41,7 @@ impl Tunnel {
             },
             Self::InitAnswered(state) => state.on_sealed(cx, path, datagram),
             Self::Up(state) => state.on_sealed(cx, path, datagram),
-            Self::Lingering(state) => state.on_sealed(cx, path, datagram),
+            Self::Lingering(state) => Some(state.on_sealed(cx, path, datagram)),
             state @ (Self::Waiting(_) | Self::InitSent(_)) => Some(state),
         }
     }
@@ -49,10 +49,14 @@ impl Tunnel {
     /// Something is due.
     pub(super) fn on_timeout(self, cx: &mut Cx) -> Option<Self> {
         match self {
-            Self::Waiting(state) => state.on_timeout(cx),
+            Self::Waiting(state) => Some(state.on_timeout(cx)),
             Self::InitSent(state) => state.on_timeout(cx),
             Self::AuthSent(state) => state.on_timeout(cx),
-            Self::InitAnswered(state) => state.on_timeout(cx),
+            // Nobody has authenticated in time: it is forgotten (RFC 7296 section 2.6).
+            Self::InitAnswered(_) => {
+                cx.core.counters.ike_failed += 1;
+                None
+            }
             Self::Up(state) => state.on_timeout(cx),
             Self::Lingering(_) => None,
         }

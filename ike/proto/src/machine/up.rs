@@ -134,18 +134,18 @@ impl Up {
     pub(super) fn on_first_child(
         &mut self,
         cx: &mut Cx,
-        offer: ChildOffer,
+        offer: &ChildOffer,
         message: &Message,
         nonces: (&[u8], &[u8]),
     ) {
         match offer.accept(cx, &self.sas[0].keys, message, nonces, &self.dynamic) {
             Ok(agreed) => self.add_child(cx, agreed),
-            Err(unusable) => self.on_unusable(cx, &offer, unusable),
+            Err(unusable) => self.on_unusable(cx, offer, &unusable),
         }
     }
 
     /// A pair that did not come to stand.
-    pub(super) fn on_unusable(&mut self, cx: &mut Cx, offer: &ChildOffer, unusable: Unusable) {
+    pub(super) fn on_unusable(&mut self, cx: &mut Cx, offer: &ChildOffer, unusable: &Unusable) {
         cx.core.counters.children_failed += 1;
         let (peer, child) = (self.head.peer(), &offer.child.name);
         let problem = match unusable {
@@ -177,10 +177,10 @@ impl Up {
     }
 
     /// Sends what waits, and stores the context.
-    pub(super) fn proceed(mut self, cx: &mut Cx) -> Option<Tunnel> {
+    pub(super) fn proceed(mut self: Box<Self>, cx: &mut Cx) -> Tunnel {
         self.pump(cx);
         cx.store();
-        Some(Tunnel::Up(Box::new(self)))
+        Tunnel::Up(self)
     }
 
     /// The IKE SA that is used for what we ask.

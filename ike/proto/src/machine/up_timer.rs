@@ -56,7 +56,7 @@ impl Up {
         self.on_sas_due(cx);
         self.clear_remnants(cx);
         self.keep_alive(cx);
-        self.proceed(cx)
+        Some(self.proceed(cx))
     }
 
     /// If requests on an IKE SA that was replaced are not answered, only that one is over.

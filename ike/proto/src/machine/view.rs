@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::child_sa::{ChildSa, policy_name};
 use super::head::Head;
+use super::ike_sa::Fate;
 use super::lifetime;
 use super::tunnel::Tunnel;
 use super::up::Up;
@@ -162,8 +163,8 @@ impl Up {
     }
 
     fn state(&self) -> TunnelState {
-        let is_rekeying =
-            self.sas.len() > 1 || self.current().pending.iter().any(|(_, p)| p.is_ike_rekeying());
+        let is_asked = self.current().pending.iter().any(|(_, pending)| pending.is_ike_rekeying());
+        let is_rekeying = is_asked || self.sas.iter().any(|sa| sa.fate == Fate::Undecided);
         match () {
             () if self.is_frozen => TunnelState::Frozen,
             () if self.is_ending() => TunnelState::Deleting,

@@ -16,7 +16,7 @@ use crate::host::{DownReason, Event, Host, Path};
 /// The first pause; each is twice the one before.
 const FIRST: Duration = Duration::from_secs(5);
 /// The longest pause.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Waits for the next attempt.
 pub(super) struct Waiting {
@@ -26,10 +26,10 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn on_timeout(self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
-        let Self { head, attempt, .. } = *self;
+    pub(super) fn on_timeout(self, cx: &mut Cx) -> Tunnel {
+        let Self { head, attempt, .. } = self;
         let path = path_to(cx.host, &head.connection, Some(head.path)).unwrap_or(head.path);
-        Some(InitSent::begin(cx, Head { path, nat: Nat::default(), ..head }, attempt))
+        InitSent::begin(cx, Head { path, nat: Nat::default(), ..head }, attempt)
     }
 }
 

@@ -73,7 +73,7 @@ fn selector(stored: &StoredSelector) -> Result<TrafficSelector, Impossible> {
     Some(selector).filter(TrafficSelector::is_possible).ok_or(Impossible("a selector"))
 }
 
-pub(super) fn stored_suite(suite: &EspSuite) -> StoredSuite {
+pub(super) fn stored_suite(suite: EspSuite) -> StoredSuite {
     StoredSuite {
         encryption: suite.encryption.cipher().id(),
         key_length: suite.encryption.key_length_attribute().unwrap_or(0),

@@ -60,13 +60,16 @@ impl Keys<'_> {
     }
 }
 
+/// A pair of Child SAs by our SPI, reqid and the peer's SPI.
+pub(super) type Orphan = (u32, u32, u32);
+
 /// What a tunnel is made from.
 pub(super) struct Reader<'a> {
     pub(super) now: Now,
     pub(super) connection: Arc<Connection>,
     pub(super) keys: Keys<'a>,
-    /// Pairs whose child is no longer configured: by our SPI, reqid and the peer's SPI.
-    pub(super) orphans: Vec<(u32, u32, u32)>,
+    /// Pairs whose child is no longer configured.
+    pub(super) orphans: Vec<Orphan>,
 }
 
 impl Reader<'_> {
@@ -186,7 +189,12 @@ impl Reader<'_> {
         }
     }
 
-    fn child(&self, stored: &StoredChild, child: Arc<Child>, outbound: Outbound) -> Result<ChildSa, ReadError> {
+    fn child(
+        &self,
+        stored: &StoredChild,
+        child: Arc<Child>,
+        outbound: Outbound,
+    ) -> Result<ChildSa, ReadError> {
         let at = |time: Option<super::stored::Time>| time.map(|time| monotonic(self.now, time));
         Ok(ChildSa {
             child,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::numbers::Impossible;
-use super::read::{Keys, ReadError, Reader};
+use super::read::{Keys, Orphan, ReadError, Reader};
 use super::stored::{Envelope, Stored};
 use super::{MAX_CONTEXT, VERSION};
 use crate::crypto::OpenStateError;
@@ -76,7 +76,8 @@ impl Ike {
         host: &mut dyn Host,
     ) -> Result<TunnelName, RestoreError> {
         let envelope = envelope(context)?;
-        let stored: Stored = minicbor::decode(&envelope.public).map_err(|_| RestoreError::Damaged("a field"))?;
+        let stored: Stored =
+            minicbor::decode(&envelope.public).map_err(|_| RestoreError::Damaged("a field"))?;
         let (up, orphans) = self.read(now, &envelope, &stored)?;
         let name = up.head.name();
         self.check_free(&name, &up)?;
@@ -92,7 +93,7 @@ impl Ike {
                 cx.install(Output::Remove { inbound: vec![inbound], outbound: vec![(reqid, outbound)] });
             }
             up.put_in_force(cx);
-            up.proceed(cx)
+            Some(Box::new(up).proceed(cx))
         });
         self.carry_out_orders(now, host);
         Ok(name)
@@ -103,14 +104,17 @@ impl Ike {
         now: Now,
         envelope: &Envelope,
         stored: &Stored,
-    ) -> Result<(Up, Vec<(u32, u32, u32)>), RestoreError> {
+    ) -> Result<(Up, Vec<Orphan>), RestoreError> {
         let name = TunnelName::new(&stored.connection, stored.number);
         let mut connections = self.core.configuration.connections.iter();
         let connection = connections.find(|connection| connection.name == stored.connection);
         let missing = || RestoreError::NoConnection(name, stored.connection.clone());
         let connection = Arc::clone(connection.ok_or_else(missing)?);
-        let keys =
-            Keys { wrap: &self.core.wrap, public: &envelope.public, sealed: envelope.sealed.iter().enumerate() };
+        let keys = Keys {
+            wrap: &self.core.wrap,
+            public: &envelope.public,
+            sealed: envelope.sealed.iter().enumerate(),
+        };
         let mut reader = Reader { now, connection, keys, orphans: Vec::new() };
         let up = reader.up(stored)?;
         Ok((up, reader.orphans))

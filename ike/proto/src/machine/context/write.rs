@@ -176,7 +176,7 @@ fn stored_child(now: Now, child: &ChildSa) -> StoredChild {
         reqid: child.reqid,
         inbound_spi: child.inbound_spi,
         outbound_spi: child.outbound_spi,
-        suite: stored_suite(&child.suite),
+        suite: stored_suite(child.suite),
         is_transport: child.mode == Mode::Transport,
         local: stored_selectors(&child.local),
         remote: stored_selectors(&child.remote),

@@ -1,5 +1,8 @@
 //! Pairs of machines and a virtual clock.
 
+mod ending;
+mod moving;
 mod pair;
+mod rekey;
 mod setup;
 mod side;

@@ -95,6 +95,20 @@ impl Pair {
         panic!("the ends do not come to rest");
     }
 
+    /// Delivers one datagram; whether there was one.
+    pub(super) fn take_one(&mut self) -> bool {
+        let packets = self.take_packets();
+        let Some((first, rest)) = packets.split_first() else { return false };
+        self.deliver(first);
+        let new = self.take_packets();
+        for packet in rest.iter().chain(&new) {
+            let side = if packet.to_right { &mut self.left } else { &mut self.right };
+            let back = Path { local: packet.path.remote, remote: packet.path.local, ..packet.path };
+            side.sent.push_back((back, packet.octets.clone()));
+        }
+        true
+    }
+
     /// What was sent, as it arrives.
     pub(super) fn take_packets(&mut self) -> Vec<Packet> {
         let nat = self.nat;
@@ -192,9 +206,9 @@ pub(super) fn child(is_left: bool) -> Child {
         local: vec![local],
         remote: vec![remote],
         mode: Mode::Tunnel,
-        rekey_time: Duration::from_secs(3600),
-        life_time: Duration::from_secs(3960),
-        rand_time: Duration::from_secs(360),
+        rekey_time: Duration::from_hours(1),
+        life_time: Duration::from_mins(66),
+        rand_time: Duration::from_mins(6),
         rekey_bytes: 0,
         life_bytes: 0,
         rekey_packets: 0,
@@ -246,9 +260,9 @@ pub(super) fn connection(is_left: bool) -> Connection {
         send_certificate_request: true,
         unique: Unique::No,
         dpd_delay: Duration::ZERO,
-        rekey_time: Duration::from_secs(14_400),
-        rand_time: Duration::from_secs(1_440),
-        over_time: Duration::from_secs(1_440),
+        rekey_time: Duration::from_hours(4),
+        rand_time: Duration::from_mins(24),
+        over_time: Duration::from_mins(24),
         keying_tries: 1,
         window: 1,
     }

@@ -21,6 +21,12 @@ pub(super) struct TestHost {
 }
 
 impl TestHost {
+    /// Further on in its randomness and its IVs, as a process that comes later.
+    pub(super) fn advance(&mut self, by: u64) {
+        self.state = self.state.wrapping_mul(31).wrapping_add(by);
+        self.next_iv += by;
+    }
+
     fn next(&mut self) -> u64 {
         // splitmix64
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -74,7 +80,6 @@ pub(super) struct Sa {
 pub(super) struct Side {
     pub(super) ike: Ike,
     pub(super) host: TestHost,
-    pub(super) wrap: Arc<WrapKey>,
     /// By our SPI.
     pub(super) inbound: BTreeMap<u32, Sa>,
     /// By reqid: the peer's SPI.
@@ -102,9 +107,8 @@ impl Side {
         let host = TestHost { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment: seed as u8 };
         let wrap = Arc::new(WrapKey::new([seed as u8; 32]));
         Self {
-            ike: Ike::new(Arc::new(configuration), credentials, Arc::clone(&wrap)),
+            ike: Ike::new(Arc::new(configuration), credentials, wrap),
             host,
-            wrap,
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -233,11 +237,13 @@ impl Side {
 
     /// The sentences of failed exchanges.
     pub(super) fn problems(&self) -> Vec<&str> {
-        let problem = |event| match event {
-            &Event::Failed { ref problem, .. } => Some(problem.as_str()),
-            _ => None,
-        };
-        self.events.iter().filter_map(problem).collect()
+        let mut problems = Vec::new();
+        for event in &self.events {
+            if let Event::Failed { problem, .. } = event {
+                problems.push(problem.as_str());
+            }
+        }
+        problems
     }
 }
 
