@@ -106,9 +106,8 @@ impl Up {
 
     /// The outbound half that waited for this.
     pub(super) fn use_successor(&mut self, cx: &mut Cx, reqid: u32) {
-        let waits =
-            |child: &&mut ChildSa| child.reqid == reqid && matches!(child.outbound, Outbound::Delayed(..));
-        let Some(at) = self.children.iter_mut().position(|mut child| waits(&&mut child)) else { return };
+        let waits = |child: &ChildSa| child.reqid == reqid && matches!(child.outbound, Outbound::Delayed(..));
+        let Some(at) = self.children.iter().position(waits) else { return };
         let Outbound::Delayed(_, keys) =
             std::mem::replace(&mut self.children[at].outbound, Outbound::Installed)
         else {

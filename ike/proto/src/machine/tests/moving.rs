@@ -129,7 +129,7 @@ fn what_is_not_our_context_is_refused() {
     let now = pair.now();
     let context = pair.left.contexts.values().next().unwrap().clone();
     let fresh = |seed| Side::new(seed, LEFT, configuration(connection(true)), secrets("secret"));
-    let mut restore =
+    let restore =
         |side: &mut Side, context: &[u8]| side.ike.restore(now, context, Restoring::Move, &mut side.host);
     assert!(matches!(restore(&mut pair.left, &context), Err(RestoreError::Present(_))));
     assert!(matches!(restore(&mut fresh(9), &context), Err(RestoreError::Keys(_))));
