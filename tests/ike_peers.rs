@@ -11,6 +11,8 @@ mod control;
 mod life;
 #[path = "ike/messages.rs"]
 mod messages;
+#[path = "ike/moves.rs"]
+mod moves;
 #[path = "ike/refusals.rs"]
 mod refusals;
 #[path = "ike/stage.rs"]

@@ -135,13 +135,21 @@ impl Progress {
     /// # Errors
     /// If the gateway has no such SA.
     pub fn of(gateway: &Gateway, direction: &str) -> Result<Self> {
-        let answer = gateway.dpctl_json(&["sa", "show", TUNNEL])?;
+        Self::of_named(gateway, TUNNEL, direction)
+    }
+
+    /// Asks `dpctl` about the SA of a tunnel in `direction`.
+    ///
+    /// # Errors
+    /// If the gateway has no such SA.
+    pub fn of_named(gateway: &Gateway, tunnel: &str, direction: &str) -> Result<Self> {
+        let answer = gateway.dpctl_json(&["sa", "show", tunnel])?;
         let is_wanted = |value: &Value| value.get("direction").and_then(Value::as_str) == Some(direction);
         let sa = find(&answer, &is_wanted);
         let number = |key: &str| find(sa?, &|value| value.get(key).is_some())?.get(key)?.as_u64();
         let both = number("sequence").zip(number("packets"));
         both.map(|(sequence, packets)| Self { sequence, packets })
-            .ok_or_else(|| LabError::Unexpected(format!("dpctl shows no counters of {TUNNEL}: {answer}")))
+            .ok_or_else(|| LabError::Unexpected(format!("dpctl shows no counters of {tunnel}: {answer}")))
     }
 }
 
@@ -175,7 +183,15 @@ pub struct Handover {
     pub restore: Duration,
 }
 
-/// Moves the tunnel and then its segment from `from` to `to`.
+/// Moves [`TUNNEL`] and then its segment from `from` to `to`, as [`move_named`] does.
+///
+/// # Errors
+/// As there.
+pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
+    move_named(from, to, TUNNEL, SEGMENT)
+}
+
+/// Moves a tunnel and then its segment from `from` to `to`.
 ///
 /// `snapshot --move | restore -` as in a shell: both processes start at once, so that the second is waiting
 /// when the first has frozen the SAs. Then the segment, over connections that are open already, because a
@@ -184,11 +200,11 @@ pub struct Handover {
 ///
 /// # Errors
 /// If a part fails; the tunnel then goes on where it was.
-pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
+pub fn move_named(from: &Gateway, to: &Gateway, tunnel: &str, segment: u8) -> Result<Handover> {
     let mut sockets = (ControlSocket::connect(from)?, ControlSocket::connect(to)?);
     let start = now();
     let clock = Instant::now();
-    let mut snapshot = from.dpctl_command(&["--json", "snapshot", TUNNEL, "--move"]);
+    let mut snapshot = from.dpctl_command(&["--json", "snapshot", tunnel, "--move"]);
     let mut snapshot = spawn(snapshot.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let pipe = snapshot.stdout.take().ok_or_else(|| LabError::Unexpected("no pipe to dpctl".into()))?;
     let mut restore = to.dpctl_command(&["--json", "restore", "-"]);
@@ -199,23 +215,23 @@ pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
         let _ = wait(&mut restore);
         return Err(LabError::Unexpected(format!("dpctl snapshot failed: {taken}")));
     }
-    let released = sockets.0.ask(json!({"request": "segment-drop", "segments": [SEGMENT]}));
+    let released = sockets.0.ask(json!({"request": "segment-drop", "segments": [segment]}));
     let installed = wait(&mut restore)?;
     let restore_took = clock.elapsed();
     if !installed.success() {
-        return Err(taken_back(from, &format!("dpctl restore failed: {installed}")));
+        return Err(taken_back(from, tunnel, segment, &format!("dpctl restore failed: {installed}")));
     }
     released?;
-    sockets.1.ask(json!({"request": "segment-take", "segments": [SEGMENT]}))?;
+    sockets.1.ask(json!({"request": "segment-take", "segments": [segment]}))?;
     let end = now();
     let (get, put) = (took(snapshot.stderr)?, took(restore.stdout)?);
     Ok(Handover { start, end, get, put, snapshot: snapshot_took, restore: restore_took })
 }
 
 /// Nothing was installed elsewhere: the old owner goes on.
-fn taken_back(from: &Gateway, failure: &str) -> LabError {
-    let segment = SEGMENT.to_string();
-    let back = from.dpctl(&["segment", "take", &segment]).and_then(|_| from.dpctl(&["sa", "thaw", TUNNEL]));
+fn taken_back(from: &Gateway, tunnel: &str, segment: u8, failure: &str) -> LabError {
+    let segment = segment.to_string();
+    let back = from.dpctl(&["segment", "take", &segment]).and_then(|_| from.dpctl(&["sa", "thaw", tunnel]));
     let then = back.map_or_else(|error| error.to_string(), |_| "the tunnel goes on where it was".into());
     LabError::Unexpected(format!("{failure}; {then}"))
 }

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use baton_lab::PeerSite;
-use baton_lab::negotiation::{CONNECTION, Negotiation, Side};
+use baton_lab::negotiation::{Negotiation, Side};
 use baton_lab::pki::KeyKind;
 use baton_lab::topology::SERVER;
 use serde_json::json;
 
 use crate::cases::{self, POOL};
-use crate::stage::{self, Steady, can_run};
+use crate::stage::{self, By, Ends, Steady, can_run};
 
 /// Every kind of key and a secret, set up by either end, deleted by the one and by the other.
 #[test]
@@ -27,8 +27,7 @@ fn secrets_and_certificates_of_every_kind() {
             assert_eq!(pair.tunnel["remote_identity"], cases::A_IDENTITY, "{kind:?}, Baton as {baton:?}");
             assert_eq!(pair.ike.remote_identity, cases::B_IDENTITY);
             stage::ping(&site.topology);
-            delete(&site, number % 2 == 0);
-            stage::assert_nothing_is_left(&site);
+            Ends::of(&site).delete(if number % 2 == 0 { By::StrongSwan } else { By::Baton });
         }
     }
 }
@@ -38,16 +37,6 @@ fn authenticated(site: &PeerSite, baton: Side, kind: Option<KeyKind>) -> Negotia
     match kind {
         Some(kind) => cases::with_certificates(case, &site.lab.path().join("pki"), kind),
         None => case,
-    }
-}
-
-fn delete(site: &PeerSite, by_strongswan: bool) {
-    if by_strongswan {
-        site.charon.terminate_ike(CONNECTION).expect("an end");
-    } else {
-        let target = json!({"connection": CONNECTION});
-        let done = site.b.ask_ike(json!({"request": "terminate", "target": target})).expect("begun");
-        assert_eq!(done["concerned"], 1);
     }
 }
 
@@ -69,8 +58,7 @@ fn strongswan_is_given_an_address() {
     stage::ping_from(&site.topology.server, address);
 
     // Who comes back gets what it had.
-    site.charon.terminate_ike(CONNECTION).expect("an end");
-    stage::assert_nothing_is_left(&site);
+    Ends::of(&site).delete(By::StrongSwan);
     stage::set_up(&site);
     assert_eq!(stage::leased_address(&site.charon), address);
 }

@@ -2,44 +2,14 @@
 
 use std::time::Duration;
 
+use baton_lab::CharonSpec;
 use baton_lab::charon::Section;
 use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
-use baton_lab::{CharonSpec, PeerSite};
 use serde_json::json;
 
 use crate::cases;
-use crate::stage::{self, Pair, Steady, can_run};
+use crate::stage::{self, By, Ends, Pair, Steady, can_run};
 use crate::support::{count, eventually};
-
-/// Who does something.
-#[derive(Clone, Copy, Debug)]
-enum By {
-    StrongSwan,
-    Baton,
-}
-
-fn rekey_child(site: &PeerSite, by: By) {
-    let before = Pair::of(site).spis();
-    match by {
-        By::StrongSwan => drop(site.charon.rekey_child(CHILD).expect("a rekey")),
-        By::Baton => rekey(site, &json!({"child": {"name": CHILD}}), "child"),
-    }
-    eventually("new keys of the Child SA", || Pair::of(site).spis() != before);
-}
-
-fn rekey_ike(site: &PeerSite, by: By) {
-    let before = Pair::of(site).ike.spis;
-    match by {
-        By::StrongSwan => drop(site.charon.rekey_ike(CONNECTION).expect("a rekey")),
-        By::Baton => rekey(site, &json!({"connection": CONNECTION}), "ike"),
-    }
-    eventually("new keys of the IKE SA", || Pair::of(site).ike.spis != before);
-}
-
-fn rekey(site: &PeerSite, target: &serde_json::Value, what: &str) {
-    let done = site.b.ask_ike(json!({"request": "rekey", "target": target, "what": what})).expect("begun");
-    assert_eq!(done["concerned"], 1);
-}
 
 /// New keys of both kinds, asked for by both ends, with and without PFS: of all datagrams that cross meanwhile, none is
 /// lost.
@@ -54,19 +24,19 @@ fn rekeys_under_traffic_lose_nothing() {
         case.esp_proposals = vec![esp.into()];
         stage::reconfigure(&mut site, baton, &case);
         stage::set_up(&site);
+        let ends = Ends::of(&site);
         let traffic = Steady::from_client(&site.topology);
         for _ in 0..count(2, 25) {
             for by in [By::StrongSwan, By::Baton] {
-                rekey_child(&site, by);
+                ends.rekey_child(by);
                 traffic.flows();
-                rekey_ike(&site, by);
+                ends.rekey_ike(by);
                 traffic.flows();
             }
         }
         let sent = traffic.finish(esp);
         println!("{esp}, Baton as {baton:?}: {sent} datagrams and their answers, none lost");
-        site.charon.terminate_ike(CONNECTION).expect("an end");
-        stage::assert_nothing_is_left(&site);
+        ends.delete(By::StrongSwan);
     }
 }
 
@@ -80,11 +50,11 @@ fn rekeys_that_meet_end_in_agreement() {
     let before = stage::set_up(&site);
     let traffic = Steady::from_client(&site.topology);
     for _ in 0..count(10, 100) {
-        rekey(&site, &json!({"child": {"name": CHILD}}), "child");
+        Ends::of(&site).ask_for_rekey(&json!({"child": {"name": CHILD}}), "child");
         let _ = site.charon.rekey_child(CHILD);
         traffic.flows();
         Pair::of(&site);
-        rekey(&site, &json!({"connection": CONNECTION}), "ike");
+        Ends::of(&site).ask_for_rekey(&json!({"connection": CONNECTION}), "ike");
         let _ = site.charon.rekey_ike(CONNECTION);
         traffic.flows();
         Pair::of(&site);
@@ -117,7 +87,7 @@ fn a_child_sa_is_deleted_by_either_end() {
             tunnels[0]["children"] == json!([]) && sas.len() == 1 && sas[0].children.is_empty()
         });
         assert_eq!(site.charon.sas().expect("SAs")[0].spis, ike, "{by:?}");
-        stage::assert_no_sa_is_left(&site);
+        Ends::of(&site).assert_no_sa_is_left();
     }
     stage::set_up(&site);
     stage::ping(&site.topology);
@@ -154,7 +124,7 @@ fn an_end_that_vanishes_is_noticed() {
 
     site.charon.kill();
     eventually("Baton's notice", || site.b.tunnels().expect("tunnels").is_empty());
-    stage::assert_no_sa_is_left(&site);
+    Ends::of(&site).assert_no_sa_is_left();
 
     site.charon.restart(&site.lab).expect("charon again");
     stage::set_up(&site);

@@ -2,11 +2,11 @@
 
 use baton_lab::Direction;
 use baton_lab::charon::Section;
-use baton_lab::negotiation::{CONNECTION, Side};
+use baton_lab::negotiation::Side;
 use baton_lab::pki::KeyKind;
 
 use crate::cases;
-use crate::stage::{self, can_run};
+use crate::stage::{self, By, Ends, can_run};
 use crate::support::Tap;
 
 /// Certificates over a link of 576 octets, in fragments of IKE and never of IP (RFC 7383).
@@ -33,8 +33,7 @@ fn large_messages_cross_a_small_link_in_fragments() {
             assert!(log.contains(line), "no `{line}` in {log}");
         }
         assert_eq!(taps.map(Tap::finish), [vec![], vec![]], "fragments of IP");
-        site.charon.terminate_ike(CONNECTION).expect("an end");
-        stage::assert_nothing_is_left(&site);
+        Ends::of(&site).delete(By::StrongSwan);
     }
 }
 

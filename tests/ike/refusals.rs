@@ -7,7 +7,7 @@ use baton_lab::negotiation::{Authentication, CHILD, Negotiation, Side};
 use serde_json::Value;
 
 use crate::cases;
-use crate::stage::{self, EXCHANGE, can_run};
+use crate::stage::{self, By, EXCHANGE, Ends, can_run};
 use crate::support::eventually;
 
 /// A way not to agree.
@@ -72,8 +72,7 @@ fn disagreement_is_told_and_leaves_nothing() {
         let case = cases::site_to_site(baton);
         stage::reconfigure(&mut site, baton, &case);
         stage::set_up(&site);
-        site.charon.terminate_ike(baton_lab::negotiation::CONNECTION).expect("an end");
-        stage::assert_nothing_is_left(&site);
+        Ends::of(&site).delete(By::StrongSwan);
     }
 }
 
@@ -96,7 +95,7 @@ fn disagree(site: &mut PeerSite, refusal: &Refusal) {
     assert!(problem.to_lowercase().contains(&wanted.to_lowercase()), "{}: {problem}", refusal.name);
     // A Child SA that is refused leaves the IKE SA (RFC 7296 section 1.2), which may stay or go.
     end_all(site);
-    stage::assert_nothing_is_left(site);
+    Ends::of(site).assert_nothing_is_left();
 }
 
 /// The sentence of an event.

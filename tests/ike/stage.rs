@@ -7,7 +7,7 @@ use baton_lab::charon::{ChildSa, IkeSa};
 use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
 use baton_lab::probe::{Echo, Prober};
 use baton_lab::topology::{CLIENT, SERVER, Topology, client_port};
-use baton_lab::{Charon, CharonSpec, Lab, Namespace, PeerSite, charon, command, requirements};
+use baton_lab::{Charon, CharonSpec, Gateway, Lab, Namespace, PeerSite, charon, command, requirements};
 use serde_json::{Value, json};
 
 use crate::support::{self, MARKER, eventually};
@@ -74,18 +74,23 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Waits until both ends have the same IKE SA and the same Child SA, and nothing else.
+    /// What B and strongSwan have.
     pub fn of(site: &PeerSite) -> Self {
+        Self::at(&site.b, &site.charon)
+    }
+
+    /// Waits until both ends have the same IKE SA and the same Child SA, and nothing else.
+    pub fn at(baton: &Gateway, charon: &Charon) -> Self {
         let deadline = Instant::now() + EXCHANGE;
         loop {
-            let (tunnels, sas) = (site.b.tunnels().expect("tunnels"), site.charon.sas().expect("SAs"));
+            let (tunnels, sas) = (baton.tunnels().expect("tunnels"), charon.sas().expect("SAs"));
             if let ([tunnel], [ike]) = (&*tunnels, &*sas) {
                 let pair = Self { tunnel: tunnel.clone(), ike: ike.clone() };
                 if pair.agrees() {
                     return pair;
                 }
             }
-            let logs = || format!("Baton:\n{}\nstrongSwan:\n{}", site.b.ike_log(), site.charon.log());
+            let logs = || format!("Baton:\n{}\nstrongSwan:\n{}", baton.ike_log(), charon.log());
             assert!(Instant::now() < deadline, "no agreement: {tunnels:?}\n{sas:?}\n{}", logs());
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -125,20 +130,89 @@ impl Pair {
     }
 }
 
-/// Waits until nothing of a tunnel is left at either end: IKE SAs, SAs, policies.
-pub fn assert_nothing_is_left(site: &PeerSite) {
-    eventually("the end of all IKE SAs", || {
-        site.b.tunnels().expect("tunnels").is_empty() && site.charon.sas().expect("SAs").is_empty()
-    });
-    assert_no_sa_is_left(site);
+/// Who does something.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    StrongSwan,
+    Baton,
 }
 
-/// Waits until no SA is in Baton's table, where an old inbound SA stays for a few seconds for what is under way, and no
-/// policy.
-pub fn assert_no_sa_is_left(site: &PeerSite) {
-    let listed = |what: [&str; 2]| site.b.dpctl_json(&what).expect("dpctl").to_string();
-    eventually("the end of all SAs", || !listed(["sa", "list"]).contains("\"spi\""));
-    eventually("the end of all policies", || !listed(["policy", "list"]).contains(CONNECTION));
+/// The two ends of a tunnel.
+#[derive(Clone, Copy)]
+pub struct Ends<'a> {
+    pub baton: &'a Gateway,
+    pub charon: &'a Charon,
+}
+
+impl<'a> Ends<'a> {
+    /// B and strongSwan.
+    pub fn of(site: &'a PeerSite) -> Self {
+        Self { baton: &site.b, charon: &site.charon }
+    }
+
+    /// B2 and strongSwan.
+    pub fn of_b2(site: &'a PeerSite) -> Self {
+        Self { baton: &site.b2, charon: &site.charon }
+    }
+
+    /// What they say of their tunnel.
+    pub fn pair(self) -> Pair {
+        Pair::at(self.baton, self.charon)
+    }
+
+    /// New keys of the Child SA.
+    pub fn rekey_child(self, by: By) {
+        let before = self.pair().spis();
+        match by {
+            By::StrongSwan => drop(self.charon.rekey_child(CHILD).expect("a rekey")),
+            By::Baton => self.ask_for_rekey(&json!({"child": {"name": CHILD}}), "child"),
+        }
+        eventually("new keys of the Child SA", || self.pair().spis() != before);
+    }
+
+    /// New keys of the IKE SA.
+    pub fn rekey_ike(self, by: By) {
+        let before = self.pair().ike.spis;
+        match by {
+            By::StrongSwan => drop(self.charon.rekey_ike(CONNECTION).expect("a rekey")),
+            By::Baton => self.ask_for_rekey(&json!({"connection": CONNECTION}), "ike"),
+        }
+        eventually("new keys of the IKE SA", || self.pair().ike.spis != before);
+    }
+
+    /// Baton begins a rekey of one thing.
+    pub fn ask_for_rekey(self, target: &Value, what: &str) {
+        let request = json!({"request": "rekey", "target": target, "what": what});
+        assert_eq!(self.baton.ask_ike(request).expect("begun")["concerned"], 1);
+    }
+
+    /// The end of the IKE SA, and of all that comes with it, at both ends.
+    pub fn delete(self, by: By) {
+        match by {
+            By::StrongSwan => drop(self.charon.terminate_ike(CONNECTION).expect("an end")),
+            By::Baton => {
+                let request = json!({"request": "terminate", "target": {"connection": CONNECTION}});
+                assert_eq!(self.baton.ask_ike(request).expect("begun")["concerned"], 1);
+            }
+        }
+        self.assert_nothing_is_left();
+    }
+
+    /// Waits until nothing of a tunnel is left at either end: IKE SAs, SAs, policies.
+    pub fn assert_nothing_is_left(self) {
+        eventually("the end of all IKE SAs", || {
+            self.baton.tunnels().expect("tunnels").is_empty() && self.charon.sas().expect("SAs").is_empty()
+        });
+        self.assert_no_sa_is_left();
+    }
+
+    /// Waits until no SA is in Baton's table, where an old inbound SA stays for a few seconds for what is under way,
+    /// and no policy.
+    pub fn assert_no_sa_is_left(self) {
+        let listed = |what: [&str; 2]| self.baton.dpctl_json(&what).expect("dpctl").to_string();
+        eventually("the end of all SAs", || !listed(["sa", "list"]).contains("\"spi\""));
+        eventually("the end of all policies", || !listed(["policy", "list"]).contains(CONNECTION));
+    }
 }
 
 /// The address that this charon was given.

@@ -6,7 +6,7 @@ use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
 use serde_json::json;
 
 use crate::cases;
-use crate::stage::{self, Pair, can_run};
+use crate::stage::{self, By, Ends, Pair, can_run};
 use crate::support::eventually;
 
 /// ESP suites of strongSwan's userspace ESP and of Baton. GMAC is missing there, MD5, XCBC and Camellia here.
@@ -84,8 +84,7 @@ fn every_esp_suite_that_both_have() {
             assert_carries(site, suite);
             end(site, suite);
         }
-        site.charon.terminate_ike(CONNECTION).expect("an end");
-        stage::assert_nothing_is_left(site);
+        Ends::of(site).delete(By::StrongSwan);
     }
 }
 
@@ -135,8 +134,7 @@ fn every_ike_suite_that_both_have() {
         // New keys come from the old ones by the same algorithms.
         site.charon.rekey_ike(CONNECTION).expect("a rekey");
         eventually("new keys", || Pair::of(&site).ike.spis != pair.ike.spis);
-        site.charon.terminate_ike(CONNECTION).expect("an end");
-        stage::assert_nothing_is_left(&site);
+        Ends::of(&site).delete(By::StrongSwan);
     }
 }
 
@@ -162,7 +160,6 @@ fn the_groups_that_the_ends_prefer_differ() {
             "DH group ECP_384 unacceptable"
         };
         assert!(log.contains(asked), "{log}");
-        site.charon.terminate_ike(CONNECTION).expect("an end");
-        stage::assert_nothing_is_left(&site);
+        Ends::of(&site).delete(By::StrongSwan);
     }
 }

@@ -66,6 +66,7 @@ pub struct Stage {
     pub peer: KernelPeer,
     pub client: Namespace,
     pub a: Namespace,
+    pub wire: Namespace,
     pub lab: Lab,
 }
 
@@ -88,7 +89,7 @@ impl Stage {
         let spec = KernelPeerSpec { daemons, ..kernel() };
         let peer = KernelPeer::boot(&lab, &wire, &spec).expect("a kernel");
         plug_in(&wire, &spec.name);
-        Self { peer, client, a, lab }
+        Self { peer, client, a, wire, lab }
     }
 }
 

@@ -10,6 +10,8 @@ use crate::negotiation::{Authentication, Negotiation, Party, Side};
 use crate::pki::{self, KeyKind};
 
 const FOLDER: &str = "/run/iked";
+/// The last setting that its processes tell each other of before they answer as configured.
+const CONFIGURED: &str = "stickyaddress";
 
 /// What iked's own language says of a negotiation, beyond its ends.
 #[derive(Clone, Debug)]
@@ -55,8 +57,8 @@ impl GuestIked {
         script.push_str(&here_document("/etc/iked/local.pub", &public));
         script.push_str(&here_document(&format!("{FOLDER}/iked.conf"), &configuration(spec, case, side)?));
         peer.run(&format!(
-            "{script}iked -d -v -f {FOLDER}/iked.conf >{FOLDER}/log 2>&1 </dev/null &\n\
-             for i in $(seq 200); do ikectl show sa >/dev/null 2>&1 && exit 0; sleep 0.05; done\n\
+            "{script}iked -d -vv -f {FOLDER}/iked.conf >{FOLDER}/log 2>&1 </dev/null &\n\
+             for i in $(seq 200); do grep -q {CONFIGURED} {FOLDER}/log && exit 0; sleep 0.05; done\n\
              cat {FOLDER}/log; exit 1"
         ))?;
         Ok(Self)
