@@ -197,7 +197,8 @@ fn i7_nothing_leaks_when_the_interfaces_are_replaced_while_the_data_plane_is_dea
         replace_inner_interface(&watched.site);
         for family in ["-4", "-6"] {
             let mut flush = watched.site.topology.a.command("ip");
-            command::run(flush.args([family, "route", "flush", "table", "all", "proto", "186"])).expect("flushed");
+            command::run(flush.args([family, "route", "flush", "table", "all", "proto", "186"]))
+                .expect("flushed");
         }
         support::eventually("plaintext without prohibit routes", || watched.taps.leaked() > 0);
     });

@@ -1,5 +1,5 @@
-//! A download through an IPsec tunnel; the tunnel moves to another gateway in the middle of it, and the new
-//! gateway's data plane is killed in the middle of the next. `./dev demo` runs it.
+//! A strongSwan client downloads through a tunnel that it negotiated; the tunnel moves to another gateway in the middle
+//! of it, and both of the new gateway's daemons are killed in the middle of the next download. `./dev demo` runs it.
 
 mod report;
 mod stage;
@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use baton_lab::content::Content;
 use baton_lab::http::{Download, Downloaded, FileServer};
-use baton_lab::site::{self, Handover, Progress, SPI_TO_A, Site};
-use baton_lab::{Lab, LabError, Namespace, Result, requirements, topology};
+use baton_lab::site::{self, Handover, Progress};
+use baton_lab::{LabError, Namespace, PeerSite, Result, charon, requirements, topology};
 use clap::Parser;
 
 use report::{CrashFigures, DownloadFigures, Edge, Figures, MoveFigures, WireFigures, milliseconds};
-use stage::Heartbeat;
+use stage::{Heartbeat, Tunnel};
 use trace::{Gaps, Sighting, Tap};
 use view::View;
 
@@ -31,11 +31,11 @@ const LULL: Duration = Duration::from_millis(100);
 /// ESP packets longer than this carry the download, shorter ones heartbeats.
 const DATA: usize = 1000;
 
-/// A download through a tunnel that moves to another gateway and survives kill -9.
+/// A strongSwan client's download through a tunnel that moves to another gateway and survives kill -9.
 #[derive(Parser)]
 struct Options {
     /// Size of the file; k, M and G are powers of 1000.
-    #[arg(long, default_value = "1G", value_parser = parse_size)]
+    #[arg(long, default_value = "300M", value_parser = parse_size)]
     size: u64,
     /// Also write every figure of the table to this file.
     #[arg(long, value_name = "FILE")]
@@ -56,7 +56,7 @@ fn parse_size(text: &str) -> std::result::Result<u64, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Err(reason) = requirements::lab() {
+    if let Err(reason) = charon::requirements() {
         eprintln!("the demo cannot run here: {reason}");
         return ExitCode::FAILURE;
     }
@@ -94,10 +94,14 @@ fn run(options: &Options) -> Result<bool> {
     introduce(&view);
     let octets = options.size;
     let digest = std::thread::spawn(move || Content::new(SEED, octets).sha256());
-    let mut site = Site::build(Lab::with_plain_names()?)?;
-    view.done("namespaces and wires: baton-client, -a, -wan, -b, -b2, -lan, -server");
-    site.start()?;
-    view.done("gateways A, B and B2 are up; B2 has B's addresses, and nothing to do");
+    let mut site = stage::build()?;
+    view.done("namespaces and wires: baton-client, -wan, -b, -b2, -lan, -server");
+    view.done("gateways B and B2 are up; B2 has B's addresses, and nothing to do");
+    let tunnel = stage::negotiate(&site)?;
+    view.done(&format!(
+        "strongSwan has negotiated tunnel {} with B; it is {} inside",
+        tunnel.name, tunnel.client
+    ));
     let server = FileServer::start(&site.topology.server, topology::server_port(80), SEED, octets)?;
     let sha256 = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     view.done(&format!("the server has a file of {octets} octets, SHA-256 {}...", &sha256[..16]));
@@ -105,19 +109,22 @@ fn run(options: &Options) -> Result<bool> {
     let taps = [Tap::start(wan, "a")?, Tap::start(wan, "b")?, Tap::start(wan, "b2")?];
 
     view.chapter("First download: the tunnel moves from B to B2");
-    let hosts = (site.topology.server.clone(), site.topology.client.clone());
-    let first = act(&mut view, &hosts, &server, octets, |view| first_event(view, &site))?;
-    let accepted = Progress::of(&site.a, "inbound")?.packets;
+    let cast = Cast { server: site.topology.server.clone(), client: site.topology.client.clone(), tunnel };
+    let first = act(&mut view, &cast, &server, octets, |view| first_event(view, &site, &cast.tunnel))?;
+    let accepted = stage::received_by_client(&site)?;
     let retransmissions = stage::server_retransmissions(&site)?;
 
-    view.chapter("Second download: B2's data plane is killed");
-    let second = act(&mut view, &hosts, &server, octets, |view| second_event(view, &mut site))?;
-
+    view.chapter("Second download: B2's daemons are killed");
+    let second = act(&mut view, &cast, &server, octets, |view| second_event(view, &mut site))?;
     let (seen, missed) = finish(taps)?;
+    view.chapter("Afterwards: strongSwan asks B2 for new keys");
+    stage::rekey(&site)?;
+    view.done("new keys for the IKE SA and the Child SA, by exchanges that B never saw the beginning of");
+
     let figures = Figures {
         machine: requirements::machine(),
-        planned_move: move_figures(&first, &seen, accepted, retransmissions),
-        crash: crash_figures(&second, &seen[2]),
+        planned_move: move_figures(&first, &seen, &cast.tunnel, accepted, retransmissions),
+        crash: crash_figures(&second, &seen[2], &cast.tunnel),
         first: download_figures(&first.downloaded, &sha256),
         second: download_figures(&second.downloaded, &sha256),
         wire: wire_figures(&seen, missed),
@@ -129,23 +136,30 @@ fn run(options: &Options) -> Result<bool> {
     Ok(figures.first.is_intact() && figures.second.is_intact() && figures.wire.repeated_ivs == 0)
 }
 
+/// Who takes part in a download.
+struct Cast {
+    server: Namespace,
+    client: Namespace,
+    tunnel: Tunnel,
+}
+
 fn introduce(view: &View) {
     view.line(&view.bold("\n  Baton: a tunnel changes gateways, and nobody at either end notices\n"));
-    view.line("    client ─── A ═══ ESP ══╦══ B  ───┬─── server");
-    view.line("                           ╚══ B2 ───┘");
+    view.line("    strongSwan client ═══ ESP ══╦══ B  ───┬─── server");
+    view.line("                                ╚══ B2 ───┘");
     view.line("");
 }
 
 /// Downloads the file, beside a heartbeat, and lets `event` happen at two fifths of it.
 fn act<T>(
     view: &mut View,
-    (server_host, client): &(Namespace, Namespace),
+    cast: &Cast,
     server: &FileServer,
     size: u64,
     event: impl FnOnce(&mut View) -> Result<T>,
 ) -> Result<Act<T>> {
-    let heartbeat = Heartbeat::start(server_host, client)?;
-    let download = Download::start(client, server.address())?;
+    let heartbeat = Heartbeat::start(&cast.server, &cast.client, cast.tunnel.client)?;
+    let download = Download::start(&cast.client, server.address())?;
     view.follow(&download, size, size / 5 * 2);
     if download.is_finished() {
         view.end_bar();
@@ -168,21 +182,20 @@ fn act<T>(
     Ok(Act { event, start, end, finish: site::now(), downloaded })
 }
 
-fn first_event(view: &mut View, site: &Site) -> Result<Moved> {
-    view.event("dpctl snapshot site-a --move | dpctl restore -, and the segment follows from B to B2");
-    let handover = site::move_tunnel(&site.b, &site.b2)?;
+fn first_event(view: &mut View, site: &PeerSite, tunnel: &Tunnel) -> Result<Moved> {
+    let name = &tunnel.name;
+    view.event(&format!(
+        "dpctl snapshot {name} --move | dpctl restore -, and the segment follows from B to B2"
+    ));
+    let handover = site::move_named(&site.b, &site.b2, name, tunnel.segment)?;
     std::thread::sleep(SETTLE);
-    // B's SA is frozen, so its counters are those of the snapshot that B2 continued from.
-    let (last, now) = (Progress::of(&site.b, "inbound")?, Progress::of(&site.b2, "inbound")?);
-    let sent = now.sequence.saturating_sub(last.sequence);
-    let accepted = now.packets.saturating_sub(last.packets);
+    let progress = Progress::of_named(&site.b2, name, "inbound")?;
     view.done(&format!("moved in {:.1} ms", milliseconds(handover.end.saturating_sub(handover.start))));
-    Ok(Moved { handover, lost_to_gateways: sent.saturating_sub(accepted) })
+    Ok(Moved { handover, lost_to_gateways: progress.sequence.saturating_sub(progress.packets) })
 }
 
-fn second_event(view: &mut View, site: &mut Site) -> Result<Duration> {
-    let pid = site.b2.pid().unwrap_or_default();
-    view.event(&format!("kill -9 {pid}, and start it again"));
+fn second_event(view: &mut View, site: &mut PeerSite) -> Result<Duration> {
+    view.event("kill -9 of B2's data plane and of its IKE daemon, and start them again");
     let restart = stage::crash_b2(site)?;
     view.done(&format!("B2 attached itself to its SA table: {:.0} ms", milliseconds(restart)));
     Ok(restart)
@@ -197,44 +210,45 @@ fn finish(taps: [Tap; 3]) -> Result<(Seen, u64)> {
     Ok(([a, b, b2], missed_a + missed_b + missed_b2))
 }
 
-fn move_figures(first: &Act<Moved>, seen: &Seen, accepted: u64, again: u64) -> MoveFigures {
+fn move_figures(first: &Act<Moved>, seen: &Seen, tunnel: &Tunnel, accepted: u64, again: u64) -> MoveFigures {
     let [_, b, b2] = seen;
-    let to_a =
-        || b.iter().chain(b2).filter(|sighting| sighting.spi == SPI_TO_A && sighting.at < first.finish);
-    let gaps = Gaps::of(to_a());
+    let spi = tunnel.spi_to_client;
+    let to_client =
+        || b.iter().chain(b2).filter(|sighting| sighting.spi == spi && sighting.at < first.finish);
+    let gaps = Gaps::of(to_client());
     let Moved { handover, lost_to_gateways } = &first.event;
     let (start, end) = (handover.start.saturating_sub(MARGIN), handover.end + MARGIN);
     MoveFigures {
         interruption_ms: milliseconds(gaps.longest_within(start, end).length),
-        download_paused_ms: milliseconds(Gaps::of(download_only(to_a())).longest_within(start, end).length),
+        download_paused_ms: milliseconds(
+            Gaps::of(download_only(to_client())).longest_within(start, end).length,
+        ),
         typical_gap_ms: milliseconds(gaps.typical()),
         longest_other_gap_ms: milliseconds(gaps.longest_outside(start, end).length),
         lost_to_gateways: *lost_to_gateways,
-        lost_to_a: (to_a().count() as u64).saturating_sub(accepted),
+        lost_to_client: (to_client().count() as u64).saturating_sub(accepted),
         tcp_retransmissions: again,
         get_us: milliseconds(handover.get) * 1e3,
         put_us: milliseconds(handover.put) * 1e3,
         snapshot_command_ms: milliseconds(handover.snapshot),
         restore_command_ms: milliseconds(handover.restore),
         move_ms: milliseconds(handover.end.saturating_sub(handover.start)),
-        before: edge(b.iter().rfind(|sighting| sighting.spi == SPI_TO_A)),
-        after: edge(b2.iter().find(|sighting| sighting.spi == SPI_TO_A)),
+        before: edge(b.iter().rfind(|sighting| sighting.spi == spi)),
+        after: edge(b2.iter().find(|sighting| sighting.spi == spi)),
     }
 }
 
-fn crash_figures(second: &Act<Duration>, b2: &[Sighting]) -> CrashFigures {
-    let to_a = || {
-        b2.iter()
-            .filter(|sighting| sighting.spi == SPI_TO_A && sighting.at >= second.start.saturating_sub(MARGIN))
-    };
-    let gap = Gaps::of(to_a()).longest_within(second.start, second.end + MARGIN);
-    let pause = Gaps::of(download_only(to_a())).longest_within(second.start, second.end + MARGIN);
+fn crash_figures(second: &Act<Duration>, b2: &[Sighting], tunnel: &Tunnel) -> CrashFigures {
+    let (spi, start) = (tunnel.spi_to_client, second.start.saturating_sub(MARGIN));
+    let to_client = || b2.iter().filter(move |sighting| sighting.spi == spi && sighting.at >= start);
+    let gap = Gaps::of(to_client()).longest_within(second.start, second.end + MARGIN);
+    let pause = Gaps::of(download_only(to_client())).longest_within(second.start, second.end + MARGIN);
     CrashFigures {
         interruption_ms: milliseconds(gap.length),
         download_paused_ms: milliseconds(pause.length),
         restart_ms: milliseconds(second.event),
-        before: edge(to_a().rfind(|sighting| sighting.at <= gap.start)),
-        after: edge(to_a().find(|sighting| sighting.at > gap.start)),
+        before: edge(to_client().rfind(|sighting| sighting.at <= gap.start)),
+        after: edge(to_client().find(|sighting| sighting.at > gap.start)),
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Figures {
     pub first: DownloadFigures,
     /// The planned move from B to B2.
     pub planned_move: MoveFigures,
-    /// The second download, during which B2's data plane was killed.
+    /// The second download, during which B2's daemons were killed.
     pub second: DownloadFigures,
     /// The crash.
     pub crash: CrashFigures,
@@ -48,18 +48,18 @@ impl DownloadFigures {
 /// The planned move.
 #[derive(Clone, Debug, Serialize)]
 pub struct MoveFigures {
-    /// Longest time without an ESP packet towards A around the move.
+    /// Longest time without an ESP packet towards the client around the move.
     pub interruption_ms: f64,
     /// Longest time without a packet of the download in it: TCP adds its own pause to ours.
     pub download_paused_ms: f64,
-    /// Median time between ESP packets towards A.
+    /// Median time between ESP packets towards the client.
     pub typical_gap_ms: f64,
     /// Longest time between them away from move and crash.
     pub longest_other_gap_ms: f64,
-    /// ESP packets from A that neither B nor B2 accepted in the move.
+    /// ESP packets from the client that neither B nor B2 accepted.
     pub lost_to_gateways: u64,
-    /// ESP packets from B and B2 that A did not accept, over the whole first download.
-    pub lost_to_a: u64,
+    /// ESP packets from B and B2 that strongSwan did not accept, over the whole first download.
+    pub lost_to_client: u64,
     /// TCP segments that the server sent again during the first download.
     pub tcp_retransmissions: u64,
     /// GET in `dpctl snapshot`: freezing and reading the SAs, sealing and writing the context.
@@ -81,7 +81,7 @@ pub struct MoveFigures {
 /// The crash and the restart.
 #[derive(Clone, Debug, Serialize)]
 pub struct CrashFigures {
-    /// Longest time without an ESP packet towards A around the crash.
+    /// Longest time without an ESP packet towards the client around the crash.
     pub interruption_ms: f64,
     /// Longest time without a packet of the download in it.
     pub download_paused_ms: f64,
@@ -139,8 +139,8 @@ pub fn print(view: &View, figures: &Figures) {
     row("  TCP went on after", &format!("{:.2} ms", planned_move.download_paused_ms));
     row("  a typical gap", &format!("{:.3} ms", planned_move.typical_gap_ms));
     row("  the longest gap elsewhere", &format!("{:.2} ms", planned_move.longest_other_gap_ms));
-    row("ESP packets lost in the move, A to B, B2", &view.bold(&planned_move.lost_to_gateways.to_string()));
-    row("ESP packets lost, B and B2 to A", &planned_move.lost_to_a.to_string());
+    row("ESP packets lost, client to B and B2", &view.bold(&planned_move.lost_to_gateways.to_string()));
+    row("ESP packets lost, B and B2 to client", &planned_move.lost_to_client.to_string());
     row("TCP segments sent again", &planned_move.tcp_retransmissions.to_string());
     row("GET (freeze, read, seal)", &format!("{:.0} us", planned_move.get_us));
     row("PUT (check, install)", &format!("{:.0} us", planned_move.put_us));
@@ -151,7 +151,7 @@ pub fn print(view: &View, figures: &Figures) {
         &format!("{commands}; segment taken after {:.1} ms", planned_move.move_ms),
     );
     edges(&row, planned_move.before, planned_move.after);
-    view.chapter("kill -9 of B2's data plane");
+    view.chapter("kill -9 of B2's data plane and IKE daemon");
     download_rows(view, &row, second);
     row("interruption (longest gap in the ESP)", &view.bold(&format!("{:.1} ms", crash.interruption_ms)));
     row("  TCP went on after", &format!("{:.1} ms", crash.download_paused_ms));

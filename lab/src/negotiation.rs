@@ -86,6 +86,8 @@ pub struct Negotiation {
     pub responder_options: Section,
     /// Further options of the Child SA, at both ends.
     pub child_options: Section,
+    /// Options of Baton's connection that go before all others.
+    pub baton_options: Section,
     /// Further options of Baton's section `[ike]`.
     pub daemon_options: Section,
 }
@@ -150,7 +152,9 @@ impl Negotiation {
 
     /// One end's sections of Baton's configuration.
     pub fn toml(&self, side: Side) -> String {
-        let mut all = self.swanctl(side);
+        // It speaks version 2 alone.
+        let connection = self.connection(side).without("version").merged(&self.baton_options);
+        let mut all = self.swanctl(side).with("connections", Section::new().with(CONNECTION, connection));
         if let Authentication::PreSharedKey(secret) = &self.authentication {
             let identities = [&self.initiator.identity, &self.responder.identity];
             let entry = Section::new().set_list("id", &identities).set("secret", secret);

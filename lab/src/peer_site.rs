@@ -1,6 +1,6 @@
 //! The cast of negotiations: strongSwan in the place of gateway A, and Baton as B and its twin B2.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::charon::{Charon, CharonSpec, Section};
 use crate::command;
@@ -8,13 +8,17 @@ use crate::error::Result;
 use crate::gateway::{Gateway, GatewaySpec, random};
 use crate::lab::Lab;
 use crate::namespace::Namespace;
-use crate::negotiation::{Authentication, Negotiation, Party, Side};
+use crate::negotiation::{Authentication, Lease, Negotiation, Party, Side};
 use crate::topology::{A_NETWORK, A_OUTER, B_NETWORK, B_OUTER, Topology};
 
 /// Who strongSwan says it is.
 pub const A_IDENTITY: &str = "a.lab.test";
 /// Who Baton says it is.
 pub const B_IDENTITY: &str = "b.lab.test";
+/// The addresses of the pool of [`road_warrior`].
+pub const ADDRESSES: &str = "10.99.0.0/24";
+/// The DNS server that goes with them.
+pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 53);
 const SECRET: &str = "thirty-two octets of no meaning.";
 
 /// Fields drop in order: processes before the lab that holds their namespaces.
@@ -41,6 +45,19 @@ impl PeerSite {
     /// If the machine refuses.
     pub fn build(lab: Lab, baton: Side, spec: &CharonSpec) -> Result<Self> {
         let topology = Topology::build(&lab)?;
+        Self::build_on(topology, lab, baton, spec)
+    }
+
+    /// The same with strongSwan on the client itself.
+    ///
+    /// # Errors
+    /// If the machine refuses.
+    pub fn build_with_client(lab: Lab, spec: &CharonSpec) -> Result<Self> {
+        let topology = Topology::build_with_client_outside(&lab)?;
+        Self::build_on(topology, lab, Side::Responder, spec)
+    }
+
+    fn build_on(topology: Topology, lab: Lab, baton: Side, spec: &CharonSpec) -> Result<Self> {
         for namespace in [&topology.a, &topology.b, &topology.b2] {
             // What a local stack sends crosses a veth with partial checksums unless offloads are off.
             command::run(namespace.command("ethtool").args(["-K", "wan0", "tx", "off"]))?;
@@ -109,6 +126,14 @@ fn gateway(name: &str, node: u8, owned: &str, snapshot_key: &[u8]) -> GatewaySpe
     }
 }
 
+/// A client is given an address of a pool and a DNS server, and reaches Baton's network; as [`site_to_site`].
+pub fn road_warrior(baton: Side) -> Negotiation {
+    let mut case = site_to_site(baton);
+    case.initiator.networks.clear();
+    case.lease = Some(Lease { addresses: ADDRESSES.into(), dns: vec![DNS.into()] });
+    case
+}
+
 /// strongSwan's networks and Baton's, by a shared secret, in proposals that both have.
 pub fn site_to_site(baton: Side) -> Negotiation {
     let party = |address: IpAddr, identity: &str, network: &str| Party {
@@ -134,6 +159,7 @@ pub fn site_to_site(baton: Side) -> Negotiation {
         initiator_options: Section::new(),
         responder_options: Section::new(),
         child_options: Section::new(),
+        baton_options: Section::new(),
         daemon_options: Section::new(),
     }
 }

@@ -87,24 +87,43 @@ impl Topology {
     /// # Errors
     /// If the kernel refuses.
     pub fn build(lab: &Lab) -> Result<Self> {
-        let topology = Self {
-            client: lab.namespace("client")?,
-            a: lab.namespace("a")?,
+        let topology = Self::namespaces(lab, lab.namespace("client")?, lab.namespace("a")?)?;
+        wire(&topology.client, "eth0", &topology.a, "lan0")?;
+        topology.lay_wires()?;
+        host(&topology.client, CLIENT, Ipv4Addr::new(10, 1, 0, 1))?;
+        gateway(&topology.a, A_OUTER, Ipv4Addr::new(10, 1, 0, 1), B_OUTER)?;
+        topology.give_addresses()?;
+        Ok(topology)
+    }
+
+    /// The same with the client in A's place: it has A's outer address and speaks for itself.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn build_with_client_outside(lab: &Lab) -> Result<Self> {
+        let client = lab.namespace("client")?;
+        let topology = Self::namespaces(lab, client.clone(), client)?;
+        topology.lay_wires()?;
+        topology.client.ip(&format!("link set wan0 up\naddress add {A_OUTER}/24 dev wan0"))?;
+        topology.give_addresses()?;
+        Ok(topology)
+    }
+
+    fn namespaces(lab: &Lab, client: Namespace, a: Namespace) -> Result<Self> {
+        Ok(Self {
+            client,
+            a,
             wan: lab.namespace("wan")?,
             b: lab.namespace("b")?,
             b2: lab.namespace("b2")?,
             lan: lab.namespace("lan")?,
             server: lab.namespace("server")?,
-        };
-        topology.lay_wires()?;
-        topology.give_addresses()?;
-        Ok(topology)
+        })
     }
 
     fn lay_wires(&self) -> Result<()> {
         hub(&self.wan)?;
         hub(&self.lan)?;
-        wire(&self.client, "eth0", &self.a, "lan0")?;
         for (gateway, port) in [(&self.a, "a"), (&self.b, "b"), (&self.b2, "b2")] {
             wire(gateway, "wan0", &self.wan, port)?;
         }
@@ -135,9 +154,7 @@ impl Topology {
     }
 
     fn give_addresses(&self) -> Result<()> {
-        host(&self.client, CLIENT, Ipv4Addr::new(10, 1, 0, 1))?;
         host(&self.server, SERVER, Ipv4Addr::new(10, 2, 0, 1))?;
-        gateway(&self.a, A_OUTER, Ipv4Addr::new(10, 1, 0, 1), B_OUTER)?;
         for twin in [&self.b, &self.b2] {
             twin.ip(&format!("link set wan0 address {B_OUTER_MAC}\nlink set lan0 address {B_INNER_MAC}"))?;
             gateway(twin, B_OUTER, Ipv4Addr::new(10, 2, 0, 1), A_OUTER)?;

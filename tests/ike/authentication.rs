@@ -8,7 +8,7 @@ use baton_lab::pki::KeyKind;
 use baton_lab::topology::SERVER;
 use serde_json::json;
 
-use crate::cases::{self, POOL};
+use crate::cases::{self, ADDRESSES};
 use crate::stage::{self, By, Ends, Steady, can_run};
 
 /// Every kind of key and a secret, set up by either end, deleted by the one and by the other.
@@ -49,7 +49,7 @@ fn strongswan_is_given_an_address() {
     let site = stage::site(Side::Responder, &cases::road_warrior(Side::Responder));
     let pair = stage::set_up(&site);
     let address = stage::leased_address(&site.charon);
-    assert!(address.to_string().starts_with("10.99.0."), "{address} is not of {POOL}");
+    assert!(address.to_string().starts_with("10.99.0."), "{address} is not of {ADDRESSES}");
     assert_eq!(stage::dns_servers(&site.charon), [IpAddr::V4(cases::DNS)]);
     assert_eq!(pair.tunnel["virtual_addresses"], json!([address]));
     assert_eq!(pair.child().local_selectors, [format!("{address}/32")]);
@@ -72,7 +72,7 @@ fn strongswan_gives_an_address() {
     let site = stage::site(Side::Initiator, &cases::road_warrior(Side::Initiator));
     let pair = stage::set_up(&site);
     let address = pair.tunnel["virtual_addresses"][0].as_str().expect("an address").to_owned();
-    assert!(address.starts_with("10.99.0."), "{address} is not of {POOL}");
+    assert!(address.starts_with("10.99.0."), "{address} is not of {ADDRESSES}");
     assert_eq!(pair.ike.remote_virtual.join(" "), address);
     assert_eq!(pair.child().remote_selectors, [format!("{address}/32")]);
     assert_ne!(address, SERVER.to_string());

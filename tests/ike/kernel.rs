@@ -40,6 +40,7 @@ pub fn negotiation(case: &Case, baton: Side) -> Negotiation {
         initiator_options: Section::new(),
         responder_options: Section::new(),
         child_options: Section::new(),
+        baton_options: Section::new(),
         daemon_options: Section::new(),
     }
 }

@@ -1,13 +1,16 @@
 //! How messages travel: in fragments, and after a cookie.
 
-use baton_lab::Direction;
 use baton_lab::charon::Section;
 use baton_lab::negotiation::Side;
 use baton_lab::pki::KeyKind;
+use baton_lab::{CharonSpec, Direction, Lab, PeerSite};
 
 use crate::cases;
 use crate::stage::{self, By, Ends, can_run};
 use crate::support::Tap;
+
+/// Octets of an IP datagram that every link carries (RFC 7383 section 2.5.1).
+const SMALL: u32 = 576;
 
 /// Certificates over a link of 576 octets, in fragments of IKE and never of IP (RFC 7383).
 #[test]
@@ -15,14 +18,17 @@ fn large_messages_cross_a_small_link_in_fragments() {
     if !can_run("large_messages_cross_a_small_link_in_fragments") {
         return;
     }
-    let mut site = stage::site(Side::Responder, &cases::site_to_site(Side::Responder));
+    let spec = CharonSpec::new("charon").option("fragment_size", SMALL);
+    let mut site = PeerSite::build(Lab::new().expect("lab"), Side::Responder, &spec).expect("a site");
     for namespace in [&site.topology.a, &site.topology.b] {
-        namespace.ip("link set wan0 mtu 576").expect("a small link");
+        namespace.ip(&format!("link set wan0 mtu {SMALL}")).expect("a small link");
     }
+    site.configure(&cases::site_to_site(Side::Responder)).expect("configurations");
+    site.start_b().expect("B starts");
     for baton in [Side::Responder, Side::Initiator] {
         let folder = site.lab.path().join("pki");
         let mut case = cases::with_certificates(cases::site_to_site(baton), &folder, KeyKind::Rsa2048);
-        case.connection_options = Section::new().set("fragmentation", "yes").set("fragment_size", 500);
+        case.baton_options = Section::new().set("fragment_size", SMALL);
         stage::reconfigure(&mut site, baton, &case);
         let in_pieces = "ip[6:2] & 0x3fff != 0";
         let taps =

@@ -20,6 +20,9 @@ const ALLOWED: &[i64] = &[
     libc::SYS_readv,
     libc::SYS_write,
     libc::SYS_writev,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
     libc::SYS_ppoll,
@@ -113,6 +116,8 @@ fn conditional() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Error> {
     const THREAD: u64 = libc::CLONE_THREAD as u64;
     const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
     const SET_ANONYMOUS_NAME: u64 = 0x5356_4d41;
+    // What the kernel told the process at its start, which rustix asks for when it first wants to know the page size.
+    const GET_AUXILIARY_VECTOR: u64 = 0x4155_5856;
     let equal = |argument, value| condition(argument, SeccompCmpOp::Eq, value);
     let masked = |argument, mask, value| condition(argument, SeccompCmpOp::MaskedEq(mask), value);
     // The type without its flags.
@@ -137,7 +142,11 @@ fn conditional() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Error> {
         (libc::SYS_ioctl, vec![rule([equal(1, libc::FIONBIO)?])?]),
         (
             libc::SYS_prctl,
-            vec![rule([equal(0, libc::PR_SET_NAME as u64)?])?, rule([equal(0, SET_ANONYMOUS_NAME)?])?],
+            vec![
+                rule([equal(0, libc::PR_SET_NAME as u64)?])?,
+                rule([equal(0, SET_ANONYMOUS_NAME)?])?,
+                rule([equal(0, GET_AUXILIARY_VECTOR)?])?,
+            ],
         ),
         // Asking for limits, not setting them.
         (libc::SYS_prlimit64, vec![rule([condition_wide(2, 0)?])?]),

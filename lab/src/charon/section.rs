@@ -50,16 +50,23 @@ impl Section {
         self.entry(name, Entry::Section(section))
     }
 
+    /// The same without an entry.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(key, _)| key != name);
+        self
+    }
+
     /// The same with all that `other` has, which goes before its own.
     #[must_use]
     pub fn merged(self, other: &Section) -> Self {
         other.0.iter().fold(self, |section, (name, entry)| section.entry(name, entry.clone()))
     }
 
-    fn entry(mut self, name: &str, entry: Entry) -> Self {
-        self.0.retain(|(key, _)| key != name);
-        self.0.push((name.to_owned(), entry));
-        self
+    fn entry(self, name: &str, entry: Entry) -> Self {
+        let mut section = self.without(name);
+        section.0.push((name.to_owned(), entry));
+        section
     }
 
     /// A value.
