@@ -1,0 +1,278 @@
+//! A gateway without a network, and a peer that has its keys.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_ike::config::Config;
+use baton_ike_proto::auth::CredentialsBuilder;
+use baton_ike_proto::crypto::{Encryption, Group, IkeKeys, IkeSuite, KeyShare, Prf, Role, WrapKey};
+use baton_ike_proto::machine::Ike;
+use baton_ike_proto::wire::{
+    self, Datagram, ExchangeType, Flags, Header, Payload, PayloadType, Proposal, ProtocolId, Transform,
+    TransformType,
+};
+use baton_ike_proto::{Event, Host, Now, Output, Path};
+
+const SECRET: &[u8] = b"correct horse";
+const CONFIGURATION: &str = r#"
+node = { id = 1, cluster = "c" }
+outer = { interface = "wan0", addresses = ["203.0.113.2"] }
+inner = { interface = "lan0" }
+[connections.roads]
+local = { auth = "psk", id = "@gateway" }
+remote = { auth = "psk" }
+pools = ["four", "six"]
+dpd_delay = "30s"
+unique = "replace"
+window = 4
+proposals = "aes128gcm16-prfsha256-x25519"
+[connections.roads.children.lan]
+local_ts = ["10.2.0.0/16", "2001:db8:2::/48"]
+[connections.site]
+local = { auth = "psk", id = "@gateway" }
+remote = { auth = "psk", id = "@site" }
+proposals = "aes128gcm16-prfsha256-x25519"
+[connections.site.children.net]
+local_ts = "10.2.0.0/16"
+remote_ts = "10.1.0.0/16"
+close_action = "start"
+dpd_action = "trap"
+[connections.site.children.transport]
+mode = "transport"
+esp_proposals = "aes128-sha256-esn-noesn"
+[pools.four]
+addrs = "10.99.0.0/24"
+[pools.six]
+addrs = "2001:db8:99::/64"
+"#;
+
+/// As RFC 7296 section 3.4 numbers it, and the transforms beside it.
+const CURVE25519: u16 = 31;
+const AES_GCM_16: u16 = 20;
+const PRF_HMAC_SHA2_256: u16 = 5;
+
+/// A host that is the same every time.
+struct FixedHost(u64);
+
+impl Host for FixedHost {
+    fn random(&mut self, octets: &mut [u8]) {
+        for octet in octets {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *octet = (self.0 >> 33) as u8;
+        }
+    }
+
+    fn explicit_iv(&mut self) -> Option<[u8; 8]> {
+        self.0 += 1;
+        Some(self.0.to_be_bytes())
+    }
+
+    fn segment_of(&self, _: IpAddr) -> u8 {
+        42
+    }
+
+    fn owns(&self, _: u8) -> bool {
+        true
+    }
+
+    fn source_for(&self, _: IpAddr) -> Option<IpAddr> {
+        Some(path().local.ip())
+    }
+
+    fn spi_is_taken(&self, _: u32) -> bool {
+        false
+    }
+}
+
+fn path() -> Path {
+    let end = |address: &str| address.parse::<SocketAddr>().expect("an address");
+    Path { local: end("203.0.113.2:500"), remote: end("198.51.100.1:500"), marked: false }
+}
+
+/// The gateway, its clock, and what came of it.
+pub struct Gateway {
+    ike: Ike,
+    host: FixedHost,
+    elapsed: Duration,
+    sent: Vec<Vec<u8>>,
+    /// SAs that were to be installed.
+    pub installs: usize,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+impl Gateway {
+    pub fn new() -> Self {
+        let config = Config::parse_as(
+            &(CONFIGURATION.to_owned() + "[secrets.ike]\nsecret = \"correct horse\"\n"),
+            FilePath::new("baton.toml"),
+            true,
+        );
+        let mut credentials = CredentialsBuilder::default();
+        let secret = SECRET.to_vec().into();
+        credentials.add_shared_secret("ike", Vec::new(), secret).expect("a secret");
+        let wrap = Arc::new(WrapKey::new([7; 32]));
+        let configuration = config.expect("a good configuration").protocol;
+        let ike = Ike::new(configuration, Arc::new(credentials.build()), wrap);
+        let (elapsed, host) = (Duration::from_secs(1), FixedHost(1));
+        Self { ike, host, elapsed, sent: Vec::new(), installs: 0, events: Vec::new() }
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.elapsed, unix: Duration::from_secs(1_800_000_000) + self.elapsed }
+    }
+
+    pub fn receive(&mut self, datagram: &[u8]) {
+        self.ike.handle_datagram(self.now(), path(), datagram, &mut self.host);
+        self.drain();
+    }
+
+    /// Lets half a second to more than two minutes pass.
+    pub fn wait(&mut self, how_long: u8) {
+        let until = self.elapsed + Duration::from_millis(500) * u32::from(how_long);
+        while let Some(due) = self.ike.next_timeout().filter(|due| *due <= until) {
+            self.time_out(due);
+        }
+        self.elapsed = until;
+    }
+
+    /// The peer never says a word again.
+    pub fn fall_silent(&mut self) {
+        let mut timeouts = 0;
+        while let Some(due) = self.ike.next_timeout() {
+            self.time_out(due);
+            timeouts += 1;
+            assert!(timeouts < 10_000 && self.elapsed < Duration::from_hours(48), "it never ends");
+            if self.tunnels() == 0 {
+                return;
+            }
+        }
+    }
+
+    fn time_out(&mut self, due: Duration) {
+        self.elapsed = self.elapsed.max(due);
+        self.ike.handle_timeout(self.now(), &mut self.host);
+        self.drain();
+    }
+
+    pub fn tunnels(&self) -> usize {
+        self.ike.tunnels(self.now()).count()
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.ike.poll() {
+            match output {
+                Output::Transmit { datagram, .. } => self.sent.push(datagram),
+                Output::Install(_) => self.installs += 1,
+                Output::Event(event) => self.events.push(event),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The other end of an IKE SA of which the first exchange is over.
+pub struct Peer {
+    keys: IkeKeys,
+    host: FixedHost,
+    header: Header,
+    request: Vec<u8>,
+    responder_nonce: Vec<u8>,
+    next_request: u32,
+    /// Whether it ever sent a right AUTH payload.
+    pub has_proved: bool,
+}
+
+impl Peer {
+    pub fn set_up(gateway: &mut Gateway) -> Self {
+        let mut host = FixedHost(2);
+        let share = KeyShare::generate(Group::Curve25519, &mut |octets| host.random(octets));
+        let flags = Flags { initiator: true, response: false };
+        let exchange = ExchangeType::IKE_SA_INIT;
+        let mut header = Header { initiator_spi: 1, responder_spi: 0, exchange, flags, message_id: 0 };
+        let request = wire::emit(&header, &offer(&share));
+        gateway.receive(&request);
+        let response = gateway.sent.pop().expect("an answer");
+        let Ok(Datagram::Plain(answered, payloads)) = wire::parse(&response) else { panic!("it is plain") };
+        header.responder_spi = answered.responder_spi;
+        let (mut public, mut responder_nonce) = (Vec::new(), Vec::new());
+        for payload in payloads {
+            match payload {
+                Payload::KeyExchange { data, .. } => public = data,
+                Payload::Nonce(nonce) => responder_nonce = nonce,
+                _ => {}
+            }
+        }
+        let shared = share.agree(&public).expect("a good public value");
+        let keys = IkeKeys::derive(suite(), NONCE, &responder_nonce, &shared, 1, header.responder_spi);
+        Self { keys, host, header, request, responder_nonce, next_request: 1, has_proved: false }
+    }
+
+    /// Seals a chain of payloads. `body` is the exchange, flags, the type of the first payload, and the chain: with bit
+    /// 0 of the flags it is a response, with bit 1 its Message ID is the last one again; bits 4 to 7 are added to it.
+    pub fn send(&mut self, gateway: &mut Gateway, body: &[u8], proved: bool) {
+        let [exchange, flags, first, chain @ ..] = body else { return };
+        let Ok(mut payloads) = wire::parse_chain(PayloadType(*first), chain) else { return };
+        if proved {
+            self.prove(&mut payloads);
+        }
+        let response = flags & 1 != 0;
+        let message_id = self.message_id(*flags, response);
+        let exchange = ExchangeType(*exchange);
+        let flags = Flags { initiator: true, response };
+        let header = Header { exchange, flags, message_id, ..self.header };
+        if let Ok(datagram) = self.keys.seal(Role::Initiator, &header, &payloads, &mut self.host) {
+            gateway.receive(&datagram);
+        }
+    }
+
+    fn message_id(&mut self, flags: u8, response: bool) -> u32 {
+        let ahead = u32::from(flags >> 4);
+        if response {
+            return ahead;
+        }
+        let again = u32::from(flags & 2 != 0);
+        let message_id = self.next_request.saturating_sub(again) + ahead;
+        self.next_request = message_id + 1;
+        message_id
+    }
+
+    /// Puts the right data into AUTH payloads, for the identity that the message claims.
+    fn prove(&mut self, payloads: &mut [Payload]) {
+        let id = payloads.iter().find_map(|payload| match payload {
+            Payload::IdentificationInitiator(id) => Some(id.body()),
+            _ => None,
+        });
+        let Some(id) = id else { return };
+        let octets = self.keys.auth_octets(Role::Initiator, &self.request, &self.responder_nonce, &id);
+        for payload in payloads {
+            if let Payload::Authentication { data, .. } = payload {
+                *data = self.keys.psk_auth(&octets, SECRET);
+                self.has_proved = true;
+            }
+        }
+    }
+}
+
+const NONCE: &[u8] = &[9; 32];
+
+fn suite() -> IkeSuite {
+    let (encryption, prf) = (Encryption::AesGcm16_128, Prf::HmacSha2_256);
+    IkeSuite { encryption, integrity: None, prf, group: Group::Curve25519 }
+}
+
+fn offer(share: &KeyShare) -> Vec<Payload> {
+    let transforms = vec![
+        Transform::new(TransformType::ENCR, AES_GCM_16, Some(128)),
+        Transform::new(TransformType::PRF, PRF_HMAC_SHA2_256, None),
+        Transform::new(TransformType::KE, CURVE25519, None),
+    ];
+    let proposal = Proposal { number: 1, protocol: ProtocolId::IKE, spi: Vec::new(), transforms };
+    vec![
+        Payload::SecurityAssociation(vec![proposal]),
+        Payload::KeyExchange { group: CURVE25519, data: share.public().to_vec() },
+        Payload::Nonce(NONCE.to_vec()),
+    ]
+}
