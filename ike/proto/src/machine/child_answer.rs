@@ -80,21 +80,38 @@ impl Asked<'_> {
     fn fitting(&self) -> Result<Fitting, Refusal> {
         let local = from_wire(self.message.responder_selectors.as_deref());
         let remote = from_wire(self.message.initiator_selectors.as_deref());
-        let offered = Sides { local: &local, remote: &remote };
-        let candidates = self.candidates().filter_map(|child| {
-            let narrowed = self.narrow(&child, offered)?;
-            Some(Fitting { child, narrowed })
-        });
-        let is_whole =
-            |fitting: &Fitting| fitting.narrowed.local == local && fitting.narrowed.remote == remote;
         let mut partly = None;
-        for fitting in candidates {
-            if is_whole(&fitting) {
+        for child in self.candidates() {
+            let (local, remote) = self.offered(&child, &local, &remote);
+            let Some(narrowed) = self.narrow(&child, Sides { local: &local, remote: &remote }) else {
+                continue;
+            };
+            let is_whole = narrowed.local == local && narrowed.remote == remote;
+            let fitting = Fitting { child, narrowed };
+            if is_whole {
                 return Ok(fitting);
             }
             partly.get_or_insert(fitting);
         }
         partly.ok_or_else(|| self.unacceptable(&local, &remote))
+    }
+
+    /// The peer's selectors; those of transport mode as they are on this side of NATs.
+    fn offered(
+        &self,
+        child: &Child,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+    ) -> (Vec<TrafficSelector>, Vec<TrafficSelector>) {
+        if self.mode(child) == Mode::Transport {
+            return self.head.beyond_nat(local.to_vec(), remote.to_vec());
+        }
+        (local.to_vec(), remote.to_vec())
+    }
+
+    /// Transport mode if both want it (RFC 7296 section 1.3.1).
+    fn mode(&self, child: &Child) -> Mode {
+        if self.message.has(NotifyType::USE_TRANSPORT_MODE) { child.mode } else { Mode::Tunnel }
     }
 
     fn candidates(&self) -> impl Iterator<Item = Arc<Child>> {
@@ -161,8 +178,7 @@ impl Asked<'_> {
     ) -> Granted {
         let Fitting { child, narrowed } = fitting;
         let Selected { suite, mut proposal } = selected;
-        let wants_transport = self.message.has(NotifyType::USE_TRANSPORT_MODE);
-        let mode = if wants_transport { child.mode } else { Mode::Tunnel };
+        let mode = self.mode(&child);
         let inbound_spi = cx.esp_spi(self.head.segment());
         proposal.spi = inbound_spi.to_be_bytes().to_vec();
         let (share, shared) = secret.unzip();

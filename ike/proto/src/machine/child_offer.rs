@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::child_sa::{ChildSa, Outbound, Stage};
 use super::core::Cx;
-use super::head::Wanted;
+use super::head::{Head, Wanted};
 use super::ike_rekey::wanted_group;
 use super::init_sent::key_exchange;
 use super::lifetime;
@@ -147,7 +147,7 @@ impl ChildOffer {
         keys: &IkeKeys,
         message: &Message,
         nonces: (&[u8], &[u8]),
-        dynamic: &Dynamic,
+        (head, dynamic): (&Head, &Dynamic),
     ) -> Result<Agreed, Unusable> {
         let Some(proposals) = &message.proposals else {
             let kind = message.error().map_or(NotifyType::NO_PROPOSAL_CHOSEN, |error| error.kind);
@@ -159,7 +159,6 @@ impl ChildOffer {
         let outbound_spi =
             proposals.first().and_then(esp_spi).ok_or_else(|| unusable("its SPI is impossible"))?;
         let shared = self.agree(suite.group, message)?;
-        let (local, remote) = self.narrowed(message, dynamic)?;
         let mode = match message.has(NotifyType::USE_TRANSPORT_MODE) {
             true if self.mode == Mode::Tunnel => {
                 return Err(unusable("it chose transport mode, which we did not offer"));
@@ -167,6 +166,7 @@ impl ChildOffer {
             true => Mode::Transport,
             false => Mode::Tunnel,
         };
+        let (local, remote) = self.narrowed(message, mode, (head, dynamic))?;
         let child_keys = keys.child_keys(&suite, nonces.0, nonces.1, shared.as_ref());
         let agreed =
             Made { suite, mode, local, remote, inbound_spi: self.spi, outbound_spi, reqid: self.reqid };
@@ -206,13 +206,19 @@ impl ChildOffer {
         if local.is_empty() { Err(none()) } else { Ok(local) }
     }
 
+    /// The answer's selectors, if they are a part of ours; those of transport mode as they are on this side of NATs.
     fn narrowed(
         &self,
         message: &Message,
-        dynamic: &Dynamic,
+        mode: Mode,
+        (head, dynamic): (&Head, &Dynamic),
     ) -> Result<(Vec<TrafficSelector>, Vec<TrafficSelector>), Unusable> {
         let local = from_wire(message.initiator_selectors.as_deref());
         let remote = from_wire(message.responder_selectors.as_deref());
+        let (local, remote) = match mode {
+            Mode::Transport => head.beyond_nat(local, remote),
+            Mode::Tunnel => (local, remote),
+        };
         let is_subset =
             |answer: &[_], offered: &[_]| !answer.is_empty() && selector::is_subset(answer, offered);
         if is_subset(&local, &self.local) && is_subset(&remote, &self.remote) {
@@ -253,6 +259,7 @@ impl Made {
             no_tfc: message.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED),
             outbound: Outbound::Installed,
             stage: Stage::Live,
+            ending: None,
             established: cx.now.unix,
             rekey_at: lifetime::randomized(cx, child.rekey_time, child.rand_time),
             expires_at: lifetime::after(cx, child.life_time),

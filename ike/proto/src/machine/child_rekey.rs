@@ -80,7 +80,7 @@ impl Up {
     pub(super) fn on_child_rekeyed(&mut self, cx: &mut Cx, rekeying: ChildRekeying, message: &Message) {
         let nonce = message.nonce.clone().unwrap_or_default();
         let nonces = (rekeying.offer.nonce.as_slice(), nonce.as_slice());
-        match rekeying.offer.accept(cx, &self.sas[0].keys, message, nonces, &self.dynamic) {
+        match rekeying.offer.accept(cx, &self.sas[0].keys, message, nonces, (&self.head, &self.dynamic)) {
             Ok(agreed) => {
                 let ours = lowest(nonces.0, nonces.1);
                 match &rekeying.rival {

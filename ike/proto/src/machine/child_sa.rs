@@ -8,7 +8,7 @@ use super::head::Head;
 use super::lifetime;
 use crate::configuration::{Child, Handling, Mode};
 use crate::crypto::{ChildKeys, Role};
-use crate::host::{ChildLifetime, Install, Output, PolicyInstall};
+use crate::host::{ChildLifetime, DownReason, Install, Output, PolicyInstall};
 use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
 
@@ -32,6 +32,8 @@ pub(super) struct ChildSa {
     pub(super) no_tfc: bool,
     pub(super) outbound: Outbound,
     pub(super) stage: Stage,
+    /// Why it is being deleted, if it is not because another one has taken its place.
+    pub(super) ending: Option<DownReason>,
     /// Since when it stands (unix time).
     pub(super) established: Duration,
     /// When its keys are to be replaced.
@@ -143,6 +145,12 @@ impl ChildSa {
     /// Takes both halves out of the table.
     pub(super) fn removal(&self) -> Output {
         Output::Remove { inbound: vec![self.inbound_spi], outbound: vec![(self.reqid, self.outbound_spi)] }
+    }
+
+    /// From now on it is to be deleted.
+    pub(super) fn doom(&mut self, reason: DownReason) {
+        self.stage = Stage::Doomed;
+        self.ending.get_or_insert(reason);
     }
 
     /// Whether it carries the traffic of its reqid.

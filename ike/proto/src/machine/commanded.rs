@@ -1,15 +1,19 @@
 //! Commands as they reach one tunnel, or one of its Child SAs.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Ike;
-use super::child_sa::{ChildSa, Stage};
+use super::child_sa::ChildSa;
 use super::core::Cx;
 use super::head::Wanted;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::up::Up;
 use crate::host::{CommandError, DownReason, Event, Host, Now, Path, Target};
+
+/// A peer that was heard since lives.
+const SILENCE: Duration = Duration::from_secs(10);
 
 impl Tunnel {
     /// Whether it stands or is to stand.
@@ -98,7 +102,7 @@ impl Tunnel {
     pub(super) fn delete_children(self, cx: &mut Cx, target: &Target, count: &mut usize) -> Self {
         let Self::Up(mut up) = self else { return self };
         for spi in up.spis_of(target) {
-            *count += usize::from(up.doom_child(spi));
+            *count += usize::from(up.doom_child(spi, DownReason::Command));
         }
         up.proceed(cx)
     }
@@ -121,9 +125,9 @@ impl Up {
         live.filter(is_meant).map(|child| child.inbound_spi).collect()
     }
 
-    fn doom_child(&mut self, spi: u32) -> bool {
+    fn doom_child(&mut self, spi: u32, reason: DownReason) -> bool {
         let child = self.children.iter_mut().find(|child| child.inbound_spi == spi && child.is_live());
-        child.map(|child| child.stage = Stage::Doomed).is_some()
+        child.map(|child| child.doom(reason)).is_some()
     }
 
     fn live_spi(&self, reqid: u32, spi: u32) -> Option<u32> {
@@ -161,7 +165,7 @@ impl Ike {
 
     /// A pair is used up: the peer is told, and it is set up anew if it is to be.
     pub(super) fn hard_limit(&mut self, now: Now, host: &mut dyn Host, reqid: u32, spi: u32) -> usize {
-        self.with_child(now, host, (reqid, spi), |up, _, spi| up.doom_child(spi))
+        self.with_child(now, host, (reqid, spi), |up, _, spi| up.doom_child(spi, DownReason::Expired))
     }
 
     /// What the peer was told stands here is not there: the peer is told.
@@ -169,7 +173,7 @@ impl Ike {
         self.with_child(now, host, (reqid, spi), |up, cx, spi| {
             let problem = format!("the data plane did not take the SAs of SPI {spi:#010x}; look at its log");
             up.head.failed(cx, problem);
-            up.doom_child(spi)
+            up.doom_child(spi, DownReason::Failed)
         })
     }
 
@@ -255,7 +259,20 @@ impl Ike {
 }
 
 impl Tunnel {
-    fn is_frozen(&self) -> bool {
+    /// Asks the peer whether it lives, if it was not heard for a while.
+    pub(super) fn suspect(self, cx: &mut Cx, path: Path) -> Self {
+        match self {
+            Self::Up(mut up)
+                if up.head.peer() == path.remote.ip() && up.heard + SILENCE <= cx.now.monotonic =>
+            {
+                up.tasks.add(Task::Liveness);
+                up.proceed(cx)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
         matches!(self, Self::Up(up) if up.is_frozen)
     }
 }

@@ -264,8 +264,12 @@ impl Ike {
         target: &Target,
         mut handle: impl FnMut(Tunnel, &mut super::core::Cx, &Target, &mut usize) -> Option<Tunnel>,
     ) -> Result<usize, CommandError> {
+        let ids = self.ids_of(target);
+        if let Some(id) = ids.iter().find(|id| self.tunnels[id].tunnel.is_frozen()) {
+            return Err(CommandError::Frozen(self.tunnels[id].tunnel.head().name().to_string()));
+        }
         let mut count = 0;
-        for id in self.ids_of(target) {
+        for id in ids {
             self.with_tunnel(now, host, id, |tunnel, cx| handle(tunnel, cx, target, &mut count));
         }
         if count == 0 { Err(CommandError::NoMatch(describe(target))) } else { Ok(count) }

@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) ivs: Ivs,
     pub(super) index: Index,
     pub(super) next_id: Id,
+    /// When the next peer of an unknown IKE SA may be told so (monotonic).
+    pub(super) next_hint: Duration,
 }
 
 /// Where tunnels are found.
@@ -162,6 +164,7 @@ impl Core {
             ivs: Ivs::default(),
             index: Index::default(),
             next_id: 0,
+            next_hint: Duration::ZERO,
         }
     }
 

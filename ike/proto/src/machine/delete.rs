@@ -12,7 +12,7 @@ use super::order::Order;
 use super::pending::Pending;
 use super::tunnel::Tunnel;
 use super::up::Up;
-use crate::configuration::EndAction;
+use crate::configuration::{Child, EndAction};
 use crate::host::{DownReason, Event, Output};
 use crate::wire::{Delete, ExchangeType, Payload, ProtocolId};
 
@@ -70,7 +70,12 @@ impl Up {
             if child.stage != Stage::Deleting {
                 paired.push(child.inbound_spi);
             }
-            self.on_child_gone(cx, child, DownReason::Peer);
+            if matches!(child.outbound, Outbound::Installed) {
+                // The peer has what takes its place, and receives by that.
+                self.use_successor(cx, child.reqid);
+            }
+            let reason = child.ending.unwrap_or(DownReason::Peer);
+            self.on_child_gone(cx, child, reason);
         }
         paired
     }
@@ -80,7 +85,8 @@ impl Up {
         for spi in spis {
             if let Some(at) = self.children.iter().position(|child| child.inbound_spi == *spi) {
                 let child = self.children.remove(at);
-                self.on_child_gone(cx, child, DownReason::Command);
+                let reason = child.ending.unwrap_or(DownReason::Expired);
+                self.on_child_gone(cx, child, reason);
             }
         }
     }
@@ -94,14 +100,11 @@ impl Up {
                 inbound: Vec::new(),
                 outbound: vec![(child.reqid, child.outbound_spi)],
             });
-            self.use_successor(cx, child.reqid);
             return;
         }
         cx.then(child.removal());
         self.withdraw(cx, &child, reason);
-        if reason == DownReason::Peer && !self.is_ending() {
-            self.after_end(cx, vec![child], reason);
-        }
+        self.after_end(cx, vec![child], reason);
     }
 
     /// The outbound half that waited for this.
@@ -117,11 +120,13 @@ impl Up {
     }
 
     /// The policy of a pair that is gone, and word of it. Nothing may leave in clear where it led (I7), unless the
-    /// operator has ended it.
+    /// operator has ended it. One that traps traffic stays.
     fn withdraw(&self, cx: &mut Cx, child: &ChildSa, reason: DownReason) {
-        let names = vec![policy_name(&self.head.connection.name, child.reqid)];
-        let keep_prohibited = !matches!(reason, DownReason::Command | DownReason::Reconfigured);
-        cx.then(Output::RemovePolicies { names, keep_prohibited });
+        if cx.core.traps.get(child.reqid).is_none() {
+            let names = vec![policy_name(&self.head.connection.name, child.reqid)];
+            let keep_prohibited = !matches!(reason, DownReason::Command | DownReason::Reconfigured);
+            cx.then(Output::RemovePolicies { names, keep_prohibited });
+        }
         cx.event(Event::ChildDown {
             tunnel: self.head.name(),
             child: child.child.name.clone(),
@@ -163,31 +168,33 @@ impl Up {
         }
     }
 
-    /// What `close_action` and `dpd_action` ask for, and traps that stay.
-    fn after_end(&mut self, cx: &mut Cx, children: Vec<ChildSa>, reason: DownReason) {
-        let mut again = Vec::new();
+    /// What `close_action` and `dpd_action` ask for, and traps, which wait for traffic again.
+    fn after_end(&self, cx: &mut Cx, children: Vec<ChildSa>, reason: DownReason) {
+        let mut attempt = Attempt::default();
         for child in children {
-            let trapped = cx.core.traps.reqid_of(&self.head.connection.name, &child.child.name);
-            let wanted = Wanted { child: child.child, reqid: trapped };
-            let action = match reason {
-                DownReason::Peer => wanted.child.close_action,
-                DownReason::Unreachable | DownReason::Expired => wanted.child.dpd_action,
-                _ => EndAction::None,
-            };
-            let (connection, path) = (self.head.connection.clone(), self.head.path);
-            match action {
-                EndAction::Start => again.push(wanted),
-                EndAction::Trap => cx.core.orders.push_back(Order::Trap { connection, wanted, path }),
-                EndAction::None if trapped.is_some() => {
-                    cx.core.orders.push_back(Order::Trap { connection, wanted, path });
-                }
-                EndAction::None => {}
+            let trap = cx.core.traps.reqid_of(&self.head.connection.name, &child.child.name);
+            let wanted = Wanted { child: child.child, reqid: trap };
+            let action = self.action(&wanted.child, reason);
+            if trap.is_some() || action == EndAction::Trap {
+                let (connection, path) = (self.head.connection.clone(), self.head.path);
+                cx.core.orders.push_back(Order::Trap { connection, wanted: wanted.clone(), path });
+            }
+            if action == EndAction::Start {
+                attempt.add(vec![wanted]);
             }
         }
-        if !again.is_empty() {
+        if !attempt.wanted.is_empty() {
             let (connection, path) = (self.head.connection.clone(), self.head.path);
-            let attempt = Attempt { wanted: again, failures: 0 };
             cx.core.orders.push_back(Order::Again { connection, path, attempt });
+        }
+    }
+
+    fn action(&self, child: &Child, reason: DownReason) -> EndAction {
+        match reason {
+            _ if self.ending.is_some_and(|ending| ending == DownReason::Command) => EndAction::None,
+            DownReason::Peer | DownReason::Expired => child.close_action,
+            DownReason::Unreachable => child.dpd_action,
+            _ => EndAction::None,
         }
     }
 }

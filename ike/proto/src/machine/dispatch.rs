@@ -1,6 +1,8 @@
 //! Whose a datagram is.
 
 use super::Ike;
+use std::time::Duration;
+
 use super::cookies::Claim;
 use super::core::{Cx, Id};
 use super::half_open::{Source, Verdict};
@@ -8,7 +10,10 @@ use super::init_answered::Request;
 use super::message::Message;
 use super::tunnel::Tunnel;
 use crate::host::{Host, Now, Path};
-use crate::wire::{self, Datagram, ExchangeType, Flags, Header, NotifyType, ParseError, Payload};
+use crate::wire::{self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, ParseError, Payload};
+
+/// At most one hint to peers of unknown IKE SAs in so long.
+const HINT_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Ike {
     /// Works on a datagram, from which the host has taken the non-ESP marker if it had one.
@@ -33,14 +38,39 @@ impl Ike {
         }
         match self.core.index.ike_spis.get(&ours).copied() {
             Some(id) => self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_sealed(cx, path, datagram)),
-            // Whoever has lost an IKE SA learns it by silence (RFC 7296 sections 2.4 and 2.21.4: an answer is
-            // optional, and it would be unauthenticated).
-            None => self.core.counters.unknown_spi += 1,
+            None => self.on_unknown_spi(now, host, path, header),
         }
     }
 
-    /// In the clear there is IKE_SA_INIT. Everything else is an error notify, and may come from anybody: it is
-    /// counted, not believed (RFC 7296 section 2.4).
+    /// A peer may have an IKE SA that we have lost: it is told, which it need not believe, at a rate that no flood
+    /// raises (RFC 7296 section 2.21.4).
+    fn on_unknown_spi(&mut self, now: Now, host: &mut dyn Host, path: Path, header: &Header) {
+        self.core.counters.unknown_spi += 1;
+        let Header { flags, .. } = *header;
+        if flags.response || now.monotonic < self.core.next_hint {
+            return;
+        }
+        self.core.next_hint = now.monotonic + HINT_INTERVAL;
+        let flags = Flags { initiator: !flags.initiator, response: true };
+        let hint = Payload::Notify(Notify::new(NotifyType::INVALID_IKE_SPI, Vec::new()));
+        let datagram = wire::emit(&Header { flags, ..*header }, &[hint]);
+        self.stateless(now, host, |cx| cx.transmit(path, &[datagram]));
+    }
+
+    /// Somebody says that the peer has lost the IKE SA. Whether it has, the peer itself is asked, if it has not been
+    /// heard lately (RFC 7296 section 2.4).
+    fn on_hint(&mut self, now: Now, host: &mut dyn Host, path: Path, header: &Header, message: &Message) {
+        self.core.counters.not_authentic += 1;
+        let spis = [header.initiator_spi, header.responder_spi];
+        let id = spis.iter().find_map(|spi| self.core.index.ike_spis.get(spi)).copied();
+        let is_hint = header.flags.response && message.has(NotifyType::INVALID_IKE_SPI);
+        if let Some(id) = id.filter(|_| is_hint) {
+            self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.suspect(cx, path)));
+        }
+    }
+
+    /// In the clear there is IKE_SA_INIT. Everything else is an error notify, and may come from anybody: it is not
+    /// believed (RFC 7296 section 2.4).
     fn on_plain(
         &mut self,
         now: Now,
@@ -49,14 +79,13 @@ impl Ike {
         (header, octets): (&Header, &[u8]),
         payloads: Vec<Payload>,
     ) {
-        if header.exchange != ExchangeType::IKE_SA_INIT || header.message_id != 0 {
-            self.core.counters.not_authentic += 1;
-            return;
-        }
         let Ok(message) = Message::sort(payloads) else {
             self.core.counters.syntax += 1;
             return;
         };
+        if header.exchange != ExchangeType::IKE_SA_INIT || header.message_id != 0 {
+            return self.on_hint(now, host, path, header, &message);
+        }
         match header.flags {
             Flags { initiator: true, response: false } if header.responder_spi == 0 => {
                 self.on_init_request(now, host, path, (header, octets), &message);

@@ -7,6 +7,7 @@ use super::core::{Cx, Who};
 use super::nat::{self, Nat};
 use crate::configuration::{Child, Connection};
 use crate::host::{OuterEnds, Path, TunnelName};
+use crate::selector::TrafficSelector;
 
 /// What a tunnel is from its first message to its last.
 #[derive(Clone)]
@@ -29,6 +30,17 @@ impl Head {
 
     pub(super) fn ends(&self) -> OuterEnds {
         nat::outer_ends(self.path, self.nat, &self.connection)
+    }
+
+    /// Local and remote selectors of transport mode as they are on this side of NATs (RFC 7296 section 2.23.1).
+    pub(super) fn beyond_nat(
+        &self,
+        local: Vec<TrafficSelector>,
+        remote: Vec<TrafficSelector>,
+    ) -> (Vec<TrafficSelector>, Vec<TrafficSelector>) {
+        let local = if self.nat.ours { nat::substituted(local, self.path.local.ip()) } else { local };
+        let remote = if self.nat.peers { nat::substituted(remote, self.peer()) } else { remote };
+        (local, remote)
     }
 
     pub(super) fn who(&self) -> Who {

@@ -1,12 +1,13 @@
 //! Where the peer is, and what stands between (RFC 7296 section 2.23).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::core::Cx;
 use super::message::{Message, notify};
 use crate::configuration::Connection;
 use crate::crypto::nat_detection_hash;
 use crate::host::{OuterEnds, Path};
+use crate::selector::TrafficSelector;
 use crate::wire::{Header, NotifyType, Payload};
 
 /// The port of IKE, and of ESP in UDP, where there is a NAT.
@@ -47,6 +48,20 @@ pub(super) fn detection(cx: &mut Cx, header: &Header, path: Path, connection: &C
         notify(NotifyType::NAT_DETECTION_SOURCE_IP, source),
         notify(NotifyType::NAT_DETECTION_DESTINATION_IP, hash(path.remote)),
     ]
+}
+
+/// Selectors of a Child SA in transport mode whose one address is what the other side of a NAT knows: with the address
+/// that packets have here (RFC 7296 section 2.23.1). With more addresses, as they are.
+pub(super) fn substituted(selectors: Vec<TrafficSelector>, address: IpAddr) -> Vec<TrafficSelector> {
+    let Some(single) = selectors.first().map(|selector| selector.first) else { return selectors };
+    let is_single = |selector: &TrafficSelector| (selector.first, selector.last) == (single, single);
+    if single.is_ipv4() != address.is_ipv4() || !selectors.iter().all(is_single) {
+        return selectors;
+    }
+    selectors
+        .into_iter()
+        .map(|selector| TrafficSelector { first: address, last: address, ..selector })
+        .collect()
 }
 
 /// Both ends on the ports for NATs.

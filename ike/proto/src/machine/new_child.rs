@@ -34,7 +34,13 @@ impl Up {
     /// The answer to it.
     pub(super) fn on_new_child(&mut self, cx: &mut Cx, offer: ChildOffer, message: &Message) {
         let nonce = message.nonce.clone().unwrap_or_default();
-        match offer.accept(cx, &self.sas[0].keys, message, (&offer.nonce, &nonce), &self.dynamic) {
+        match offer.accept(
+            cx,
+            &self.sas[0].keys,
+            message,
+            (&offer.nonce, &nonce),
+            (&self.head, &self.dynamic),
+        ) {
             Ok(agreed) => self.add_child(cx, agreed),
             Err(Unusable::Refused(NotifyType::INVALID_KE_PAYLOAD)) => {
                 match offer.with_other_group(cx, message) {

@@ -138,7 +138,7 @@ impl Up {
         message: &Message,
         nonces: (&[u8], &[u8]),
     ) {
-        match offer.accept(cx, &self.sas[0].keys, message, nonces, &self.dynamic) {
+        match offer.accept(cx, &self.sas[0].keys, message, nonces, (&self.head, &self.dynamic)) {
             Ok(agreed) => self.add_child(cx, agreed),
             Err(unusable) => self.on_unusable(cx, offer, &unusable),
         }

@@ -77,10 +77,11 @@ impl Up {
         let now = cx.now.monotonic;
         for at in 0..self.children.len() {
             let child = &mut self.children[at];
-            if child.expires_at.is_some_and(|at| at <= now)
-                || matches!(child.stage, Stage::Replaced(at) if at <= now)
-            {
+            if child.expires_at.is_some_and(|at| at <= now) {
                 child.expires_at = None;
+                child.doom(DownReason::Expired);
+            }
+            if matches!(child.stage, Stage::Replaced(at) if at <= now) {
                 child.stage = Stage::Doomed;
             }
             if child.rekey_at.is_some_and(|at| at <= now) {

@@ -212,6 +212,7 @@ impl Reader<'_> {
             established: from_time(stored.established),
             rekey_at: at(stored.rekey_at),
             expires_at: at(stored.expires_at),
+            ending: stored.ending.map(numbers::reason).transpose()?,
         })
     }
 

@@ -239,6 +239,9 @@ pub(super) struct StoredChild {
     pub(super) rekey_at: Option<Time>,
     #[n(16)]
     pub(super) expires_at: Option<Time>,
+    /// Why it is being deleted, if it is.
+    #[n(17)]
+    pub(super) ending: Option<u8>,
 }
 
 /// Something to ask of the peer.

@@ -189,6 +189,7 @@ fn stored_child(now: Now, child: &ChildSa) -> StoredChild {
         established: unix(child.established),
         rekey_at: child.rekey_at.map(|at| time(now, at)),
         expires_at: child.expires_at.map(|at| time(now, at)),
+        ending: child.ending.map(stored_reason),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pairs of machines and a virtual clock.
 
+mod addresses;
 mod ending;
 mod moving;
 mod pair;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Credentials;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Mode};
 use crate::crypto::{ChildKeys, KeyMaterial, Role, WrapKey};
 use crate::host::{Command, CommandError, Event, Host, Install, Now, OuterEnds, Output, Path};
 use crate::machine::{Ike, TunnelState, TunnelView};
@@ -74,6 +74,7 @@ pub(super) struct Sa {
     pub(super) reqid: u32,
     pub(super) key: KeyMaterial,
     pub(super) ends: OuterEnds,
+    pub(super) mode: Mode,
 }
 
 /// One end.
@@ -180,16 +181,16 @@ impl Side {
 
     fn install(&mut self, install: &Install) {
         self.log.push("install");
-        let Install { reqid, ends, .. } = *install;
+        let Install { reqid, ends, mode, .. } = *install;
         if let Some(keys) = &install.keys {
             let (inbound, outbound) = directions(keys, install.role);
             if install.inbound {
                 self.remember(install.inbound_spi, true, &inbound);
-                self.inbound.insert(install.inbound_spi, Sa { reqid, key: inbound, ends });
+                self.inbound.insert(install.inbound_spi, Sa { reqid, key: inbound, ends, mode });
             }
             if install.outbound {
                 self.remember(install.outbound_spi, false, &outbound);
-                self.outbound.insert(reqid, (install.outbound_spi, Sa { reqid, key: outbound, ends }));
+                self.outbound.insert(reqid, (install.outbound_spi, Sa { reqid, key: outbound, ends, mode }));
             }
         }
         if let Some(policy) = &install.policy {
@@ -225,6 +226,11 @@ impl Side {
         for reqid in outbound {
             self.outbound.entry(*reqid).and_modify(|(_, sa)| sa.ends = ends);
         }
+    }
+
+    /// Modes of the inbound SAs.
+    pub(super) fn modes(&self) -> Vec<Mode> {
+        self.inbound.values().map(|sa| sa.mode).collect()
     }
 
     pub(super) fn tunnels(&self, now: Now) -> Vec<TunnelView> {
