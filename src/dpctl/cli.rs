@@ -162,8 +162,8 @@ EXAMPLES
   dpctl log --follow --json | jq -r .line
 
 WHAT CAN GO WRONG
-  Exit code 4: no IKE daemon runs, or it ended. It keeps the last 10,000 lines since its start, which
-  go to its standard error as well. Keys and secrets are in no line.")]
+  Exit code 4: no IKE daemon runs, or it ended. It keeps the last 10,000 lines, which go to its
+  standard error as well. Keys and secrets are in no line.")]
     Log(LogOptions),
 
     /// Security policies (SPD): list, add, remove.
