@@ -224,6 +224,10 @@ pub fn move_named(from: &Gateway, to: &Gateway, tunnel: &str, segment: u8) -> Re
     released?;
     sockets.1.ask(json!({"request": "segment-take", "segments": [segment]}))?;
     let end = now();
+    if tunnel != TUNNEL {
+        // Negotiated: until it is known to be there, the IKE daemon here holds it, frozen.
+        from.dpctl(&["ike", "release", tunnel])?;
+    }
     let (get, put) = (took(snapshot.stderr)?, took(restore.stdout)?);
     Ok(Handover { start, end, get, put, snapshot: snapshot_took, restore: restore_took })
 }

@@ -1,0 +1,50 @@
+//! What an operator does with `dpctl`: connections set up and ended, keys replaced.
+
+use std::process::Output;
+
+use baton_lab::negotiation::{CHILD, CONNECTION, Side};
+use baton_lab::Gateway;
+use serde_json::Value;
+
+use crate::cases;
+use crate::stage::{self, Pair, can_run};
+
+fn dpctl(gateway: &Gateway, arguments: &[&str]) -> Value {
+    gateway.dpctl_json(arguments).unwrap_or_else(|error| panic!("{error}\n{}", gateway.ike_log()))
+}
+
+fn refused(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = gateway.dpctl_output(arguments, &[]).expect("dpctl runs");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// Each command returns when what it says is so, at both ends.
+#[test]
+fn commands_return_when_it_is_done() {
+    if !can_run("commands_return_when_it_is_done") {
+        return;
+    }
+    let site = stage::site(Side::Initiator, &cases::site_to_site(Side::Initiator));
+    let up = dpctl(&site.b, &["up", CONNECTION]);
+    let pair = Pair::of(&site);
+    assert_eq!((&up["up"], up["tunnel"].as_str()), (&Value::Bool(true), Some(pair.name())));
+    assert_eq!(dpctl(&site.b, &["up", CONNECTION])["tunnel"], up["tunnel"], "it stands already");
+
+    let spi = |pair: &Pair| format!("{:#010x}", pair.spis().0);
+    dpctl(&site.b, &["rekey", &spi(&pair)]);
+    let rekeyed = Pair::of(&site);
+    assert_ne!(rekeyed.spis(), pair.spis());
+    dpctl(&site.b, &["rekey", "--ike", pair.name()]);
+    assert_ne!(Pair::of(&site).ike.spis, rekeyed.ike.spis);
+    let shown = dpctl(&site.b, &["ike", "show", pair.name()]);
+    assert_eq!((&shown["connection"], &shown["children"][0]["name"]), (&CONNECTION.into(), &CHILD.into()));
+    let status = dpctl(&site.b, &["status"]);
+    assert_eq!((&status["ike"]["established"], &status["ike"]["children"]), (&1.into(), &1.into()));
+    let log = String::from_utf8(site.b.dpctl_output(&["log", "-n", "1000"], &[]).expect("dpctl runs").stdout);
+    assert!(log.expect("text").contains(pair.name()));
+
+    assert_eq!(dpctl(&site.b, &["down", CONNECTION])["concerned"], 1);
+    stage::assert_nothing_is_left(&site);
+    let (exit, message) = refused(&site.b, &["down", pair.name()]);
+    assert_eq!(exit, Some(3), "{message}");
+}
