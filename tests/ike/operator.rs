@@ -2,12 +2,12 @@
 
 use std::process::Output;
 
-use baton_lab::negotiation::{CHILD, CONNECTION, Side};
 use baton_lab::Gateway;
+use baton_lab::negotiation::{CHILD, CONNECTION, Side};
 use serde_json::Value;
 
 use crate::cases;
-use crate::stage::{self, Pair, can_run};
+use crate::stage::{self, Ends, Pair, can_run};
 
 fn dpctl(gateway: &Gateway, arguments: &[&str]) -> Value {
     gateway.dpctl_json(arguments).unwrap_or_else(|error| panic!("{error}\n{}", gateway.ike_log()))
@@ -44,7 +44,7 @@ fn commands_return_when_it_is_done() {
     assert!(log.expect("text").contains(pair.name()));
 
     assert_eq!(dpctl(&site.b, &["down", CONNECTION])["concerned"], 1);
-    stage::assert_nothing_is_left(&site);
+    Ends::of(&site).assert_nothing_is_left();
     let (exit, message) = refused(&site.b, &["down", pair.name()]);
     assert_eq!(exit, Some(3), "{message}");
 }
