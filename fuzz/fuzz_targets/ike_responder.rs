@@ -1,6 +1,6 @@
 //! A gateway with a peer who may say anything at any time: datagrams as they come, and messages sealed with the keys of
 //! an IKE SA that was set up properly, proved or not. Nothing panics, SAs are installed only for who has proved himself,
-//! and when the peer falls silent nothing of it stays.
+//! what is stored can be gone on with, and when the peer falls silent nothing of it stays.
 //!
 //! The input is a list of steps: one octet says what, two how long what follows is.
 #![no_main]
@@ -8,6 +8,7 @@
 mod ike_peer;
 
 use baton_ike_proto::host::Event;
+use baton_ike_proto::machine::Restoring;
 use ike_peer::{Gateway, Peer};
 use libfuzzer_sys::fuzz_target;
 
@@ -29,8 +30,13 @@ fuzz_target!(|input: &[u8]| {
         }
         assert!(peer.has_proved || gateway.installs == 0, "an SA for somebody unknown");
     }
+    for context in gateway.contexts.values() {
+        let restored = Gateway::new().restore(context, Restoring::Restart);
+        assert!(restored.is_ok(), "what was stored cannot be gone on with: {restored:?}");
+    }
     gateway.fall_silent();
     assert_eq!(gateway.tunnels(), 0, "something of a silent peer stays");
+    assert!(gateway.contexts.is_empty(), "a context of a tunnel that is over");
     for event in &gateway.events {
         if let Event::IkeUp { tunnel, .. } = event {
             let is_end =

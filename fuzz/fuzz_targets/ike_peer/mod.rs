@@ -1,5 +1,6 @@
 //! A gateway without a network, and a peer that has its keys.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use baton_ike::config::Config;
 use baton_ike_proto::auth::CredentialsBuilder;
 use baton_ike_proto::crypto::{Encryption, Group, IkeKeys, IkeSuite, KeyShare, Prf, Role, WrapKey};
-use baton_ike_proto::machine::Ike;
+use baton_ike_proto::machine::{Ike, RestoreError, Restoring};
 use baton_ike_proto::wire::{
     self, Datagram, ExchangeType, Flags, Header, Payload, PayloadType, Proposal, ProtocolId, Transform,
     TransformType,
@@ -99,6 +100,8 @@ pub struct Gateway {
     sent: Vec<Vec<u8>>,
     /// SAs that were to be installed.
     pub installs: usize,
+    /// What is stored, by the tunnels' names.
+    pub contexts: BTreeMap<String, Vec<u8>>,
     /// What happened.
     pub events: Vec<Event>,
 }
@@ -117,7 +120,8 @@ impl Gateway {
         let configuration = config.expect("a good configuration").protocol;
         let ike = Ike::new(configuration, Arc::new(credentials.build()), wrap);
         let (elapsed, host) = (Duration::from_secs(1), FixedHost(1));
-        Self { ike, host, elapsed, sent: Vec::new(), installs: 0, events: Vec::new() }
+        let (sent, events, contexts) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { ike, host, elapsed, sent, installs: 0, contexts, events }
     }
 
     fn now(&self) -> Now {
@@ -127,6 +131,13 @@ impl Gateway {
     pub fn receive(&mut self, datagram: &[u8]) {
         self.ike.handle_datagram(self.now(), path(), datagram, &mut self.host);
         self.drain();
+    }
+
+    /// Goes on with what another gateway, or this one before, has stored.
+    pub fn restore(&mut self, context: &[u8], how: Restoring) -> Result<(), RestoreError> {
+        let restored = self.ike.restore(self.now(), context, how, &mut self.host);
+        self.drain();
+        restored.map(|_| ())
     }
 
     /// Lets half a second to more than two minutes pass.
@@ -167,6 +178,12 @@ impl Gateway {
                 Output::Transmit { datagram, .. } => self.sent.push(datagram),
                 Output::Install(_) => self.installs += 1,
                 Output::Event(event) => self.events.push(event),
+                Output::Store { tunnel, context } => {
+                    self.contexts.insert(tunnel.to_string(), context);
+                }
+                Output::Forget { tunnel } => {
+                    self.contexts.remove(tunnel.as_str());
+                }
                 _ => {}
             }
         }
