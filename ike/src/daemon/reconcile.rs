@@ -77,7 +77,7 @@ impl Loop {
         let children = self.ike.tunnels(clock::now()).flat_map(|view| view.children);
         let missing = children.filter(|child| {
             !is_there(Direction::Inbound, child.inbound_spi, child.inbound_spi)
-                || !is_there(Direction::Outbound, child.reqid, child.outbound_spi)
+                || (child.is_sending && !is_there(Direction::Outbound, child.reqid, child.outbound_spi))
         });
         let missing: Vec<_> = missing.map(|child| (child.reqid, child.inbound_spi)).collect();
         for (reqid, spi) in missing {

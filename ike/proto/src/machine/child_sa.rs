@@ -158,6 +158,11 @@ impl ChildSa {
         self.stage == Stage::Live
     }
 
+    /// Whether the outbound SA of its reqid is its own.
+    pub(super) fn is_sending(&self) -> bool {
+        self.is_live() && matches!(self.outbound, Outbound::Installed)
+    }
+
     /// When something about it is due (monotonic).
     pub(super) fn due(&self) -> Option<Duration> {
         let outbound = match &self.outbound {

@@ -81,6 +81,9 @@ pub struct ChildView {
     pub inbound_spi: u32,
     /// The peer's SPI.
     pub outbound_spi: u32,
+    /// Whether packets leave by it: not yet while the peer may not be able to receive by it (RFC 7296 section 2.8), and
+    /// no more when another pair has taken its place.
+    pub is_sending: bool,
     /// What it carries.
     pub mode: Mode,
     /// Algorithms.
@@ -181,6 +184,7 @@ impl ChildSa {
             reqid: self.reqid,
             inbound_spi: self.inbound_spi,
             outbound_spi: self.outbound_spi,
+            is_sending: self.is_sending(),
             mode: self.mode,
             suite: self.suite,
             ends: head.ends(),
