@@ -18,6 +18,8 @@ use crate::wire::{NotifyType, Payload, Proposal};
 
 /// Answers that ask for another group, before the offer is given up.
 const MAX_DETOURS: u32 = 2;
+/// A peer has no reason to delete more pairs that we do not know.
+const MAX_GONE: usize = 8;
 
 /// What `dynamic` stands for on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub(super) struct ChildOffer {
     pub(super) is_first: bool,
     /// How often the peer has asked for another group.
     pub(super) detours: u32,
+    /// SPIs that the peer has deleted meanwhile and that we do not know: one of them may be the answer's, which is
+    /// still on its way.
+    pub(super) gone: Vec<u32>,
 }
 
 /// An answer to an offer that cannot be used.
@@ -51,6 +56,8 @@ pub(super) enum Unusable {
     Refused(NotifyType),
     /// The peer has made a pair that we do not want: it has to be deleted.
     Delete(String),
+    /// The peer has made a pair and deleted it before we heard of it.
+    Gone,
 }
 
 /// A pair that the peer has agreed to, and its keys.
@@ -76,6 +83,7 @@ impl ChildOffer {
             mode: child.mode,
             is_first: false,
             detours: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -98,6 +106,13 @@ impl ChildOffer {
         self.nonce = cx.nonce();
         self.share = Some(KeyShare::generate(group, &mut |octets| cx.host.random(octets)));
         Ok(self)
+    }
+
+    /// The peer has deleted a pair that we do not know.
+    pub(super) fn note_gone(&mut self, spi: u32) {
+        if self.gone.len() < MAX_GONE {
+            self.gone.push(spi);
+        }
     }
 
     /// What it was for.
@@ -158,6 +173,9 @@ impl ChildOffer {
             .map_err(|error| Unusable::Delete(error.to_string()))?;
         let outbound_spi =
             proposals.first().and_then(esp_spi).ok_or_else(|| unusable("its SPI is impossible"))?;
+        if self.gone.contains(&outbound_spi) {
+            return Err(Unusable::Gone);
+        }
         let shared = self.agree(suite.group, message)?;
         let mode = match message.has(NotifyType::USE_TRANSPORT_MODE) {
             true if self.mode == Mode::Tunnel => {

@@ -143,6 +143,9 @@ impl Up {
         unusable: &Unusable,
         message: &Message,
     ) {
+        if *unusable == Unusable::Gone {
+            return self.on_replacement_gone(cx, &rekeying);
+        }
         if let Unusable::Refused(kind) = unusable {
             match (*kind, &rekeying.rival) {
                 (NotifyType::INVALID_KE_PAYLOAD, None) => {
@@ -159,6 +162,15 @@ impl Up {
         }
         // The old pair serves until its end; then it is set up anew, if it is to be.
         self.on_unusable(cx, &rekeying.offer, unusable);
+    }
+
+    /// The pair that was to take the old one's place is gone already; to the peer the old one is replaced.
+    fn on_replacement_gone(&mut self, cx: &mut Cx, rekeying: &ChildRekeying) {
+        match &rekeying.rival {
+            Some(rival) => self.yield_to(cx, rekeying.old, rival.spi),
+            None => self.child_mut(rekeying.old).into_iter().for_each(|old| old.stage = Stage::Doomed),
+        }
+        self.on_unusable(cx, &rekeying.offer, &Unusable::Gone);
     }
 
     fn rekey_with_group(&mut self, cx: &mut Cx, rekeying: ChildRekeying, message: &Message) {
@@ -191,6 +203,11 @@ impl Up {
     ) -> Vec<Payload> {
         let old =
             rekey.esp_spi().and_then(|spi| self.children.iter().position(|child| child.outbound_spi == spi));
+        // What the peer has made and we have not heard of yet cannot be rekeyed yet.
+        let may_come = self.sas[at].pending.iter().any(|(_, pending)| pending.offer().is_some());
+        if old.is_none() && may_come {
+            return vec![flag(NotifyType::TEMPORARY_FAILURE)];
+        }
         let Some(old) = old else {
             let not_found =
                 Notify { kind: NotifyType::CHILD_SA_NOT_FOUND, data: Vec::new(), ..rekey.clone() };

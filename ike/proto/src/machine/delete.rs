@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::child_offer::ChildOffer;
 use super::child_sa::{ChildSa, Outbound, Parts, Stage, policy_name};
 use super::core::Cx;
 use super::head::{Attempt, Wanted};
@@ -64,6 +65,7 @@ impl Up {
         let mut paired = Vec::new();
         for spi in spis {
             let Some(at) = self.children.iter().position(|child| child.outbound_spi == *spi) else {
+                self.offers().for_each(|offer| offer.note_gone(*spi));
                 continue;
             };
             let child = self.children.remove(at);
@@ -78,6 +80,11 @@ impl Up {
             self.on_child_gone(cx, child, reason);
         }
         paired
+    }
+
+    /// The pairs that we have asked for.
+    fn offers(&mut self) -> impl Iterator<Item = &mut ChildOffer> {
+        self.sas.iter_mut().flat_map(|sa| &mut sa.pending).filter_map(|(_, pending)| pending.offer_mut())
     }
 
     /// The peer has answered our request to delete Child SAs.
@@ -151,7 +158,7 @@ impl Up {
             }
         }
         cx.event(Event::IkeDown { tunnel: self.head.name(), reason });
-        cx.then(Output::Forget { tunnel: self.head.name() });
+        cx.install(Output::Forget { tunnel: self.head.name() });
         cx.core.release_addresses(cx.id, cx.now.monotonic);
         self.after_end(cx, children, reason);
         let at = self.sas.iter().position(|sa| Some(sa.our_spi()) == answered)?;
@@ -164,7 +171,7 @@ impl Up {
         let inbound: Vec<u32> = children.iter().map(|child| child.inbound_spi).chain(late).collect();
         let outbound: Vec<_> = children.iter().map(|child| (child.reqid, child.outbound_spi)).collect();
         if !inbound.is_empty() {
-            cx.then(Output::Remove { inbound, outbound });
+            cx.install(Output::Remove { inbound, outbound });
         }
     }
 

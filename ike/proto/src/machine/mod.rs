@@ -54,7 +54,7 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,8 @@ use crate::host::{Host, Now, Output};
 /// All IKE SAs of a node.
 pub struct Ike {
     core: Core,
-    tunnels: HashMap<Id, Slot>,
+    /// In the order in which they began, so that what happens follows from what came in alone.
+    tunnels: BTreeMap<Id, Slot>,
     /// When which tunnel has something to do (monotonic).
     timers: BTreeSet<(Duration, Id)>,
 }
@@ -90,7 +91,7 @@ impl Ike {
     pub fn new(configuration: Arc<Configuration>, credentials: Arc<Credentials>, wrap: Arc<WrapKey>) -> Self {
         Self {
             core: Core::new(configuration, credentials, wrap),
-            tunnels: HashMap::new(),
+            tunnels: BTreeMap::new(),
             timers: BTreeSet::new(),
         }
     }
@@ -118,6 +119,11 @@ impl Ike {
     /// All tunnels, in no order.
     pub fn tunnels(&self, now: Now) -> impl Iterator<Item = TunnelView> {
         self.tunnels.values().filter_map(move |slot| slot.tunnel.view(now))
+    }
+
+    /// Responders' IKE SAs whose peer is not authenticated.
+    pub fn half_open(&self) -> usize {
+        self.core.half_open.len()
     }
 
     /// What happened, in numbers.

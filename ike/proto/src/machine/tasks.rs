@@ -83,6 +83,11 @@ impl Tasks {
         self.waiting.retain(|waiting| !waiting.task.is_same(task));
     }
 
+    /// Whether it waits.
+    pub(super) fn has(&self, task: &Task) -> bool {
+        self.waiting.iter().any(|waiting| waiting.task.is_same(task))
+    }
+
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }

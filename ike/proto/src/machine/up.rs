@@ -156,6 +156,9 @@ impl Up {
                 "peer {peer} accepts none of child {child}'s ESP proposals; mend esp_proposals of either side"
             ),
             Unusable::Refused(kind) => format!("peer {peer} refuses child {child}: {kind}; look at its log"),
+            Unusable::Gone => {
+                format!("peer {peer} has made child {child} and deleted it at once; look at its log")
+            }
             Unusable::Delete(why) => {
                 self.tasks.add(Task::DeleteUnwanted(offer.spi));
                 format!("peer {peer} answers the offer of child {child} with what cannot be used: {why}")

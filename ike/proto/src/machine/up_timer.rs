@@ -31,7 +31,9 @@ impl Up {
     /// When silence is long enough to ask (RFC 7296 section 2.4). While something is outstanding its repetitions ask.
     fn liveness_at(&self) -> Option<Duration> {
         let delay = self.head.connection.dpd_delay;
-        let is_quiet = self.sas[0].fate == Fate::Lives && self.sas[0].pending.is_empty();
+        let is_quiet = self.sas[0].fate == Fate::Lives
+            && self.sas[0].pending.is_empty()
+            && !self.tasks.has(&Task::Liveness);
         (is_quiet && !delay.is_zero()).then(|| self.heard + delay)
     }
 
@@ -45,8 +47,7 @@ impl Up {
             let reason = self.ending.unwrap_or(DownReason::Unreachable);
             return self.end(cx, reason, None);
         }
-        if self.expires_at.is_some_and(|at| at <= now) && self.ending.is_none() {
-            self.expires_at = None;
+        if self.expires_at.take_if(|at| *at <= now).is_some() && self.ending.is_none() {
             self.doom(DownReason::Expired);
         }
         if self.liveness_at().is_some_and(|at| at <= now) {
@@ -144,8 +145,17 @@ impl Up {
 }
 
 impl Pending {
+    /// The same, to be changed.
+    pub(super) fn offer_mut(&mut self) -> Option<&mut super::child_offer::ChildOffer> {
+        match self {
+            Self::NewChild(offer) => Some(offer),
+            Self::RekeyChild(rekeying) => Some(&mut rekeying.offer),
+            _ => None,
+        }
+    }
+
     /// The pair of Child SAs that is asked for.
-    fn offer(&self) -> Option<&super::child_offer::ChildOffer> {
+    pub(super) fn offer(&self) -> Option<&super::child_offer::ChildOffer> {
         match self {
             Self::NewChild(offer) => Some(offer),
             Self::RekeyChild(rekeying) => Some(&rekeying.offer),

@@ -158,6 +158,7 @@ impl Reader<'_> {
             mode: mode(stored.is_transport),
             is_first: false,
             detours: stored.detours,
+            gone: stored.gone.clone(),
         })
     }
 

@@ -166,6 +166,9 @@ pub(super) struct StoredOffer {
     pub(super) is_transport: bool,
     #[n(8)]
     pub(super) detours: u32,
+    /// SPIs that the peer has deleted before we heard of them.
+    #[n(9)]
+    pub(super) gone: Vec<u32>,
 }
 
 /// A traffic selector: protocol, ports, addresses.

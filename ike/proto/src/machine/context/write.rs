@@ -156,6 +156,7 @@ fn stored_offer(offer: &ChildOffer) -> StoredOffer {
         remote: stored_selectors(&offer.remote),
         is_transport: offer.mode == Mode::Transport,
         detours: offer.detours,
+        gone: offer.gone.clone(),
     }
 }
 

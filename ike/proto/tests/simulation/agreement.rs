@@ -1,0 +1,88 @@
+//! What must be true when the network has healed and time has passed.
+
+use std::collections::BTreeSet;
+
+use baton_ike_proto::machine::{ChildView, TunnelState, TunnelView};
+use baton_ike_proto::selector::TrafficSelector;
+
+use crate::table::Sa;
+use crate::world::World;
+
+/// Both ends of everything agree, and nothing is left over.
+pub fn check(world: &World) -> Result<(), String> {
+    for at in 0..world.nodes.len() {
+        let tunnels = world.tunnels(at);
+        table_is_what_the_machine_says(world, at, &tunnels).map_err(|why| format!("node {at}: {why}"))?;
+        for view in &tunnels {
+            let name = &view.name;
+            other_end_agrees(world, at, view).map_err(|why| format!("node {at}, tunnel {name}: {why}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn table_is_what_the_machine_says(world: &World, at: usize, tunnels: &[TunnelView]) -> Result<(), String> {
+    let table = &world.nodes[at].host.table;
+    let children: Vec<_> = tunnels.iter().flat_map(|view| &view.children).collect();
+    let inbound = children.iter().map(|child| child.inbound_spi).collect();
+    let outbound = children.iter().map(|child| (child.reqid, child.outbound_spi)).collect();
+    let policies = children.iter().filter_map(|child| child.policy.clone()).collect();
+    same("inbound SAs", &table.inbound.keys().copied().collect(), &inbound)?;
+    same("outbound SAs", &table.outbound.iter().map(|(reqid, sa)| (*reqid, sa.spi)).collect(), &outbound)?;
+    same("policies", &table.policies.keys().cloned().collect(), &policies)?;
+    let contexts = table.contexts.keys().cloned().collect();
+    same("contexts", &contexts, &tunnels.iter().map(|view| view.name.clone()).collect())
+}
+
+fn same<T: Ord + std::fmt::Debug>(
+    what: &str,
+    table: &BTreeSet<T>,
+    machine: &BTreeSet<T>,
+) -> Result<(), String> {
+    let (only_table, only_machine): (Vec<_>, Vec<_>) =
+        (table.difference(machine).collect(), machine.difference(table).collect());
+    if only_table.is_empty() && only_machine.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{what}: only in the table {only_table:x?}, only in the machine {only_machine:x?}"))
+}
+
+fn other_end_agrees(world: &World, at: usize, view: &TunnelView) -> Result<(), String> {
+    if view.state != TunnelState::Established {
+        return Err(format!("is left {:?}", view.state));
+    }
+    let (other, their) = world.other_end(at, view).ok_or("the other end has no such IKE SA")?;
+    if their.role == view.role || their.message_ids != (view.message_ids.1, view.message_ids.0) {
+        return Err(format!("roles or Message IDs: {:?} {:?}", view.message_ids, their.message_ids));
+    }
+    if view.children.len() != their.children.len() {
+        return Err(format!("{} Child SAs here, {} there", view.children.len(), their.children.len()));
+    }
+    view.children.iter().try_for_each(|child| child_agrees(world, (at, child), (other, &their)))
+}
+
+fn child_agrees(
+    world: &World,
+    (at, ours): (usize, &ChildView),
+    (other, their): (usize, &TunnelView),
+) -> Result<(), String> {
+    let spi = ours.inbound_spi;
+    let crossed = |c: &&ChildView| (c.inbound_spi, c.outbound_spi) == (ours.outbound_spi, ours.inbound_spi);
+    let theirs = their.children.iter().find(crossed).ok_or(format!("Child SA {spi:08x} has no other end"))?;
+    if sorted(&ours.local) != sorted(&theirs.remote) || sorted(&ours.remote) != sorted(&theirs.local) {
+        return Err(format!("selectors of {spi:08x}"));
+    }
+    let receiver = world.nodes[at].host.table.inbound.get(&spi).ok_or("no inbound SA")?;
+    let sender = world.nodes[other].host.table.outbound.get(&theirs.reqid).ok_or("no outbound SA")?;
+    if alike(receiver) == alike(sender) { Ok(()) } else { Err(format!("keys of {spi:08x}")) }
+}
+
+fn alike(sa: &Sa) -> (u32, &[u8], &str) {
+    (sa.spi, &sa.key, &sa.suite)
+}
+
+fn sorted(selectors: &[TrafficSelector]) -> Vec<String> {
+    let mut shown: Vec<_> = selectors.iter().map(ToString::to_string).collect();
+    shown.sort();
+    shown
+}

@@ -1,0 +1,310 @@
+//! One gateway: its IKE process, which may die at any output, and what outlives it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_ike_proto::auth::Credentials;
+use baton_ike_proto::configuration::Configuration;
+use baton_ike_proto::crypto::WrapKey;
+use baton_ike_proto::machine::{Ike, Restoring, TunnelView};
+use baton_ike_proto::wire::{self, Header};
+use baton_ike_proto::{Command, Now, Output};
+
+use crate::history::History;
+use crate::host::SimulatedHost;
+use crate::network::Datagram;
+use crate::random::Random;
+use crate::setting::{Setting, seen};
+
+/// SAs of which the restarted process knows nothing are taken out of the table after so long: no exchange that may
+/// still bring them back takes longer.
+const SWEEP_DELAY: Duration = Duration::from_secs(200);
+/// 2026, for a start.
+const UNIX: Duration = Duration::from_secs(1_790_000_000);
+
+pub struct Node {
+    pub number: usize,
+    pub ike: Option<Ike>,
+    pub host: SimulatedHost,
+    pub nat: Option<Nat>,
+    /// The process dies before it has made so many more outputs.
+    pub fuse: Option<u64>,
+    pub restart_at: Option<Duration>,
+    sweep: Option<(Duration, Orphans)>,
+    /// Where the process's clock began.
+    base: Duration,
+    configuration: Arc<Configuration>,
+    credentials: Arc<Credentials>,
+    pub trace: bool,
+}
+
+/// What is in the table at a restart and in no context.
+struct Orphans {
+    inbound: Vec<u32>,
+    outbound: Vec<(u32, u32)>,
+    policies: Vec<String>,
+}
+
+impl Node {
+    pub fn new(number: usize, setting: &Setting, random: &mut Random) -> Self {
+        let configuration = Arc::new(setting.configuration(number));
+        let credentials = Arc::new(Setting::credentials());
+        let host = SimulatedHost::new(random.fork(), 1 + number as u8, setting.address(number));
+        let nat = setting.behind_nat[number].then(|| Nat::new(seen(number)));
+        Self {
+            number,
+            ike: Some(Ike::new(configuration.clone(), credentials.clone(), wrap())),
+            host,
+            nat,
+            fuse: None,
+            restart_at: None,
+            sweep: None,
+            base: Duration::from_secs(random.below(1_000_000)),
+            configuration,
+            credentials,
+            trace: false,
+        }
+    }
+
+    pub fn clock(&self, now: Duration) -> Now {
+        Now { monotonic: self.base + now, unix: UNIX + now }
+    }
+
+    /// When there is something to do, if it is still alive.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let ike = self.ike.as_ref().and_then(Ike::next_timeout).map(|at| at.saturating_sub(self.base));
+        let sweep = self.sweep.as_ref().map(|(at, _)| *at);
+        [ike, sweep, self.restart_at].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn on_timeout(&mut self, now: Duration, history: &mut History) -> Result<Vec<Datagram>, String> {
+        if self.restart_at.is_some_and(|at| at <= now) {
+            return self.restart(now, history);
+        }
+        if self.sweep.as_ref().is_some_and(|(at, _)| *at <= now) {
+            self.sweep_orphans(now);
+        }
+        self.act(now, history, |ike, now, host| ike.handle_timeout(now, host))
+    }
+
+    /// Lets the process do something, and does what it asks for, until it dies.
+    pub fn act(
+        &mut self,
+        now: Duration,
+        history: &mut History,
+        what: impl FnOnce(&mut Ike, Now, &mut SimulatedHost),
+    ) -> Result<Vec<Datagram>, String> {
+        let (clock, mut sent) = (self.clock(now), Vec::new());
+        let Some(mut ike) = self.ike.take() else { return Ok(sent) };
+        what(&mut ike, clock, &mut self.host);
+        while let Some(output) = ike.poll() {
+            if self.burns_out(now) {
+                return Ok(sent);
+            }
+            if let Some(command) = self.apply(now, output, history, &mut sent)? {
+                // That there is nothing left to fail is no failure.
+                let _ = ike.command(clock, command, &mut self.host);
+            }
+        }
+        self.ike = Some(ike);
+        Ok(sent)
+    }
+
+    fn burns_out(&mut self, now: Duration) -> bool {
+        match &mut self.fuse {
+            Some(0) => {
+                self.fuse = None;
+                self.restart_at = Some(now + Duration::from_millis(self.host.random.below(20_000)));
+                self.note(now, "dies");
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn apply(
+        &mut self,
+        now: Duration,
+        output: Output,
+        history: &mut History,
+        sent: &mut Vec<Datagram>,
+    ) -> Result<Option<Command>, String> {
+        match output {
+            Output::Transmit { path, datagram } => {
+                if self.trace {
+                    self.note(now, &format!("sends {} to {}", label(&datagram), path.remote));
+                }
+                history.transmit(&datagram)?;
+                let from = self.nat.as_mut().map_or(path.local, |nat| nat.outward(path.local));
+                sent.push(Datagram { from, to: path.remote, marked: path.marked, octets: datagram });
+            }
+            Output::KeepAlive { path } => {
+                self.nat.as_mut().map(|nat| nat.outward(path.local));
+            }
+            Output::Install(install) => {
+                let note = format!(
+                    "installs {:08x} {:08x} {} {} {} {}",
+                    install.inbound_spi,
+                    install.outbound_spi,
+                    install.inbound,
+                    install.outbound,
+                    install.tunnel,
+                    install.policy.is_some()
+                );
+                let refused = self.host.random.per_mille(2) && self.restart_at.is_none();
+                if refused && install.inbound {
+                    let (reqid, spi) = (install.reqid, install.inbound_spi);
+                    self.note(now, &format!("refuses {spi:08x}"));
+                    return Ok(Some(Command::InstallFailed { reqid, spi }));
+                }
+                self.host.table.install(self.number, &install, history)?;
+                self.note(now, &note);
+            }
+            Output::Remove { inbound, outbound } => {
+                self.host.table.remove(&inbound, &outbound);
+                self.note(now, &format!("removes {inbound:08x?} {outbound:08x?}"));
+            }
+            Output::RemovePolicies { names, .. } => {
+                for name in &names {
+                    self.host.table.policies.remove(name);
+                }
+            }
+            Output::Trap(policy) => {
+                self.host.table.policies.insert(policy.name.clone(), *policy);
+            }
+            Output::Store { tunnel, context } => {
+                self.note(now, &format!("stores {tunnel}, {} octets", context.len()));
+                self.host.table.contexts.insert(tunnel, context);
+            }
+            Output::Forget { tunnel } => {
+                self.host.table.contexts.remove(&tunnel);
+                self.note(now, &format!("forgets {tunnel}"));
+            }
+            Output::Event(event) => self.note(now, &format!("{event:?}")),
+            Output::MovePeer { .. } => {}
+        }
+        Ok(None)
+    }
+
+    /// The process starts again, with nothing but the contexts.
+    fn restart(&mut self, now: Duration, history: &mut History) -> Result<Vec<Datagram>, String> {
+        self.restart_at = None;
+        self.fuse = None;
+        self.base = Duration::from_secs(self.host.random.below(1_000_000));
+        self.note(now, "starts again");
+        self.ike = Some(Ike::new(self.configuration.clone(), self.credentials.clone(), wrap()));
+        let mut failure = None;
+        let sent = self.act(now, history, |ike, now, host| {
+            for (tunnel, context) in host.table.contexts.clone() {
+                match ike.restore(now, &context, Restoring::Restart, host) {
+                    Ok(name) if name == tunnel => {}
+                    other => failure = Some(format!("the context of {tunnel} is restored as {other:?}")),
+                }
+            }
+        })?;
+        self.sweep = Some((now + SWEEP_DELAY, self.orphans(now)));
+        failure.map_or(Ok(sent), Err)
+    }
+
+    /// Its tunnels, in the order of their names.
+    pub fn tunnels(&self, now: Duration) -> Vec<TunnelView> {
+        let mut views: Vec<_> = self.ike.iter().flat_map(|ike| ike.tunnels(self.clock(now))).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
+    }
+
+    fn orphans(&self, now: Duration) -> Orphans {
+        let views: Vec<_> = self.tunnels(now).into_iter().flat_map(|view| view.children).collect();
+        let table = &self.host.table;
+        let outbound = table.outbound.iter().map(|(reqid, sa)| (*reqid, sa.spi));
+        let policies = table.policies.keys();
+        Orphans {
+            inbound: table
+                .inbound
+                .keys()
+                .copied()
+                .filter(|spi| !views.iter().any(|c| c.inbound_spi == *spi))
+                .collect(),
+            outbound: outbound.filter(|(_, spi)| !views.iter().any(|c| c.outbound_spi == *spi)).collect(),
+            policies: policies
+                .filter(|name| !views.iter().any(|c| c.policy.as_ref() == Some(name)))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    fn sweep_orphans(&mut self, now: Duration) {
+        let Some((_, then)) = self.sweep.take() else { return };
+        let now = self.orphans(now);
+        let still = |spi: &u32| now.inbound.contains(spi);
+        let inbound: Vec<_> = then.inbound.into_iter().filter(still).collect();
+        let outbound: Vec<_> = then.outbound.into_iter().filter(|pair| now.outbound.contains(pair)).collect();
+        self.host.table.remove(&inbound, &outbound);
+        for policy in then.policies.iter().filter(|policy| now.policies.contains(policy)) {
+            self.host.table.policies.remove(policy);
+        }
+    }
+
+    pub fn note(&self, now: Duration, what: &str) {
+        if self.trace {
+            println!("{:9.3} node {}: {what}", now.as_secs_f64(), self.number);
+        }
+    }
+}
+
+/// Which message a datagram is.
+pub fn label(octets: &[u8]) -> String {
+    let (header, fragment) = match wire::parse(octets) {
+        Ok(wire::Datagram::Fragment(fragment)) => (fragment.sealed.header, fragment.number),
+        Ok(other) => (*other.header(), 0),
+        Err(_) => return "what nobody can read".to_owned(),
+    };
+    let Header { initiator_spi, responder_spi, exchange, flags, message_id } = header;
+    let from = if flags.initiator { "I" } else { "R" };
+    let kind = if flags.response { "response" } else { "request" };
+    format!(
+        "{exchange} {kind} {message_id} of {from} {initiator_spi:x}/{responder_spi:x} fragment {fragment}"
+    )
+}
+
+fn wrap() -> Arc<WrapKey> {
+    Arc::new(WrapKey::new([7; 32]))
+}
+
+/// A NAT in front of one node: a port of its own for each of the node's, until it forgets.
+pub struct Nat {
+    pub seen: IpAddr,
+    ports: BTreeMap<SocketAddr, u16>,
+    next: u16,
+}
+
+impl Nat {
+    const fn new(seen: IpAddr) -> Self {
+        Self { seen, ports: BTreeMap::new(), next: 20_000 }
+    }
+
+    pub fn outward(&mut self, from: SocketAddr) -> SocketAddr {
+        let next = &mut self.next;
+        let port = *self.ports.entry(from).or_insert_with(|| {
+            *next += 1;
+            *next
+        });
+        SocketAddr::new(self.seen, port)
+    }
+
+    pub fn inward(&self, to: SocketAddr) -> Option<SocketAddr> {
+        let inner = self.ports.iter().find(|(_, port)| **port == to.port());
+        inner.filter(|_| to.ip() == self.seen).map(|(inner, _)| *inner)
+    }
+
+    pub fn forget(&mut self) {
+        self.ports.clear();
+    }
+}

@@ -1,0 +1,116 @@
+//! What happens to the nodes besides the network: commands from both ends, at once if need be, crashes, droughts.
+
+use std::time::Duration;
+
+use baton_ike_proto::Command;
+use baton_ike_proto::host::Target;
+use baton_ike_proto::machine::TunnelView;
+
+use crate::setting::{child_name, connection_name};
+use crate::world::World;
+
+/// Something happens after so much time, on average.
+const PAUSE_MILLIS: u64 = 6000;
+
+/// Lets random things happen for so long.
+pub fn play(world: &mut World, time: Duration) -> Result<(), String> {
+    let end = world.now + time;
+    for node in 0..world.nodes.len() {
+        initiate(world, node, None)?;
+    }
+    while world.now < end {
+        let pause = match world.random.below(4) {
+            0 => Duration::from_millis(world.random.below(30)),
+            _ => Duration::from_millis(world.random.below(2 * PAUSE_MILLIS)),
+        };
+        world.run_for(pause)?;
+        act(world)?;
+    }
+    Ok(())
+}
+
+fn act(world: &mut World) -> Result<(), String> {
+    let node = world.random.below(world.nodes.len() as u64) as usize;
+    match world.random.below(100) {
+        0..8 => initiate(world, node, None),
+        8..16 => {
+            crash(world, node);
+            Ok(())
+        }
+        16..22 => {
+            world.nodes[node].nat.iter_mut().for_each(crate::node::Nat::forget);
+            world.nodes[node].note(world.now, "its NAT forgets");
+            Ok(())
+        }
+        22..26 => {
+            world.nodes[node].host.dry ^= true;
+            Ok(())
+        }
+        _ => disturb(world, node),
+    }
+}
+
+/// Sets up a connection, or one more of its Child SAs.
+fn initiate(world: &mut World, node: usize, child: Option<String>) -> Result<(), String> {
+    let others: Vec<_> = (0..world.nodes.len()).filter(|other| *other != node).collect();
+    let other = *world.random.pick(&others).expect("at least two nodes");
+    world.command(node, Command::Initiate { connection: connection_name(other), child })
+}
+
+/// Soon, between any two outputs.
+fn crash(world: &mut World, node: usize) {
+    world.nodes[node].fuse = Some(world.random.below(12));
+}
+
+/// One end of a tunnel wants something, and half of the time so does the other end, before either hears of it.
+fn disturb(world: &mut World, node: usize) -> Result<(), String> {
+    let tunnels = world.standing(node);
+    let Some(view) = world.random.pick(&tunnels).cloned() else { return Ok(()) };
+    let other = world.other_end(node, &view);
+    want_something(world, node, &view)?;
+    match other {
+        Some((other, view)) if world.random.per_mille(500) => want_something(world, other, &view),
+        _ => Ok(()),
+    }
+}
+
+fn want_something(world: &mut World, node: usize, view: &TunnelView) -> Result<(), String> {
+    let tunnel = Target::Tunnel(view.name.as_str().to_owned());
+    let child = world.random.pick(&view.children).cloned();
+    let command = match (world.random.below(100), child) {
+        (0..25, _) => Command::RekeyIke(tunnel),
+        (25..55, Some(child)) => Command::RekeyChild(Target::Spi(child.inbound_spi)),
+        (55..62, Some(child)) => Command::SoftLimit { reqid: child.reqid, spi: child.outbound_spi },
+        (62..65, Some(child)) => Command::HardLimit { reqid: child.reqid, spi: child.inbound_spi },
+        (65..75, Some(child)) => Command::Terminate(Target::Spi(child.inbound_spi)),
+        (75..83, _) => Command::Terminate(tunnel),
+        _ => {
+            let child = child_name(world.random.below(world.setting.children as u64) as usize);
+            Command::Initiate { connection: view.connection.clone(), child: Some(child) }
+        }
+    };
+    world.command(node, command)
+}
+
+/// The network heals, the dead come back, and then there is only time.
+pub fn heal(world: &mut World) {
+    world.network.heal();
+    for node in &mut world.nodes {
+        node.fuse = None;
+        node.host.dry = false;
+    }
+}
+
+/// Waits for a moment at which nothing has been under way for a while; not for ever.
+pub fn settle(world: &mut World) -> Result<(), String> {
+    let last = world.now + Duration::from_mins(20);
+    world.run_for(Duration::from_mins(10))?;
+    while world.now < last {
+        let is_quiet = world.network.next_arrival().is_none();
+        if is_quiet && world.now > world.last_arrival + Duration::from_secs(8) {
+            return Ok(());
+        }
+        world.run_for(Duration::from_secs(1))?;
+    }
+    Err("the nodes never stop talking".to_owned())
+}

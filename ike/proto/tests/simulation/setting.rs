@@ -1,0 +1,203 @@
+//! Who there is and how they are configured.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
+use baton_ike_proto::configuration::{
+    AddressMatch, Child, Configuration, Connection, EndAction, Fragmentation, Handling, LocalAuthentication,
+    LocalMethod, Mode, RemoteAuthentication, RemoteMethod, Retransmission, Revocation, SendCertificate,
+    StartAction, Unique,
+};
+use baton_ike_proto::identity::Identity;
+use baton_ike_proto::proposal::{EspProposal, IkeProposal};
+
+use crate::random::Random;
+
+/// What is the same for all nodes of a run.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub nodes: usize,
+    /// Which ones a NAT stands in front of.
+    pub behind_nat: Vec<bool>,
+    /// Child SAs of each connection.
+    pub children: usize,
+    pub ike_proposals: &'static str,
+    /// What some initiators offer; its first group is not the responder's.
+    pub first_proposals: &'static str,
+    pub esp_proposals: &'static str,
+    pub fragmentation: Fragmentation,
+    pub fragment_size: u16,
+    pub window: u32,
+    pub ike_rekey: Duration,
+    pub child_rekey: Duration,
+    pub dpd_action: EndAction,
+    pub unique: Unique,
+    pub cookie_threshold: usize,
+}
+
+impl Setting {
+    pub fn random(random: &mut Random) -> Self {
+        let nodes = 2 + random.below(4) as usize;
+        let half = |random: &mut Random| random.per_mille(500);
+        let (ike_proposals, first_proposals) = *random.pick(&PROPOSALS).expect("some");
+        let some_time =
+            |random: &mut Random| Duration::from_secs(if half(random) { 0 } else { 40 + random.below(100) });
+        Self {
+            nodes,
+            behind_nat: (0..nodes).map(|node| node > 0 && random.per_mille(300)).collect(),
+            children: 1 + random.below(3) as usize,
+            ike_proposals,
+            first_proposals,
+            esp_proposals: random.pick(&ESP).expect("some"),
+            fragmentation: if half(random) { Fragmentation::Yes } else { Fragmentation::Force },
+            fragment_size: if half(random) { 1280 } else { 250 },
+            window: 1 + random.below(4) as u32,
+            ike_rekey: some_time(random),
+            child_rekey: some_time(random),
+            dpd_action: if random.per_mille(250) { EndAction::Start } else { EndAction::None },
+            unique: if random.per_mille(250) { Unique::Replace } else { Unique::No },
+            cookie_threshold: if random.per_mille(250) { 0 } else { 100 },
+        }
+    }
+
+    /// Two nodes that know each other, with nothing special.
+    pub fn plain() -> Self {
+        Self {
+            nodes: 2,
+            behind_nat: vec![false, false],
+            children: 1,
+            ike_proposals: PROPOSALS[0].0,
+            first_proposals: PROPOSALS[0].1,
+            esp_proposals: ESP[0],
+            fragmentation: Fragmentation::Yes,
+            fragment_size: 1280,
+            window: 1,
+            ike_rekey: Duration::ZERO,
+            child_rekey: Duration::ZERO,
+            dpd_action: EndAction::None,
+            unique: Unique::No,
+            cookie_threshold: 100,
+        }
+    }
+
+    /// The node's own address.
+    pub fn address(&self, node: usize) -> IpAddr {
+        if self.behind_nat[node] { [192, 168, node as u8, 1].into() } else { seen(node) }
+    }
+
+    pub fn configuration(&self, node: usize) -> Configuration {
+        let others = (0..self.nodes).filter(|other| *other != node);
+        let mut configuration = Configuration {
+            connections: others.map(|other| Arc::new(self.connection(node, other))).collect(),
+            retransmission: Retransmission {
+                first: Duration::from_millis(500),
+                base: 1.6,
+                tries: 8,
+                limit: Duration::from_secs(20),
+            },
+            ..Configuration::default()
+        };
+        configuration.limits.cookie_threshold = self.cookie_threshold;
+        configuration
+    }
+
+    pub fn connection(&self, node: usize, other: usize) -> Connection {
+        let proposals = if node < other { self.first_proposals } else { self.ike_proposals };
+        let anywhere = self.behind_nat[other];
+        let seen = AddressMatch { first: seen(other), last: seen(other) };
+        Connection {
+            name: connection_name(other),
+            local_addresses: vec![self.address(node)],
+            remote_addresses: if anywhere { vec![] } else { vec![seen] },
+            local_port: 500,
+            remote_port: 500,
+            ike_proposals: IkeProposal::parse_list(proposals).expect("proposals"),
+            local: LocalAuthentication { method: LocalMethod::PreSharedKey, identity: identity(node) },
+            remote: RemoteAuthentication {
+                method: RemoteMethod::PreSharedKey,
+                identity: identity(other),
+                authorities: vec![],
+                certificates: vec![],
+                revocation: Revocation::default(),
+            },
+            children: (0..self.children).map(|child| Arc::new(self.child(node, other, child))).collect(),
+            pools: vec![],
+            virtual_addresses: vec![],
+            fragmentation: self.fragmentation,
+            fragment_size: self.fragment_size,
+            force_encapsulation: false,
+            send_certificate: SendCertificate::default(),
+            send_certificate_request: true,
+            unique: self.unique,
+            dpd_delay: Duration::from_mins(1),
+            rekey_time: self.ike_rekey,
+            rand_time: Duration::from_secs(10),
+            over_time: Duration::from_mins(2),
+            keying_tries: 3,
+            window: self.window,
+        }
+    }
+
+    fn child(&self, node: usize, other: usize, child: usize) -> Child {
+        let network = |node| format!("10.{node}.{child}.0/24").parse().expect("a network");
+        Child {
+            name: child_name(child),
+            esp_proposals: EspProposal::parse_list(self.esp_proposals).expect("proposals"),
+            local: vec![network(node)],
+            remote: vec![network(other)],
+            mode: Mode::Tunnel,
+            rekey_time: self.child_rekey,
+            life_time: self.child_rekey * 4,
+            rand_time: Duration::from_secs(10),
+            rekey_bytes: 0,
+            life_bytes: 0,
+            rekey_packets: 0,
+            life_packets: 0,
+            start_action: StartAction::None,
+            close_action: EndAction::None,
+            dpd_action: self.dpd_action,
+            replay_window: 64,
+            priority: None,
+            handling: Handling::default(),
+        }
+    }
+
+    pub fn credentials() -> Credentials {
+        let mut builder = CredentialsBuilder::default();
+        let secret = b"a secret that all nodes share".to_vec().into();
+        builder.add_shared_secret("secret", vec![], secret).expect("a secret");
+        builder.build()
+    }
+}
+
+const PROPOSALS: [(&str, &str); 3] = [
+    ("aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-x25519"),
+    ("aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-ecp256-x25519"),
+    ("aes128-sha256-x25519", "aes128-sha256-ecp256-x25519"),
+];
+const ESP: [&str; 3] =
+    ["aes128gcm16", "aes128gcm16-x25519", "aes128-sha256-x25519-ecp256,aes128gcm16-x25519"];
+
+pub fn connection_name(other: usize) -> String {
+    format!("to-{other}")
+}
+
+pub fn child_name(child: usize) -> String {
+    format!("net-{child}")
+}
+
+fn identity(node: usize) -> Identity {
+    Identity::Fqdn(format!("node-{node}.example"))
+}
+
+/// The address at which others see a node.
+pub fn seen(node: usize) -> IpAddr {
+    [192, 0, 2, 10 + node as u8].into()
+}
+
+/// An address that is nobody's.
+pub fn stranger(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0x6440_0000 | number & 0x3f_ffff).into()
+}

@@ -1,0 +1,86 @@
+//! A node's SA table, policies and contexts, which outlive its IKE process.
+
+use std::collections::BTreeMap;
+
+use baton_ike_proto::crypto::Role;
+use baton_ike_proto::host::{Install, PolicyInstall, TunnelName};
+use baton_ike_proto::selector::TrafficSelector;
+
+use crate::history::{History, Use};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sa {
+    pub tunnel: TunnelName,
+    pub spi: u32,
+    pub reqid: u32,
+    pub key: Vec<u8>,
+    pub suite: String,
+    pub local: Vec<TrafficSelector>,
+    pub remote: Vec<TrafficSelector>,
+}
+
+#[derive(Default)]
+pub struct Table {
+    /// By our SPI.
+    pub inbound: BTreeMap<u32, Sa>,
+    /// By reqid.
+    pub outbound: BTreeMap<u32, Sa>,
+    pub policies: BTreeMap<String, PolicyInstall>,
+    pub contexts: BTreeMap<TunnelName, Vec<u8>>,
+}
+
+impl Table {
+    pub fn install(&mut self, node: usize, install: &Install, history: &mut History) -> Result<(), String> {
+        if install.inbound_spi >> 24 != u32::from(install.segment) {
+            return Err(format!("SPI {:08x} is not in segment {}", install.inbound_spi, install.segment));
+        }
+        if install.inbound {
+            let sa = sa(install, true)?;
+            let this = Use { node, inbound: true, spi: sa.spi };
+            let is_there = self.inbound.get(&sa.spi).is_some_and(|old| old.key == sa.key);
+            history.install(&sa.key, this, is_there)?;
+            if self.inbound.get(&sa.spi).is_some_and(|old| old.key != sa.key) {
+                return Err(format!("inbound SPI {:08x} is in use", sa.spi));
+            }
+            self.inbound.insert(sa.spi, sa);
+        }
+        if install.outbound {
+            let sa = sa(install, false)?;
+            let this = Use { node, inbound: false, spi: sa.spi };
+            let is_there = self.outbound.get(&sa.reqid).is_some_and(|old| old.key == sa.key);
+            history.install(&sa.key, this, is_there)?;
+            self.outbound.insert(sa.reqid, sa);
+        }
+        self.policies.extend(install.policy.iter().map(|policy| (policy.name.clone(), policy.clone())));
+        Ok(())
+    }
+
+    pub fn remove(&mut self, inbound: &[u32], outbound: &[(u32, u32)]) {
+        for spi in inbound {
+            self.inbound.remove(spi);
+        }
+        for (reqid, spi) in outbound {
+            if self.outbound.get(reqid).is_some_and(|sa| sa.spi == *spi) {
+                self.outbound.remove(reqid);
+            }
+        }
+    }
+}
+
+/// One direction of what is to be installed, with the key that is for it.
+fn sa(install: &Install, inbound: bool) -> Result<Sa, String> {
+    let keys = install.keys.as_ref().ok_or("an SA without keys")?;
+    let key = match (install.role, inbound) {
+        (Role::Initiator, true) | (Role::Responder, false) => &keys.responder_to_initiator,
+        (Role::Initiator, false) | (Role::Responder, true) => &keys.initiator_to_responder,
+    };
+    Ok(Sa {
+        tunnel: install.tunnel.clone(),
+        spi: if inbound { install.inbound_spi } else { install.outbound_spi },
+        reqid: install.reqid,
+        key: key.expose().to_vec(),
+        suite: install.suite.keyword(),
+        local: install.local.clone(),
+        remote: install.remote.clone(),
+    })
+}
