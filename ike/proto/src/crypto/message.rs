@@ -52,6 +52,21 @@ impl IkeKeys {
         sealer.seal(wire::emit_encrypted_head(header, first, body), &chain, host)
     }
 
+    /// The same with octets that no list of payloads gives.
+    #[cfg(test)]
+    pub(crate) fn seal_octets(
+        &self,
+        sender: Role,
+        header: &Header,
+        first: PayloadType,
+        chain: &[u8],
+        host: &mut dyn Host,
+    ) -> Result<Vec<u8>, SealError> {
+        let sealer = Sealer::new(self, sender);
+        let body = sealer.body_length(chain.len());
+        sealer.seal(wire::emit_encrypted_head(header, first, body), chain, host)
+    }
+
     /// The same in as few Encrypted Fragment payloads as datagrams of `max_datagram` octets allow (IKE header
     /// included, IP, UDP and non-ESP marker not), at least one (RFC 7383 section 2.5.1).
     ///

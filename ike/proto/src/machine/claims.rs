@@ -4,7 +4,7 @@ use super::core::{Id, Index, InitKey};
 use crate::identity::Identity;
 
 /// All names by which one tunnel is found.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Claims {
     pub(super) ike_spis: Vec<u64>,
     pub(super) esp_spis: Vec<u32>,
@@ -13,6 +13,8 @@ pub(super) struct Claims {
     pub(super) half_open: Option<(InitKey, bool)>,
     pub(super) number: Option<u32>,
     pub(super) peer: Option<Identity>,
+    /// The name of the connection that it stands, or is to stand, for.
+    pub(super) connection: Option<String>,
 }
 
 impl Index {
@@ -21,6 +23,7 @@ impl Index {
         self.withdraw(id, before, now);
         self.withdraw(id, claimed, now);
         self.withdraw_peer(id, before, now);
+        self.settle_connection(id, before, now);
         self.ike_spis.extend(now.ike_spis.iter().map(|spi| (*spi, id)));
         self.esp_spis.extend(now.esp_spis.iter().map(|spi| (*spi, id)));
         self.reqids.extend(now.reqids.iter().map(|reqid| (*reqid, id)));
@@ -51,6 +54,18 @@ impl Index {
         }
         if let Some(number) = claims.number.filter(|_| claims.number != now.number) {
             self.numbers.remove(&number);
+        }
+    }
+
+    fn settle_connection(&mut self, id: Id, before: &Claims, now: &Claims) {
+        if before.connection == now.connection {
+            return;
+        }
+        if let Some(ids) = before.connection.as_ref().and_then(|name| self.connections.get_mut(name)) {
+            ids.remove(&id);
+        }
+        if let Some(name) = &now.connection {
+            self.connections.entry(name.clone()).or_default().insert(id);
         }
     }
 

@@ -227,11 +227,9 @@ impl Ike {
         self.ids_of_connection(connection).find_map(|id| self.tunnels[&id].tunnel.reqid_of(child))
     }
 
-    /// Tunnels of a connection, over or not.
+    /// Tunnels of a connection that stand or are to stand.
     pub(super) fn ids_of_connection(&self, name: &str) -> impl Iterator<Item = Id> {
-        let is_of =
-            move |slot: &super::Slot| slot.tunnel.is_alive() && slot.tunnel.head().connection.name == name;
-        self.tunnels.iter().filter(move |(_, slot)| is_of(slot)).map(|(id, _)| *id)
+        self.core.index.connections.get(name).into_iter().flatten().copied()
     }
 
     fn ids_of(&self, target: &Target) -> Vec<Id> {

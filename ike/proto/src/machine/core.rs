@@ -1,6 +1,6 @@
 //! What all tunnels share, and what a handler of one tunnel may touch besides that tunnel.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,8 @@ pub(super) struct Index {
     pub(super) inits: HashMap<InitKey, Id>,
     /// By the number in their names.
     pub(super) numbers: HashMap<u32, Id>,
+    /// Those that stand or are to stand, by their connection; as many names as there are connections.
+    pub(super) connections: HashMap<String, BTreeSet<Id>>,
     /// Standing ones, by who the peer is.
     pub(super) peers: HashMap<Identity, Vec<Id>>,
 }

@@ -1,11 +1,12 @@
 //! INFORMATIONAL requests (RFC 7296 sections 1.4 and 2.25).
 
+use super::configuration_payload::{Reply, Request, acknowledge_nothing};
 use super::core::Cx;
 use super::inbound::Verdict;
 use super::message::Message;
 use super::up::Up;
 use crate::host::DownReason;
-use crate::wire::{Delete, NotifyType, Payload, ProtocolId};
+use crate::wire::{ConfigurationType, Delete, NotifyType, Payload, ProtocolId};
 
 /// Works on a request. An empty one asks whether we live, and is answered by an empty one (RFC 7296 section 1.4).
 pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> (Vec<Payload>, Verdict) {
@@ -26,5 +27,17 @@ pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> 
     let paired = up.on_child_deletes(cx, &spis);
     let is_any = !paired.is_empty();
     let delete = is_any.then_some(Payload::Delete(Delete { protocol: ProtocolId::ESP, spis: paired }));
-    (delete.into_iter().collect(), Verdict::Stays)
+    let payloads = delete.into_iter().chain(configuration(message));
+    (payloads.collect(), Verdict::Stays)
+}
+
+/// What somebody asks or tells outside of IKE_AUTH: there is nothing to give, and nothing that we take (RFC 7296
+/// section 3.15).
+fn configuration(message: &Message) -> Option<Payload> {
+    let payload = message.configuration.as_ref()?;
+    if payload.kind == ConfigurationType::CFG_SET {
+        return Some(Payload::Configuration(acknowledge_nothing()));
+    }
+    let request = Request::read(payload)?;
+    Some(Payload::Configuration(Reply::default().write(&request)))
 }

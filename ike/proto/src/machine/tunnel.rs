@@ -6,7 +6,6 @@ use super::auth_sent::AuthSent;
 use super::claims::Claims;
 use super::core::Cx;
 use super::head::Head;
-use super::ike_sa::IkeSa;
 use super::init_answered::InitAnswered;
 use super::init_sent::InitSent;
 use super::lingering::Lingering;
@@ -88,33 +87,20 @@ impl Tunnel {
     /// The names by which it is found.
     pub(super) fn claims(&self) -> Claims {
         let number = Some(self.head().number);
+        let connection = self.is_alive().then(|| self.head().connection.name.clone());
+        let own = Claims { number, connection, ..Claims::default() };
         match self {
-            Self::Waiting(_) => Claims { number, ..Claims::default() },
-            Self::InitSent(state) => Claims { number, ike_spis: vec![state.spi], ..Claims::default() },
+            Self::Waiting(_) => own,
+            Self::InitSent(state) => Claims { ike_spis: vec![state.spi], ..own },
             Self::AuthSent(state) => {
                 let (esp_spis, reqids) = state.offer.iter().map(|offer| (offer.spi, offer.reqid)).unzip();
-                Claims {
-                    number,
-                    ike_spis: spis(std::slice::from_ref(&state.sa)),
-                    esp_spis,
-                    reqids,
-                    ..Claims::default()
-                }
+                Claims { ike_spis: vec![state.sa.our_spi()], esp_spis, reqids, ..own }
             }
-            Self::InitAnswered(state) => Claims {
-                number,
-                ike_spis: vec![state.spis.1],
-                half_open: Some(state.half_open()),
-                ..Claims::default()
-            },
-            Self::Up(state) => state.claims(),
-            Self::Lingering(state) => {
-                Claims { ike_spis: spis(std::slice::from_ref(&state.sa)), ..Claims::default() }
+            Self::InitAnswered(state) => {
+                Claims { ike_spis: vec![state.spis.1], half_open: Some(state.half_open()), ..own }
             }
+            Self::Up(state) => Claims { connection: own.connection, ..state.claims() },
+            Self::Lingering(state) => Claims { ike_spis: vec![state.sa.our_spi()], ..Claims::default() },
         }
     }
-}
-
-pub(super) fn spis(sas: &[IkeSa]) -> Vec<u64> {
-    sas.iter().map(IkeSa::our_spi).collect()
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::child_sa::{Outbound, Stage};
 use super::claims::Claims;
 use super::core::Cx;
-use super::ike_sa::Fate;
+use super::ike_sa::{Fate, IkeSa};
 use super::pending::Pending;
 use super::requests::Sent;
 use super::tasks::Task;
-use super::tunnel::{Tunnel, spis};
+use super::tunnel::Tunnel;
 use super::up::{KEEP_ALIVE, Up};
 use crate::host::{DownReason, Output};
 
@@ -136,11 +136,11 @@ impl Up {
         esp_spis.extend(offers().map(|offer| offer.spi));
         let mut reqids: Vec<u32> = self.children.iter().map(|child| child.reqid).collect();
         reqids.extend(offers().map(|offer| offer.reqid));
-        let mut ike_spis = spis(&self.sas);
+        let mut ike_spis = self.sas.iter().map(IkeSa::our_spi).collect::<Vec<_>>();
         ike_spis
             .extend(self.sas.iter().flat_map(|sa| &sa.pending).filter_map(|(_, pending)| pending.ike_spi()));
         let (number, peer) = (Some(self.head.number), Some(self.peers.remote.clone()));
-        Claims { number, ike_spis, esp_spis, reqids, half_open: None, peer }
+        Claims { ike_spis, esp_spis, reqids, number, peer, ..Claims::default() }
     }
 }
 

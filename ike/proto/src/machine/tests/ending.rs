@@ -189,3 +189,66 @@ fn traffic_sets_up_what_is_trapped_once_and_the_trap_stays() {
     pair.run();
     pair.assert_up(1);
 }
+
+#[test]
+fn one_end_rekeys_the_ike_sa_that_the_other_deletes_at_once() {
+    for lost in 0..8 {
+        for is_left in [true, false] {
+            let mut pair = Pair::up();
+            let (now, connection) = (pair.now(), Target::Connection("net".to_owned()));
+            let (a, b) = (Command::RekeyIke(connection.clone()), Command::Terminate(connection));
+            let (a, b) = if is_left { (a, b) } else { (b, a) };
+            pair.left.command(now, a).unwrap();
+            pair.right.command(now, b).unwrap();
+            let mut count = 0;
+            let mut lets = |_: &Packet| {
+                count += 1;
+                count != lost
+            };
+            pair.run_through(&mut lets);
+            pair.pass_through(Duration::from_mins(8), &mut lets);
+            assert!(pair.left.tunnels(pair.now()).is_empty() && pair.right.tunnels(pair.now()).is_empty());
+            assert!(pair.left.inbound.is_empty() && pair.right.inbound.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_ike_sa_that_cannot_be_rekeyed_ends_after_its_over_time() {
+    let mut pair = Pair::up();
+    // From now on the peer has no algorithm in common.
+    let mut other = connection(false);
+    other.ike_proposals = vec!["aes256-sha512-ecp521".parse().unwrap()];
+    let now = pair.now();
+    let configuration = super::pair::configuration(other);
+    pair.right.ike.reconfigure(
+        now,
+        Arc::new(configuration),
+        super::pair::secrets("secret"),
+        &mut pair.right.host,
+    );
+    pair.right.drain();
+    pair.assert_up(1);
+    pair.pass(Duration::from_mins(4 * 60 + 23));
+    pair.assert_up(1);
+    assert!(pair.left.problems()[0].contains("refuses to rekey"), "{:?}", pair.left.problems());
+    pair.pass(Duration::from_mins(2));
+    assert_eq!(reasons(&pair.left.events), [DownReason::Expired]);
+    assert!(pair.right.tunnels(pair.now()).is_empty());
+}
+
+#[test]
+fn further_children_are_bounded() {
+    let second = |is_left: bool| {
+        let mut second = child(is_left);
+        "second".clone_into(&mut second.name);
+        Connection { children: vec![Arc::new(child(is_left)), Arc::new(second)], ..connection(is_left) }
+    };
+    let mut right = super::pair::configuration(second(false));
+    right.limits.max_children = 1;
+    let secrets = || super::pair::secrets("secret");
+    let mut pair = Pair::with(super::pair::configuration(second(true)), right, secrets(), secrets());
+    pair.initiate();
+    pair.assert_up(1);
+    assert!(pair.left.problems()[0].contains("NO_ADDITIONAL_SAS"), "{:?}", pair.left.problems());
+}

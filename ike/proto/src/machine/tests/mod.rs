@@ -2,8 +2,10 @@
 
 mod addresses;
 mod ending;
+mod inside;
 mod moving;
 mod pair;
 mod rekey;
 mod setup;
 mod side;
+mod signatures;

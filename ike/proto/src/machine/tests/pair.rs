@@ -65,7 +65,7 @@ impl Pair {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { monotonic: self.now, unix: Duration::from_secs(1_700_000_000) + self.now }
+        Now { monotonic: self.now, unix: Duration::from_secs(2_000_000_000) + self.now }
     }
 
     pub(super) fn initiate(&mut self) {

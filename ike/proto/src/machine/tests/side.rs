@@ -21,6 +21,11 @@ pub(super) struct TestHost {
 }
 
 impl TestHost {
+    pub(super) fn new(seed: u64) -> Self {
+        let source = std::net::Ipv4Addr::UNSPECIFIED.into();
+        Self { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment: seed as u8 }
+    }
+
     /// Further on in its randomness and its IVs, as a process that comes later.
     pub(super) fn advance(&mut self, by: u64) {
         self.state = self.state.wrapping_mul(31).wrapping_add(by);
@@ -105,7 +110,7 @@ impl Side {
         credentials: Arc<Credentials>,
     ) -> Self {
         let source: IpAddr = source.parse().unwrap();
-        let host = TestHost { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment: seed as u8 };
+        let host = TestHost { source, ..TestHost::new(seed) };
         let wrap = Arc::new(WrapKey::new([seed as u8; 32]));
         Self {
             ike: Ike::new(Arc::new(configuration), credentials, wrap),
