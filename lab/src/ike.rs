@@ -73,6 +73,11 @@ impl Gateway {
         daemon.wait(STOP).map(drop)
     }
 
+    /// Whether the IKE daemon runs.
+    pub fn runs_ike(&self) -> bool {
+        self.ike.is_some()
+    }
+
     /// The IKE daemon's output since it was last started.
     pub fn ike_log(&self) -> String {
         self.ike.as_ref().map(crate::Process::log).unwrap_or_default()

@@ -196,7 +196,8 @@ pub fn move_tunnel(from: &Gateway, to: &Gateway) -> Result<Handover> {
 /// `snapshot --move | restore -` as in a shell: both processes start at once, so that the second is waiting
 /// when the first has frozen the SAs. Then the segment, over connections that are open already, because a
 /// process takes milliseconds to start: the old owner gives it up while the new one still installs the context,
-/// and the new one takes it last. At no moment do two gateways own it (I4).
+/// and the new one takes it last. At no moment do two gateways own it (I4). The old owner's IKE daemon, if one runs,
+/// keeps the tunnel frozen until that is done, and forgets it then.
 ///
 /// # Errors
 /// If a part fails; the tunnel then goes on where it was.
@@ -224,8 +225,8 @@ pub fn move_named(from: &Gateway, to: &Gateway, tunnel: &str, segment: u8) -> Re
     released?;
     sockets.1.ask(json!({"request": "segment-take", "segments": [segment]}))?;
     let end = now();
-    if tunnel != TUNNEL {
-        // Negotiated: until it is known to be there, the IKE daemon here holds it, frozen.
+    if from.runs_ike() {
+        // Until it is known to be there, the IKE daemon here holds it, frozen.
         from.dpctl(&["ike", "release", tunnel])?;
     }
     let (get, put) = (took(snapshot.stderr)?, took(restore.stdout)?);

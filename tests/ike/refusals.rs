@@ -23,7 +23,7 @@ const REFUSALS: [Refusal; 5] = [
     Refusal {
         name: "another secret",
         spoil: |case, _| case.authentication = Authentication::PreSharedKey("quite another secret".into()),
-        sentences: ["secret", "AUTHENTICATION_FAILED"],
+        sentences: ["secret", "secret"],
     },
     Refusal {
         name: "an unknown identity",
@@ -49,7 +49,7 @@ const REFUSALS: [Refusal; 5] = [
             case.initiator.networks = vec!["192.168.1.0/24".into()];
             case.responder.networks = vec!["192.168.2.0/24".into()];
         },
-        sentences: ["traffic selector", "TS_UNACCEPTABLE"],
+        sentences: ["192.168.1.0/24", "TS_UNACCEPTABLE"],
     },
 ];
 

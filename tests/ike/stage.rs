@@ -85,7 +85,9 @@ impl Pair {
         loop {
             let (tunnels, sas) = (baton.tunnels().expect("tunnels"), charon.sas().expect("SAs"));
             if let ([tunnel], [ike]) = (&*tunnels, &*sas) {
-                let pair = Self { tunnel: tunnel.clone(), ike: ike.clone() };
+                let mut pair = Self { tunnel: tunnel.clone(), ike: ike.clone() };
+                // strongSwan shows a Child SA that was deleted for another few seconds.
+                pair.ike.children.retain(|child| child.state == "INSTALLED");
                 if pair.agrees() {
                     return pair;
                 }
@@ -97,14 +99,12 @@ impl Pair {
     }
 
     fn agrees(&self) -> bool {
-        let [children, theirs] =
-            [self.tunnel["children"].as_array().map_or(0, Vec::len), self.ike.children.len()];
+        let children = self.tunnel["children"].as_array().map_or(0, Vec::len);
         let spi =
             |name: &str| self.tunnel[name].as_str().unwrap_or_default().trim_start_matches("0x").to_owned();
-        (children, theirs) == (1, 1)
+        (children, self.ike.children.len()) == (1, 1)
             && self.tunnel["state"] == "established"
             && self.ike.state == "ESTABLISHED"
-            && self.child().state == "INSTALLED"
             && (spi("initiator_spi"), spi("responder_spi")) == self.ike.spis
             && self.spis() == (self.child().outbound_spi, self.child().inbound_spi)
     }

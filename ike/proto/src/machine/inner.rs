@@ -1,6 +1,7 @@
 //! Inner addresses (RFC 7296 sections 2.19 and 3.15): those that peers get from our pools, and those that we get.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::child_answer::Refusal;
 use super::configuration_payload::{Reply, Request};
@@ -8,9 +9,19 @@ use super::core::{Core, Cx, Id};
 use super::head::Head;
 use super::message::Message;
 use super::up::Up;
+use crate::configuration::Pool;
 use crate::identity::Identity;
 use crate::selector::ConfiguredSelector;
 use crate::wire::{NotifyType, Payload};
+
+/// What two pools say is told once.
+fn add_new<T: Copy + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !all.contains(one) {
+            all.push(*one);
+        }
+    }
+}
 
 impl Core {
     /// Nobody uses the addresses of a tunnel any more.
@@ -65,22 +76,26 @@ impl Up {
         for ipv4 in [true, false] {
             // One of each IP version is what a peer can use.
             let Some(wanted) = request.of_version(ipv4).next() else { continue };
-            let given = self.lease_one(cx, ipv4, wanted);
-            reply.addresses.extend(given);
+            if let Some((address, pool)) = self.lease_one(cx, ipv4, wanted) {
+                reply.addresses.push(address);
+                add_new(&mut reply.dns, &pool.dns);
+                add_new(&mut reply.subnets, &pool.subnets);
+            }
         }
         reply
     }
 
-    /// From the first pool of that IP version that has one.
-    fn lease_one(&self, cx: &mut Cx, ipv4: bool, wanted: Option<IpAddr>) -> Option<IpAddr> {
+    /// From the first pool of that IP version that has one; a pool that is no longer there has none.
+    fn lease_one(&self, cx: &mut Cx, ipv4: bool, wanted: Option<IpAddr>) -> Option<(IpAddr, Arc<Pool>)> {
         let (segment, who, now) = (self.head.segment(), &self.peers.remote, cx.now.monotonic);
         let mut problem = None;
         for name in &self.head.connection.pools {
-            if cx.core.pools.get(name).is_some_and(|pool| pool.first.is_ipv4() != ipv4) {
+            let Some(pool) = cx.core.pools.get(name).filter(|pool| pool.first.is_ipv4() == ipv4).cloned()
+            else {
                 continue;
-            }
+            };
             match cx.core.pools.lease(name, segment, who, wanted, now) {
-                Ok(address) => return Some(address),
+                Ok(address) => return Some((address, pool)),
                 Err(error) => problem = Some(error.to_string()),
             }
         }
