@@ -113,7 +113,9 @@ impl PlayedIke {
         let happens = std::mem::take(&mut played.then);
         let done = Done { concerned: played.concerned };
         drop(played);
-        happens.into_iter().for_each(|occurred| self.listeners.tell(occurred));
+        for occurred in happens {
+            self.listeners.tell(occurred);
+        }
         Ok(done)
     }
 

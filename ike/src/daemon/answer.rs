@@ -146,11 +146,7 @@ impl Loop {
     }
 
     fn show(&self, name: &str) -> Result<Answer, Refusal> {
-        let view = self
-            .ike
-            .tunnels(clock::now())
-            .find(|view| view.name.as_str() == name)
-            .ok_or_else(|| no_tunnel(name))?;
+        let view = self.ike.tunnel(clock::now(), name).ok_or_else(|| no_tunnel(name))?;
         Ok(Answer::Tunnel(Box::new(show::tunnel(&view, &self.table, clock::now().unix))))
     }
 }

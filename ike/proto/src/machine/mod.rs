@@ -126,6 +126,11 @@ impl Ike {
         self.core.half_open.len()
     }
 
+    /// The tunnel of that name. It costs the same among many.
+    pub fn tunnel(&self, now: Now, name: &str) -> Option<TunnelView> {
+        self.tunnels[&self.id_of_tunnel(name)?].tunnel.view(now)
+    }
+
     /// What happened, in numbers.
     pub fn counters(&self) -> &Counters {
         &self.core.counters
