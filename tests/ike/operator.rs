@@ -3,11 +3,12 @@
 use std::process::Output;
 
 use baton_lab::Gateway;
-use baton_lab::negotiation::{CHILD, CONNECTION, Side};
+use baton_lab::negotiation::{Authentication, CHILD, CONNECTION, Negotiation, Side};
 use serde_json::Value;
 
 use crate::cases;
 use crate::stage::{self, Ends, Pair, can_run};
+use crate::support::eventually;
 
 fn dpctl(gateway: &Gateway, arguments: &[&str]) -> Value {
     gateway.dpctl_json(arguments).unwrap_or_else(|error| panic!("{error}\n{}", gateway.ike_log()))
@@ -47,4 +48,27 @@ fn commands_return_when_it_is_done() {
     Ends::of(&site).assert_nothing_is_left();
     let (exit, message) = refused(&site.b, &["down", pair.name()]);
     assert_eq!(exit, Some(3), "{message}");
+}
+
+/// Nobody waits for what the peer has refused already, be it the whole tunnel or a Child SA of it.
+#[test]
+fn up_returns_when_the_peer_refuses() {
+    if !can_run("up_returns_when_the_peer_refuses") {
+        return;
+    }
+    let case = cases::site_to_site(Side::Initiator);
+    let site = stage::site(Side::Initiator, &case);
+    let another_secret = Authentication::PreSharedKey("quite another secret".into());
+    let refusals = [
+        ("does not accept us", Negotiation { authentication: another_secret, ..case.clone() }),
+        ("proposal", Negotiation { esp_proposals: vec!["aes256-sha512".into()], ..case.clone() }),
+    ];
+    for (sentence, theirs) in refusals {
+        site.charon.set_negotiation(&theirs, Side::Responder).expect("a configuration");
+        let (exit, message) = refused(&site.b, &["up", CONNECTION, "--timeout", "20"]);
+        assert_eq!(exit, Some(1), "{message}");
+        assert!(message.contains(sentence) && !message.contains("after 20 s"), "{message}");
+        let _ = site.b.dpctl_output(&["down", CONNECTION], &[]);
+        eventually("the end", || site.b.tunnels().expect("tunnels").is_empty());
+    }
 }
