@@ -19,7 +19,6 @@ mod octets;
 mod payload;
 mod reader;
 mod security_association;
-mod summary;
 #[cfg(test)]
 mod tests;
 mod traffic_selector;
@@ -37,7 +36,6 @@ pub(crate) use numbers::registry;
 pub use numbers::{ExchangeType, PayloadType, ProtocolId, TransformType};
 pub use payload::Payload;
 pub use security_association::{Proposal, Transform};
-pub use summary::Summary;
 pub use traffic_selector::TrafficSelector;
 
 /// Octets of the header of a message (RFC 7296 section 3.1).

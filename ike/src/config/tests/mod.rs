@@ -106,7 +106,7 @@ fn everything_can_be_said() {
     insta::assert_debug_snapshot!((&config.daemon, &config.protocol, &config.credentials));
 }
 
-const EVERYTHING: &str = r##"
+const EVERYTHING: &str = r#"
 [ike]
 listen = ["203.0.113.2"]
 user = "baton-ike"
@@ -193,7 +193,7 @@ file = "carol.secret"
 [authorities.main]
 cacert = "other-ca.pem"
 crl_uris = "file:///etc/baton/main.crl"
-"##;
+"#;
 
 #[test]
 fn connections_and_children_stay_in_the_order_of_the_file() {

@@ -169,8 +169,8 @@ impl Session {
         let side = sender(header);
         let (own, other) = if side == Role::Initiator { (0, 1) } else { (1, 0) };
         let id = payloads.iter().find_map(|payload| match (payload, side) {
-            (Payload::IdentificationInitiator(id), Role::Initiator) => Some(id.body()),
-            (Payload::IdentificationResponder(id), Role::Responder) => Some(id.body()),
+            (Payload::IdentificationInitiator(id), Role::Initiator)
+            | (Payload::IdentificationResponder(id), Role::Responder) => Some(id.body()),
             _ => None,
         });
         let proof = payloads.iter().find_map(|payload| match payload {
@@ -196,7 +196,7 @@ impl Session {
         } else {
             let with_group = header.exchange == ExchangeType::CREATE_CHILD_SA;
             let suite = accept_esp(&self.esp, answer, with_group).unwrap();
-            self.child(old, &suite, &nonces);
+            self.child(old, suite, &nonces);
         }
     }
 
@@ -211,11 +211,11 @@ impl Session {
         self.stands(spis, keys, &logged);
     }
 
-    fn child(&mut self, spis: (u64, u64), suite: &EspSuite, nonces: &[Vec<u8>]) {
+    fn child(&mut self, spis: (u64, u64), suite: EspSuite, nonces: &[Vec<u8>]) {
         let logged = self.child_keys.pop().unwrap();
         let shared = suite.group.map(|_| Shared::for_test(&logged[0]));
         assert_eq!(shared.is_none(), logged[0].is_empty());
-        let keys = self.keys[&spis].child_keys(suite, &nonces[0], &nonces[1], shared.as_ref());
+        let keys = self.keys[&spis].child_keys(&suite, &nonces[0], &nonces[1], shared.as_ref());
         let ChildKeys { initiator_to_responder, responder_to_initiator } = &keys;
         let is =
             |keys: &KeyMaterial, logged: &[Vec<u8>]| assert_eq!(keys.expose(), logged.concat(), "{suite}");

@@ -177,13 +177,3 @@ fn logs_show_neither_proofs_nor_what_eap_carries() {
         assert!(!debug.contains("abab") && !debug.contains("171") && debug.contains("32 octets"), "{debug}");
     }
 }
-
-#[test]
-fn a_message_in_one_line() {
-    let notify = Payload::Notify(Notify::new(NotifyType::COOKIE, vec![1; 8]));
-    let unknown = Payload::Notify(Notify::new(NotifyType(50_000), Vec::new()));
-    let Ok(header) = Header::parse(&octets(HEADER)) else { panic!("a header") };
-    let payloads = [notify, Payload::Nonce(vec![2; 16]), unknown];
-    let summary = Summary { header: &header, payloads: &payloads }.to_string();
-    assert_eq!(summary, "IKE_SA_INIT request 0 [ N(COOKIE) NONCE N(50000) ]");
-}
