@@ -78,6 +78,11 @@ impl Gateway {
         self.ike.is_some()
     }
 
+    /// The IKE daemon's pid while it runs.
+    pub fn ike_pid(&self) -> Option<u32> {
+        self.ike.as_ref().map(crate::Process::id)
+    }
+
     /// The IKE daemon's output since it was last started.
     pub fn ike_log(&self) -> String {
         self.ike.as_ref().map(crate::Process::log).unwrap_or_default()

@@ -6,6 +6,7 @@
 
 mod sas;
 mod section;
+mod vici;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use rustix::process::Signal;
 pub(crate) use sas::parse as parse_sas;
 pub use sas::{ChildSa, IkeSa};
 pub use section::Section;
+pub use vici::Vici;
 
 use crate::command;
 use crate::error::{LabError, Result};
@@ -72,12 +74,14 @@ pub struct CharonSpec {
     pub name: String,
     /// Options of its daemon, as the section `charon` of strongswan.conf has them.
     pub options: Section,
+    /// How much it logs: -1 nothing, 0 very little, 1 what tests look for.
+    pub log_level: i8,
 }
 
 impl CharonSpec {
     /// One with strongSwan's own options.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), options: Section::new() }
+        Self { name: name.to_owned(), options: Section::new(), log_level: 1 }
     }
 
     /// The same with one option, such as `retransmit_tries`.
@@ -141,7 +145,8 @@ impl Charon {
     }
 
     fn daemon_configuration(&self, spec: &CharonSpec) -> String {
-        let log = Section::new().set("default", 1).set("flush_line", "yes").set("time_add_ms", "yes");
+        let log =
+            Section::new().set("default", spec.log_level).set("flush_line", "yes").set("time_add_ms", "yes");
         let log = log.set("time_format", "%H:%M:%S");
         let plugins = Section::new()
             .with("kernel-libipsec", Section::new().set("load", 100))
@@ -250,6 +255,14 @@ impl Charon {
     /// If it does not come about; the error quotes the log.
     pub fn initiate(&self, child: &str) -> Result<String> {
         self.swanctl(&["--initiate", "--child", child, "--timeout", EXCHANGE])
+    }
+
+    /// A connection for beginning many exchanges.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn vici(&self) -> Result<Vici> {
+        Vici::connect(&self.socket())
     }
 
     /// Ends all IKE SAs of a connection.
