@@ -77,7 +77,10 @@ impl Up {
     }
 
     /// The answer.
-    pub(super) fn on_child_rekeyed(&mut self, cx: &mut Cx, rekeying: ChildRekeying, message: &Message) {
+    pub(super) fn on_child_rekeyed(&mut self, cx: &mut Cx, mut rekeying: ChildRekeying, message: &Message) {
+        // The peer may have deleted it already, because it has lost.
+        let rival = rekeying.rival.take();
+        rekeying.rival = rival.filter(|rival| self.child_mut(rival.spi).is_some());
         let nonce = message.nonce.clone().unwrap_or_default();
         let nonces = (rekeying.offer.nonce.as_slice(), nonce.as_slice());
         match rekeying.offer.accept(cx, &self.sas[0].keys, message, nonces, (&self.head, &self.dynamic)) {

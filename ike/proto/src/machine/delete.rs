@@ -19,6 +19,8 @@ use crate::wire::{Delete, ExchangeType, Payload, ProtocolId};
 
 /// For how long the inbound half of a rekeyed pair stays in the table, for packets that are late.
 const LATE_PACKETS: Duration = Duration::from_secs(5);
+/// As many of them may be there at once.
+const MAX_REMNANTS: usize = 64;
 
 impl Up {
     /// Asks the peer to delete what is to be deleted.
@@ -102,7 +104,7 @@ impl Up {
     /// by the old one may still come.
     pub(super) fn on_child_gone(&mut self, cx: &mut Cx, child: ChildSa, reason: DownReason) {
         if self.children.iter().any(|other| other.reqid == child.reqid) {
-            self.remnants.push((cx.now.monotonic + LATE_PACKETS, child.inbound_spi));
+            self.keep_for_late_packets(cx, child.inbound_spi);
             cx.then(Output::Remove {
                 inbound: Vec::new(),
                 outbound: vec![(child.reqid, child.outbound_spi)],
@@ -112,6 +114,15 @@ impl Up {
         cx.then(child.removal());
         self.withdraw(cx, &child, reason);
         self.after_end(cx, vec![child], reason);
+    }
+
+    /// A peer that rekeys without end has no more of them than this.
+    fn keep_for_late_packets(&mut self, cx: &mut Cx, spi: u32) {
+        if self.remnants.len() >= MAX_REMNANTS {
+            let (_, oldest) = self.remnants.remove(0);
+            cx.then(Output::Remove { inbound: vec![oldest], outbound: Vec::new() });
+        }
+        self.remnants.push((cx.now.monotonic + LATE_PACKETS, spi));
     }
 
     /// The outbound half that waited for this.

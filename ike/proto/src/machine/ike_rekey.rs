@@ -73,10 +73,12 @@ impl Up {
         &mut self,
         cx: &mut Cx,
         at: usize,
-        rekeying: IkeRekeying,
+        mut rekeying: IkeRekeying,
         message: &Message,
     ) {
-        match self.made_by_answer(cx, at, &rekeying, message) {
+        // The peer may have deleted it already, because it has lost.
+        rekeying.rival = rekeying.rival.take().filter(|rival| self.is_undecided(rival.spi));
+        match self.made_by_answer(at, &rekeying, message) {
             Ok((sa, ours)) => match &rekeying.rival {
                 Some(rival) if ours < rival.lowest => self.lose_ike(cx, sa, rival.spi),
                 _ => self.replace_ike(cx, at, sa),
@@ -85,10 +87,13 @@ impl Up {
         }
     }
 
+    fn is_undecided(&self, spi: u64) -> bool {
+        self.sas.iter().any(|sa| sa.our_spi() == spi && sa.fate == Fate::Undecided)
+    }
+
     /// The new IKE SA, and the lower nonce of the exchange; or what is wrong.
     fn made_by_answer(
         &self,
-        cx: &mut Cx,
         at: usize,
         rekeying: &IkeRekeying,
         message: &Message,
@@ -114,7 +119,6 @@ impl Up {
         let shared = rekeying.share.agree(public).map_err(|_| NotifyType::INVALID_SYNTAX)?;
         let spis = (rekeying.spi, peer);
         let keys = self.sas[at].keys.rekey(suite, &shared, &rekeying.nonce, nonce, spis.0, spis.1);
-        let _ = cx;
         Ok((self.next_sa(at, Role::Initiator, spis, keys), lowest(&rekeying.nonce, nonce)))
     }
 

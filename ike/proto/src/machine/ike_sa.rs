@@ -114,6 +114,7 @@ impl IkeSa {
         cx.transmit(path, &datagrams);
         self.window.requests.sent(cx.now.monotonic, &cx.core.configuration.retransmission, datagrams);
         self.pending.push((message_id, pending));
+        cx.store();
         true
     }
 

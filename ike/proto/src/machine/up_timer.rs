@@ -49,6 +49,7 @@ impl Up {
         }
         if self.expires_at.take_if(|at| *at <= now).is_some() && self.ending.is_none() {
             self.doom(DownReason::Expired);
+            cx.store();
         }
         if self.liveness_at().is_some_and(|at| at <= now) {
             self.tasks.add(Task::Liveness);
@@ -57,7 +58,9 @@ impl Up {
         self.on_sas_due(cx);
         self.clear_remnants(cx);
         self.keep_alive(cx);
-        Some(self.proceed(cx))
+        // What is sent anew is stored; that something was repeated, or kept alive, is not worth it.
+        self.pump(cx);
+        Some(Tunnel::Up(self))
     }
 
     /// If requests on an IKE SA that was replaced are not answered, only that one is over.
@@ -68,7 +71,10 @@ impl Up {
         while at < self.sas.len() {
             match self.sas[at].repeat(cx, path) {
                 Sent::Again => at += 1,
-                Sent::Enough => drop(self.sas.remove(at)),
+                Sent::Enough => {
+                    self.sas.remove(at);
+                    cx.store();
+                }
             }
         }
         current
@@ -78,6 +84,9 @@ impl Up {
         let now = cx.now.monotonic;
         for at in 0..self.children.len() {
             let child = &mut self.children[at];
+            if child.due().is_some_and(|due| due <= now) {
+                cx.store();
+            }
             if child.expires_at.is_some_and(|at| at <= now) {
                 child.expires_at = None;
                 child.doom(DownReason::Expired);
@@ -102,6 +111,11 @@ impl Up {
         if self.rekey_at.is_some_and(|at| at <= now) {
             self.rekey_at = None;
             self.tasks.add(Task::RekeyIke);
+            cx.store();
+        }
+        let is_due = |sa: &IkeSa| sa.fate.due().is_some_and(|due| due <= now);
+        if self.sas.iter().any(is_due) {
+            cx.store();
         }
         self.sas.retain(|sa| !matches!(sa.fate, Fate::Gone(at) if at <= now));
         for sa in &mut self.sas {
@@ -116,6 +130,7 @@ impl Up {
         let late: Vec<u32> = self.remnants.iter().filter(|(at, _)| *at <= now).map(|(_, spi)| *spi).collect();
         self.remnants.retain(|(at, _)| *at > now);
         if !late.is_empty() {
+            cx.store();
             cx.then(Output::Remove { inbound: late, outbound: Vec::new() });
         }
     }

@@ -191,3 +191,68 @@ fn a_child_that_is_no_longer_configured_ends_with_a_restart() {
     pair.run();
     assert!(pair.left.inbound.is_empty() && pair.right.inbound.is_empty() && pair.right.policies.is_empty());
 }
+
+#[test]
+fn a_trap_is_the_childs_own_again_after_a_restart() {
+    let trapped = || {
+        let mut child = child(true);
+        child.start_action = crate::configuration::StartAction::Trap;
+        Connection { children: vec![Arc::new(child)], ..connection(true) }
+    };
+    let mut pair = Pair::new(trapped(), connection(false));
+    let now = pair.now();
+    pair.left.ike.start(now, &mut pair.left.host);
+    pair.left.drain();
+    let reqid = *pair.left.traps.values().next().unwrap();
+    pair.left.command(now, Command::Acquire { reqid }).unwrap();
+    pair.run();
+    let mut new = Side::new(1, LEFT, configuration(trapped()), secrets("secret"));
+    new.host.advance(1 << 20);
+    for context in pair.left.contexts.values() {
+        new.ike.restore(now, context, Restoring::Restart, &mut new.host).unwrap();
+    }
+    new.ike.start(now, &mut new.host);
+    new.drain();
+    assert_eq!(new.policies, pair.left.policies);
+    assert!(new.traps.is_empty(), "the policy leads to its SAs");
+    (new.inbound, new.outbound) = (pair.left.inbound.clone(), pair.left.outbound.clone());
+    pair.left = new;
+    pair.right.command(now, Command::Terminate(Target::Connection("net".to_owned()))).unwrap();
+    pair.run();
+    assert_eq!(pair.left.traps.values().copied().collect::<Vec<_>>(), [reqid]);
+}
+
+#[test]
+fn what_does_not_change_a_context_does_not_store_it() {
+    let mut pair = Pair::plain();
+    pair.nat = Some("198.51.100.7:40000".parse().unwrap());
+    pair.initiate();
+    pair.left.log.clear();
+    pair.pass(Duration::from_mins(10));
+    assert!(pair.left.keep_alives > 20);
+    assert_eq!(pair.left.log, [""; 0]);
+}
+
+#[test]
+fn changed_traps_are_set_anew_and_removed_ones_go() {
+    let trapped = |remote: &str| {
+        let mut child = child(true);
+        child.start_action = crate::configuration::StartAction::Trap;
+        child.remote = vec![remote.parse().unwrap()];
+        configuration(Connection { children: vec![Arc::new(child)], ..connection(true) })
+    };
+    let mut side = Side::new(1, LEFT, trapped("10.2.0.0/16"), secrets("secret"));
+    let pair = Pair::plain();
+    side.ike.start(pair.now(), &mut side.host);
+    side.drain();
+    let before = side.traps.clone();
+    for (configuration, stays, count) in [
+        (trapped("10.2.0.0/16"), true, 1),
+        (trapped("10.3.0.0/16"), false, 1),
+        (Configuration::default(), false, 0),
+    ] {
+        side.ike.reconfigure(pair.now(), Arc::new(configuration), secrets("secret"), &mut side.host);
+        side.drain();
+        assert_eq!((side.traps == before, side.traps.len()), (stays, count));
+    }
+}
