@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::child_sa::{Outbound, Stage};
+use super::child_sa::{OUTBOUND_DELAY, Outbound, Stage};
 use super::claims::Claims;
 use super::core::Cx;
 use super::ike_sa::{Fate, IkeSa};
@@ -100,9 +100,21 @@ impl Up {
                 self.rekey_child(spi);
             }
             if matches!(self.children[at].outbound, Outbound::Delayed(due, _) if due <= now) {
-                let reqid = self.children[at].reqid;
-                self.use_successor(cx, reqid);
+                self.on_outbound_due(cx, at);
             }
+        }
+    }
+
+    /// The outbound half of a pair has waited long enough. While our own request to rekey the same pair is outstanding
+    /// it goes on waiting: if the answer makes ours the one to use, that one may be in the table since before a
+    /// restart, and an SA that was replaced must not come back (I2).
+    fn on_outbound_due(&mut self, cx: &mut Cx, at: usize) {
+        let (spi, reqid) = (self.children[at].inbound_spi, self.children[at].reqid);
+        let mut pending = self.sas.iter().flat_map(|sa| &sa.pending);
+        if !pending.any(|(_, pending)| pending.rival() == Some(spi)) {
+            self.use_successor(cx, reqid);
+        } else if let Outbound::Delayed(due, _) = &mut self.children[at].outbound {
+            *due = cx.now.monotonic + OUTBOUND_DELAY;
         }
     }
 
@@ -165,6 +177,14 @@ impl Pending {
         match self {
             Self::NewChild(offer) => Some(offer),
             Self::RekeyChild(rekeying) => Some(&mut rekeying.offer),
+            _ => None,
+        }
+    }
+
+    /// The pair that the peer has made by rekeying the same one, by our SPI.
+    fn rival(&self) -> Option<u32> {
+        match self {
+            Self::RekeyChild(rekeying) => rekeying.rival.as_ref().map(|rival| rival.spi),
             _ => None,
         }
     }

@@ -8,8 +8,26 @@ use baton_ike_proto::selector::TrafficSelector;
 use crate::table::Sa;
 use crate::world::World;
 
+/// What is sent by an SA that has taken another one's place can be received, and is protected by a policy.
+pub fn no_gap(world: &World) -> Result<(), String> {
+    for (at, node) in world.nodes.iter().enumerate() {
+        for sa in node.host.table.outbound.values().filter(|sa| sa.is_successor) {
+            let others = world.nodes.iter().filter(|other| other.number != at);
+            let mut receivers = others.filter_map(|other| other.host.table.inbound.get(&sa.spi));
+            if !receivers.any(|receiver| receiver.key == sa.key) {
+                return Err(format!("node {at} sends by SPI {:08x}, which nobody receives", sa.spi));
+            }
+            if !node.host.table.policies.values().any(|policy| policy.reqid == sa.reqid) {
+                return Err(format!("node {at} has no policy for reqid {:08x}", sa.reqid));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Both ends of everything agree, and nothing is left over.
 pub fn check(world: &World) -> Result<(), String> {
+    addresses_are_single(world)?;
     for at in 0..world.nodes.len() {
         let tunnels = world.tunnels(at);
         table_is_what_the_machine_says(world, at, &tunnels).map_err(|why| format!("node {at}: {why}"))?;
@@ -19,6 +37,14 @@ pub fn check(world: &World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// No inner address is given to two peers.
+fn addresses_are_single(world: &World) -> Result<(), String> {
+    let mut given = BTreeSet::new();
+    let all = world.tunnels(0).into_iter().flat_map(|view| view.virtual_addresses);
+    let twice: Vec<_> = all.filter(|address| !given.insert(*address)).collect();
+    if twice.is_empty() { Ok(()) } else { Err(format!("inner addresses are given twice: {twice:?}")) }
 }
 
 fn table_is_what_the_machine_says(world: &World, at: usize, tunnels: &[TunnelView]) -> Result<(), String> {
@@ -55,6 +81,12 @@ fn other_end_agrees(world: &World, at: usize, view: &TunnelView) -> Result<(), S
     if their.role == view.role || their.message_ids != (view.message_ids.1, view.message_ids.0) {
         return Err(format!("roles or Message IDs: {:?} {:?}", view.message_ids, their.message_ids));
     }
+    if world.destination(view.path.remote).map(|(at, _)| at) != Some(other) {
+        return Err(format!("the peer is not at {}", view.path.remote));
+    }
+    if view.virtual_addresses != their.virtual_addresses {
+        return Err(format!("inner addresses: {:?} {:?}", view.virtual_addresses, their.virtual_addresses));
+    }
     if view.children.len() != their.children.len() {
         return Err(format!("{} Child SAs here, {} there", view.children.len(), their.children.len()));
     }
@@ -72,8 +104,15 @@ fn child_agrees(
     if sorted(&ours.local) != sorted(&theirs.remote) || sorted(&ours.remote) != sorted(&theirs.local) {
         return Err(format!("selectors of {spi:08x}"));
     }
+    let outbound = world.nodes[at].host.table.outbound.get(&ours.reqid);
+    if outbound.is_none_or(|sa| sa.ends != ours.ends) {
+        return Err(format!("the outbound SA of {spi:08x} leads elsewhere"));
+    }
     let receiver = world.nodes[at].host.table.inbound.get(&spi).ok_or("no inbound SA")?;
     let sender = world.nodes[other].host.table.outbound.get(&theirs.reqid).ok_or("no outbound SA")?;
+    if receiver.ends != ours.ends {
+        return Err(format!("inbound SA {spi:08x} has other ends"));
+    }
     if alike(receiver) == alike(sender) { Ok(()) } else { Err(format!("keys of {spi:08x}")) }
 }
 

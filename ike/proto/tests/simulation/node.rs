@@ -37,7 +37,11 @@ pub struct Node {
     base: Duration,
     configuration: Arc<Configuration>,
     credentials: Arc<Credentials>,
+    /// The data plane refuses some of what it is to install.
+    pub refuses: bool,
     pub trace: bool,
+    /// Counters of processes that are dead.
+    counters: BTreeMap<&'static str, u64>,
 }
 
 /// What is in the table at a restart and in no context.
@@ -64,7 +68,9 @@ impl Node {
             base: Duration::from_secs(random.below(1_000_000)),
             configuration,
             credentials,
+            refuses: false,
             trace: false,
+            counters: BTreeMap::new(),
         }
     }
 
@@ -102,6 +108,7 @@ impl Node {
         what(&mut ike, clock, &mut self.host);
         while let Some(output) = ike.poll() {
             if self.burns_out(now) {
+                self.counters = self.counted(&ike);
                 return Ok(sent);
             }
             if let Some(command) = self.apply(now, output, history, &mut sent)? {
@@ -158,7 +165,7 @@ impl Node {
                     install.tunnel,
                     install.policy.is_some()
                 );
-                let refused = self.host.random.per_mille(2) && self.restart_at.is_none();
+                let refused = self.refuses && self.host.random.per_mille(2);
                 if refused && install.inbound {
                     let (reqid, spi) = (install.reqid, install.inbound_spi);
                     self.note(now, &format!("refuses {spi:08x}"));
@@ -188,7 +195,9 @@ impl Node {
                 self.note(now, &format!("forgets {tunnel}"));
             }
             Output::Event(event) => self.note(now, &format!("{event:?}")),
-            Output::MovePeer { .. } => {}
+            Output::MovePeer { inbound, outbound, ends } => {
+                self.host.table.move_peer(&inbound, &outbound, ends);
+            }
         }
         Ok(None)
     }
@@ -213,6 +222,19 @@ impl Node {
         failure.map_or(Ok(sent), Err)
     }
 
+    /// All counters, of this process and those before.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        self.ike.as_ref().map_or_else(|| self.counters.clone(), |ike| self.counted(ike))
+    }
+
+    fn counted(&self, ike: &Ike) -> BTreeMap<&'static str, u64> {
+        let mut counters = self.counters.clone();
+        for (name, value) in ike.counters().iter() {
+            *counters.entry(name).or_default() += value;
+        }
+        counters
+    }
+
     /// Its tunnels, in the order of their names.
     pub fn tunnels(&self, now: Duration) -> Vec<TunnelView> {
         let mut views: Vec<_> = self.ike.iter().flat_map(|ike| ike.tunnels(self.clock(now))).collect();
@@ -232,7 +254,9 @@ impl Node {
                 .copied()
                 .filter(|spi| !views.iter().any(|c| c.inbound_spi == *spi))
                 .collect(),
-            outbound: outbound.filter(|(_, spi)| !views.iter().any(|c| c.outbound_spi == *spi)).collect(),
+            outbound: outbound
+                .filter(|pair| !views.iter().any(|c| (c.reqid, c.outbound_spi) == *pair))
+                .collect(),
             policies: policies
                 .filter(|name| !views.iter().any(|c| c.policy.as_ref() == Some(name)))
                 .cloned()

@@ -1,9 +1,14 @@
 //! Many seeds.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use baton_ike_proto::Command;
+use baton_ike_proto::host::Target;
+
 use crate::network::Faults;
+use crate::node::Node;
 use crate::random::Random;
 use crate::setting::Setting;
 use crate::world::World;
@@ -51,6 +56,7 @@ fn run(world: &mut World) -> Result<(), String> {
 #[test]
 fn both_ends_agree_whatever_happens_on_the_way() {
     let (mut failures, mut tunnels) = (Vec::new(), 0);
+    let mut counters = BTreeMap::<_, u64>::new();
     for seed in seeds(300) {
         let _seed = Seed(seed);
         let mut world = world(seed);
@@ -58,9 +64,69 @@ fn both_ends_agree_whatever_happens_on_the_way() {
             Ok(()) => tunnels += world.standing(0).len(),
             Err(why) => failures.push(format!("BATON_SEED={seed}: at {:.3?}: {why}", world.now)),
         }
+        for (name, value) in world.nodes.iter().flat_map(Node::counters) {
+            *counters.entry(name).or_default() += value;
+        }
     }
-    println!("{tunnels} tunnels stood at the end on the first nodes");
+    println!("{tunnels} tunnels stood at the end on the first nodes; {counters:?}");
     assert!(failures.is_empty(), "{} seeds failed\n{}", failures.len(), failures.join("\n"));
+    let never: Vec<_> =
+        MUST_HAPPEN.iter().filter(|name| counters.get(*name).is_none_or(|n| *n == 0)).collect();
+    assert!(never.is_empty() || std::env::var("BATON_SEED").is_ok(), "{never:?} never happened");
+}
+
+/// What a run of all seeds has to bring about, or it tests less than it says.
+const MUST_HAPPEN: [&str; 16] = [
+    "not_ike",
+    "not_authentic",
+    "out_of_window",
+    "repeated_requests",
+    "retransmissions",
+    "no_iv",
+    "cookies_sent",
+    "ike_established",
+    "ike_failed",
+    "ike_rekeyed",
+    "children_rekeyed",
+    "children_failed",
+    "collisions",
+    "unreachable",
+    "path_changes",
+    "keep_alives",
+];
+
+#[test]
+fn rekeying_from_both_ends_leaves_no_gap() {
+    for seed in seeds(20) {
+        let _seed = Seed(seed);
+        let mut random = Random::new(seed);
+        let setting = Setting { children: 2, window: 1 + seed as u32 % 4, ..Setting::plain() };
+        let mut world = World::new(setting, Faults::NONE, random.fork());
+        world.watch = agreement::no_gap;
+        world.nodes.iter_mut().for_each(|node| node.trace = std::env::var("BATON_SEED").is_ok());
+        let connection = crate::setting::connection_name(1);
+        world.command(0, Command::Initiate { connection, child: None }).unwrap();
+        world.run_for(Duration::from_secs(1)).unwrap();
+        for _ in 0..50 {
+            for end in 0..2 {
+                let view = world.tunnels(end).remove(0);
+                let tunnel = Target::Tunnel(view.name.as_str().to_owned());
+                let child = Target::Spi(random.pick(&view.children).unwrap().inbound_spi);
+                match random.below(3) {
+                    0 => {}
+                    1 => world.command(end, Command::RekeyIke(tunnel)).unwrap(),
+                    _ => world.command(end, Command::RekeyChild(child)).unwrap(),
+                }
+                let pause = Duration::from_millis(random.below(12));
+                world.run_for(pause).unwrap_or_else(|why| panic!("at {:?}: {why}", world.now));
+            }
+            let pause = Duration::from_millis(random.below(4000));
+            world.run_for(pause).unwrap_or_else(|why| panic!("at {:?}: {why}", world.now));
+        }
+        script::settle(&mut world).unwrap();
+        agreement::check(&world).unwrap();
+        assert_eq!(world.standing(0)[0].children.len(), 2);
+    }
 }
 
 #[test]
@@ -69,7 +135,7 @@ fn a_quiet_network_brings_every_tunnel_up() {
     let mut world = World::new(setting, Faults::NONE, Random::new(1));
     for node in 1..3 {
         let connection = crate::setting::connection_name(0);
-        world.command(node, baton_ike_proto::Command::Initiate { connection, child: None }).unwrap();
+        world.command(node, Command::Initiate { connection, child: None }).unwrap();
     }
     script::settle(&mut world).unwrap();
     agreement::check(&world).unwrap();

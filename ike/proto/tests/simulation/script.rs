@@ -15,6 +15,7 @@ const PAUSE_MILLIS: u64 = 6000;
 /// Lets random things happen for so long.
 pub fn play(world: &mut World, time: Duration) -> Result<(), String> {
     let end = world.now + time;
+    world.nodes.iter_mut().for_each(|node| node.refuses = true);
     for node in 0..world.nodes.len() {
         initiate(world, node, None)?;
     }
@@ -96,7 +97,7 @@ fn want_something(world: &mut World, node: usize, view: &TunnelView) -> Result<(
 pub fn heal(world: &mut World) {
     world.network.heal();
     for node in &mut world.nodes {
-        node.fuse = None;
+        (node.fuse, node.refuses) = (None, false);
         node.host.dry = false;
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
     AddressMatch, Child, Configuration, Connection, EndAction, Fragmentation, Handling, LocalAuthentication,
-    LocalMethod, Mode, RemoteAuthentication, RemoteMethod, Retransmission, Revocation, SendCertificate,
+    LocalMethod, Mode, Pool, RemoteAuthentication, RemoteMethod, Retransmission, Revocation, SendCertificate,
     StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
 use baton_ike_proto::proposal::{EspProposal, IkeProposal};
+use baton_ike_proto::selector::ConfiguredSelector;
 
 use crate::random::Random;
 
@@ -35,6 +36,8 @@ pub struct Setting {
     pub dpd_action: EndAction,
     pub unique: Unique,
     pub cookie_threshold: usize,
+    /// Node 0 gives the others inner addresses.
+    pub gives_addresses: bool,
 }
 
 impl Setting {
@@ -59,6 +62,7 @@ impl Setting {
             dpd_action: if random.per_mille(250) { EndAction::Start } else { EndAction::None },
             unique: if random.per_mille(250) { Unique::Replace } else { Unique::No },
             cookie_threshold: if random.per_mille(250) { 0 } else { 100 },
+            gives_addresses: random.per_mille(300),
         }
     }
 
@@ -79,6 +83,7 @@ impl Setting {
             dpd_action: EndAction::None,
             unique: Unique::No,
             cookie_threshold: 100,
+            gives_addresses: false,
         }
     }
 
@@ -99,12 +104,14 @@ impl Setting {
             },
             ..Configuration::default()
         };
+        configuration.pools.extend(self.gives_addresses.then(|| Arc::new(pool())));
         configuration.limits.cookie_threshold = self.cookie_threshold;
         configuration
     }
 
     pub fn connection(&self, node: usize, other: usize) -> Connection {
         let proposals = if node < other { self.first_proposals } else { self.ike_proposals };
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let anywhere = self.behind_nat[other];
         let seen = AddressMatch { first: seen(other), last: seen(other) };
         Connection {
@@ -123,8 +130,8 @@ impl Setting {
                 revocation: Revocation::default(),
             },
             children: (0..self.children).map(|child| Arc::new(self.child(node, other, child))).collect(),
-            pools: vec![],
-            virtual_addresses: vec![],
+            pools: if self.gives_addresses && node == 0 { vec![pool().name] } else { vec![] },
+            virtual_addresses: if self.gives_addresses && other == 0 { vec![any] } else { vec![] },
             fragmentation: self.fragmentation,
             fragment_size: self.fragment_size,
             force_encapsulation: false,
@@ -141,12 +148,16 @@ impl Setting {
     }
 
     fn child(&self, node: usize, other: usize, child: usize) -> Child {
-        let network = |node| format!("10.{node}.{child}.0/24").parse().expect("a network");
+        let has_inner = |node, other| self.gives_addresses && node != 0 && other == 0;
+        let outside = |node| format!("10.{node}.{child}.0/24").parse().expect("a network");
+        let network = |node, other| {
+            if has_inner(node, other) { ConfiguredSelector::DYNAMIC } else { outside(node) }
+        };
         Child {
             name: child_name(child),
             esp_proposals: EspProposal::parse_list(self.esp_proposals).expect("proposals"),
-            local: vec![network(node)],
-            remote: vec![network(other)],
+            local: vec![network(node, other)],
+            remote: vec![network(other, node)],
             mode: Mode::Tunnel,
             rekey_time: self.child_rekey,
             life_time: self.child_rekey * 4,
@@ -190,6 +201,13 @@ pub fn child_name(child: usize) -> String {
 
 fn identity(node: usize) -> Identity {
     Identity::Fqdn(format!("node-{node}.example"))
+}
+
+fn pool() -> Pool {
+    let last = Ipv4Addr::new(10, 200, 0, 250).into();
+    let lease_time = Duration::from_mins(1);
+    let name = "inner".to_owned();
+    Pool { name, first: Ipv4Addr::new(10, 200, 0, 1).into(), last, dns: vec![], subnets: vec![], lease_time }
 }
 
 /// The address at which others see a node.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use baton_ike_proto::crypto::Role;
-use baton_ike_proto::host::{Install, PolicyInstall, TunnelName};
+use baton_ike_proto::host::{Install, OuterEnds, PolicyInstall, TunnelName};
 use baton_ike_proto::selector::TrafficSelector;
 
 use crate::history::{History, Use};
@@ -15,6 +15,9 @@ pub struct Sa {
     pub reqid: u32,
     pub key: Vec<u8>,
     pub suite: String,
+    pub ends: OuterEnds,
+    /// It took another one's place, and traffic with it.
+    pub is_successor: bool,
     pub local: Vec<TrafficSelector>,
     pub remote: Vec<TrafficSelector>,
 }
@@ -45,7 +48,8 @@ impl Table {
             self.inbound.insert(sa.spi, sa);
         }
         if install.outbound {
-            let sa = sa(install, false)?;
+            let mut sa = sa(install, false)?;
+            sa.is_successor = self.outbound.contains_key(&sa.reqid);
             let this = Use { node, inbound: false, spi: sa.spi };
             let is_there = self.outbound.get(&sa.reqid).is_some_and(|old| old.key == sa.key);
             history.install(&sa.key, this, is_there)?;
@@ -53,6 +57,15 @@ impl Table {
         }
         self.policies.extend(install.policy.iter().map(|policy| (policy.name.clone(), policy.clone())));
         Ok(())
+    }
+
+    pub fn move_peer(&mut self, inbound: &[u32], outbound: &[u32], ends: OuterEnds) {
+        for (_, sa) in self.inbound.iter_mut().filter(|(spi, _)| inbound.contains(spi)) {
+            sa.ends = ends;
+        }
+        for (_, sa) in self.outbound.iter_mut().filter(|(reqid, _)| outbound.contains(reqid)) {
+            sa.ends = ends;
+        }
     }
 
     pub fn remove(&mut self, inbound: &[u32], outbound: &[(u32, u32)]) {
@@ -80,6 +93,8 @@ fn sa(install: &Install, inbound: bool) -> Result<Sa, String> {
         reqid: install.reqid,
         key: key.expose().to_vec(),
         suite: install.suite.keyword(),
+        ends: install.ends,
+        is_successor: false,
         local: install.local.clone(),
         remote: install.remote.clone(),
     })

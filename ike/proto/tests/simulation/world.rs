@@ -1,5 +1,6 @@
 //! All nodes, the network between them, and the time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use baton_ike_proto::machine::{Ike, TunnelState, TunnelView};
@@ -23,6 +24,8 @@ pub struct World {
     pub now: Duration,
     /// When a datagram arrived last.
     pub last_arrival: Duration,
+    /// What has to hold all along.
+    pub watch: fn(&Self) -> Result<(), String>,
     at_once: u32,
 }
 
@@ -31,7 +34,17 @@ impl World {
         let nodes = (0..setting.nodes).map(|number| Node::new(number, &setting, &mut random)).collect();
         let network = Network::new(random.fork(), faults);
         let (now, history) = (Duration::ZERO, History::default());
-        Self { setting, nodes, network, history, random, now, last_arrival: now, at_once: 0 }
+        Self {
+            setting,
+            nodes,
+            network,
+            history,
+            random,
+            now,
+            last_arrival: now,
+            watch: |_| Ok(()),
+            at_once: 0,
+        }
     }
 
     /// Lets time pass, with all that happens in it.
@@ -46,6 +59,7 @@ impl World {
             }
             self.now = self.now.max(next);
             self.happen()?;
+            (self.watch)(self)?;
         }
         self.now = end;
         Ok(())
@@ -75,19 +89,21 @@ impl World {
     }
 
     fn deliver(&mut self, datagram: &Datagram) -> Result<(), String> {
-        let local = |node: &Node| match &node.nat {
-            Some(nat) => nat.inward(datagram.to),
-            None => Some(datagram.to).filter(|to| to.ip() == node.host.address),
-        };
-        let Some((at, local)) = self.nodes.iter().enumerate().find_map(|(at, node)| Some((at, local(node)?)))
-        else {
-            return Ok(());
-        };
+        let Some((at, local)) = self.destination(datagram.to) else { return Ok(()) };
         if self.nodes[at].trace {
             self.nodes[at]
                 .note(self.now, &format!("gets {} from {}", label(&datagram.octets), datagram.from));
         }
         self.receive(at, Path { local, remote: datagram.from, marked: datagram.marked }, &datagram.octets)
+    }
+
+    /// Where datagrams to this address arrive: the node, and its address as it knows it.
+    pub fn destination(&self, to: SocketAddr) -> Option<(usize, SocketAddr)> {
+        let local = |node: &Node| match &node.nat {
+            Some(nat) => nat.inward(to),
+            None => Some(to).filter(|to| to.ip() == node.host.address),
+        };
+        self.nodes.iter().enumerate().find_map(|(at, node)| Some((at, local(node)?)))
     }
 
     /// A node receives a datagram.
