@@ -149,7 +149,12 @@ impl<I: PacketIo> Pipeline<I> {
             let medium = io.medium(Side::Outer);
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Outer, &buffer[frame.range()]);
-            match self.admit_inbound(&Arrival { frame: &frame, medium }, buffer) {
+            let arrival = Arrival { frame: &frame, medium };
+            let mut admitted = self.admit_inbound(&arrival, buffer);
+            if matches!(admitted, Err(Stop::Drop(DropReason::SaUnusable))) {
+                admitted = self.admit_inbound_again(&arrival, buffer);
+            }
+            match admitted {
                 Ok(Admitted::Protected(flight)) => {
                     self.opening.push(InFlight { packet: io.lend(frame), flight });
                 }
@@ -178,7 +183,12 @@ impl<I: PacketIo> Pipeline<I> {
             let medium = io.medium(Side::Inner);
             let buffer = io.buffer(&frame);
             self.tap.offer(Side::Inner, &buffer[frame.range()]);
-            match self.admit_outbound(&Arrival { frame: &frame, medium }, buffer) {
+            let arrival = Arrival { frame: &frame, medium };
+            let mut admitted = self.admit_outbound(&arrival, buffer);
+            if matches!(admitted, Err(Stop::Drop(DropReason::SaUnusable))) {
+                admitted = self.admit_outbound_again(&arrival, buffer);
+            }
+            match admitted {
                 Ok(Admitted::Protected(flight)) => {
                     self.sealing.push(InFlight { packet: io.lend(frame), flight });
                 }
@@ -233,11 +243,34 @@ impl<I: PacketIo> Pipeline<I> {
         Ok(Admitted::Protected(Flight { handle, esp, sequence, iv: 0, outcome: Outcome::Pending, about }))
     }
 
+    /// The SA was given another configuration between the lookup and its use. That is no reason to drop a packet, and no
+    /// step before has left a trace.
+    #[cold]
+    #[inline(never)]
+    fn admit_inbound_again(
+        &mut self,
+        arrival: &Arrival<'_>,
+        buffer: &mut [u8],
+    ) -> Result<Admitted<Received>, Stop> {
+        self.admit_inbound(arrival, buffer)
+    }
+
+    /// As [`Self::admit_inbound_again`].
+    #[cold]
+    #[inline(never)]
+    fn admit_outbound_again(
+        &mut self,
+        arrival: &Arrival<'_>,
+        buffer: &mut [u8],
+    ) -> Result<Admitted<Sent>, Stop> {
+        self.admit_outbound(arrival, buffer)
+    }
+
     /// The last step of a packet from the outer side: it was opened, or not.
     #[inline(always)]
     fn finish_inbound(&mut self, buffer: &mut [u8], flight: &Flight<Received>) -> Result<Forward, Stop> {
         let sa = self.sas.prepared(flight.handle).ok_or(DropReason::SaUnusable)?;
-        let slot = self.table.slot(flight.handle).ok_or(DropReason::SaUnusable)?;
+        let slot = self.table.slot_in_flight(flight.handle).ok_or(DropReason::SaUnusable)?;
         check_opened(flight.outcome, slot)?;
         // Again: the packets of this batch before it may have reached the bound.
         check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
@@ -375,24 +408,29 @@ fn owner(handle: SaHandle, workers: u16) -> u16 {
     if workers == 1 { 0 } else { (handle.slot() % u32::from(workers)) as u16 }
 }
 
-/// The packet came where and as the SA's packets do. A peer behind a NAT may come from elsewhere; what it sent says
-/// whether it is the peer.
+/// The packet came to where the SA's packets come, from its peer. A peer behind a NAT may come from elsewhere; what it
+/// sent says whether it is the peer. Whether it sends ESP in UDP or not, it may choose for each packet, NAT or none
+/// (RFC 7296 section 2.23).
 #[inline]
 fn check_outer_addresses(
     sa: &PreparedSa,
     outer: &IpHeader,
     ports: Option<(u16, u16)>,
 ) -> Result<(), DropReason> {
-    let Some(udp) = sa.encapsulation else {
-        let is_plain = ports.is_none() && outer.is_between(sa.source, sa.destination);
-        return if is_plain { Ok(()) } else { Err(DropReason::OuterAddress) };
+    let is_between = outer.is_between(sa.source, sa.destination);
+    let is_right = match (sa.encapsulation, ports) {
+        (_, None) => is_between,
+        // To port 4500, or it would not have been found to be ESP.
+        (None, Some((source, _))) => is_between && source != 0,
+        (Some(udp), Some((source, destination))) => {
+            let is_ours = outer.destination() == sa.destination && destination == udp.destination_port;
+            let is_from_peer = is_between && source == udp.source_port;
+            // The outer source is not authenticated: nobody is to lead us to a group, to ourselves or to no port at all.
+            let may_be_peer = udp.follows_peer && outer.is_forwardable() && source != 0;
+            is_ours && (is_from_peer || may_be_peer)
+        }
     };
-    let Some((source, destination)) = ports else { return Err(DropReason::OuterAddress) };
-    let is_ours = outer.destination() == sa.destination && destination == udp.destination_port;
-    let is_from_peer = outer.source() == sa.source && source == udp.source_port;
-    // The outer source is not authenticated: nobody is to lead us to a group, to ourselves or to no port at all.
-    let may_be_peer = udp.follows_peer && outer.is_forwardable() && source != 0;
-    if is_ours && (is_from_peer || may_be_peer) { Ok(()) } else { Err(DropReason::OuterAddress) }
+    if is_right { Ok(()) } else { Err(DropReason::OuterAddress) }
 }
 
 /// Tells when an authentic packet, the newest so far, came from another place than the SA's peer. Only the newest: an

@@ -213,17 +213,45 @@ fn the_peer_behind_a_nat_moves_by_an_authentic_newest_packet_only() {
     assert_eq!((b.sent(Side::Inner).len(), b.events.next()), (1, None));
 }
 
+/// RFC 7296 section 2.23: either encapsulation at any time. From the SA's own peer: what comes from elsewhere is
+/// followed in UDP alone, where a NAT may be.
 #[test]
-fn a_packet_that_is_encapsulated_otherwise_than_its_sa_says_is_refused() {
-    for encapsulated in [false, true] {
-        let (right, wrong) = (
-            Setup { encapsulated, ..Setup::default() },
-            Setup { encapsulated: !encapsulated, ..Setup::default() },
-        );
+fn a_packet_may_be_encapsulated_otherwise_than_its_sa_says() {
+    for (encapsulated, outer_ipv6, mode) in [
+        (false, false, Mode::Tunnel),
+        (true, false, Mode::Tunnel),
+        (false, true, Mode::Tunnel),
+        (true, true, Mode::Tunnel),
+        (false, false, Mode::Transport),
+        (true, false, Mode::Transport),
+    ] {
+        let right = Setup { encapsulated, outer_ipv6, mode, ..Setup::default() };
+        let wrong = Setup { encapsulated: !encapsulated, ..right.clone() };
         let mut a = Gateway::new(0, &wrong);
         let mut b = Gateway::new(1, &right);
-        b.receive(Side::Outer, &a.seal(&right.packet(0, 60).frame()));
-        assert_eq!((b.sent(Side::Inner).len(), b.drops()), (0, vec![("outer-address", 1)]));
+        let [first, second] = [0, 1].map(|_| a.seal(&right.packet(0, 60).frame()));
+        b.receive(Side::Outer, &first);
+        assert_eq!((b.sent(Side::Inner).len(), b.events.next()), (1, None), "{right:?}: {:?}", b.drops());
+        // What B sends is as its SA says, all the same.
+        let sent = b.seal(&right.packet(1, 60).frame());
+        let protocol = if outer_ipv6 { sent[ETH + 6] } else { sent[ETH + 9] };
+        assert_eq!(protocol, if encapsulated { 17 } else { 50 });
+        let mut forged = second.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        b.receive(Side::Outer, &forged);
+        let mut strange = second;
+        let source = if outer_ipv6 { ETH + 8 } else { ETH + 12 };
+        strange[source + 1] ^= 1;
+        if !outer_ipv6 {
+            strange[ETH + 10..ETH + 12].fill(0);
+            let sum = checksum::checksum(&strange[ETH..ETH + 20]);
+            strange[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
+        }
+        b.receive(Side::Outer, &strange);
+        let expected = vec![("outer-address", 1), ("bad-icv", 1)];
+        let mut drops = b.drops();
+        drops.sort_by_key(|(name, _)| *name == "bad-icv");
+        assert_eq!((b.sent(Side::Inner).len(), b.events.next(), drops), (0, None, expected));
     }
 }
 

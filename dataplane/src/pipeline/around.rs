@@ -52,6 +52,7 @@ impl<I: PacketIo> Pipeline<I> {
     }
 
     pub(super) fn begin_batch(&mut self, batch: &[Frame]) {
+        self.sas.begin_batch();
         if batch.is_empty() {
             return;
         }

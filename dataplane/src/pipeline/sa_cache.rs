@@ -189,6 +189,9 @@ const TCP_HEADER: usize = 20;
 #[derive(Debug)]
 pub(super) struct SaCache {
     entries: Vec<Option<Box<PreparedSa>>>,
+    /// What had its place taken in this batch by another configuration of the same SA: packets of this batch that were
+    /// admitted before are finished with it.
+    replaced: Vec<Box<PreparedSa>>,
     workers: u32,
     swept_for: u64,
     to_sweep: usize,
@@ -200,7 +203,20 @@ impl SaCache {
     pub(super) fn new(table: &Table, workers: u16) -> Self {
         let workers = u32::from(workers.max(1));
         let own = table.slots().div_ceil(workers);
-        Self { entries: (0..own).map(|_| None).collect(), workers, swept_for: 0, to_sweep: 0, position: 0 }
+        Self {
+            entries: (0..own).map(|_| None).collect(),
+            replaced: Vec::new(),
+            workers,
+            swept_for: 0,
+            to_sweep: 0,
+            position: 0,
+        }
+    }
+
+    /// Before each batch.
+    #[inline]
+    pub(super) fn begin_batch(&mut self) {
+        self.replaced.clear();
     }
 
     #[inline]
@@ -214,16 +230,22 @@ impl SaCache {
             self.entries.get_mut((handle.slot() / self.workers) as usize).ok_or(DropReason::SaUnusable)?;
         match entry {
             Some(sa) if sa.handle == handle => {}
-            _ => *entry = Some(prepare(table, engine, handle)?),
+            _ => self.replaced.extend(entry.replace(prepare(table, engine, handle)?)),
         }
         entry.as_deref().ok_or(DropReason::SaUnusable)
     }
 
-    /// What [`get`](Self::get) prepared in this batch, unless another content of the slot took its place since.
+    /// What [`get`](Self::get) prepared in this batch.
     #[inline]
     pub(super) fn prepared(&self, handle: SaHandle) -> Option<&PreparedSa> {
         let entry = self.entries.get((handle.slot() / self.workers) as usize)?;
-        entry.as_deref().filter(|sa| sa.handle == handle)
+        let present = entry.as_deref().filter(|sa| sa.handle == handle);
+        present.or_else(|| self.prepared_before(handle))
+    }
+
+    #[cold]
+    fn prepared_before(&self, handle: SaHandle) -> Option<&PreparedSa> {
+        self.replaced.iter().map(|sa| &**sa).find(|sa| sa.handle == handle)
     }
 
     /// Wipes the keys of SAs that are gone: all entries once, a few per turn, after each change of the table.

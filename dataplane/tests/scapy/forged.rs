@@ -175,14 +175,17 @@ fn outsides(forger: &mut Forger) {
         assert_eq!(forger.fate(&datagram), Err(expected), "{:?}", forger.setup);
     }
 
-    // With UDP though the SA has none, and the other way round.
+    assert!(forger.fate(&sealed).is_ok(), "none of this used its sequence number up");
+    assert_eq!(forger.fate(&sealed), Err("replayed"));
+
+    // With UDP though the SA has none, and the other way round: as good as the other, and as often.
+    let text = forger.text(payload, next_header);
     let setup = forger.setup.clone();
     forger.setup.encapsulated = !encapsulated;
     let otherwise = forger.forge(&text, &own);
     forger.setup = setup;
-    assert_eq!(forger.fate(&otherwise), Err("outer-address"), "{:?}", forger.setup);
-    assert!(forger.fate(&sealed).is_ok(), "none of this used its sequence number up");
-    assert_eq!(forger.fate(&sealed), Err("replayed"));
+    assert!(forger.fate(&otherwise).is_ok(), "{:?}", forger.setup);
+    assert_eq!(forger.fate(&otherwise), Err("replayed"));
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::layout::header;
 use crate::layout::slot;
 use crate::sa::{ClusterId, Direction, NodeId};
 use crate::shared::Shared;
-use crate::slot::{SaHandle, SlotView};
+use crate::slot::{SaHandle, SlotState, SlotView};
 use crate::sync::Ordering;
 use crate::workers::{AttachError, DataplaneLease, DataplaneLock, WorkerSlot};
 
@@ -103,6 +103,14 @@ impl Table {
         let words = self.shared.slot(handle.slot)?;
         let current = words[slot::GENERATION].load(Ordering::Acquire) == handle.generation;
         current.then(|| SlotView::new(words))
+    }
+
+    /// As [`Self::slot`], for a worker that has found this handle since its last quiescent point: it is the same SA's slot
+    /// even if the SA was updated meanwhile, as no slot is given to another SA before all workers have passed one. `None`
+    /// if the SA was removed.
+    pub fn slot_in_flight(&self, handle: SaHandle) -> Option<SlotView<'_>> {
+        let view = SlotView::new(self.shared.slot(handle.slot)?);
+        (view.state() != SlotState::Dead).then_some(view)
     }
 
     /// Becomes the table's data plane, until the lease is dropped or the process ends.
