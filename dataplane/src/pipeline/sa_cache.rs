@@ -191,6 +191,7 @@ pub(super) struct SaCache {
     entries: Vec<Option<Box<PreparedSa>>>,
     /// What had its place taken in this batch by another configuration of the same SA: packets of this batch that were
     /// admitted before are finished with it.
+    #[expect(clippy::vec_box, reason = "moved here as it is: a key that is copied is there twice")]
     replaced: Vec<Box<PreparedSa>>,
     workers: u32,
     swept_for: u64,
