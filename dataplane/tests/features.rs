@@ -225,7 +225,7 @@ fn a_packet_may_be_encapsulated_otherwise_than_its_sa_says() {
         (false, false, Mode::Transport),
         (true, false, Mode::Transport),
     ] {
-        let right = Setup { encapsulated, outer_ipv6, mode, ..Setup::default() };
+        let right = Setup { mode, outer_ipv6, encapsulated, ..Setup::default() };
         let wrong = Setup { encapsulated: !encapsulated, ..right.clone() };
         let mut a = Gateway::new(0, &wrong);
         let mut b = Gateway::new(1, &right);
