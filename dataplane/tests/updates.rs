@@ -36,7 +36,8 @@ fn move_about(
             follows_peer: true,
             keepalive_seconds: 0,
         };
-        let is_encapsulated = moves == Moves::Address && direction == Direction::Outbound || round % 3 != 0;
+        let is_encapsulated =
+            moves == Moves::Address && direction == Direction::Outbound || !round.is_multiple_of(3);
         sa.encapsulation = is_encapsulated.then_some(udp);
         if moves == Moves::Address && direction == Direction::Inbound && is_encapsulated {
             sa.source = [198, 51, 100, (round % 5) as u8 + 1].into();
