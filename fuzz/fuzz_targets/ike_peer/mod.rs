@@ -15,7 +15,7 @@ use baton_ike_proto::wire::{
     self, Datagram, ExchangeType, Flags, Header, Payload, PayloadType, Proposal, ProtocolId, Transform,
     TransformType,
 };
-use baton_ike_proto::{Event, Host, Now, Output, Path};
+use baton_ike_proto::{Command, Event, Host, Now, Output, Path};
 
 const SECRET: &[u8] = b"correct horse";
 const CONFIGURATION: &str = r#"
@@ -44,6 +44,20 @@ dpd_action = "trap"
 [connections.site.children.transport]
 mode = "transport"
 esp_proposals = "aes128-sha256-esn-noesn"
+[connections.out]
+remote_addrs = "198.51.100.2"
+local = { auth = "psk", id = "@gateway" }
+remote = { auth = "psk", id = "@hub" }
+proposals = "aes128gcm16-prfsha256-x25519"
+vips = ["0.0.0.0", "::"]
+[connections.out.children.all]
+remote_ts = ["0.0.0.0/0", "::/0"]
+rekey_time = "5m"
+close_action = "start"
+dpd_action = "restart"
+[connections.out.children.one]
+remote_ts = "10.7.0.0/16[tcp/443]"
+esp_proposals = "aes128gcm16-x25519"
 [pools.four]
 addrs = "10.99.0.0/24"
 [pools.six]
@@ -80,7 +94,7 @@ impl Host for FixedHost {
     }
 
     fn source_for(&self, _: IpAddr) -> Option<IpAddr> {
-        Some(path().local.ip())
+        Some(path_to(CLIENT).local.ip())
     }
 
     fn spi_is_taken(&self, _: u32) -> bool {
@@ -88,9 +102,12 @@ impl Host for FixedHost {
     }
 }
 
-fn path() -> Path {
+const CLIENT: &str = "198.51.100.1:500";
+const HUB: &str = "198.51.100.2:500";
+
+fn path_to(peer: &str) -> Path {
     let end = |address: &str| address.parse::<SocketAddr>().expect("an address");
-    Path { local: end("203.0.113.2:500"), remote: end("198.51.100.1:500"), marked: false }
+    Path { local: end("203.0.113.2:500"), remote: end(peer), marked: false }
 }
 
 /// The gateway, its clock, and what came of it.
@@ -98,6 +115,8 @@ pub struct Gateway {
     ike: Ike,
     host: FixedHost,
     elapsed: Duration,
+    /// From where the peer sends.
+    path: Path,
     sent: Vec<Vec<u8>>,
     /// SAs that were to be installed.
     pub installs: usize,
@@ -122,7 +141,7 @@ impl Gateway {
         let ike = Ike::new(configuration, Arc::new(credentials.build()), wrap);
         let (elapsed, host) = (Duration::from_secs(1), FixedHost(1));
         let (sent, events, contexts) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { ike, host, elapsed, sent, installs: 0, contexts, events }
+        Self { ike, host, elapsed, path: path_to(CLIENT), sent, installs: 0, contexts, events }
     }
 
     fn now(&self) -> Now {
@@ -130,7 +149,7 @@ impl Gateway {
     }
 
     pub fn receive(&mut self, datagram: &[u8]) {
-        self.ike.handle_datagram(self.now(), path(), datagram, &mut self.host);
+        self.ike.handle_datagram(self.now(), self.path, datagram, &mut self.host);
         self.drain();
     }
 
@@ -139,6 +158,16 @@ impl Gateway {
         let restored = self.ike.restore(self.now(), context, how, &mut self.host);
         self.drain();
         restored.map(|_| ())
+    }
+
+    /// Calls the hub; its first request.
+    fn initiate(&mut self) -> Vec<u8> {
+        self.path = path_to(HUB);
+        let command = Command::Initiate { connection: "out".to_owned(), child: None };
+        let initiated = self.ike.command(self.now(), command, &mut self.host);
+        assert_eq!(initiated, Ok(2), "two children");
+        self.drain();
+        self.sent.pop().expect("a request")
     }
 
     /// Lets half a second to more than two minutes pass.
@@ -193,39 +222,44 @@ impl Gateway {
 
 /// The other end of an IKE SA of which the first exchange is over.
 pub struct Peer {
+    role: Role,
     keys: IkeKeys,
     host: FixedHost,
     header: Header,
-    request: Vec<u8>,
-    responder_nonce: Vec<u8>,
+    /// Its own first message, which its proof covers, as it does the nonce of the gateway.
+    message: Vec<u8>,
+    other_nonce: Vec<u8>,
     next_request: u32,
     /// Whether it ever sent a right AUTH payload.
     pub has_proved: bool,
 }
 
 impl Peer {
+    /// Calls the gateway.
     pub fn set_up(gateway: &mut Gateway) -> Self {
-        let mut host = FixedHost(2);
-        let share = KeyShare::generate(Group::Curve25519, &mut |octets| host.random(octets));
-        let flags = Flags { initiator: true, response: false };
-        let exchange = ExchangeType::IKE_SA_INIT;
-        let mut header = Header { initiator_spi: 1, responder_spi: 0, exchange, flags, message_id: 0 };
-        let request = wire::emit(&header, &offer(&share));
-        gateway.receive(&request);
-        let response = gateway.sent.pop().expect("an answer");
-        let Ok(Datagram::Plain(answered, payloads)) = wire::parse(&response) else { panic!("it is plain") };
+        let (host, share) = (FixedHost(2), share());
+        let mut header = header(Role::Initiator, 1, 0);
+        let message = wire::emit(&header, &offer(&share));
+        gateway.receive(&message);
+        let (answered, public, other_nonce) = read(&gateway.sent.pop().expect("an answer"));
         header.responder_spi = answered.responder_spi;
-        let (mut public, mut responder_nonce) = (Vec::new(), Vec::new());
-        for payload in payloads {
-            match payload {
-                Payload::KeyExchange { data, .. } => public = data,
-                Payload::Nonce(nonce) => responder_nonce = nonce,
-                _ => {}
-            }
-        }
         let shared = share.agree(&public).expect("a good public value");
-        let keys = IkeKeys::derive(suite(), NONCE, &responder_nonce, &shared, 1, header.responder_spi);
-        Self { keys, host, header, request, responder_nonce, next_request: 1, has_proved: false }
+        let keys = IkeKeys::derive(suite(), NONCE, &other_nonce, &shared, 1, header.responder_spi);
+        let role = Role::Initiator;
+        Self { role, keys, host, header, message, other_nonce, next_request: 1, has_proved: false }
+    }
+
+    /// Is called by the gateway.
+    pub fn answer(gateway: &mut Gateway) -> Self {
+        let (host, share) = (FixedHost(2), share());
+        let (asked, public, other_nonce) = read(&gateway.initiate());
+        let header = header(Role::Responder, asked.initiator_spi, 2);
+        let shared = share.agree(&public).expect("a good public value");
+        let keys = IkeKeys::derive(suite(), &other_nonce, NONCE, &shared, asked.initiator_spi, 2);
+        let message = wire::emit(&header, &offer(&share));
+        gateway.receive(&message);
+        let role = Role::Responder;
+        Self { role, keys, host, header, message, other_nonce, next_request: 0, has_proved: false }
     }
 
     /// Seals a chain of payloads. `body` is the exchange, flags, the type of the first payload, and the chain: with bit
@@ -239,9 +273,9 @@ impl Peer {
         let response = flags & 1 != 0;
         let message_id = self.message_id(*flags, response);
         let exchange = ExchangeType(*exchange);
-        let flags = Flags { initiator: true, response };
+        let flags = Flags { response, ..self.header.flags };
         let header = Header { exchange, flags, message_id, ..self.header };
-        if let Ok(datagram) = self.keys.seal(Role::Initiator, &header, &payloads, &mut self.host) {
+        if let Ok(datagram) = self.keys.seal(self.role, &header, &payloads, &mut self.host) {
             gateway.receive(&datagram);
         }
     }
@@ -259,12 +293,13 @@ impl Peer {
 
     /// Puts the right data into AUTH payloads, for the identity that the message claims.
     fn prove(&mut self, payloads: &mut [Payload]) {
-        let id = payloads.iter().find_map(|payload| match payload {
-            Payload::IdentificationInitiator(id) => Some(id.body()),
+        let id = payloads.iter().find_map(|payload| match (payload, self.role) {
+            (Payload::IdentificationInitiator(id), Role::Initiator)
+            | (Payload::IdentificationResponder(id), Role::Responder) => Some(id.body()),
             _ => None,
         });
         let Some(id) = id else { return };
-        let octets = self.keys.auth_octets(Role::Initiator, &self.request, &self.responder_nonce, &id);
+        let octets = self.keys.auth_octets(self.role, &self.message, &self.other_nonce, &id);
         for payload in payloads {
             if let Payload::Authentication { data, .. } = payload {
                 *data = self.keys.psk_auth(&octets, SECRET);
@@ -275,6 +310,31 @@ impl Peer {
 }
 
 const NONCE: &[u8] = &[9; 32];
+
+fn share() -> KeyShare {
+    let mut host = FixedHost(3);
+    KeyShare::generate(Group::Curve25519, &mut |octets| host.random(octets))
+}
+
+fn header(role: Role, initiator_spi: u64, responder_spi: u64) -> Header {
+    let initiator = role == Role::Initiator;
+    let flags = Flags { initiator, response: !initiator };
+    Header { initiator_spi, responder_spi, exchange: ExchangeType::IKE_SA_INIT, flags, message_id: 0 }
+}
+
+/// The header, the public value and the nonce of an IKE_SA_INIT message.
+fn read(message: &[u8]) -> (Header, Vec<u8>, Vec<u8>) {
+    let Ok(Datagram::Plain(header, payloads)) = wire::parse(message) else { panic!("it is plain") };
+    let (mut public, mut nonce) = (Vec::new(), Vec::new());
+    for payload in payloads {
+        match payload {
+            Payload::KeyExchange { data, .. } => public = data,
+            Payload::Nonce(data) => nonce = data,
+            _ => {}
+        }
+    }
+    (header, public, nonce)
+}
 
 fn suite() -> IkeSuite {
     let (encryption, prf) = (Encryption::AesGcm16_128, Prf::HmacSha2_256);
@@ -293,4 +353,45 @@ fn offer(share: &KeyShare) -> Vec<Payload> {
         Payload::KeyExchange { group: CURVE25519, data: share.public().to_vec() },
         Payload::Nonce(NONCE.to_vec()),
     ]
+}
+
+/// Steps beyond these tell nothing new.
+const MAX_STEPS: usize = 32;
+
+/// Lets the peer do what `input` says, a list of steps: one octet says what, two how long what follows is. Then checks
+/// what has to be true of any gateway.
+pub fn play(mut gateway: Gateway, mut peer: Peer, input: &[u8]) {
+    let mut rest = input;
+    for _ in 0..MAX_STEPS {
+        let Some((step, body, behind)) = next_step(rest) else { break };
+        rest = behind;
+        match step % 4 {
+            0 => gateway.receive(body),
+            1 => peer.send(&mut gateway, body, false),
+            2 => peer.send(&mut gateway, body, true),
+            _ => gateway.wait(step),
+        }
+        assert!(peer.has_proved || gateway.installs == 0, "an SA for somebody unknown");
+    }
+    for context in gateway.contexts.values() {
+        let restored = Gateway::new().restore(context, Restoring::Restart);
+        assert!(restored.is_ok(), "what was stored cannot be gone on with: {restored:?}");
+    }
+    gateway.fall_silent();
+    assert_eq!(gateway.tunnels(), 0, "something of a silent peer stays");
+    assert!(gateway.contexts.is_empty(), "a context of a tunnel that is over");
+    for event in &gateway.events {
+        if let Event::IkeUp { tunnel, .. } = event {
+            let is_end =
+                |event: &&Event| matches!(event, Event::IkeDown { tunnel: down, .. } if down == tunnel);
+            assert_eq!(gateway.events.iter().filter(is_end).count(), 1, "what stood ends once");
+        }
+    }
+}
+
+fn next_step(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (step, rest) = input.split_first()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+    Some((*step, &rest[..length], &rest[length..]))
 }
