@@ -101,7 +101,7 @@ impl Kernel {
 
     /// Pings both ways; all come back, and through the kernel's SAs.
     pub fn ping_both_ways(&mut self, (client, server): (IpAddr, IpAddr)) {
-        let before = carried(&self.counters());
+        let before = carried(&self.settled());
         let mut ping = self.stage.client.command("ping");
         ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "5", &server.to_string()]);
         let answer =
@@ -110,6 +110,19 @@ impl Kernel {
         self.stage.peer.run(&format!("ping -c 5 -i 0.02 -W 1 {client}")).expect("ping from the kernel");
         let counters = self.counters();
         assert_eq!((carried(&counters) - before, &counters.drops), (20, &[].into()));
+    }
+
+    /// What the kernel counts once it has one pair of SAs: an old inbound one stays for a while for what is under way.
+    fn settled(&mut self) -> Counters {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.counters();
+            if counters.states.len() == 2 {
+                return counters;
+            }
+            assert!(Instant::now() < deadline, "more than a pair of SAs: {counters:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// What the kernel counts.

@@ -44,6 +44,8 @@ const STOP: Duration = Duration::from_secs(10);
 /// How long swanctl waits for an exchange, in seconds.
 const EXCHANGE: &str = "10";
 const LOG_TAIL: usize = 40;
+/// Packets that wait for it.
+const QUEUE: u32 = 20_000;
 
 /// Whether charon can be started here; else a sentence with a remedy.
 ///
@@ -141,7 +143,8 @@ impl Charon {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.process = Some(process);
-        Ok(())
+        // A busy machine lets it wait: packets queue up before its interface rather than being lost.
+        self.namespace.ip(&format!("link set ipsec0 txqueuelen {QUEUE}"))
     }
 
     fn daemon_configuration(&self, spec: &CharonSpec) -> String {
