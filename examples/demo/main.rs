@@ -35,7 +35,7 @@ const DATA: usize = 1000;
 #[derive(Parser)]
 struct Options {
     /// Size of the file; k, M and G are powers of 1000.
-    #[arg(long, default_value = "300M", value_parser = parse_size)]
+    #[arg(long, default_value = "100M", value_parser = parse_size)]
     size: u64,
     /// Also write every figure of the table to this file.
     #[arg(long, value_name = "FILE")]
@@ -147,7 +147,10 @@ fn introduce(view: &View) {
     view.line(&view.bold("\n  Baton: a tunnel changes gateways, and nobody at either end notices\n"));
     view.line("    strongSwan client ═══ ESP ══╦══ B  ───┬─── server");
     view.line("                                ╚══ B2 ───┘");
-    view.line("");
+    let rate = baton_lab::peer_site::RATE;
+    view.line(&format!(
+        "\n    The server sends {rate} Mbit/s, which strongSwan's ESP in userspace keeps up with.\n"
+    ));
 }
 
 /// Downloads the file, beside a heartbeat, and lets `event` happen at two fifths of it.

@@ -29,6 +29,7 @@ pub struct Tunnel {
 /// Builds the stage and starts everybody on it.
 pub fn build() -> Result<PeerSite> {
     let mut site = PeerSite::build_with_client(Lab::with_plain_names()?, &CharonSpec::new("strongswan"))?;
+    site.topology.limit_server(peer_site::RATE)?;
     site.configure(&peer_site::road_warrior(Side::Responder))?;
     site.start_b2()?;
     site.start_b()?;
@@ -51,9 +52,10 @@ pub fn negotiate(site: &PeerSite) -> Result<Tunnel> {
     })
 }
 
-/// strongSwan's IKE SA, with the one Child SA that it has.
+/// strongSwan's IKE SA, with the one Child SA that it has; one that was deleted is shown for a while.
 fn client_sa(site: &PeerSite) -> Result<IkeSa> {
-    let sas = site.charon.sas()?;
+    let mut sas = site.charon.sas()?;
+    sas.iter_mut().for_each(|sa| sa.children.retain(|child| child.state == "INSTALLED"));
     let whole = |sa: &IkeSa| sa.state == "ESTABLISHED" && sa.children.len() == 1;
     sas.into_iter()
         .find(whole)

@@ -19,6 +19,8 @@ pub const B_IDENTITY: &str = "b.lab.test";
 pub const ADDRESSES: &str = "10.99.0.0/24";
 /// The DNS server that goes with them.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 53);
+/// What strongSwan's userspace ESP keeps up with, in Mbit/s, on a machine that has other things to do as well.
+pub const RATE: u32 = 100;
 const SECRET: &str = "thirty-two octets of no meaning.";
 
 /// Fields drop in order: processes before the lab that holds their namespaces.

@@ -161,6 +161,19 @@ impl Topology {
         }
         Ok(())
     }
+
+    /// Bounds what the server sends, in Mbit/s: what a slow peer cannot take would be lost whatever the gateways do.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn limit_server(&self, megabits: u32) -> Result<()> {
+        let rate = format!("{megabits}mbit");
+        let mut tc = self.server.command("tc");
+        tc.args([
+            "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", &rate, "burst", "32kb", "limit", "2mb",
+        ]);
+        command::run(&mut tc).map(drop)
+    }
 }
 
 /// What a shape needs on one side: 0 is A's, 1 is B's.

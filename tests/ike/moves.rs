@@ -6,6 +6,7 @@ use baton_lab::charon::Section;
 use baton_lab::content::Content;
 use baton_lab::http::{Download, FileServer};
 use baton_lab::negotiation::{CHILD, CONNECTION, Side};
+use baton_lab::peer_site::RATE;
 use baton_lab::site::{self, Progress};
 use baton_lab::{Direction, PeerSite, topology};
 
@@ -14,7 +15,7 @@ use crate::stage::{self, By, Ends, Pair, Steady, can_run};
 use crate::support::{Tap, count, eventually, sequences};
 
 /// Octets of the file.
-const FILE: u64 = 60_000_000;
+const FILE: u64 = 30_000_000;
 const SEED: u64 = 11;
 
 /// A tunnel, and two gateways of which the first has it.
