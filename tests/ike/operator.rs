@@ -1,6 +1,8 @@
 //! What an operator does with `dpctl`: connections set up and ended, keys replaced.
 
-use std::process::Output;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Output, Stdio};
+use std::time::Duration;
 
 use baton_lab::Gateway;
 use baton_lab::negotiation::{Authentication, CHILD, CONNECTION, Negotiation, Side};
@@ -70,5 +72,57 @@ fn up_returns_when_the_peer_refuses() {
         assert!(message.contains(sentence) && !message.contains("after 20 s"), "{message}");
         let _ = site.b.dpctl_output(&["down", CONNECTION], &[]);
         eventually("the end", || site.b.tunnels().expect("tunnels").is_empty());
+    }
+}
+
+/// Who listens hears of both daemons, and reads the log as it is written.
+#[test]
+fn what_happens_is_told_at_once() {
+    if !can_run("what_happens_is_told_at_once") {
+        return;
+    }
+    let site = stage::site(Side::Initiator, &cases::site_to_site(Side::Initiator));
+    let mut events = Listener::start(&site.b, &["--json", "monitor"]);
+    let mut log = Listener::start(&site.b, &["log", "--follow", "-n", "0"]);
+    let mut policies =
+        Listener::start(&site.b, &["--json", "monitor", "--kind", "policies-changed", "--count", "1"]);
+    let tunnel = dpctl(&site.b, &["up", CONNECTION])["tunnel"].as_str().expect("a name").to_owned();
+    let names = [format!("\"tunnel\":\"{tunnel}\""), "\"daemon\":\"baton-ike\"".to_owned()];
+    for kind in ["ike-up", "child-up"] {
+        events.wait_for(&[&names[0], &names[1], &format!("\"kind\":\"{kind}\"")]);
+    }
+    log.wait_for(&[&tunnel]);
+    policies.wait_for(&["\"daemon\":\"baton-dataplane\""]);
+    assert!(policies.child.wait().expect("it ends").success(), "--count is kept");
+}
+
+/// A `dpctl` that listens; it ends with its test.
+struct Listener {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Listener {
+    fn start(gateway: &Gateway, arguments: &[&str]) -> Self {
+        let mut command = gateway.dpctl_command(arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("dpctl starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        // It connects before it reads.
+        std::thread::sleep(Duration::from_millis(500));
+        Self { child, lines }
+    }
+
+    /// Reads until a line has all of these words.
+    fn wait_for(&mut self, words: &[&str]) {
+        let has_all = |line: &String| words.iter().all(|word| line.contains(word));
+        let found = self.lines.by_ref().map_while(Result::ok).any(|line| has_all(&line));
+        assert!(found, "it ended before it told of {words:?}");
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

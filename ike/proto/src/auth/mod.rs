@@ -105,7 +105,7 @@ impl Credentials {
     }
 
     /// Signs `octets` with the key of a certificate that `method` names and that is for the identity; without names, of
-    /// any certificate that is.
+    /// any certificate that is. Of several the first is taken whose signatures the peer understands.
     ///
     /// `peer_hashes` are the peer's SIGNATURE_HASH_ALGORITHMS; without any it knows nothing of RFC 7427.
     ///
@@ -123,9 +123,12 @@ impl Credentials {
             LocalMethod::Signature(names) => names.as_slice(),
             LocalMethod::PreSharedKey => &[],
         };
-        let own = self.own_for(names, identity).ok_or_else(|| AuthError::NoPrivateKey(identity.clone()))?;
-        let (method, data) = own.key.sign(peer_hashes, self.with_pss, octets)?;
-        Ok(Signed { method, data, certificates: self.chain_of(&own.named.certificate) })
+        let own = self.named_own(names).into_iter().filter(|own| own.named.certificate.is_for(identity));
+        let attempts = own.map(|own| {
+            let (method, data) = own.key.sign(peer_hashes, self.with_pss, octets)?;
+            Ok(Signed { method, data, certificates: self.chain_of(&own.named.certificate) })
+        });
+        first_success(attempts).unwrap_or_else(|| Err(AuthError::NoPrivateKey(identity.clone())))
     }
 
     /// The body of a certificate request: SHA-1 hashes of the authorities' public keys (RFC 7296 section 3.7).
@@ -171,6 +174,18 @@ impl Credentials {
         };
         files.chain(trusted).find(is_issuer).filter(|_| !certificate.is_self_issued())
     }
+}
+
+/// The first success, otherwise the first failure; `None` if nothing was tried.
+fn first_success<T, E>(results: impl Iterator<Item = Result<T, E>>) -> Option<Result<T, E>> {
+    let mut failure = None;
+    for result in results {
+        if result.is_ok() {
+            return Some(result);
+        }
+        failure.get_or_insert(result);
+    }
+    failure
 }
 
 /// What our SIGNATURE_HASH_ALGORITHMS says (RFC 7427 section 4, RFC 8420): SHA-2, and none for Ed25519.

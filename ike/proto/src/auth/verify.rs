@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 
 use super::certificate::Certificate;
-use super::{AuthError, Credentials, trust};
+use super::{AuthError, Credentials, first_success, trust};
 use crate::configuration::{RemoteAuthentication, RemoteMethod};
 use crate::identity::Identity;
 use crate::wire::AuthenticationMethod;
@@ -121,18 +121,6 @@ impl Credentials {
         certificate.check_validity(unix).map_err(AuthError::Certificate)?;
         Ok(Some(name))
     }
-}
-
-/// The first success, otherwise the first failure.
-fn first_success<T, E>(results: impl Iterator<Item = Result<T, E>>) -> Option<Result<T, E>> {
-    let mut failure = None;
-    for result in results {
-        if result.is_ok() {
-            return Some(result);
-        }
-        failure.get_or_insert(result);
-    }
-    failure
 }
 
 fn check_method(remote: &RemoteAuthentication, method: AuthenticationMethod) -> Result<(), AuthError> {

@@ -172,6 +172,7 @@ fn text_is_unambiguous() {
         (Identity::Email("carol".into()), "email:carol"),
         (Identity::Email("@x".into()), "email:@x"),
         (Identity::Email("#x".into()), "email:#2378"),
+        (Identity::Fqdn("#x".into()), "#x"),
         (Identity::Ipv4(Ipv4Addr::UNSPECIFIED), "ipv4:0.0.0.0"),
         (Identity::KeyId(b"moon".to_vec()), "keyid:moon"),
         (Identity::KeyId(vec![1, 2]), "@#0102"),
@@ -182,6 +183,16 @@ fn text_is_unambiguous() {
         assert_eq!(identity.to_string(), text);
         assert_eq!(id(text), identity);
     }
+}
+
+/// Names of certificates are as their authors like them.
+#[test]
+fn no_identity_forges_a_line_of_a_log() {
+    assert_eq!(Identity::Fqdn("moon\n[ERR] x".into()).to_string(), "fqdn:#6d6f6f6e0a5b4552525d2078");
+    assert_eq!(Identity::Email("\u{1b}[2J".into()).to_string(), "email:#1b5b324a");
+    let name = DistinguishedName::parse("CN=ab").unwrap();
+    let forged: Vec<u8> = name.iter().map(|octet| if *octet == b'b' { b'\n' } else { *octet }).collect();
+    assert!(Identity::DistinguishedName(forged).to_string().starts_with("asn1dn:#30"));
 }
 
 #[test]

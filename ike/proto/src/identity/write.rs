@@ -32,10 +32,12 @@ fn exactly(identity: &Identity, short: String, long: impl FnOnce() -> String) ->
     }
 }
 
-/// Text behind a prefix, as octets if it would be read as something else.
+/// Text behind a prefix, as octets if it would be read as something else, or would forge a line of a log.
 fn prefixed(prefix: &str, octets: &[u8]) -> String {
     match std::str::from_utf8(octets) {
-        Ok(text) if !text.starts_with('#') => format!("{prefix}{text}"),
+        Ok(text) if !text.starts_with('#') && !text.chars().any(char::is_control) => {
+            format!("{prefix}{text}")
+        }
         _ => format!("{prefix}#{}", hexadecimal(octets)),
     }
 }

@@ -121,6 +121,20 @@ fn named_certificates_come_in_their_order() {
     assert!(matches!(sign(&["ed"], "CN=moon"), Err(AuthError::NoPrivateKey(_))));
 }
 
+/// RFC 8247 section 3 leaves RSA nothing for a peer without RFC 7427, which ECDSA does not need.
+#[test]
+fn the_first_certificate_that_the_peer_can_make_use_of_is_taken() {
+    let mut builder = owning(&["moon"]);
+    // Another key for the same name, first in the order.
+    builder.add_certificate("rsa-moon", &file("rsa-moon.pem")).unwrap();
+    builder.add_private_key("rsa-moon", &file("rsa-moon.key.pem")).unwrap();
+    let own = builder.build();
+    let method = LocalMethod::Signature(vec!["rsa-moon".to_owned(), "moon".to_owned()]);
+    let sign = |hashes: &[u16]| own.sign(&method, &id("moon.example.org"), hashes, OCTETS).unwrap();
+    assert_eq!(sign(HASHES).certificates, [der("rsa-moon")]);
+    assert_eq!(sign(&[]).certificates, [der("moon")]);
+}
+
 #[test]
 fn requests_name_the_authorities_keys() {
     let judge = trusting(&["root", "root-rsa", "stranger"], &["sub"], &[]);
