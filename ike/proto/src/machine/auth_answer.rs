@@ -162,15 +162,19 @@ impl Half {
 
     /// Which tunnels of the same peer this one replaces (RFC 7296 section 2.4 and `unique`).
     fn replaced(&self, cx: &Cx, message: &Message, remote: &Identity) -> Result<Vec<Id>, String> {
-        let others = cx.core.index.peers.get(remote).cloned().unwrap_or_default();
-        let is_first = message.has(NotifyType::INITIAL_CONTACT);
-        match self.head.connection.unique {
+        let connection = &self.head.connection;
+        let others = others(cx, connection, remote);
+        match connection.unique {
             Unique::Never => Ok(Vec::new()),
-            Unique::No if !is_first => Ok(Vec::new()),
-            Unique::Keep if !is_first && !others.is_empty() => {
+            // To the peer there are no others, of whatever connection they are here.
+            _ if message.has(NotifyType::INITIAL_CONTACT) => {
+                Ok(cx.core.index.peers.get(remote).cloned().unwrap_or_default())
+            }
+            Unique::No => Ok(Vec::new()),
+            Unique::Keep if !others.is_empty() => {
                 Err(format!("\"{remote}\" has a tunnel already, and unique = keep refuses another one"))
             }
-            _ => Ok(others),
+            Unique::Keep | Unique::Replace => Ok(others),
         }
     }
 
@@ -206,6 +210,13 @@ impl Half {
         cx.store();
         Tunnel::Up(Box::new(up))
     }
+}
+
+/// Other tunnels of a connection with the same peer.
+pub(super) fn others(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec<Id> {
+    let of_connection = cx.core.index.connections.get(&connection.name);
+    let is_of = |id: &&Id| **id != cx.id && of_connection.is_some_and(|ids| ids.contains(*id));
+    cx.core.index.peers.get(remote).into_iter().flatten().filter(is_of).copied().collect()
 }
 
 impl Up {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::auth_answer;
 use super::child_offer::{ChildOffer, Dynamic, everything, resolve};
 use super::core::Cx;
 use super::head::{Attempt, Head};
@@ -9,6 +10,7 @@ use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
 use super::inner;
 use super::message::{Message, flag, notify};
+use super::order::Order;
 use super::pending::Pending;
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
@@ -18,6 +20,7 @@ use super::up::{Peers, Up};
 use super::waiting;
 use crate::configuration::{RemoteMethod, Unique};
 use crate::crypto::Role;
+use crate::host::DownReason;
 use crate::identity::Identity;
 use crate::wire::{CertificateEncoding, ExchangeType, NotifyType, Payload};
 
@@ -173,6 +176,11 @@ impl AuthSent {
         let Self { head, attempt, mut sa, begun, local, offer } = *self;
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);
+        if head.connection.unique == Unique::Replace {
+            let others = auth_answer::others(cx, &head.connection, &remote).into_iter();
+            let end = |id| Order::End { id, reason: DownReason::Replaced, silent: false };
+            cx.core.orders.extend(others.map(end));
+        }
         let mut up = Up::new(cx, head, sa, Peers { local, remote });
         up.want(attempt.wanted.iter().skip(1).cloned());
         up.take_addresses(message);

@@ -151,7 +151,7 @@ impl Request<'_> {
             peer_reassembles: reassembles(&head.connection, self.message),
             source: self.path,
             is_proven: self.is_proven,
-            deadline: cx.now.monotonic + cx.core.configuration.limits.half_open_timeout,
+            deadline: cx.now.monotonic.saturating_add(cx.core.configuration.limits.half_open_timeout),
             sa: None,
             head,
         }

@@ -86,7 +86,8 @@ impl InitSent {
     fn send(&mut self, cx: &mut Cx) {
         self.request = self.emit(cx);
         self.repetitions = 0;
-        self.due = cx.now.monotonic + backoff::wait(&cx.core.configuration.retransmission, 0);
+        let wait = backoff::wait(&cx.core.configuration.retransmission, 0);
+        self.due = cx.now.monotonic.saturating_add(wait);
         cx.transmit(self.head.path, std::slice::from_ref(&self.request));
     }
 
@@ -243,7 +244,7 @@ impl InitSent {
             return self.fail(cx, problem);
         }
         self.repetitions += 1;
-        self.due = cx.now.monotonic + backoff::wait(retransmission, self.repetitions);
+        self.due = cx.now.monotonic.saturating_add(backoff::wait(retransmission, self.repetitions));
         cx.core.counters.retransmissions += 1;
         cx.transmit(self.head.path, std::slice::from_ref(&self.request));
         Some(Tunnel::InitSent(self))

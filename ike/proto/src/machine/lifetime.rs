@@ -12,7 +12,7 @@ pub(super) fn randomized(cx: &mut Cx, time: Duration, spread: Duration) -> Optio
         return None;
     }
     let less = cx.random_below(spread.min(time).as_millis() as u64 + 1);
-    Some(cx.now.monotonic + time.saturating_sub(Duration::from_millis(less)))
+    Some(cx.now.monotonic.saturating_add(time.saturating_sub(Duration::from_millis(less))))
 }
 
 /// After `time`, on the monotonic clock; zero is never.
@@ -22,7 +22,7 @@ pub(super) fn after(cx: &Cx, time: Duration) -> Option<Duration> {
 
 /// A monotonic time in unix time.
 pub(super) fn to_unix(now: Now, at: Duration) -> Duration {
-    (now.unix + at).saturating_sub(now.monotonic)
+    now.unix.saturating_add(at).saturating_sub(now.monotonic)
 }
 
 /// A unix time on the monotonic clock; what has passed is now.

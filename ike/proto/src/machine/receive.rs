@@ -91,6 +91,8 @@ impl IkeSa {
             Datagram::Plain(..) => None,
             Datagram::Encrypted(sealed) => {
                 let chain = self.unseal(cx, sealed)?;
+                let Header { flags, message_id, .. } = sealed.header;
+                self.fragments[usize::from(flags.response)].forget(message_id);
                 Some((sealed.first, chain))
             }
             Datagram::Fragment(fragment) => {

@@ -82,7 +82,7 @@ impl Up {
     pub(super) fn start_lifetime(&mut self, cx: &mut Cx) {
         let connection = Arc::clone(&self.head.connection);
         self.rekey_at = lifetime::randomized(cx, connection.rekey_time, connection.rand_time);
-        let over = connection.rekey_time + connection.over_time;
+        let over = connection.rekey_time.saturating_add(connection.over_time);
         self.expires_at = if connection.rekey_time.is_zero() { None } else { lifetime::after(cx, over) };
     }
 

@@ -34,7 +34,7 @@ impl Up {
         let is_quiet = self.sas[0].fate == Fate::Lives
             && self.sas[0].pending.is_empty()
             && !self.tasks.has(&Task::Liveness);
-        (is_quiet && !delay.is_zero()).then(|| self.heard + delay)
+        (is_quiet && !delay.is_zero()).then(|| self.heard.saturating_add(delay))
     }
 
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {

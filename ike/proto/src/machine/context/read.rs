@@ -17,7 +17,7 @@ use crate::machine::child_rekey::{ChildRekeying, Rival};
 use crate::machine::child_sa::{ChildSa, Outbound, Stage};
 use crate::machine::head::{Head, Wanted};
 use crate::machine::ike_rekey::{IkeRekeying, IkeRival};
-use crate::machine::ike_sa::IkeSa;
+use crate::machine::ike_sa::{Fate, IkeSa};
 use crate::machine::nat::Nat;
 use crate::machine::pending::Pending;
 use crate::machine::tasks::{Task, Tasks};
@@ -78,7 +78,7 @@ impl Reader<'_> {
         let nat = Nat { ours: stored.nat.0, peers: stored.nat.1 };
         let (connection, path) = (Arc::clone(&self.connection), numbers::path(&stored.path)?);
         let sas: Vec<IkeSa> = stored.sas.iter().map(|sa| self.sa(sa)).collect::<Result<_, _>>()?;
-        if sas.is_empty() {
+        if sas.first().is_none_or(|sa| matches!(sa.fate, Fate::Gone(_) | Fate::Undecided)) {
             return Err(Impossible("a tunnel without an IKE SA").into());
         }
         let children = self.children(&stored.children)?;

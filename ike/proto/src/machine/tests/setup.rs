@@ -323,3 +323,21 @@ fn half_open_ones_are_bounded_and_forgotten() {
     pair.pass_through(Duration::from_secs(31), |_| false);
     assert_eq!(pair.right.next_timeout(), None);
 }
+
+#[test]
+fn unique_replace_ends_the_others_and_keep_refuses_the_new_one() {
+    for (unique, standing) in [(Unique::Replace, 1), (Unique::Keep, 1), (Unique::No, 2)] {
+        // Without INITIAL_CONTACT, which would end the other one in any case.
+        let (mut left, mut right) = (connection(true), connection(false));
+        (left.unique, right.unique) = (Unique::Never, unique);
+        let mut pair = Pair::new(left.clone(), right);
+        pair.initiate();
+        let first = pair.right.tunnels(pair.now())[0].name.clone();
+        pair.left = super::side::Side::new(3, super::pair::LEFT, configuration(left), secrets("secret"));
+        pair.initiate();
+        pair.pass_through(Duration::from_mins(4), |_| true);
+        let now = pair.right.established(pair.now());
+        assert_eq!(now.len(), standing, "{unique:?}");
+        assert_eq!(now.iter().any(|view| view.name == first), unique != Unique::Replace);
+    }
+}
