@@ -46,6 +46,15 @@ impl Tunnel {
         self.proceed(cx)
     }
 
+    /// The operator does not wait for the next attempt.
+    pub(super) fn hurry(mut self, cx: &mut Cx) -> Self {
+        if let Self::Waiting(state) = &mut self {
+            state.until = cx.now.monotonic;
+            state.attempt.failures = 0;
+        }
+        self
+    }
+
     fn proceed(self, cx: &mut Cx) -> Self {
         match self {
             Self::Up(up) => up.proceed(cx),

@@ -93,7 +93,9 @@ impl Ike {
         let count = wanted.len();
         let path =
             path_to(host, &connection, None).ok_or_else(|| CommandError::NoRemoteAddress(name.to_owned()))?;
-        if !self.join(now, host, &connection, path, &wanted) {
+        if let Some(id) = self.join(now, host, &connection, path, &wanted) {
+            self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.hurry(cx)));
+        } else {
             self.connect(now, host, &connection, path, Attempt { wanted, failures: 0 })?;
         }
         Ok(count)
@@ -107,14 +109,13 @@ impl Ike {
         connection: &Connection,
         path: Path,
         wanted: &[Wanted],
-    ) -> bool {
+    ) -> Option<Id> {
         let is_there =
             |tunnel: &Tunnel| tunnel.head().path.remote.ip() == path.remote.ip() && tunnel.can_join();
         let id = self.ids_of_connection(&connection.name).find(|id| is_there(&self.tunnels[id].tunnel));
-        let Some(id) = id else { return false };
-        let wanted = wanted.to_vec();
+        let (id, wanted) = (id?, wanted.to_vec());
         self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.want(cx, wanted)));
-        true
+        Some(id)
     }
 
     /// Begins a tunnel.
@@ -149,7 +150,7 @@ impl Ike {
             return Ok(0);
         }
         let wanted = vec![Wanted { child: Arc::clone(&trap.child), reqid: Some(reqid) }];
-        if !self.join(now, host, &trap.connection, trap.path, &wanted) {
+        if self.join(now, host, &trap.connection, trap.path, &wanted).is_none() {
             self.connect(now, host, &trap.connection, trap.path, Attempt { wanted, failures: 0 })?;
         }
         Ok(1)
@@ -184,7 +185,7 @@ impl Ike {
     ) {
         let Ok(connection) = self.connection(&connection.name) else { return };
         let Some(path) = path_to(host, &connection, Some(path)) else { return };
-        if !self.join(now, host, &connection, path, &attempt.wanted) {
+        if self.join(now, host, &connection, path, &attempt.wanted).is_none() {
             let _ = self.connect(now, host, &connection, path, attempt);
         }
     }

@@ -118,6 +118,8 @@ fn a_thawed_tunnel_goes_on() {
     pair.right.command(pair.now(), Command::Freeze(name.clone())).unwrap();
     rekey(&mut pair, true, Command::RekeyChild);
     pair.run();
+    let end = Command::Terminate(Target::Tunnel(name.clone()));
+    assert_eq!(pair.right.command(pair.now(), end), Err(crate::host::CommandError::Frozen(name.clone())));
     pair.right.command(pair.now(), Command::Thaw(name)).unwrap();
     pair.pass(Duration::from_mins(1));
     pair.assert_up(1);

@@ -288,6 +288,22 @@ fn a_dead_responder_is_tried_as_often_as_configured_with_pauses() {
 }
 
 #[test]
+fn an_operator_s_word_cuts_the_pause_short() {
+    let mut left = connection(true);
+    left.keying_tries = 0;
+    let mut pair = Pair::new(left, connection(false));
+    let command = Command::Initiate { connection: "net".to_owned(), child: None };
+    pair.left.command(pair.now(), command.clone()).unwrap();
+    while pair.left.problems().is_empty() {
+        pair.pass_through(Duration::from_secs(1), |_| false);
+    }
+    assert!(pair.left.sent.is_empty());
+    pair.left.command(pair.now(), command).unwrap();
+    pair.pass(Duration::ZERO);
+    pair.assert_up(1);
+}
+
+#[test]
 fn without_an_iv_nothing_is_sealed_and_all_goes_on_when_there_are_some() {
     let mut pair = Pair::plain();
     pair.left.host.ivs = 0;
