@@ -42,11 +42,24 @@ fn main() {
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|asked| asked == part);
     let done = run(&mut report, &wanted);
     report.write().expect("the folder can be written");
-    report.print_ratio("sequential-set-up", "Baton", "strongSwan", "goal: below 1");
-    report.print_ratio("set-ups-at-once", "Baton", "strongSwan", "goal: at least 3");
+    print_ratios(&report);
     if let Err(problem) = done {
         println!("ended early: {problem}");
         std::process::exit(1);
+    }
+}
+
+fn print_ratios(report: &Report) {
+    let systems = ("Baton", "strongSwan");
+    report.print_ratio("sequential-set-up", 0, systems, " (goal: below 1)");
+    report.print_ratio("set-ups-at-once", pair::AT_ONCE as usize, systems, " (goal: at least 3)");
+    for size in growth::SIZES {
+        report.print_ratio("growth-set-up", size as usize, systems, "");
+        report.print_ratio("memory", size as usize, systems, "");
+    }
+    let [few, many] = [10, 10_000].map(|size| report.median("growth-set-up", "Baton", size));
+    if let Some((few, many)) = few.zip(many) {
+        println!("growth-set-up: Baton at 10,000 / Baton at 10 = {:.3} (goal: 1)", many / few);
     }
 }
 

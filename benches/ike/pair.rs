@@ -9,7 +9,7 @@ use crate::wire::Wire;
 /// Set-ups one after the other.
 const SEQUENTIAL: u32 = 200;
 /// Set-ups at once.
-const AT_ONCE: u32 = 500;
+pub const AT_ONCE: u32 = 500;
 const ROUNDS: u32 = 3;
 const PATIENCE: Duration = Duration::from_mins(1);
 

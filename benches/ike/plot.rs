@@ -1,5 +1,5 @@
 //! Box plots: the box is the middle half, the line in it the median, the whiskers end at the outermost samples within
-//! one and a half boxes.
+//! one and a half boxes. The scale is logarithmic.
 
 use std::error::Error;
 use std::fs;
@@ -51,14 +51,16 @@ where
     B::ErrorType: 'static,
 {
     let labels: Vec<String> = series.iter().map(|series| label(series)).collect();
-    let top = series.iter().map(|series| Quartiles::new(&series.samples).values()[4]).fold(0.0, f32::max);
+    let ends = |at: usize| series.iter().map(move |series| Quartiles::new(&series.samples).values()[at]);
+    let bottom = ends(0).fold(f32::MAX, f32::min).max(f32::MIN_POSITIVE);
+    let range = (bottom * 0.7..ends(4).fold(bottom, f32::max) * 1.4).log_scale();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .caption(part, ("sans-serif", 22))
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(76)
-        .build_cartesian_2d((0..labels.len() - 1).into_segmented(), 0.0..top * 1.08)?;
+        .build_cartesian_2d((0..labels.len() - 1).into_segmented(), range)?;
     let name = |place: &SegmentValue<usize>| match place {
         SegmentValue::CenterOf(place) => {
             labels.get(*place).map_or(String::new(), |label| label.replace('\n', " "))

@@ -59,18 +59,17 @@ impl Report {
     }
 
     /// The median of a series that is there.
-    pub fn median(&self, part: &str, system: &str, tunnels: Option<usize>) -> Option<f64> {
-        let is_it = |series: &&Series| {
-            series.part == part && series.system == system && tunnels.is_none_or(|n| n == series.tunnels)
-        };
+    pub fn median(&self, part: &str, system: &str, tunnels: usize) -> Option<f64> {
+        let is_it =
+            |series: &&Series| series.part == part && series.system == system && series.tunnels == tunnels;
         self.series.iter().find(is_it).map(Series::median)
     }
 
-    /// Prints how much of `other`'s median `system`'s is.
-    pub fn print_ratio(&self, part: &'static str, system: &str, other: &str, goal: &str) {
-        let both = self.median(part, system, None).zip(self.median(part, other, None));
+    /// Prints how much of `other`'s median `system`'s is, with so many tunnels.
+    pub fn print_ratio(&self, part: &'static str, tunnels: usize, (system, other): (&str, &str), goal: &str) {
+        let both = self.median(part, system, tunnels).zip(self.median(part, other, tunnels));
         if let Some((ours, theirs)) = both {
-            println!("{part}: {system} / {other} = {:.3} ({goal})", ours / theirs);
+            println!("{part} at {tunnels}: {system} / {other} = {:.3}{goal}", ours / theirs);
         }
     }
 
