@@ -1,0 +1,296 @@
+//! Two gateways that negotiate with each other, and what is left of a tunnel when their daemons are killed.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use baton_lab::content::Content;
+use baton_lab::gateway::random;
+use baton_lab::http::{Download, FileServer};
+use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
+use baton_lab::peer_site::site_to_site;
+use baton_lab::probe::{Echo, Prober};
+use baton_lab::shape::Shape;
+use baton_lab::topology::{self, A_OUTER, B_OUTER, Topology};
+use baton_lab::{Captured, Direction, Gateway, GatewaySpec, Lab, esp, requirements};
+use serde_json::{Value, json};
+use support::{MARKER, PATIENCE, Tap, assert_no_iv_repeats};
+
+const EXCHANGE: Duration = Duration::from_secs(10);
+/// About as much as crosses while ten daemons are killed.
+const FILE: u64 = 60_000_000;
+
+/// Gateways A and B, each with both daemons. Fields drop in order: processes before the lab.
+struct Pair {
+    a: Gateway,
+    b: Gateway,
+    topology: Topology,
+    lab: Lab,
+}
+
+/// A daemon of one of them.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    IkeOfA,
+    IkeOfB,
+    DataPlaneOfA,
+    DataPlaneOfB,
+}
+
+impl Victim {
+    const ALL: [Self; 4] = [Self::IkeOfB, Self::DataPlaneOfB, Self::IkeOfA, Self::DataPlaneOfA];
+}
+
+fn can_run(test: &str) -> bool {
+    let is_built = requirements::binary("baton-ike").exists();
+    if !is_built {
+        requirements::skipped(test, "baton-ike is not built");
+    }
+    is_built && support::can_run(test)
+}
+
+/// AEADs on both layers: there an IV that came twice would be the end of both messages' secrecy.
+fn case() -> Negotiation {
+    let mut case = site_to_site(Side::Responder);
+    case.ike_proposals = vec!["aes128gcm16-prfsha256-x25519".into()];
+    case
+}
+
+impl Pair {
+    fn start(case: &Negotiation) -> Self {
+        let lab = Lab::new().expect("lab");
+        let topology = Topology::build(&lab).expect("wires");
+        topology.prepare_for(Shape::DEFAULT).expect("wires");
+        let last_core = std::thread::available_parallelism().map_or(0, |cores| (cores.get() - 1).min(1));
+        let mut a = Gateway::new(&lab, &topology.a, spec("a", 1, A_OUTER.into(), 0)).expect("a");
+        let mut b = Gateway::new(&lab, &topology.b, spec("b", 2, B_OUTER.into(), last_core)).expect("b");
+        a.set_negotiation(case, Side::Initiator).expect("configured");
+        b.set_negotiation(case, Side::Responder).expect("configured");
+        for gateway in [&mut b, &mut a] {
+            gateway.start(&lab).expect("a data plane");
+            gateway.start_ike(&lab).expect("an IKE daemon");
+        }
+        Self { a, b, topology, lab }
+    }
+
+    fn set_up(&self) -> Standing {
+        let request = json!({"request": "initiate", "connection": CONNECTION, "child": CHILD});
+        self.a.ask_ike(request).expect("begun");
+        self.agreement()
+    }
+
+    /// Waits until both have the same IKE SA and the same Child SA, and nothing else.
+    fn agreement(&self) -> Standing {
+        let deadline = Instant::now() + EXCHANGE;
+        loop {
+            let standings = [&self.a, &self.b].map(Standing::of);
+            if let [Some(a), Some(b)] = &standings
+                && a.mirrors(b)
+            {
+                return b.clone();
+            }
+            let logs = || format!("A:\n{}\nB:\n{}", self.a.ike_log(), self.b.ike_log());
+            assert!(Instant::now() < deadline, "no agreement: {standings:?}\n{}", logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn kill(&mut self, victim: Victim) {
+        match victim {
+            Victim::IkeOfA => self.a.kill_ike(),
+            Victim::IkeOfB => self.b.kill_ike(),
+            Victim::DataPlaneOfA => self.a.kill(),
+            Victim::DataPlaneOfB => self.b.kill(),
+        }
+    }
+
+    fn start_again(&mut self, victim: Victim) {
+        let started = match victim {
+            Victim::IkeOfA => self.a.start_ike(&self.lab),
+            Victim::IkeOfB => self.b.start_ike(&self.lab),
+            Victim::DataPlaneOfA => self.a.start(&self.lab),
+            Victim::DataPlaneOfB => self.b.start(&self.lab),
+        };
+        started.unwrap_or_else(|error| panic!("{victim:?} after its death: {error}"));
+    }
+}
+
+fn spec(name: &str, node: u8, outer: IpAddr, core: usize) -> GatewaySpec {
+    GatewaySpec {
+        name: name.into(),
+        node,
+        outer,
+        outer_io: "auto",
+        inner: "lan0",
+        owned: "\"all\"".into(),
+        core,
+        tunnels: Vec::new(),
+        snapshot_key: random(32).expect("a key"),
+        ike: String::new(),
+    }
+}
+
+/// What one gateway says of its one tunnel.
+#[derive(Clone, Debug, PartialEq)]
+struct Standing {
+    name: String,
+    ike: [String; 2],
+    child: [String; 2],
+}
+
+impl Standing {
+    fn of(gateway: &Gateway) -> Option<Self> {
+        let tunnels = gateway.tunnels().ok()?;
+        let [tunnel] = &tunnels[..] else { return None };
+        let [child] = &tunnel["children"].as_array()?[..] else { return None };
+        let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let stands = tunnel["state"] == "established" && child["state"] == "installed";
+        stands.then(|| Self {
+            name: text(tunnel, "name"),
+            ike: ["initiator_spi", "responder_spi"].map(|name| text(tunnel, name)),
+            child: ["inbound_spi", "outbound_spi"].map(|name| text(child, name)),
+        })
+    }
+
+    fn mirrors(&self, other: &Self) -> bool {
+        let [inbound, outbound] = &self.child;
+        self.ike == other.ike && [outbound, inbound] == [&other.child[0], &other.child[1]]
+    }
+}
+
+fn traffic(topology: &Topology) -> (Echo, Prober) {
+    let [client, server] = Shape::DEFAULT.hosts();
+    let (from, to) = (SocketAddr::new(client, 0), SocketAddr::new(server, support::ECHO));
+    let echo = Echo::start(&topology.server, to).expect("echo");
+    let pace = Duration::from_millis(1);
+    let prober = Prober::start(&topology.client, from, to, MARKER, pace).expect("prober");
+    (echo, prober)
+}
+
+fn flows(pair: &Pair, prober: &Prober, what: &str) {
+    if let Err(error) = prober.wait_for_answers(100, PATIENCE) {
+        panic!("{what}: {error}\nA:\n{}\nB:\n{}", pair.a.ike_log(), pair.b.ike_log());
+    }
+}
+
+#[test]
+fn two_gateways_set_a_tunnel_up_and_traffic_crosses_it() {
+    if !can_run("two_gateways_set_a_tunnel_up_and_traffic_crosses_it") {
+        return;
+    }
+    let pair = Pair::start(&case());
+    let before = pair.set_up();
+    let (_echo, prober) = traffic(&pair.topology);
+    flows(&pair, &prober, "a new tunnel");
+    for (gateway, what) in [(&pair.a, "child"), (&pair.b, "child"), (&pair.a, "ike"), (&pair.b, "ike")] {
+        let tunnel = Standing::of(gateway).expect("a tunnel").name;
+        let request = json!({"request": "rekey", "target": {"tunnel": tunnel}, "what": what});
+        assert_eq!(gateway.ask_ike(request).expect("begun")["concerned"], 1);
+        flows(&pair, &prober, what);
+    }
+    let after = pair.agreement();
+    assert_eq!(after.name, before.name, "a tunnel keeps its name");
+    assert!(after.ike != before.ike && after.child != before.child, "{before:?} {after:?}");
+    let request = json!({"request": "terminate", "target": {"connection": CONNECTION}});
+    assert_eq!(pair.b.ask_ike(request).expect("ended")["concerned"], 1);
+    support::eventually("the end at both", || {
+        [&pair.a, &pair.b].iter().all(|gateway| gateway.tunnels().is_ok_and(|tunnels| tunnels.is_empty()))
+    });
+}
+
+#[test]
+fn whoever_is_killed_no_tunnel_is_lost() {
+    if !can_run("whoever_is_killed_no_tunnel_is_lost") {
+        return;
+    }
+    let mut pair = Pair::start(&case());
+    let first = pair.set_up();
+    let wires = ["a", "b"].map(|port| Tap::start(&pair.topology.wan, port, Direction::In));
+    let (echo, prober) = traffic(&pair.topology);
+    flows(&pair, &prober, "a new tunnel");
+    let server =
+        FileServer::start(&pair.topology.server, topology::server_port(80), 9, FILE).expect("server");
+    let download = Download::start(&pair.topology.client, server.address()).expect("download");
+    for round in 0..support::count(10, 100) {
+        kill_once(&mut pair, round, &prober);
+    }
+    let last = pair.agreement();
+    assert_eq!(last.name, first.name);
+    assert_eq!(download.finish().expect("downloaded").sha256, Content::new(9, FILE).sha256());
+    prober.pause();
+    std::thread::sleep(Duration::from_millis(500));
+    let (sent, answered) = prober.counts();
+    println!("{answered} of {sent} datagrams came back");
+    assert!(echo.received() <= sent && answered <= echo.received(), "I3: packets were accepted twice");
+    let frames = wires.map(Tap::finish);
+    assert!(assert_no_iv_repeats(Shape::DEFAULT, &frames) > 1000);
+    frames.iter().for_each(|frames| assert_sequences_rise(frames));
+    frames.iter().for_each(|frames| assert_no_ike_iv_repeats(frames));
+}
+
+/// Kills one daemon at a moment that nobody chose, in the middle of a rekey every other time, and starts it again.
+fn kill_once(pair: &mut Pair, round: usize, prober: &Prober) {
+    let victim = Victim::ALL[round % Victim::ALL.len()];
+    let before = pair.agreement();
+    let rekeyed = (round % 2 == 0).then(|| if round % 4 == 0 { "child" } else { "ike" });
+    if let Some(what) = rekeyed {
+        let rekeying = if round % 3 == 0 { &pair.a } else { &pair.b };
+        let request = json!({"request": "rekey", "target": {"connection": CONNECTION}, "what": what});
+        rekeying.ask_ike(request).expect("begun");
+    }
+    let moment = random(2).map_or(0, |octets| u64::from(octets[0]) << 6 | u64::from(octets[1]));
+    std::thread::sleep(Duration::from_micros(moment));
+    pair.kill(victim);
+    pair.start_again(victim);
+    let what = format!("round {round}: {victim:?} killed {moment} us after {rekeyed:?}");
+    flows(pair, prober, &what);
+    let after = pair.agreement();
+    assert_eq!(after.name, before.name, "{what}: the tunnel is another one");
+    if rekeyed.is_none() {
+        assert_eq!(after, before, "{what}: there was no reason for new SAs");
+    }
+}
+
+/// I2 on the wire: no SA's sequence numbers go back or come again.
+fn assert_sequences_rise(frames: &[Captured]) {
+    let mut last: HashMap<u32, u32> = HashMap::new();
+    for header in frames.iter().filter_map(|captured| esp::esp(&captured.frame)) {
+        let before = last.insert(header.spi, header.sequence).unwrap_or(0);
+        assert!(
+            before < header.sequence,
+            "I2 broken: {:#x} sent {} after {before}",
+            header.spi,
+            header.sequence
+        );
+    }
+}
+
+/// I1 for IKE's own messages: one IV is in one message only, however often that is sent.
+fn assert_no_ike_iv_repeats(frames: &[Captured]) {
+    let (mut messages, mut ivs) = (HashSet::new(), HashMap::new());
+    for message in frames.iter().filter_map(|captured| ike_message(&captured.frame)) {
+        if messages.insert(message.to_vec()) {
+            let iv = message[IV].to_vec();
+            let earlier = ivs.insert(iv, message);
+            assert!(earlier.is_none(), "I1 broken: {message:02x?} repeats the IV of {earlier:02x?}");
+        }
+    }
+    assert!(ivs.len() > 2, "the rekeys' messages were not seen");
+}
+
+/// Where the IV of a message stands whose first payload is Encrypted: behind both headers.
+const IV: std::ops::Range<usize> = 32..40;
+
+/// An encrypted IKE message in an Ethernet frame with IPv4 (RFC 7296 sections 3.1 and 3.14).
+fn ike_message(frame: &[u8]) -> Option<&[u8]> {
+    const ENCRYPTED: u8 = 46;
+    let ip = frame.get(14..)?;
+    let is_udp = frame.get(12..14)? == [0x08, 0x00] && *ip.get(9)? == 17;
+    let udp = ip.get(usize::from(ip[0] & 0xf) * 4..)?;
+    let is_ike = udp.get(2..4)? == 500_u16.to_be_bytes();
+    let length = usize::from(u16::from_be_bytes(*udp.get(4..6)?.first_chunk()?));
+    let message = udp.get(8..length)?;
+    (is_udp && is_ike && message.len() > IV.end && message[16] == ENCRYPTED).then_some(message)
+}
