@@ -62,7 +62,7 @@ impl IkeSa {
             && header.flags.initiator == (self.role == Role::Responder)
     }
 
-    /// Whether its Message ID is one that is waited for, before anything is computed (RFC 7296 section 2.3).
+    /// Whether its Message ID is one that is waited for, before anything of it is opened (RFC 7296 section 2.3).
     fn is_wanted(&self, cx: &mut Cx, path: Path, datagram: &Datagram) -> bool {
         let Header { flags, message_id, .. } = *datagram.header();
         if flags.response {
@@ -72,16 +72,25 @@ impl IkeSa {
         }
         match self.window.responses.receive(message_id, fragment_number(datagram)) {
             Received::New => true,
-            Received::Repeated(datagrams) => {
+            // An answer may be long: nobody but the peer is to have it sent somewhere.
+            Received::Repeated(datagrams) if self.is_authentic(cx, datagram) => {
                 cx.core.counters.repeated_requests += 1;
                 cx.transmit(path, datagrams);
                 false
             }
-            Received::Ignored => false,
+            Received::Repeated(_) | Received::Ignored => false,
             Received::OutOfWindow => {
                 cx.core.counters.out_of_window += 1;
                 false
             }
+        }
+    }
+
+    fn is_authentic(&self, cx: &mut Cx, datagram: &Datagram) -> bool {
+        match datagram {
+            Datagram::Plain(..) => false,
+            Datagram::Encrypted(sealed) => self.unseal(cx, sealed).is_some(),
+            Datagram::Fragment(fragment) => self.unseal(cx, &fragment.sealed).is_some(),
         }
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use baton_ike_proto::machine::Ike;
 use baton_ike_proto::proposal::{IkeProposal, offer_ike};
-use baton_ike_proto::wire::{self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, Payload};
-use baton_ike_proto::{Command, Now, Output, Path};
+use baton_ike_proto::wire::{
+    self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, Payload, PayloadType,
+};
+use baton_ike_proto::{Command, Output, Path};
 
 use crate::network::Faults;
 use crate::node::Node;
@@ -56,6 +58,8 @@ impl Request {
 enum Answer {
     /// A real one.
     Response,
+    /// One that is not for us.
+    Sealed,
     Cookie(Vec<u8>),
     Silence,
 }
@@ -80,10 +84,9 @@ impl Responder {
     fn ask(&mut self, from: IpAddr, request: &[u8]) -> Answer {
         let (local, remote) = (self.world.setting.address(0), SocketAddr::new(from, 500));
         let path = Path { local: SocketAddr::new(local, 500), remote, marked: false };
-        let now = self.world.now;
+        let clock = self.world.nodes[0].clock(self.world.now);
         let Node { ike, host, .. } = &mut self.world.nodes[0];
         let ike = ike.as_mut().expect("nobody crashes here");
-        let clock = Now { monotonic: now, unix: now };
         ike.handle_datagram(clock, path, request, host);
         answer(ike)
     }
@@ -104,8 +107,10 @@ fn answer(ike: &mut Ike) -> Answer {
 }
 
 fn read(datagram: &[u8]) -> Answer {
-    let Ok(Datagram::Plain(_, payloads)) = wire::parse(datagram) else {
-        panic!("an answer that nobody can read")
+    let payloads = match wire::parse(datagram) {
+        Ok(Datagram::Plain(_, payloads)) => payloads,
+        Ok(_) => return Answer::Sealed,
+        Err(error) => panic!("an answer that nobody can read: {error}"),
     };
     let cookie = payloads.iter().find_map(|payload| match payload {
         Payload::Notify(notify) if notify.kind == NotifyType::COOKIE => Some(notify.data.clone()),
@@ -193,4 +198,25 @@ fn one_source_takes_its_share_and_no_more() {
     assert_eq!(responder.world.standing(0).len(), 2);
     responder.world.run_for(Duration::from_mins(1)).unwrap();
     assert_eq!(responder.half_open(), 0);
+}
+
+#[test]
+fn an_answer_is_repeated_for_the_peer_and_for_nobody_else() {
+    let mut responder = Responder::new();
+    let view = responder.world.standing(0).remove(0);
+    let (initiator_spi, responder_spi) = view.spis;
+    let flags = Flags { initiator: true, response: false };
+    let exchange = ExchangeType::IKE_AUTH;
+    let header = Header { initiator_spi, responder_spi, exchange, flags, message_id: 1 };
+    let mut forged = wire::emit_encrypted_head(&header, PayloadType(35), 64);
+    forged.extend_from_slice(&[7; 64]);
+    assert_eq!(responder.ask(stranger(1), &forged), Answer::Silence);
+    // What the peer itself sent is answered again, from wherever it comes (RFC 7296 section 2.11).
+    let recorded = responder.world.network.recorded();
+    let is_request = |octets: &&Vec<u8>| match wire::parse(octets) {
+        Ok(Datagram::Encrypted(sealed)) => sealed.header == header,
+        _ => false,
+    };
+    let request = recorded.iter().find(is_request).expect("the peer's IKE_AUTH request").clone();
+    assert_eq!(responder.ask(stranger(1), &request), Answer::Sealed);
 }

@@ -98,6 +98,11 @@ impl Network {
         first.map(std::collections::btree_map::OccupiedEntry::remove)
     }
 
+    /// What an attacker has seen.
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        self.recorded.iter().map(|datagram| datagram.octets.clone()).collect()
+    }
+
     fn deliver(&mut self, now: Duration, datagram: Datagram) {
         let spread = self.faults.delay.as_micros() as u64;
         self.serial += 1;
