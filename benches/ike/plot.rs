@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use plotters::coord::ranged1d::{IntoSegmentedCoord, SegmentValue};
 use plotters::prelude::*;
 
 use crate::report::Series;
@@ -39,7 +38,33 @@ fn has_font() -> bool {
 }
 
 fn label(series: &Series) -> String {
-    if series.tunnels == 0 { series.system.clone() } else { format!("{}\n{}", series.system, series.tunnels) }
+    if series.tunnels == 0 { series.system.clone() } else { format!("{} {}", series.system, series.tunnels) }
+}
+
+/// Half the width of a box; boxes are 1 apart.
+const HALF: f64 = 0.3;
+
+/// Where the parts of a box stand: lower whisker, lower quartile, median, upper quartile, upper whisker.
+fn bounds(series: &Series) -> [f64; 5] {
+    let [low, median, high] = [250, 500, 750].map(|at| series.quantile(at));
+    let reach = 1.5 * (high - low);
+    let within =
+        || series.samples.iter().copied().filter(|sample| (low - reach..=high + reach).contains(sample));
+    [within().fold(low, f64::min), low, median, high, within().fold(high, f64::max)]
+}
+
+/// The strokes of a box at `place`.
+fn strokes(place: f64, [bottom, low, median, high, top]: [f64; 5]) -> [Vec<(f64, f64)>; 6] {
+    let (left, right) = (place - HALF, place + HALF);
+    let across = |at: f64, half: f64| vec![(place - half, at), (place + half, at)];
+    [
+        vec![(left, low), (right, low), (right, high), (left, high), (left, low)],
+        across(median, HALF),
+        vec![(place, bottom), (place, low)],
+        vec![(place, high), (place, top)],
+        across(bottom, HALF / 2.0),
+        across(top, HALF / 2.0),
+    ]
 }
 
 fn chart<B: DrawingBackend>(
@@ -50,37 +75,34 @@ fn chart<B: DrawingBackend>(
 where
     B::ErrorType: 'static,
 {
-    let labels: Vec<String> = series.iter().map(|series| label(series)).collect();
-    let ends = |at: usize| series.iter().map(move |series| Quartiles::new(&series.samples).values()[at]);
-    let bottom = ends(0).fold(f32::MAX, f32::min).max(f32::MIN_POSITIVE);
-    let range = (bottom * 0.7..ends(4).fold(bottom, f32::max) * 1.4).log_scale();
+    let boxes: Vec<[f64; 5]> = series.iter().map(|series| bounds(series)).collect();
+    let lowest = boxes.iter().map(|bounds| bounds[0]).fold(f64::MAX, f64::min).max(f64::MIN_POSITIVE);
+    let highest = boxes.iter().map(|bounds| bounds[4]).fold(lowest, f64::max);
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .caption(part, ("sans-serif", 22))
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(76)
-        .build_cartesian_2d((0..labels.len() - 1).into_segmented(), range)?;
-    let name = |place: &SegmentValue<usize>| match place {
-        SegmentValue::CenterOf(place) => {
-            labels.get(*place).map_or(String::new(), |label| label.replace('\n', " "))
-        }
-        _ => String::new(),
+        .build_cartesian_2d(-0.5..boxes.len() as f64 - 0.5, (lowest * 0.7..highest * 1.4).log_scale())?;
+    let name = |place: &f64| {
+        let found = series.iter().enumerate().find(|(number, _)| (*number as f64 - place).abs() < 0.01);
+        found.map_or(String::new(), |(_, series)| label(series))
     };
     chart
         .configure_mesh()
         .disable_x_mesh()
         .x_label_formatter(&name)
-        .x_labels(labels.len())
+        .x_labels(boxes.len() + 1)
+        .y_label_formatter(&|value| format!("{value}"))
         .y_desc(series.first().map_or("", |series| series.unit))
         .label_style(("sans-serif", 13))
         .draw()?;
     let mut systems: Vec<&str> = Vec::new();
-    for (place, series) in series.iter().enumerate() {
-        let colour = colour_of(&mut systems, &series.system);
-        let quartiles = Quartiles::new(&series.samples);
-        let boxplot = Boxplot::new_vertical(SegmentValue::CenterOf(place), &quartiles);
-        chart.draw_series([boxplot.width(36).whisker_width(0.5).style(colour.stroke_width(2))])?;
+    for (place, (series, bounds)) in series.iter().zip(boxes).enumerate() {
+        let style = colour_of(&mut systems, &series.system).stroke_width(2);
+        let paths = strokes(place as f64, bounds).map(|points| PathElement::new(points, style));
+        chart.draw_series(paths)?;
     }
     area.present()?;
     Ok(())
