@@ -1,5 +1,6 @@
 //! Box plots: the box is the middle half, the line in it the median, the whiskers end at the outermost samples within
-//! one and a half boxes. The scale is logarithmic.
+//! one and a half boxes. The scale is logarithmic where
+//! the samples span more than a decade.
 
 use std::error::Error;
 use std::fs;
@@ -53,6 +54,40 @@ fn bounds(series: &Series) -> [f64; 5] {
     [within().fold(low, f64::min), low, median, high, within().fold(high, f64::max)]
 }
 
+/// How values become heights.
+#[derive(Clone, Copy)]
+enum Scale {
+    Linear,
+    Logarithmic,
+}
+
+impl Scale {
+    /// The scale for all boxes, and the heights that it spans.
+    fn of(boxes: &[[f64; 5]]) -> (Self, std::ops::Range<f64>) {
+        let lowest = boxes.iter().map(|bounds| bounds[0]).fold(f64::MAX, f64::min);
+        let highest = boxes.iter().map(|bounds| bounds[4]).fold(lowest, f64::max);
+        if lowest > 0.0 && highest > 10.0 * lowest {
+            (Self::Logarithmic, (lowest * 0.8).log10()..(highest * 1.25).log10())
+        } else {
+            (Self::Linear, 0.0..highest * 1.1)
+        }
+    }
+
+    fn height(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Logarithmic => value.log10(),
+        }
+    }
+
+    fn label(self, height: f64) -> String {
+        match self {
+            Self::Linear => format!("{height:.1}"),
+            Self::Logarithmic => format!("{:.2}", 10_f64.powf(height)),
+        }
+    }
+}
+
 /// The strokes of a box at `place`.
 fn strokes(place: f64, [bottom, low, median, high, top]: [f64; 5]) -> [Vec<(f64, f64)>; 6] {
     let (left, right) = (place - HALF, place + HALF);
@@ -76,15 +111,14 @@ where
     B::ErrorType: 'static,
 {
     let boxes: Vec<[f64; 5]> = series.iter().map(|series| bounds(series)).collect();
-    let lowest = boxes.iter().map(|bounds| bounds[0]).fold(f64::MAX, f64::min).max(f64::MIN_POSITIVE);
-    let highest = boxes.iter().map(|bounds| bounds[4]).fold(lowest, f64::max);
+    let (scale, heights) = Scale::of(&boxes);
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .caption(part, ("sans-serif", 22))
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(76)
-        .build_cartesian_2d(-0.5..boxes.len() as f64 - 0.5, (lowest * 0.7..highest * 1.4).log_scale())?;
+        .build_cartesian_2d(-0.5..boxes.len() as f64 - 0.5, heights)?;
     let name = |place: &f64| {
         let found = series.iter().enumerate().find(|(number, _)| (*number as f64 - place).abs() < 0.01);
         found.map_or(String::new(), |(_, series)| label(series))
@@ -94,14 +128,15 @@ where
         .disable_x_mesh()
         .x_label_formatter(&name)
         .x_labels(boxes.len() + 1)
-        .y_label_formatter(&|value| format!("{value}"))
+        .y_label_formatter(&|height| scale.label(*height))
         .y_desc(series.first().map_or("", |series| series.unit))
         .label_style(("sans-serif", 13))
         .draw()?;
     let mut systems: Vec<&str> = Vec::new();
     for (place, (series, bounds)) in series.iter().zip(boxes).enumerate() {
         let style = colour_of(&mut systems, &series.system).stroke_width(2);
-        let paths = strokes(place as f64, bounds).map(|points| PathElement::new(points, style));
+        let paths = strokes(place as f64, bounds.map(|value| scale.height(value)))
+            .map(|points| PathElement::new(points, style));
         chart.draw_series(paths)?;
     }
     area.present()?;
