@@ -1,5 +1,6 @@
 //! The command line.
 
+mod context;
 mod ike;
 mod monitor;
 mod policy;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::segments::SegmentSet;
+pub(super) use context::{InspectOptions, RestoreOptions, SnapshotOptions};
 pub(super) use ike::{ConnCommand, DownOptions, IkeCommand, LogOptions, RekeyOptions, UpOptions, Waiting};
 pub(super) use monitor::MonitorOptions;
 pub(super) use policy::{PolicyAddOptions, PolicyCommand, PolicyRemoveOptions};
@@ -335,47 +337,6 @@ WHAT CAN GO WRONG
         /// The tunnel's name.
         name: String,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SnapshotOptions {
-    /// The tunnel's name, or the SPI of one of its SAs.
-    #[arg(value_name = "SPI|NAME", required_unless_present = "all", conflicts_with = "all")]
-    pub(super) sa: Option<String>,
-    /// All tunnels, in one file.
-    #[arg(long)]
-    pub(super) all: bool,
-    /// Freeze first: the counters in the file are final, and the tunnel stops here.
-    #[arg(long = "move")]
-    pub(super) moving: bool,
-    /// Where to write; - or absent: standard output. A file is private (0600) and replaced as a whole.
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) output: Option<PathBuf>,
-    /// Do not seal: the file shows the keys to everyone who reads it.
-    #[arg(long)]
-    pub(super) clear_text: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RestoreOptions {
-    /// The file, or - for standard input.
-    pub(super) file: PathBuf,
-    /// By how many packets both edges of a copy advance [default: the configuration's, usually 1048576]. If given, those
-    /// of a move advance too: for a file that was restored before.
-    #[arg(long, value_name = "PACKETS")]
-    pub(super) advance: Option<u64>,
-    /// Accept a file in clear, for which nobody vouches.
-    #[arg(long)]
-    pub(super) clear_text: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct InspectOptions {
-    /// The file, or - for standard input.
-    pub(super) file: PathBuf,
-    /// Accept a file in clear.
-    #[arg(long)]
-    pub(super) clear_text: bool,
 }
 
 #[derive(Debug, Args)]
