@@ -105,8 +105,11 @@ impl Up {
         if let Some(rival) = rekeying.rival.as_ref().and_then(|rival| self.child_mut(rival.spi)) {
             // The peer has made it and is to delete it (RFC 7296 section 2.8.1).
             rival.stage = Stage::Replaced(cx.now.monotonic + DELETE_TIME);
-            rival.outbound = Outbound::Unused;
         }
+        // Nothing older may take the new one's place in the table, as one whose turn had not come yet.
+        let older = self.children.iter_mut().filter(|other| other.reqid == child.reqid);
+        let delayed = older.filter(|other| matches!(other.outbound, Outbound::Delayed(..)));
+        delayed.for_each(|other| other.outbound = Outbound::Unused);
         let parts = if has_same { Parts::BOTH } else { Parts::ALL };
         cx.install(child.install(cx, &self.head, parts, Some(&keys)));
         cx.core.counters.children_rekeyed += 1;
@@ -204,21 +207,10 @@ impl Up {
         rekey: &Notify,
         message: &Message,
     ) -> Vec<Payload> {
-        let old =
-            rekey.esp_spi().and_then(|spi| self.children.iter().position(|child| child.outbound_spi == spi));
-        // What the peer has made and we have not heard of yet cannot be rekeyed yet.
-        let may_come = self.sas[at].pending.iter().any(|(_, pending)| pending.offer().is_some());
-        if old.is_none() && may_come {
-            return vec![flag(NotifyType::TEMPORARY_FAILURE)];
-        }
-        let Some(old) = old else {
-            let not_found =
-                Notify { kind: NotifyType::CHILD_SA_NOT_FOUND, data: Vec::new(), ..rekey.clone() };
-            return vec![Payload::Notify(not_found)];
+        let old = match self.to_rekey(at, rekey) {
+            Ok(old) => old,
+            Err(refusal) => return vec![refusal],
         };
-        if !self.children[old].is_live() {
-            return vec![flag(NotifyType::TEMPORARY_FAILURE)];
-        }
         let Some(initiator_nonce) = &message.nonce else { return vec![flag(NotifyType::INVALID_SYNTAX)] };
         let our_nonce = cx.nonce();
         let asked = Asked {
@@ -238,6 +230,22 @@ impl Up {
                 payloads
             }
             Err(refusal) => vec![self.refused(cx, refusal)],
+        }
+    }
+
+    /// The place of the pair that the peer receives with by this SPI, if it can be rekeyed now.
+    fn to_rekey(&self, at: usize, rekey: &Notify) -> Result<usize, Payload> {
+        let spi = rekey.esp_spi();
+        let old = self.children.iter().position(|child| Some(child.outbound_spi) == spi);
+        // What the peer has made and we have not heard of yet cannot be rekeyed yet.
+        let may_come = self.sas[at].pending.iter().any(|(_, pending)| pending.offer().is_some());
+        match old {
+            Some(old) if self.children[old].is_live() => Ok(old),
+            None if !may_come => {
+                let not_found = NotifyType::CHILD_SA_NOT_FOUND;
+                Err(Payload::Notify(Notify { kind: not_found, data: Vec::new(), ..rekey.clone() }))
+            }
+            _ => Err(flag(NotifyType::TEMPORARY_FAILURE)),
         }
     }
 

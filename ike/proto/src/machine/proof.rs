@@ -4,6 +4,7 @@ use super::core::Cx;
 use super::head::Head;
 use super::init_sent::Initialised;
 use super::message::Message;
+use crate::auth::Secret;
 use crate::configuration::{LocalMethod, RemoteMethod, SendCertificate};
 use crate::crypto::{IkeKeys, Role};
 use crate::identity::Identity;
@@ -85,27 +86,13 @@ impl Proofs<'_> {
         message: &Message,
     ) -> Result<(), String> {
         let Some((kind, data)) = &message.authentication else {
-            let eap = "; EAP is not supported, configure a secret or a certificate there";
-            return Err(format!(
-                "the peer has not proved who it is{}",
-                if message.has_eap { "" } else { eap }
-            ));
+            return Err(self.unproved(message).to_owned());
         };
         let octets = self.octets(self.role.peer(), id);
         let remote = &self.head.connection.remote;
         match remote.method {
             RemoteMethod::PreSharedKey if *kind == SHARED_KEY => {
-                // The same work and the same answer whether there is a secret or not.
-                let secret = cx.core.credentials.shared_secret(ours, peer);
-                let octets_of_secret = secret.map_or(&b"no secret"[..], |secret| secret.octets());
-                let is_right = self.keys.verify_psk_auth(&octets, octets_of_secret, data);
-                match secret {
-                    None => Err(no_secret(ours, peer)),
-                    Some(_) if !is_right => Err(format!(
-                        "the secret of \"{ours}\" and \"{peer}\" is another one at the peer; compare them"
-                    )),
-                    Some(_) => Ok(()),
-                }
+                self.verify_secret(cx, (ours, peer), &octets, data)
             }
             RemoteMethod::PreSharedKey => Err(format!(
                 "the peer proves itself by method {kind} instead of a pre-shared key; set auth of its side"
@@ -116,6 +103,34 @@ impl Proofs<'_> {
                 .verify(remote, peer, &message.x509(), *kind, data, &octets, cx.now.unix)
                 .map(|_| ())
                 .map_err(|error| error.to_string()),
+        }
+    }
+
+    /// A request without AUTH asks for EAP (RFC 7296 section 2.16).
+    fn unproved(&self, message: &Message) -> &'static str {
+        if self.role == Role::Responder || message.has_eap {
+            "the peer wants EAP, which is not supported; configure a secret or a certificate there"
+        } else {
+            "the peer has not proved who it is; look at its log"
+        }
+    }
+
+    /// The same work and the same answer whether there is a secret or not.
+    fn verify_secret(
+        &self,
+        cx: &Cx,
+        (ours, peer): (&Identity, &Identity),
+        octets: &[u8],
+        data: &[u8],
+    ) -> Result<(), String> {
+        let secret = cx.core.credentials.shared_secret(ours, peer);
+        let is_right = self.keys.verify_psk_auth(octets, secret.map_or(b"no secret", Secret::octets), data);
+        match secret {
+            None => Err(no_secret(ours, peer)),
+            Some(_) if is_right => Ok(()),
+            Some(_) => Err(format!(
+                "the secret of \"{ours}\" and \"{peer}\" is another one at the peer; compare them"
+            )),
         }
     }
 }

@@ -243,3 +243,21 @@ fn with_windows_above_one_several_requests_are_outstanding() {
     pair.left.command(pair.now(), rekey_child()).unwrap();
     assert_eq!(pair.take_packets().len(), 2);
 }
+
+#[test]
+fn what_has_just_been_made_is_rekeyed_before_the_old_one_is_deleted() {
+    let mut pair = Pair::up();
+    pair.left.command(pair.now(), rekey_child()).unwrap();
+    // Right has answered and waits for the deletion; meanwhile it rekeys what it has just made.
+    assert!(pair.take_one() && pair.take_one());
+    let new = pair.right.tunnels(pair.now())[0].children.last().unwrap().inbound_spi;
+    let deletion = pair.take_packets();
+    pair.right.command(pair.now(), Command::RekeyChild(Target::Spi(new))).unwrap();
+    pair.run();
+    for packet in &deletion {
+        pair.deliver(packet);
+    }
+    pair.run();
+    pair.assert_same_sas();
+    assert_settled(&mut pair);
+}
