@@ -161,6 +161,37 @@ fn i7_what_a_policy_of_the_socket_protects_stays_closed_until_told_otherwise() {
     assert!(!routes(&site.b).contains("10.1.7.0/24"), "what is refused changes nothing");
 }
 
+/// A full tunnel's peer is within what is protected, as everybody is.
+#[test]
+fn an_operator_hears_of_reverse_path_filtering_that_keeps_peers_out() {
+    if !support::can_run("an_operator_hears_of_reverse_path_filtering_that_keeps_peers_out") {
+        return;
+    }
+    let mut site = support::stopped_site_as(Shape::DEFAULT);
+    site.b.start(&site.lab).expect("b starts");
+    let set = |value: &str| {
+        for name in ["all", "wan0"] {
+            site.topology.b.set(&format!("net/ipv4/conf/{name}/rp_filter"), value).expect("set");
+        }
+    };
+    let is_told =
+        || {
+            let status = site.b.dpctl_json(&["status"]).expect("status");
+            status["alarms"].as_array().expect("a list").iter().any(|alarm| {
+                alarm.as_str().is_some_and(|alarm| alarm.contains("net.ipv4.conf.wan0.rp_filter"))
+            })
+        };
+    set("2");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(!is_told(), "nobody is within 10.1.0.0/16");
+    let everything =
+        ["all", "--action", "protect", "--reqid", "9", "--segment", "42", "--local", "10.2.0.0/16"];
+    add(&site.b, &[&everything[..], &["--remote", "0.0.0.0/0"]].concat());
+    support::eventually("an alarm", is_told);
+    set("0");
+    support::eventually("the alarm's end", || !is_told());
+}
+
 /// The gateway's configuration with ESP in UDP.
 fn in_udp(gateway: &Gateway) -> String {
     gateway

@@ -17,7 +17,7 @@ use super::filter::Filter;
 use super::media::{self, Media};
 use super::policies::DynamicPolicies;
 use super::threads::Workers;
-use super::{assemble, ownership, static_sas};
+use super::{assemble, ownership, reverse_path, static_sas};
 use crate::capture::Tap;
 use crate::config::{Config, InnerInterface, Tunnel};
 use crate::control::{Code, Happening, Listeners, Refusal, ReloadReport, Segments};
@@ -66,6 +66,7 @@ pub(super) struct Gateway {
     keeper: EpochKeeper,
     epoch_alarm: Mutex<Option<String>>,
     static_alarms: Mutex<Vec<String>>,
+    route_alarm: Mutex<Option<String>>,
     watch: Mutex<Watch>,
     /// When the slower tasks of [`Self::tick`] were done last.
     last_look: Mutex<Instant>,
@@ -168,6 +169,7 @@ pub(super) fn start(
         keeper,
         epoch_alarm: Mutex::new(epoch_alarm),
         static_alarms: Mutex::new(static_alarms),
+        route_alarm: Mutex::default(),
         watch: Mutex::default(),
         last_look: Mutex::new(Instant::now()),
         _lease: lease,
@@ -290,6 +292,7 @@ impl Gateway {
     pub(super) fn alarms(&self) -> Vec<String> {
         let mut alarms: Vec<String> = lock(&self.epoch_alarm).iter().cloned().collect();
         alarms.extend(lock(&self.static_alarms).iter().cloned());
+        alarms.extend(lock(&self.route_alarm).iter().cloned());
         alarms
     }
 
@@ -380,6 +383,7 @@ impl Gateway {
     /// after their routes himself.
     fn restore_routes(&self) -> Result<(), DaemonError> {
         let Some(protected) = self.try_dynamic(DynamicPolicies::protected) else { return Ok(()) };
+        *lock(&self.route_alarm) = reverse_path::alarm(&self.config(), &protected);
         let open = prohibit::missing(&protected)?;
         let astray = media::not_diverted(&self.inner, &protected)?;
         if open.is_empty() && astray.is_empty() {

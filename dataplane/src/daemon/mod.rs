@@ -18,6 +18,7 @@ mod policies;
 mod policy_changes;
 mod private_file;
 mod replay;
+mod reverse_path;
 mod static_sas;
 mod threads;
 
