@@ -23,8 +23,23 @@ const LATE_PACKETS: Duration = Duration::from_secs(5);
 const MAX_REMNANTS: usize = 64;
 
 impl Up {
+    /// A request to delete Child SAs that went with the IKE SA on which it was outstanding is made again on the one
+    /// that has taken its place; that the peer knows nothing of them any more is an answer as well.
+    fn doom_again(&mut self) {
+        let pending = self.sas.iter().flat_map(|sa| &sa.pending).map(|(_, pending)| pending);
+        let spis = pending.filter_map(|pending| match pending {
+            Pending::DeleteChildren(spis) => Some(spis),
+            _ => None,
+        });
+        let asked: Vec<u32> = spis.flatten().copied().collect();
+        let is_lost =
+            |child: &&mut ChildSa| child.stage == Stage::Deleting && !asked.contains(&child.inbound_spi);
+        self.children.iter_mut().filter(is_lost).for_each(|child| child.stage = Stage::Doomed);
+    }
+
     /// Asks the peer to delete what is to be deleted.
     pub(super) fn delete_doomed(&mut self, cx: &mut Cx) {
+        self.doom_again();
         for at in 0..self.sas.len() {
             if self.sas[at].fate == Fate::Doomed {
                 let delete = Payload::Delete(Delete { protocol: ProtocolId::IKE, spis: Vec::new() });
