@@ -42,6 +42,7 @@ fn a_tunnel_moves_under_a_download() {
         return;
     }
     let (site, before) = site(Side::Responder);
+    site.topology.limit_server(RATE).expect("a rate");
     let server =
         FileServer::start(&site.topology.server, topology::server_port(80), SEED, FILE).expect("server");
     let to_charon =

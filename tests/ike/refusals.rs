@@ -31,17 +31,17 @@ const REFUSALS: [Refusal; 5] = [
             Side::Initiator => case.initiator.identity = "nobody.lab.test".into(),
             Side::Responder => case.responder.identity = "nobody.lab.test".into(),
         },
-        sentences: ["nobody.lab.test", "nobody.lab.test"],
+        sentences: ["nobody.lab.test", "does not accept us"],
     },
     Refusal {
         name: "no IKE proposal in common",
         spoil: |case, _| case.ike_proposals = vec!["aes256gcm16-prfsha384-ecp384".into()],
-        sentences: ["proposal", "NO_PROPOSAL_CHOSEN"],
+        sentences: ["proposal", "proposal"],
     },
     Refusal {
         name: "no ESP proposal in common",
         spoil: |case, _| case.esp_proposals = vec!["aes256-sha512".into()],
-        sentences: ["proposal", "NO_PROPOSAL_CHOSEN"],
+        sentences: ["proposal", "esp_proposals"],
     },
     Refusal {
         name: "no traffic in common",
@@ -49,7 +49,7 @@ const REFUSALS: [Refusal; 5] = [
             case.initiator.networks = vec!["192.168.1.0/24".into()];
             case.responder.networks = vec!["192.168.2.0/24".into()];
         },
-        sentences: ["192.168.1.0/24", "TS_UNACCEPTABLE"],
+        sentences: ["192.168.1.0/24", "traffic"],
     },
 ];
 

@@ -83,7 +83,9 @@ impl Pair {
     pub fn at(baton: &Gateway, charon: &Charon) -> Self {
         let deadline = Instant::now() + EXCHANGE;
         loop {
-            let (tunnels, sas) = (baton.tunnels().expect("tunnels"), charon.sas().expect("SAs"));
+            let (tunnels, mut sas) = (baton.tunnels().expect("tunnels"), charon.sas().expect("SAs"));
+            // Somebody may have left one half-open.
+            sas.retain(|sa| sa.state != "CONNECTING");
             if let ([tunnel], [ike]) = (&*tunnels, &*sas) {
                 let mut pair = Self { tunnel: tunnel.clone(), ike: ike.clone() };
                 // strongSwan shows a Child SA that was deleted for another few seconds.
