@@ -14,8 +14,9 @@ use crate::effects::is_chosen;
 use crate::store::{Store, StoreError};
 
 /// When SAs that nobody knows are looked for, after the start: whoever installs SAs before their contexts, as a move
-/// from another gateway does, is done by then.
-const FIRST_LOOK: Duration = Duration::from_mins(1);
+/// from another gateway does, is done by then, and so is an exchange that the end of the process interrupted between the
+/// installation and the context: with the usual retransmissions the peer is given up after 150 s.
+const FIRST_LOOK: Duration = Duration::from_mins(4);
 /// They are removed if they are still nobody's after so long: an SA that was just replaced goes by itself.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth_sent::window_size;
 use super::child_answer::{Asked, Granted};
-use super::core::{Cx, Id};
+use super::core::{Cx, Id, InitKey};
 use super::head::Head;
 use super::ike_sa::IkeSa;
 use super::init_answered::candidates;
@@ -29,6 +29,8 @@ pub(super) struct Half {
     pub(super) begun: Initialised,
     pub(super) chosen: Proposal,
     pub(super) sa: IkeSa,
+    /// The request that began it.
+    pub(super) half_open: (InitKey, bool),
 }
 
 /// Who the peer turned out to be, and who we are to it.
@@ -77,11 +79,11 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
 
 /// Answers by an error alone. The IKE SA is over; the answer is kept for repetitions of the request.
 fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: String) -> Tunnel {
-    let Half { head, mut sa, .. } = half;
+    let Half { head, mut sa, half_open, .. } = half;
     sa.respond(cx, (head.path, &head.connection), (ExchangeType::IKE_AUTH, message_id), &[refusal]);
     cx.core.counters.ike_failed += 1;
     head.failed(cx, problem);
-    Lingering::begin(cx, head, sa)
+    Lingering::refused(cx, head, sa, half_open)
 }
 
 impl Half {
@@ -166,10 +168,9 @@ impl Half {
         let others = others(cx, connection, remote);
         match connection.unique {
             Unique::Never => Ok(Vec::new()),
-            // To the peer there are no others, of whatever connection they are here.
-            _ if message.has(NotifyType::INITIAL_CONTACT) => {
-                Ok(cx.core.index.peers.get(remote).cloned().unwrap_or_default())
-            }
+            // To the peer there are no others. That is believed of tunnels for which it would have had to give the same
+            // proof: who knows a secret that fits any identity must not end those of certificates.
+            _ if message.has(NotifyType::INITIAL_CONTACT) => Ok(proved_alike(cx, connection, remote)),
             Unique::No => Ok(Vec::new()),
             Unique::Keep if !others.is_empty() => {
                 Err(format!("\"{remote}\" has a tunnel already, and unique = keep refuses another one"))
@@ -179,7 +180,7 @@ impl Half {
     }
 
     fn establish(self, cx: &mut Cx, message_id: u32, message: &Message, accepted: Accepted) -> Tunnel {
-        let Self { head, begun, mut sa, .. } = self;
+        let Self { head, begun, mut sa, half_open: ((_, source), _), .. } = self;
         let Accepted { peers, mut payloads, replaced } = accepted;
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);
@@ -193,6 +194,8 @@ impl Half {
             replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
         cx.core.orders.extend(ends);
         let mut up = Up::new(cx, head, sa, peers);
+        // Where it has received our IKE_SA_INIT response; where its IKE_AUTH says that it comes from proves nothing.
+        up.dynamic.remote = vec![source.ip()];
         let given = up.give_addresses(cx, message);
         up.announce(cx);
         match given {
@@ -204,7 +207,11 @@ impl Half {
                     (&begun.initiator_nonce, &begun.responder_nonce),
                 ));
             }
-            Err(refusal) => payloads.push(up.refused(cx, refusal)),
+            Err(refusal) => {
+                // Nor may it have the traffic of its outer address instead, by asking later.
+                up.dynamic.remote.clear();
+                payloads.push(up.refused(cx, refusal));
+            }
         }
         up.respond(cx, 0, (ExchangeType::IKE_AUTH, message_id), &payloads);
         cx.store();
@@ -217,6 +224,19 @@ pub(super) fn others(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec
     let of_connection = cx.core.index.connections.get(&connection.name);
     let is_of = |id: &&Id| **id != cx.id && of_connection.is_some_and(|ids| ids.contains(*id));
     cx.core.index.peers.get(remote).into_iter().flatten().filter(is_of).copied().collect()
+}
+
+/// Tunnels of connections that ask the same proof of the same peer.
+fn proved_alike(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec<Id> {
+    let ask_the_same = |other: &&Arc<Connection>| {
+        let (ours, others) = (&connection.remote, &other.remote);
+        let same_proof = (ours.method, &ours.authorities, &ours.certificates)
+            == (others.method, &others.authorities, &others.certificates);
+        other.name == connection.name
+            || (same_proof && other.local == connection.local && ours.identity == others.identity)
+    };
+    let connections = cx.core.configuration.connections.iter().filter(ask_the_same);
+    connections.flat_map(|connection| others(cx, connection, remote)).collect()
 }
 
 impl Up {

@@ -104,8 +104,13 @@ impl AuthSent {
 
     /// The response.
     pub(super) fn on_message(mut self: Box<Self>, cx: &mut Cx, opened: Opened) -> Option<Tunnel> {
-        // Nobody may ask anything of an IKE SA whose initiator has not been answered.
-        if !opened.is_response || opened.exchange != ExchangeType::IKE_AUTH {
+        // Nobody may ask anything of an IKE SA whose initiator has not been answered. What the peer asks too early, or
+        // what has overtaken its answer, it asks again.
+        if !opened.is_response {
+            self.sa.window.responses.forget(opened.message_id);
+            return Some(Tunnel::AuthSent(self));
+        }
+        if opened.exchange != ExchangeType::IKE_AUTH {
             return Some(Tunnel::AuthSent(self));
         }
         self.sa.take_pending(opened.message_id);

@@ -211,6 +211,10 @@ impl Up {
             Ok(old) => old,
             Err(refusal) => return vec![refusal],
         };
+        // Those that were replaced count until the peer has deleted them, or it could have any number.
+        if self.children.len() >= cx.core.configuration.limits.max_children.saturating_mul(2) {
+            return vec![flag(NotifyType::TEMPORARY_FAILURE)];
+        }
         let Some(initiator_nonce) = &message.nonce else { return vec![flag(NotifyType::INVALID_SYNTAX)] };
         let our_nonce = cx.nonce();
         let asked = Asked {

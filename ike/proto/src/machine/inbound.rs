@@ -65,12 +65,10 @@ impl Up {
         }
     }
 
-    /// The peer is somewhere else now.
+    /// The peer is somewhere else now. What `dynamic` stands for stays: nobody has shown that it receives there, and it
+    /// must not get the traffic of whom it can name as its source.
     pub(super) fn move_to(&mut self, cx: &mut Cx, to: Path) {
         let from = std::mem::replace(&mut self.head.path, to);
-        if self.dynamic.remote == [from.remote.ip()] && self.virtual_addresses.is_empty() {
-            self.dynamic.remote = vec![to.remote.ip()];
-        }
         let ends = nat::outer_ends(to, self.head.nat, &self.head.connection);
         let inbound = self.children.iter().map(|child| child.inbound_spi).collect();
         let outbound = self.children.iter().map(|child| child.reqid).collect();

@@ -139,7 +139,12 @@ fn no_secret(ours: &Identity, peer: &Identity) -> String {
     format!("there is no secret for \"{ours}\" and \"{peer}\"; add one")
 }
 
-/// Who an IDi or IDr payload says that it is.
+/// Who an IDi or IDr payload says that it is. A peer that claims to be a pattern would be everybody that fits it.
 pub(super) fn identity(id: &Identification) -> Result<Identity, String> {
-    Identity::from_wire(id).map_err(|error| error.to_string())
+    match Identity::from_wire(id) {
+        Ok(pattern) if pattern.is_pattern() => Err(format!(
+            "\"{pattern}\" is a pattern and cannot be anybody's identity; mend the peer's local id"
+        )),
+        other => other.map_err(|error| error.to_string()),
+    }
 }

@@ -100,7 +100,10 @@ impl Tunnel {
                 Claims { ike_spis: vec![state.spis.1], half_open: Some(state.half_open()), ..own }
             }
             Self::Up(state) => Claims { connection: own.connection, ..state.claims() },
-            Self::Lingering(state) => Claims { ike_spis: vec![state.sa.our_spi()], ..Claims::default() },
+            Self::Lingering(state) => {
+                let (ike_spis, half_open) = (vec![state.sa.our_spi()], state.half_open);
+                Claims { ike_spis, half_open, ..Claims::default() }
+            }
         }
     }
 }

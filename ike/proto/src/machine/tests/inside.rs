@@ -204,3 +204,27 @@ fn another_major_version_is_answered_with_ours() {
     let Ok(Datagram::Plain(_, payloads)) = wire::parse(&pair.right.sent[0].1) else { panic!() };
     assert_eq!(kinds(&payloads), [NotifyType::INVALID_MAJOR_VERSION]);
 }
+
+#[test]
+fn a_peer_that_rekeys_without_end_waits_until_old_ones_are_gone() {
+    let mut pair = Pair::up();
+    let up = |side: &Side| -> (usize, usize) {
+        let Some(Tunnel::Up(up)) = side.ike.tunnels.values().next().map(|slot| &slot.tunnel) else {
+            panic!()
+        };
+        (up.sas.len(), up.children.len())
+    };
+    // The peer never deletes what it has replaced: its requests to do so are lost.
+    for _ in 0..40 {
+        let net = || crate::host::Target::Connection("net".to_owned());
+        for command in [crate::host::Command::RekeyIke(net()), crate::host::Command::RekeyChild(net())] {
+            pair.left.command(pair.now(), command).unwrap();
+            pair.run_through(|packet| {
+                !packet.to_right
+                    || Header::parse(&packet.octets).unwrap().exchange == ExchangeType::CREATE_CHILD_SA
+            });
+        }
+    }
+    let (sas, children) = up(&pair.right);
+    assert!((2..=8).contains(&sas) && (2..=32).contains(&children), "{sas} {children}");
+}

@@ -357,3 +357,33 @@ fn unique_replace_ends_the_others_and_keep_refuses_the_new_one() {
         assert_eq!(now.iter().any(|view| view.name == first), unique != Unique::Replace);
     }
 }
+
+#[test]
+fn who_fails_to_authenticate_counts_as_half_open_for_as_long_as_it_is_remembered() {
+    let mut right = configuration(connection(false));
+    right.limits.half_open = 3;
+    right.limits.cookie_threshold = 1_000;
+    let mut pair = Pair::with(configuration(connection(true)), right, secrets("wrong"), secrets("secret"));
+    let command = || Command::Initiate { connection: "net".to_owned(), child: None };
+    for seed in 10..20 {
+        let left = configuration(connection(true));
+        pair.left = super::side::Side::new(seed, super::pair::LEFT, left, secrets("wrong"));
+        pair.left.command(pair.now(), command()).unwrap();
+        pair.run_through(|packet| packet.to_right || !notifies(packet).contains(&NotifyType::COOKIE));
+    }
+    pair.left.sent.clear();
+    assert_eq!(pair.right.ike.counters().authentication_failed, 3);
+    assert_eq!((pair.right.ike.half_open(), pair.right.ike.tunnels.len()), (3, 3));
+    pair.pass_through(Duration::from_secs(31), |_| false);
+    assert_eq!((pair.right.ike.half_open(), pair.right.ike.tunnels.len()), (0, 0));
+}
+
+#[test]
+fn nobody_is_a_pattern() {
+    for kind in [wire::IdentificationType::ID_FQDN, wire::IdentificationType::ID_RFC822_ADDR] {
+        let id = wire::Identification::new(kind, b"*.test".to_vec());
+        assert!(crate::machine::proof::identity(&id).unwrap_err().contains("is a pattern"));
+    }
+    let id = wire::Identification::new(wire::IdentificationType::ID_FQDN, b"left.test".to_vec());
+    assert!(crate::machine::proof::identity(&id).is_ok());
+}
