@@ -226,17 +226,19 @@ fn whoever_is_killed_no_tunnel_is_lost() {
     assert!(echo.received() <= sent && answered <= echo.received(), "I3: packets were accepted twice");
     let frames = wires.map(Tap::finish);
     assert!(assert_no_iv_repeats(Shape::DEFAULT, &frames) > 1000);
-    frames.iter().for_each(|frames| assert_sequences_rise(frames));
-    frames.iter().for_each(|frames| assert_no_ike_iv_repeats(frames));
+    for frames in &frames {
+        assert_sequences_rise(frames);
+        assert_no_ike_iv_repeats(frames);
+    }
 }
 
 /// Kills one daemon at a moment that nobody chose, in the middle of a rekey every other time, and starts it again.
 fn kill_once(pair: &mut Pair, round: usize, prober: &Prober) {
     let victim = Victim::ALL[round % Victim::ALL.len()];
     let before = pair.agreement();
-    let rekeyed = (round % 2 == 0).then(|| if round % 4 == 0 { "child" } else { "ike" });
+    let rekeyed = round.is_multiple_of(2).then_some(if round.is_multiple_of(4) { "child" } else { "ike" });
     if let Some(what) = rekeyed {
-        let rekeying = if round % 3 == 0 { &pair.a } else { &pair.b };
+        let rekeying = if round.is_multiple_of(3) { &pair.a } else { &pair.b };
         let request = json!({"request": "rekey", "target": {"connection": CONNECTION}, "what": what});
         rekeying.ask_ike(request).expect("begun");
     }
