@@ -30,7 +30,7 @@ pub(super) struct Half {
     pub(super) chosen: Proposal,
     pub(super) sa: IkeSa,
     /// The request that began it.
-    pub(super) half_open: (InitKey, bool),
+    pub(super) origin: (InitKey, bool),
 }
 
 /// Who the peer turned out to be, and who we are to it.
@@ -79,11 +79,11 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
 
 /// Answers by an error alone. The IKE SA is over; the answer is kept for repetitions of the request.
 fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: String) -> Tunnel {
-    let Half { head, mut sa, half_open, .. } = half;
+    let Half { head, mut sa, origin, .. } = half;
     sa.respond(cx, (head.path, &head.connection), (ExchangeType::IKE_AUTH, message_id), &[refusal]);
     cx.core.counters.ike_failed += 1;
     head.failed(cx, problem);
-    Lingering::refused(cx, head, sa, half_open)
+    Lingering::refused(cx, head, sa, origin)
 }
 
 impl Half {
@@ -180,7 +180,7 @@ impl Half {
     }
 
     fn establish(self, cx: &mut Cx, message_id: u32, message: &Message, accepted: Accepted) -> Tunnel {
-        let Self { head, begun, mut sa, half_open: ((_, source), _), .. } = self;
+        let Self { head, begun, mut sa, origin: ((_, source), _), .. } = self;
         let Accepted { peers, mut payloads, replaced } = accepted;
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);

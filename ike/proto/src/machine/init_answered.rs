@@ -247,8 +247,8 @@ impl InitAnswered {
     fn on_request(mut self: Box<Self>, cx: &mut Cx, path: Path, opened: Opened) -> Option<Tunnel> {
         // The initiator floats to the port for NATs with this request (RFC 7296 section 2.23).
         self.head.path = path;
-        let half_open = self.half_open();
+        let origin = self.half_open();
         let Self { head, begun, chosen, sa: Some(sa), .. } = *self else { return None };
-        Some(auth_answer::answer(cx, auth_answer::Half { head, begun, chosen, sa, half_open }, opened))
+        Some(auth_answer::answer(cx, auth_answer::Half { head, begun, chosen, sa, origin }, opened))
     }
 }
