@@ -55,7 +55,9 @@ pub fn negotiate(site: &PeerSite) -> Result<Tunnel> {
 /// strongSwan's IKE SA, with the one Child SA that it has; one that was deleted is shown for a while.
 fn client_sa(site: &PeerSite) -> Result<IkeSa> {
     let mut sas = site.charon.sas()?;
-    sas.iter_mut().for_each(|sa| sa.children.retain(|child| child.state == "INSTALLED"));
+    for sa in &mut sas {
+        sa.children.retain(|child| child.state == "INSTALLED");
+    }
     let whole = |sa: &IkeSa| sa.state == "ESTABLISHED" && sa.children.len() == 1;
     sas.into_iter()
         .find(whole)
