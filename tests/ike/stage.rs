@@ -79,7 +79,7 @@ impl Pair {
         Self::at(&site.b, &site.charon)
     }
 
-    /// Waits until both ends have the same IKE SA and the same Child SA, and nothing else.
+    /// Waits until both ends have the same IKE SA and the same Child SA, and nothing else, and packets can flow.
     pub fn at(baton: &Gateway, charon: &Charon) -> Self {
         let deadline = Instant::now() + EXCHANGE;
         loop {
@@ -90,7 +90,8 @@ impl Pair {
                 let mut pair = Self { tunnel: tunnel.clone(), ike: ike.clone() };
                 // strongSwan shows a Child SA that was deleted for another few seconds.
                 pair.ike.children.retain(|child| child.state == "INSTALLED");
-                if pair.agrees() {
+                let status = baton.ask_ike(json!({"request": "status"})).expect("status");
+                if pair.agrees() && status["policies_pending"] == 0 {
                     return pair;
                 }
             }

@@ -20,12 +20,15 @@ use crate::control::{
 
 impl Loop {
     pub(super) fn reply(&mut self, ask: Ask) {
+        let is_restore = matches!(ask.question, Question::Request(Request::Restore { .. }));
         let answer = match ask.question {
             Question::Request(request) => self.answer(request),
             Question::Reconfigure(loaded) => Ok(self.reconfigure(*loaded)),
         };
         // Who asked may have left.
-        let _ = ask.answer.try_send(answer);
+        let reply = move || drop(ask.answer.try_send(answer));
+        // Whoever is told that a tunnel is here sends its packets here.
+        if is_restore { self.effects.when_in_force(reply) } else { reply() }
     }
 
     fn answer(&mut self, request: Request) -> Result<Answer, Refusal> {

@@ -192,9 +192,5 @@ impl Loop {
 }
 
 fn carry_out(ike: &mut Ike, effects: &Effects) -> Vec<Command> {
-    let mut failed = Vec::new();
-    while let Some(output) = ike.poll() {
-        failed.extend(effects.perform(output));
-    }
-    failed
+    effects.perform(std::iter::from_fn(|| ike.poll()))
 }

@@ -1,11 +1,13 @@
 //! What the protocol wants done, in its order: SAs into the table, policies into force, contexts onto tmpfs, datagrams
-//! onto the wire.
+//! onto the wire. A peer is told of a Child SA, and an operator too, when its policy is in force: what the peer sends
+//! at once would be dropped otherwise.
 
 mod policies;
 mod sa;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use baton_dataplane::control::Listeners;
 use baton_ike_proto::host::{Install, OuterEnds};
@@ -22,7 +24,7 @@ use crate::sockets::Sockets;
 use crate::store::Store;
 
 pub(crate) use policies::is_chosen;
-use policies::{Change, Policies};
+use policies::{Change, Policies, Wanted};
 pub use sa::ChildError;
 
 /// Why SAs are not in the table.
@@ -68,6 +70,8 @@ pub struct Effects {
     listeners: Arc<Listeners<Kind>>,
     counted: Arc<Counted>,
     alarms: Alarms,
+    /// Events that wait for policies.
+    held: Arc<AtomicU64>,
 }
 
 /// What [`Effects`] work on.
@@ -85,7 +89,7 @@ impl Effects {
     pub(crate) fn start(tools: Tools, control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
         let Tools { table, store, sockets, listeners, counted, alarms } = tools;
         let policies = Policies::start(control_socket, reports)?;
-        Ok(Self { table, store, policies, sockets, listeners, counted, alarms })
+        Ok(Self { table, store, policies, sockets, listeners, counted, alarms, held: Arc::default() })
     }
 
     /// Policies that the data plane has not confirmed yet.
@@ -98,42 +102,53 @@ impl Effects {
         self.policies.change(Change::Settle);
     }
 
-    /// Does one thing; what the protocol is to know of it comes back.
-    pub(crate) fn perform(&self, output: Output) -> Option<Command> {
-        match output {
-            Output::Transmit { path, datagram } => self.transmit(&path, &datagram),
-            Output::KeepAlive { path } => self.count_sent(&path, self.sockets.keep_alive(&path)),
-            Output::Install(install) => return self.install(&install),
-            Output::Remove { inbound, outbound } => self.remove(&inbound, &outbound),
-            Output::Trap(policy) => {
-                self.policies.change(Change::Add { policy: policies::spec(&policy), spi: None });
-            }
-            Output::RemovePolicies { names, keep_prohibited } => {
-                self.policies.change(Change::Remove { names, keep_prohibited });
-            }
-            Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, &ends),
-            Output::Store { tunnel, context } => {
-                self.note_stored(self.store.put(tunnel.as_str(), &context));
-            }
-            Output::Forget { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
-            Output::Event(event) => self.tell(&event),
-        }
-        None
+    /// Does something when all policies so far are in force, at once if they are.
+    pub(crate) fn when_in_force(&self, done: impl FnOnce() + Send + 'static) {
+        if self.policies.waiting() == 0 { done() } else { self.policies.then(done) }
     }
 
-    fn transmit(&self, path: &Path, datagram: &[u8]) {
-        self.count_sent(path, self.sockets.transmit(path, datagram));
-    }
-
-    /// What is not sent is lost like any other datagram: it is sent again, or the peer asks again.
-    fn count_sent(&self, path: &Path, sent: std::io::Result<()>) {
-        match sent {
-            Ok(()) => self.counted.sent.add(1),
-            Err(error) => {
-                self.counted.send_failures.add(1);
-                debug!(remote = %path.remote, %error, "a datagram cannot be sent");
+    /// Does these things, which belong together; what the protocol is to know of them comes back.
+    pub(crate) fn perform(&self, outputs: impl Iterator<Item = Output>) -> Vec<Command> {
+        let mut failed = Vec::new();
+        // Whether they bring a Child SA of which nobody is to hear before its policy is in force.
+        let mut is_early = false;
+        for output in outputs {
+            match output {
+                Output::Transmit { path, datagram } => self.transmit(path, datagram, is_early),
+                Output::KeepAlive { path } => {
+                    count_sent(&self.counted, &path, self.sockets.keep_alive(&path));
+                }
+                Output::Install(install) => match self.install(&install) {
+                    Ok(()) => is_early |= install.policy.is_some(),
+                    Err(command) => failed.push(command),
+                },
+                Output::Remove { inbound, outbound } => self.remove(&inbound, &outbound),
+                Output::Trap(policy) => {
+                    let policy = policies::spec(&policy);
+                    self.policies.change(Change::Add(Wanted { policy, spi: None }));
+                }
+                Output::RemovePolicies { names, keep_prohibited } => {
+                    self.policies.change(Change::Remove { names, keep_prohibited });
+                }
+                Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, &ends),
+                Output::Store { tunnel, context } => {
+                    self.note_stored(self.store.put(tunnel.as_str(), &context));
+                }
+                Output::Forget { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
+                Output::Event(event) => self.tell(event, is_early),
             }
         }
+        failed
+    }
+
+    /// Sends a datagram. Who misses one that waits asks again, and is answered at once.
+    fn transmit(&self, path: Path, datagram: Vec<u8>, is_early: bool) {
+        if !is_early {
+            count_sent(&self.counted, &path, self.sockets.transmit(&path, &datagram));
+            return;
+        }
+        let (sockets, counted) = (Arc::clone(&self.sockets), Arc::clone(&self.counted));
+        self.policies.then(move || count_sent(&counted, &path, sockets.transmit(&path, &datagram)));
     }
 
     /// I6 suffers while contexts cannot be stored; the tunnels live on.
@@ -142,21 +157,17 @@ impl Effects {
             .set("store", stored.err().map(|error| format!("a tunnel would not survive a restart: {error}")));
     }
 
-    fn install(&self, install: &Install) -> Option<Command> {
-        match self.put(install) {
-            Ok(()) => {
-                if let Some(policy) = &install.policy {
-                    let (policy, spi) = (policies::spec(policy), Some(install.inbound_spi));
-                    self.policies.change(Change::Add { policy, spi });
-                }
-                None
-            }
-            Err(error) => {
-                self.counted.install_failures.add(1);
-                error!(tunnel = %install.tunnel, %error, "a Child SA cannot be installed");
-                Some(Command::InstallFailed { reqid: install.reqid, spi: install.inbound_spi })
-            }
+    fn install(&self, install: &Install) -> Result<(), Command> {
+        self.put(install).map_err(|error| {
+            self.counted.install_failures.add(1);
+            error!(tunnel = %install.tunnel, %error, "a Child SA cannot be installed");
+            Command::InstallFailed { reqid: install.reqid, spi: install.inbound_spi }
+        })?;
+        if let Some(policy) = &install.policy {
+            let (policy, spi) = (policies::spec(policy), Some(install.inbound_spi));
+            self.policies.change(Change::Add(Wanted { policy, spi }));
         }
+        Ok(())
     }
 
     /// Installs both halves at one instant. One that is there already, by SPI and key, keeps its counters: the protocol
@@ -216,11 +227,37 @@ impl Effects {
         Ok(())
     }
 
-    fn tell(&self, event: &Event) {
-        crate::log::event(event, &self.counted);
-        if let Some(occurred) = Occurred::of(event) {
-            self.listeners.tell(occurred);
+    /// Tells of an event, and never of a later one before it.
+    fn tell(&self, event: Event, is_early: bool) {
+        let (counted, listeners) = (Arc::clone(&self.counted), Arc::clone(&self.listeners));
+        if !is_early && self.held.load(Ordering::Acquire) == 0 {
+            tell(&event, &counted, &listeners);
+            return;
         }
+        let held = Arc::clone(&self.held);
+        held.fetch_add(1, Ordering::AcqRel);
+        self.policies.then(move || {
+            tell(&event, &counted, &listeners);
+            held.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+}
+
+/// What is not sent is lost like any other datagram: it is sent again, or the peer asks again.
+fn count_sent(counted: &Counted, path: &Path, sent: std::io::Result<()>) {
+    match sent {
+        Ok(()) => counted.sent.add(1),
+        Err(error) => {
+            counted.send_failures.add(1);
+            debug!(remote = %path.remote, %error, "a datagram cannot be sent");
+        }
+    }
+}
+
+fn tell(event: &Event, counted: &Counted, listeners: &Listeners<Kind>) {
+    crate::log::event(event, counted);
+    if let Some(occurred) = Occurred::of(event) {
+        listeners.tell(occurred);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Policies, brought into force through the data plane's control socket by a thread of their own: the protocol never
-//! waits for it. The data plane keeps them over its restarts; what changes while it is away is made good when it is
-//! back.
+//! waits for it. What the peer or an operator is to see only then, such as the answer that lets the peer send, is left
+//! to this thread. The data plane keeps policies over its restarts; what changes while it is away is made good when it
+//! is back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -33,15 +34,9 @@ const MAX_WAITING: usize = 10_000;
 const CHOSEN: u32 = 0x80_0000;
 
 /// A change of the policies in force.
-#[derive(Debug)]
 pub(super) enum Change {
     /// This one from now on.
-    Add {
-        /// The policy.
-        policy: PolicySpec,
-        /// Our SPI of the Child SA that is dead without it, if there is one already.
-        spi: Option<u32>,
-    },
+    Add(Wanted),
     /// These no more.
     Remove {
         /// Their names.
@@ -51,6 +46,17 @@ pub(super) enum Change {
     },
     /// All tunnels that there were are known: policies of others are removed.
     Settle,
+    /// This is done when the changes before it are in force, or the data plane is found to be away.
+    Then(Box<dyn FnOnce() + Send>),
+}
+
+/// A policy that is to be in force.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// The policy.
+    pub(super) policy: PolicySpec,
+    /// Our SPI of the Child SA that is dead without it, if there is one already.
+    pub(super) spi: Option<u32>,
 }
 
 /// Where changes go.
@@ -77,7 +83,13 @@ impl Policies {
         let _ = self.changes.send(change);
     }
 
-    /// Changes that are not in force yet.
+    /// Does something when all changes so far are in force. A data plane that is away holds up nothing; one that hangs
+    /// does for [`PATIENCE`].
+    pub(super) fn then(&self, done: impl FnOnce() + Send + 'static) {
+        self.change(Change::Then(Box::new(done)));
+    }
+
+    /// Changes that are not in force yet, and what waits for them.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -97,13 +109,6 @@ pub(super) fn spec(policy: &PolicyInstall) -> PolicySpec {
     }
 }
 
-/// A policy that is to be in force.
-#[derive(Debug, Clone)]
-struct Wanted {
-    policy: PolicySpec,
-    spi: Option<u32>,
-}
-
 /// The thread's own.
 struct Clerk {
     control_socket: PathBuf,
@@ -112,6 +117,8 @@ struct Clerk {
     /// All that are to be in force.
     wanted: BTreeMap<String, Wanted>,
     queue: VecDeque<Change>,
+    /// Changes that wait although they are not in the queue: there were too many, or the data plane left with them.
+    forgotten: usize,
     waiting: Arc<AtomicU64>,
     /// What is in force has to be compared with what is wanted.
     is_out_of_step: bool,
@@ -127,6 +134,7 @@ impl Clerk {
             reports,
             wanted: BTreeMap::new(),
             queue: VecDeque::new(),
+            forgotten: 0,
             waiting,
             is_out_of_step: true,
             is_settled: false,
@@ -148,24 +156,50 @@ impl Clerk {
             if let Err(error) = self.catch_up() {
                 self.lose(&error);
             }
-            self.waiting.store(self.queue.len() as u64, Ordering::Relaxed);
         }
     }
 
     fn note(&mut self, change: Change) {
         match &change {
-            Change::Add { policy, spi } => {
-                let wanted = Wanted { policy: policy.clone(), spi: *spi };
-                self.wanted.insert(policy.name.clone(), wanted);
-            }
+            Change::Add(wanted) => drop(self.wanted.insert(wanted.policy.name.clone(), wanted.clone())),
             Change::Remove { names, .. } => names.iter().for_each(|name| drop(self.wanted.remove(name))),
             Change::Settle => (self.is_settled, self.is_out_of_step) = (true, true),
+            Change::Then(_) => {}
         }
         self.queue.push_back(change);
         if self.queue.len() > MAX_WAITING {
+            self.let_go();
+            self.forgotten += self.queue.len();
             self.queue.clear();
             self.is_out_of_step = true;
         }
+    }
+
+    /// Does what waits for changes, in force or not.
+    fn let_go(&mut self) {
+        for change in std::mem::take(&mut self.queue) {
+            match change {
+                Change::Then(done) => {
+                    self.over(1);
+                    done();
+                }
+                other => self.queue.push_back(other),
+            }
+        }
+    }
+
+    /// These are in force; or else nobody knows, so that they are compared.
+    fn account(&mut self, changes: usize, result: Result<(), ClientError>) -> Result<(), ClientError> {
+        if result.is_ok() {
+            self.over(changes);
+        } else {
+            self.forgotten += changes;
+        }
+        result
+    }
+
+    fn over(&self, changes: usize) {
+        self.waiting.fetch_sub(changes as u64, Ordering::Relaxed);
     }
 
     /// The data plane is away, or it was not ours that answered: when it is back, all is compared, because nobody
@@ -175,6 +209,7 @@ impl Clerk {
             warn!(%error, "policies wait for the data plane");
         }
         self.is_out_of_step = true;
+        self.let_go();
         thread::sleep(RETRY);
     }
 
@@ -184,25 +219,37 @@ impl Clerk {
         }
         while let Some(change) = self.queue.pop_front() {
             match change {
-                Change::Add { policy, spi } => {
-                    let batch = self.more_to_add(Wanted { policy, spi });
-                    self.add(&batch)?;
+                Change::Add(first) => {
+                    let (batch, then) = self.more_to_add(first);
+                    let added = self.add(&batch);
+                    let added = self.account(batch.len(), added);
+                    self.over(then.len());
+                    then.into_iter().for_each(|done| done());
+                    added?;
                 }
-                Change::Remove { names, keep_prohibited } => self.remove(&names, keep_prohibited)?,
-                Change::Settle => {}
+                Change::Remove { names, keep_prohibited } => {
+                    let removed = self.remove(&names, keep_prohibited);
+                    self.account(1, removed)?;
+                }
+                Change::Settle => self.over(1),
+                Change::Then(done) => {
+                    self.over(1);
+                    done();
+                }
             }
         }
         Ok(())
     }
 
-    /// This one and those that follow it, each name once: a request has no order.
-    fn more_to_add(&mut self, first: Wanted) -> Vec<Wanted> {
-        let mut batch = vec![first];
+    /// This one and those that follow it, each name once because a request has no order, and what waits for them.
+    fn more_to_add(&mut self, first: Wanted) -> (Vec<Wanted>, Vec<Box<dyn FnOnce() + Send>>) {
+        let (mut batch, mut then) = (vec![first], Vec::new());
         while batch.len() < AT_ONCE {
             match self.queue.pop_front() {
-                Some(Change::Add { policy, spi }) if batch.iter().all(|b| b.policy.name != policy.name) => {
-                    batch.push(Wanted { policy, spi });
+                Some(Change::Add(wanted)) if batch.iter().all(|b| b.policy.name != wanted.policy.name) => {
+                    batch.push(wanted);
                 }
+                Some(Change::Then(done)) => then.push(done),
                 Some(other) => {
                     self.queue.push_front(other);
                     break;
@@ -210,7 +257,7 @@ impl Clerk {
                 None => break,
             }
         }
-        batch
+        (batch, then)
     }
 
     /// Brings all in line: nobody's go, all that are wanted come. Those that are there are left as they are.
@@ -229,6 +276,9 @@ impl Clerk {
         for batch in wanted.chunks(AT_ONCE) {
             self.add(batch)?;
         }
+        self.let_go();
+        let forgotten = std::mem::take(&mut self.forgotten);
+        self.over(self.queue.len() + forgotten);
         self.queue.clear();
         self.is_out_of_step = false;
         Ok(())

@@ -1,6 +1,7 @@
 //! Effects on a table, with a played data plane or none.
 
 use std::io;
+use std::net::UdpSocket;
 use std::path::Path as FilePath;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -132,8 +133,12 @@ fn tunnel(number: u32) -> TunnelName {
     TunnelName::new("site", 0x2a00_0000 | number)
 }
 
-fn perform(stage: &Stage, install: Install) -> Option<Command> {
-    stage.effects.perform(Output::Install(Box::new(install)))
+fn perform(stage: &Stage, install: Install) -> Vec<Command> {
+    all(stage, vec![Output::Install(Box::new(install))])
+}
+
+fn all(stage: &Stage, outputs: Vec<Output>) -> Vec<Command> {
+    stage.effects.perform(outputs.into_iter())
 }
 
 fn sa(stage: &Stage, direction: Direction, key: u32) -> Option<Sa> {
@@ -152,8 +157,8 @@ fn packets(stage: &Stage, direction: Direction, key: u32) -> u64 {
 #[test]
 fn both_ends_of_an_exchange_have_each_others_keys() {
     let (ours, theirs) = (stage(), stage());
-    assert_eq!(perform(&ours, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), None);
-    assert_eq!(perform(&theirs, install(&tunnel(2), (0x1100_0101, 0x2a00_0101), 7, Role::Responder)), None);
+    assert_eq!(perform(&ours, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
+    assert_eq!(perform(&theirs, install(&tunnel(2), (0x1100_0101, 0x2a00_0101), 7, Role::Responder)), []);
     let (sent, received) =
         (sa(&ours, OUT, REQID).expect("ours"), sa(&theirs, IN, 0x1100_0101).expect("theirs"));
     assert!(sent.key == received.key && sent.spi == received.spi && sent.suite == received.suite);
@@ -169,15 +174,15 @@ fn both_ends_of_an_exchange_have_each_others_keys() {
 fn what_is_installed_again_keeps_its_counters_and_a_successor_takes_its_place() {
     let stage = stage();
     let first = || install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator);
-    assert_eq!(perform(&stage, first()), None);
+    assert_eq!(perform(&stage, first()), []);
     use_it(&stage, OUT, REQID);
-    assert_eq!(perform(&stage, first()), None);
+    assert_eq!(perform(&stage, first()), []);
     assert_eq!(packets(&stage, OUT, REQID), 5, "a crash made the protocol ask twice");
     let successor = install(&tunnel(1), (0x2a00_0202, 0x1100_0202), 8, Role::Initiator);
-    assert_eq!(perform(&stage, successor), None);
+    assert_eq!(perform(&stage, successor), []);
     assert_eq!((packets(&stage, OUT, REQID), stage.table.installed()), (0, 3));
     let remove = Output::Remove { inbound: vec![0x2a00_0101], outbound: vec![(REQID, 0x1100_0101)] };
-    assert_eq!(stage.effects.perform(remove), None);
+    assert_eq!(all(&stage, vec![remove]), []);
     assert!(sa(&stage, IN, 0x2a00_0101).is_none());
     assert_eq!(sa(&stage, OUT, REQID).expect("the successor stays").spi, 0x1100_0202);
 }
@@ -185,9 +190,9 @@ fn what_is_installed_again_keeps_its_counters_and_a_successor_takes_its_place() 
 #[test]
 fn the_number_of_another_tunnel_is_not_taken() {
     let stage = stage();
-    assert_eq!(perform(&stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), None);
+    assert_eq!(perform(&stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
     let failed = perform(&stage, install(&tunnel(2), (0x2a00_0303, 0x1100_0303), 9, Role::Initiator));
-    assert_eq!(failed, Some(Command::InstallFailed { reqid: REQID, spi: 0x2a00_0303 }));
+    assert_eq!(failed, [Command::InstallFailed { reqid: REQID, spi: 0x2a00_0303 }]);
     assert!(sa(&stage, IN, 0x2a00_0303).is_none(), "neither half");
     assert_eq!(sa(&stage, OUT, REQID).expect("untouched").name.as_str(), tunnel(1).as_str());
 }
@@ -195,11 +200,11 @@ fn the_number_of_another_tunnel_is_not_taken() {
 #[test]
 fn a_peer_that_moves_keeps_its_sas() {
     let stage = stage();
-    assert_eq!(perform(&stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), None);
+    assert_eq!(perform(&stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
     use_it(&stage, IN, 0x2a00_0101);
     let ends = ends("198.51.100.9:1024");
     let moved = Output::MovePeer { inbound: vec![0x2a00_0101, 0x2a00_0999], outbound: vec![REQID], ends };
-    assert_eq!(stage.effects.perform(moved), None);
+    assert_eq!(all(&stage, vec![moved]), []);
     let (inbound, outbound) =
         (sa(&stage, IN, 0x2a00_0101).expect("in"), sa(&stage, OUT, REQID).expect("out"));
     assert_eq!((inbound.source, outbound.destination), (ends.remote.ip(), ends.remote.ip()));
@@ -251,7 +256,7 @@ fn trap(stage: &Stage, name: &str) {
         remote: vec![TrafficSelector::host([10, 1, 0, 1].into())],
         priority: None,
     };
-    assert_eq!(stage.effects.perform(Output::Trap(Box::new(policy))), None);
+    assert_eq!(all(&stage, vec![Output::Trap(Box::new(policy))]), []);
 }
 
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
@@ -269,7 +274,7 @@ fn policies_wait_for_a_data_plane_and_find_one_that_forgot() {
         trap(&stage, name);
     }
     let remove = Output::RemovePolicies { names: vec!["one".to_owned()], keep_prohibited: true };
-    assert_eq!(stage.effects.perform(remove), None);
+    assert_eq!(all(&stage, vec![remove]), []);
     let path = control_socket(stage.directory.path());
     for _ in 0..2 {
         let played = Arc::new(Played::default());
@@ -287,4 +292,52 @@ fn policies_wait_for_a_data_plane_and_find_one_that_forgot() {
         _ => None,
     });
     assert!(problem.is_some_and(|problem| problem.contains("bad") && problem.contains("overlaps")));
+}
+
+/// A new Child SA, the message that tells the peer of it, and a later event.
+fn told(stage: &Stage, peer: &UdpSocket) -> Vec<Output> {
+    let mut new = install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Responder);
+    new.policy = Some(PolicyInstall {
+        name: "site/net".to_owned(),
+        reqid: REQID,
+        segment: 0x2a,
+        local: new.local.clone(),
+        remote: new.remote.clone(),
+        priority: None,
+    });
+    let local = stage.effects.sockets.bound().next().expect("bound");
+    let path = Path { local, remote: peer.local_addr().expect("bound"), marked: false };
+    vec![Output::Install(Box::new(new)), Output::Transmit { path, datagram: b"told".to_vec() }]
+}
+
+#[test]
+fn a_peer_is_told_of_a_tunnel_when_its_policy_is_in_force() {
+    let stage = stage();
+    let played = Arc::new(Played::default());
+    let _server = Server::bind(&control_socket(stage.directory.path()), Arc::clone(&played)).expect("served");
+    let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    peer.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+    let mut datagram = [0; 16];
+
+    let busy = played.0.lock().expect("sound");
+    assert_eq!(all(&stage, told(&stage, &peer)), []);
+    assert!(peer.recv(&mut datagram).is_err(), "told before the policy is in force");
+    let answered = Arc::new(AtomicU64::new(0));
+    let answer = Arc::clone(&answered);
+    stage.effects.when_in_force(move || answer.store(1, Ordering::Release));
+    assert_eq!((answered.load(Ordering::Acquire), stage.effects.policies_waiting()), (0, 3));
+    drop(busy);
+    eventually("an answer", || answered.load(Ordering::Acquire) == 1);
+    assert_eq!(peer.recv(&mut datagram).expect("told"), 4);
+    assert_eq!((played.names(), stage.effects.policies_waiting()), (vec!["site/net".to_owned()], 0));
+}
+
+#[test]
+fn no_peer_waits_for_a_data_plane_that_is_away() {
+    let stage = stage();
+    let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    peer.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    assert_eq!(all(&stage, told(&stage, &peer)), []);
+    peer.recv(&mut [0; 16]).expect("told all the same");
+    assert_eq!(stage.effects.policies_waiting(), 1, "the policy is remembered");
 }
