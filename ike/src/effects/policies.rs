@@ -47,8 +47,11 @@ pub(super) enum Change {
     /// All tunnels that there were are known: policies of others are removed.
     Settle,
     /// This is done when the changes before it are in force, or the data plane is found to be away.
-    Then(Box<dyn FnOnce() + Send>),
+    Then(Done),
 }
+
+/// What is done then.
+type Done = Box<dyn FnOnce() + Send>;
 
 /// A policy that is to be in force.
 #[derive(Debug, Clone)]
@@ -224,7 +227,9 @@ impl Clerk {
                     let added = self.add(&batch);
                     let added = self.account(batch.len(), added);
                     self.over(then.len());
-                    then.into_iter().for_each(|done| done());
+                    for done in then {
+                        done();
+                    }
                     added?;
                 }
                 Change::Remove { names, keep_prohibited } => {
@@ -242,7 +247,7 @@ impl Clerk {
     }
 
     /// This one and those that follow it, each name once because a request has no order, and what waits for them.
-    fn more_to_add(&mut self, first: Wanted) -> (Vec<Wanted>, Vec<Box<dyn FnOnce() + Send>>) {
+    fn more_to_add(&mut self, first: Wanted) -> (Vec<Wanted>, Vec<Done>) {
         let (mut batch, mut then) = (vec![first], Vec::new());
         while batch.len() < AT_ONCE {
             match self.queue.pop_front() {

@@ -256,7 +256,7 @@ fn trap(stage: &Stage, name: &str) {
         remote: vec![TrafficSelector::host([10, 1, 0, 1].into())],
         priority: None,
     };
-    assert_eq!(all(&stage, vec![Output::Trap(Box::new(policy))]), []);
+    assert_eq!(all(stage, vec![Output::Trap(Box::new(policy))]), []);
 }
 
 fn eventually(what: &str, is_so: impl Fn() -> bool) {

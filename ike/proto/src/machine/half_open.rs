@@ -2,7 +2,7 @@
 //! RFC 8019 section 4).
 //!
 //! A source is what one host can be anywhere in: an IPv4 address, an IPv6 /64. Requests with a cookie (*proven*) and
-//! without one are counted apart, so that nobody who writes another's address on its requests can use up what that
+//! without one are counted and remembered apart, so that nobody who writes another's address on its requests can use up what that
 //! other one may have: too many without a cookie are asked for one, and only too many with one are refused.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::configuration::Limits;
 
-/// Sources that are remembered: all that have a half-open IKE SA, and those that sent in the last second.
+/// Sources of one kind that are remembered: all that have a half-open IKE SA, and those that sent in the last second.
 const MAX_SOURCES: usize = 65_536;
 /// Sources are looked through for forgettable ones at most so often.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -48,9 +48,15 @@ const fn upper_half(address: Ipv6Addr) -> u64 {
 /// The half-open IKE SAs.
 #[derive(Debug, Default)]
 pub struct HalfOpen {
-    sources: HashMap<Source, [Share; 2]>,
-    /// Without and with a cookie.
-    open: [usize; 2],
+    /// Of requests without and with a cookie.
+    kinds: [Kind; 2],
+}
+
+/// Those of one kind.
+#[derive(Debug, Default)]
+struct Kind {
+    sources: HashMap<Source, Share>,
+    open: usize,
     swept: Duration,
 }
 
@@ -64,7 +70,7 @@ struct Share {
 impl HalfOpen {
     /// How many there are.
     pub const fn len(&self) -> usize {
-        self.open[0] + self.open[1]
+        self.kinds[0].open + self.kinds[1].open
     }
 
     /// Whether there are none.
@@ -76,11 +82,12 @@ impl HalfOpen {
     pub fn admit(&mut self, now: Duration, limits: &Limits, source: Source, proven: bool) -> Verdict {
         let refused = if proven { Verdict::Drop } else { Verdict::AskForCookie };
         let is_full = self.len() >= limits.half_open;
-        let wants_cookies = !proven && self.open[0] >= limits.cookie_threshold.min(limits.half_open);
-        if is_full || wants_cookies || !self.make_room(now, source) {
+        let kind = &mut self.kinds[usize::from(proven)];
+        let wants_cookies = !proven && kind.open >= limits.cookie_threshold.min(limits.half_open);
+        if is_full || wants_cookies || !kind.make_room(now, source) {
             return refused;
         }
-        let share = &mut self.sources.entry(source).or_default()[usize::from(proven)];
+        let share = kind.sources.entry(source).or_default();
         let takes =
             share.open < limits.half_open_per_source && share.bucket.take(now, limits.init_per_source);
         if takes { Verdict::Accept } else { refused }
@@ -88,19 +95,22 @@ impl HalfOpen {
 
     /// An IKE SA became half-open.
     pub fn opened(&mut self, source: Source, proven: bool) {
-        self.open[usize::from(proven)] += 1;
-        self.sources.entry(source).or_default()[usize::from(proven)].open += 1;
+        let kind = &mut self.kinds[usize::from(proven)];
+        kind.open += 1;
+        kind.sources.entry(source).or_default().open += 1;
     }
 
     /// An IKE SA that was half-open is established, or gone.
     pub fn closed(&mut self, source: Source, proven: bool) {
-        let kind = usize::from(proven);
-        self.open[kind] = self.open[kind].saturating_sub(1);
-        if let Some(shares) = self.sources.get_mut(&source) {
-            shares[kind].open = shares[kind].open.saturating_sub(1);
+        let kind = &mut self.kinds[usize::from(proven)];
+        kind.open = kind.open.saturating_sub(1);
+        if let Some(share) = kind.sources.get_mut(&source) {
+            share.open = share.open.saturating_sub(1);
         }
     }
+}
 
+impl Kind {
     /// Whether the source is remembered, or can be.
     fn make_room(&mut self, now: Duration, source: Source) -> bool {
         if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&source) {
@@ -108,7 +118,7 @@ impl HalfOpen {
         }
         if now.saturating_sub(self.swept) >= SWEEP_INTERVAL {
             self.swept = now;
-            self.sources.retain(|_, shares| shares.iter().any(|share| !share.is_forgettable(now)));
+            self.sources.retain(|_, share| !share.is_forgettable(now));
         }
         self.sources.len() < MAX_SOURCES
     }
@@ -247,6 +257,17 @@ mod tests {
         assert_eq!(at(1 << 20, 10), Verdict::Drop);
         assert_eq!(at(7, 10), Verdict::Accept);
         assert_eq!(at(1 << 20, 12), Verdict::Accept);
-        assert!(half_open.sources.len() < 10);
+        assert!(half_open.kinds[1].sources.len() < 10);
+    }
+
+    #[test]
+    fn forged_sources_do_not_push_out_proven_ones() {
+        let (mut half_open, limits) = (HalfOpen::default(), limits());
+        let mut at = |n: u32, proven| half_open.admit(Duration::ZERO, &limits, source(n), proven);
+        for n in 0..MAX_SOURCES as u32 {
+            assert_eq!(at(n, false), Verdict::Accept);
+        }
+        assert_eq!(at(1 << 20, false), Verdict::AskForCookie);
+        assert_eq!(at(1 << 20, true), Verdict::Accept);
     }
 }
