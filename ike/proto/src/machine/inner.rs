@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::child_answer::Refusal;
 use super::configuration_payload::{Reply, Request};
@@ -134,11 +135,15 @@ pub(super) fn request(head: &Head) -> Option<Payload> {
     (!wanted.is_empty()).then(|| Payload::Configuration(Request::write(wanted)))
 }
 
-/// Notes the addresses of a tunnel that was restored.
-pub(super) fn retake(core: &mut Core, id: Id, who: &Identity, addresses: &[IpAddr]) -> Result<(), String> {
-    for address in addresses {
-        core.pools.taken(*address, who).map_err(|error| error.to_string())?;
-    }
+/// Notes the addresses of a tunnel that was restored, all or none.
+pub(super) fn retake(
+    core: &mut Core,
+    id: Id,
+    who: &Identity,
+    addresses: &[IpAddr],
+    now: Duration,
+) -> Result<(), String> {
+    core.pools.taken(addresses, who, now).map_err(|error| error.to_string())?;
     core.leases.insert(id, addresses.to_vec());
     Ok(())
 }

@@ -53,8 +53,8 @@ pub enum PoolError {
         /// The peer's segment.
         segment: u8,
     },
-    /// Somebody else has it.
-    #[error("{0} is leased to another peer")]
+    /// Another tunnel has it.
+    #[error("{0} is leased to another tunnel")]
     Taken(IpAddr),
 }
 
@@ -111,15 +111,20 @@ impl Pools {
         state.ok_or_else(|| PoolError::NoPool(pool.to_owned()))?.lease(segment, who, wanted, now)
     }
 
-    /// Notes that a peer whose context was restored has this address. One that no pool has is none of our business.
+    /// Notes that a tunnel that was restored has these addresses, all or none. One that no pool has is none of our
+    /// business.
     ///
     /// # Errors
-    /// [`PoolError::Taken`] if somebody else has it.
-    pub fn taken(&mut self, address: IpAddr, who: &Identity) -> Result<(), PoolError> {
-        match self.pools.iter_mut().find(|state| state.contains(address)) {
-            Some(state) => state.taken(address, who),
-            None => Ok(()),
+    /// [`PoolError::Taken`] if another tunnel has one, be it the same peer's: that one's end would free it.
+    pub fn taken(&mut self, addresses: &[IpAddr], who: &Identity, now: Duration) -> Result<(), PoolError> {
+        for (count, address) in addresses.iter().enumerate() {
+            let state = self.pools.iter_mut().find(|state| state.contains(*address));
+            if let Some(Err(error)) = state.map(|state| state.taken(*address, who)) {
+                addresses[..count].iter().for_each(|taken| self.release(*taken, now));
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
     /// The peer does not need the address any more; it is kept for it for a while.

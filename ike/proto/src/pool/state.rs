@@ -95,7 +95,7 @@ impl State {
 
     pub(super) fn taken(&mut self, address: IpAddr, who: &Identity) -> Result<(), PoolError> {
         let at = bits(address);
-        if self.leases.get(&at).is_some_and(|lease| lease.ended.is_none() && lease.who != *who) {
+        if self.leases.get(&at).is_some_and(|lease| lease.ended.is_none()) {
             return Err(PoolError::Taken(address));
         }
         let slice = self.slice_with(at);

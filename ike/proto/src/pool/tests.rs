@@ -107,10 +107,15 @@ fn segments_never_share_an_address_and_one_without_is_told() {
 #[test]
 fn a_restored_lease_is_in_use_wherever_it_lies() {
     let mut pools = pools("10.9.0.1", "10.9.0.9", Slicing::Whole);
-    pools.taken(address("10.9.0.2"), &client(1)).unwrap();
-    pools.taken(address("10.9.0.2"), &client(1)).unwrap();
-    pools.taken(address("192.0.2.1"), &client(1)).unwrap();
-    assert_eq!(pools.taken(address("10.9.0.2"), &client(2)), Err(PoolError::Taken(address("10.9.0.2"))));
+    let mut taken = |addresses: [&str; 2], who| {
+        pools.taken(&addresses.map(address), &client(who), Duration::ZERO).map_err(|error| error.to_string())
+    };
+    assert_eq!(taken(["10.9.0.2", "192.0.2.1"], 1), Ok(()));
+    for who in [1, 2] {
+        let refused = taken(["10.9.0.5", "10.9.0.2"], who).unwrap_err();
+        assert!(refused.contains("10.9.0.2 is leased to another tunnel"), "{refused}");
+    }
+    assert_eq!(taken(["10.9.0.5", "10.9.0.6"], 5), Ok(()), "what is refused takes nothing");
     assert_eq!(lease(&mut pools, 0, 3, 0).unwrap(), "10.9.0.1");
     assert_eq!(lease(&mut pools, 0, 4, 0).unwrap(), "10.9.0.3");
     pools.release(address("10.9.0.2"), Duration::ZERO);
