@@ -38,10 +38,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node of this table.
+    /// The node of this table, for the thread that calls this.
     pub fn new(table: Arc<Table>, steering: Steering, routes: Routes) -> Self {
         let (random, ivs) = (SystemRandom::new(), IvBlock::empty());
-        Self { table, steering, routes, random, ivs, is_without_ivs: false }
+        let mut node = Self { table, steering, routes, random, ivs, is_without_ivs: false };
+        // The library gathers entropy at a thread's first use, for 30 ms: not while a tunnel waits to be taken over.
+        node.random(&mut [0; 1]);
+        node
     }
 
     /// Whether there was no IV to be had at the last try (I1): nothing is sealed that needs one.
