@@ -53,8 +53,8 @@ pub enum PoolError {
         /// The peer's segment.
         segment: u8,
     },
-    /// Another tunnel has it.
-    #[error("{0} is leased to another tunnel")]
+    /// Somebody else has it.
+    #[error("{0} is leased to another peer")]
     Taken(IpAddr),
 }
 
@@ -111,11 +111,11 @@ impl Pools {
         state.ok_or_else(|| PoolError::NoPool(pool.to_owned()))?.lease(segment, who, wanted, now)
     }
 
-    /// Notes that a tunnel that was restored has these addresses, all or none. One that no pool has is none of our
-    /// business.
+    /// Notes that a tunnel that was restored has these addresses, all or none, beside other tunnels of the same peer:
+    /// an address is free when the last of them has ended. One that no pool has is none of our business.
     ///
     /// # Errors
-    /// [`PoolError::Taken`] if another tunnel has one, be it the same peer's: that one's end would free it.
+    /// [`PoolError::Taken`] if somebody else has one.
     pub fn taken(&mut self, addresses: &[IpAddr], who: &Identity, now: Duration) -> Result<(), PoolError> {
         for (count, address) in addresses.iter().enumerate() {
             let state = self.pools.iter_mut().find(|state| state.contains(*address));

@@ -30,6 +30,8 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Lease {
     who: Identity,
+    /// Tunnels that have it: more than one after a crash between a tunnel and the one that takes its place.
+    holders: u32,
     /// When it ended, and as the how manieth.
     ended: Option<(Duration, u64)>,
 }
@@ -95,8 +97,13 @@ impl State {
 
     pub(super) fn taken(&mut self, address: IpAddr, who: &Identity) -> Result<(), PoolError> {
         let at = bits(address);
-        if self.leases.get(&at).is_some_and(|lease| lease.ended.is_none()) {
-            return Err(PoolError::Taken(address));
+        match self.leases.get_mut(&at).filter(|lease| lease.ended.is_none()) {
+            Some(lease) if lease.who == *who => {
+                lease.holders = lease.holders.saturating_add(1);
+                return Ok(());
+            }
+            Some(_) => return Err(PoolError::Taken(address)),
+            None => {}
         }
         let slice = self.slice_with(at);
         self.make_slice(slice);
@@ -107,9 +114,13 @@ impl State {
     pub(super) fn release(&mut self, address: IpAddr, now: Duration) {
         let at = bits(address);
         let slice = self.slice_with(at);
+        let Some(lease) = self.leases.get_mut(&at).filter(|lease| lease.ended.is_none()) else { return };
+        lease.holders = lease.holders.saturating_sub(1);
+        if lease.holders > 0 {
+            return;
+        }
         self.serial += 1;
         let ended = (now, self.serial);
-        let Some(lease) = self.leases.get_mut(&at).filter(|lease| lease.ended.is_none()) else { return };
         lease.ended = Some(ended);
         self.kept.entry(lease.who.clone()).or_default().push(at);
         self.offline += 1;
@@ -120,7 +131,7 @@ impl State {
     /// Somebody has the address from now on.
     fn begin(&mut self, slice: u8, at: Bits, who: &Identity) {
         self.end_keeping(slice, at);
-        self.leases.insert(at, Lease { who: who.clone(), ended: None });
+        self.leases.insert(at, Lease { who: who.clone(), holders: 1, ended: None });
         self.slices.entry(slice).and_modify(|slice| slice.remove(at));
     }
 
@@ -137,7 +148,7 @@ impl State {
 
     /// Forgets who had an address that nobody has.
     fn end_keeping(&mut self, slice: u8, at: Bits) {
-        let Some(Lease { who, ended: Some((since, serial)) }) = self.leases.get(&at) else { return };
+        let Some(Lease { who, ended: Some((since, serial)), .. }) = self.leases.get(&at) else { return };
         let slice = self.slices.get_mut(&slice);
         if let Some(slice) = slice {
             slice.unkeep(*since, *serial);
@@ -190,7 +201,10 @@ impl State {
         leases.sort_by_key(|(_, lease)| lease.ended);
         for (at, lease) in leases {
             let address = address(old.pool.first, at);
-            if self.contains(address) && self.taken(address, &lease.who).is_ok() {
+            let again = 0..lease.holders.max(1);
+            if self.contains(address)
+                && again.map(|_| self.taken(address, &lease.who)).all(|taken| taken.is_ok())
+            {
                 lease.ended.into_iter().for_each(|(since, _)| self.release(address, since));
             }
         }
