@@ -80,7 +80,7 @@ impl Up {
     pub(super) fn on_child_rekeyed(&mut self, cx: &mut Cx, mut rekeying: ChildRekeying, message: &Message) {
         // The peer may have deleted it already, because it has lost.
         let rival = rekeying.rival.take();
-        rekeying.rival = rival.filter(|rival| self.child_mut(rival.spi).is_some());
+        rekeying.rival = rival.filter(|rival| self.is_there_or_replaced(rival, &rekeying));
         let nonce = message.nonce.clone().unwrap_or_default();
         let nonces = (rekeying.offer.nonce.as_slice(), nonce.as_slice());
         match rekeying.offer.accept(cx, &self.sas[0].keys, message, nonces, (&self.head, &self.dynamic)) {
@@ -93,6 +93,14 @@ impl Up {
             }
             Err(unusable) => self.on_rekey_refused(cx, rekeying, &unusable, message),
         }
+    }
+
+    /// Whether a rival can still win: it is there, or the peer has replaced it too before our answer arrived.
+    fn is_there_or_replaced(&self, rival: &Rival, rekeying: &ChildRekeying) -> bool {
+        let in_its_place = |other: &ChildSa| {
+            other.reqid == rekeying.offer.reqid && other.inbound_spi != rekeying.old && other.is_live()
+        };
+        self.children.iter().any(|child| child.inbound_spi == rival.spi || in_its_place(child))
     }
 
     /// Ours takes the old one's place: both halves, and then the old one is deleted.
