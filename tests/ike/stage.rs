@@ -10,7 +10,7 @@ use baton_lab::topology::{CLIENT, SERVER, Topology, client_port};
 use baton_lab::{Charon, CharonSpec, Gateway, Lab, Namespace, PeerSite, charon, command, requirements};
 use serde_json::{Value, json};
 
-use crate::support::{self, MARKER, eventually};
+use crate::support::{self, MARKER, PATIENCE};
 
 /// How long an exchange may take.
 pub const EXCHANGE: Duration = Duration::from_secs(10);
@@ -158,6 +158,16 @@ impl<'a> Ends<'a> {
         Self { baton: &site.b2, charon: &site.charon }
     }
 
+    /// Waits until `condition` holds; if it does not, the ends' logs are told.
+    fn eventually(self, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            let logs = || format!("Baton:\n{}\nstrongSwan:\n{}", self.baton.ike_log(), self.charon.log());
+            assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}\n{}", logs());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What they say of their tunnel.
     pub fn pair(self) -> Pair {
         Pair::at(self.baton, self.charon)
@@ -170,7 +180,7 @@ impl<'a> Ends<'a> {
             By::StrongSwan => drop(self.charon.rekey_child(CHILD).expect("a rekey")),
             By::Baton => self.ask_for_rekey(&json!({"child": {"name": CHILD}}), "child"),
         }
-        eventually("new keys of the Child SA", || self.pair().spis() != before);
+        self.eventually("new keys of the Child SA", || self.pair().spis() != before);
     }
 
     /// New keys of the IKE SA.
@@ -180,7 +190,7 @@ impl<'a> Ends<'a> {
             By::StrongSwan => drop(self.charon.rekey_ike(CONNECTION).expect("a rekey")),
             By::Baton => self.ask_for_rekey(&json!({"connection": CONNECTION}), "ike"),
         }
-        eventually("new keys of the IKE SA", || self.pair().ike.spis != before);
+        self.eventually("new keys of the IKE SA", || self.pair().ike.spis != before);
     }
 
     /// Baton begins a rekey of one thing.
@@ -203,7 +213,7 @@ impl<'a> Ends<'a> {
 
     /// Waits until nothing of a tunnel is left at either end: IKE SAs, SAs, policies.
     pub fn assert_nothing_is_left(self) {
-        eventually("the end of all IKE SAs", || {
+        self.eventually("the end of all IKE SAs", || {
             self.baton.tunnels().expect("tunnels").is_empty() && self.charon.sas().expect("SAs").is_empty()
         });
         self.assert_no_sa_is_left();
@@ -213,8 +223,8 @@ impl<'a> Ends<'a> {
     /// and no policy.
     pub fn assert_no_sa_is_left(self) {
         let listed = |what: [&str; 2]| self.baton.dpctl_json(&what).expect("dpctl").to_string();
-        eventually("the end of all SAs", || !listed(["sa", "list"]).contains("\"spi\""));
-        eventually("the end of all policies", || !listed(["policy", "list"]).contains(CONNECTION));
+        self.eventually("the end of all SAs", || !listed(["sa", "list"]).contains("\"spi\""));
+        self.eventually("the end of all policies", || !listed(["policy", "list"]).contains(CONNECTION));
     }
 }
 

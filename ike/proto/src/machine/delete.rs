@@ -21,6 +21,8 @@ use crate::wire::{Delete, ExchangeType, Payload, ProtocolId};
 const LATE_PACKETS: Duration = Duration::from_secs(5);
 /// As many of them may be there at once.
 const MAX_REMNANTS: usize = 64;
+/// IKE SAs that are gone and still answer that they are.
+const MAX_GONE: usize = 4;
 
 impl Up {
     /// A request to delete Child SAs that went with the IKE SA on which it was outstanding is made again on the one
@@ -73,7 +75,16 @@ impl Up {
             sa.pending.clear();
             sa.window.requests.abandon();
         }
+        self.forget_gone(cx.now.monotonic);
         Verdict::Stays
+    }
+
+    /// Of IKE SAs that are gone only the last few are kept: the peer may yet repeat its request to delete them.
+    fn forget_gone(&mut self, now: Duration) {
+        let mut gone: Vec<&mut Duration> = self.sas.iter_mut().filter_map(|sa| sa.fate.gone()).collect();
+        gone.sort_unstable();
+        let most = gone.len().saturating_sub(MAX_GONE);
+        gone.into_iter().take(most).for_each(|until| *until = now);
     }
 
     /// The peer deletes Child SAs, by the SPIs that it receives with. The answer has the SPIs of the other halves;

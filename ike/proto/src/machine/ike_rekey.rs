@@ -22,8 +22,8 @@ use crate::wire::{ExchangeType, NotifyType, Payload, Proposal};
 const DELETE_TIME: Duration = Duration::from_secs(30);
 /// Answers that ask for another group, before the rekeying is given up.
 const MAX_DETOURS: u32 = 2;
-/// IKE SAs of one tunnel: the one in use, candidates, and those on their way out. A peer that rekeys without end waits
-/// until old ones are gone.
+/// IKE SAs of one tunnel: the one in use, candidates, and those on their way out. A peer that rekeys without deleting
+/// waits until old ones are gone.
 const MAX_IKE_SAS: usize = 8;
 
 /// Our request to rekey the IKE SA.
@@ -215,7 +215,7 @@ impl Up {
     /// The peer asks for it.
     pub(super) fn answer_ike_rekey(&mut self, cx: &mut Cx, at: usize, message: &Message) -> Vec<Payload> {
         let is_busy = self.sas[at].pending.iter().any(|(_, pending)| pending.is_about_children());
-        let is_full = self.sas.len() >= MAX_IKE_SAS;
+        let is_full = self.sas.iter().filter(|sa| !matches!(sa.fate, Fate::Gone(_))).count() >= MAX_IKE_SAS;
         if self.sas[at].fate != Fate::Lives || is_busy || is_full {
             return vec![flag(NotifyType::TEMPORARY_FAILURE)];
         }

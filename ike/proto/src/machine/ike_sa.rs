@@ -37,6 +37,11 @@ impl Fate {
             Self::Lives | Self::Undecided | Self::Doomed | Self::Deleting => None,
         }
     }
+
+    /// Until when the answer to its deletion is repeated, if it is gone.
+    pub(super) const fn gone(&mut self) -> Option<&mut Duration> {
+        if let Self::Gone(until) = self { Some(until) } else { None }
+    }
 }
 
 /// One IKE SA.

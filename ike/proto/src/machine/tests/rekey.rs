@@ -52,6 +52,22 @@ fn a_child_is_rekeyed_by_either_end_without_a_gap() {
 }
 
 #[test]
+fn the_ike_sa_is_rekeyed_as_often_as_a_peer_likes_that_deletes_the_old_ones() {
+    let mut pair = Pair::up();
+    for round in 0..40 {
+        let (before, now) = (spis(&pair), pair.now());
+        let side = if round % 2 == 0 { &mut pair.left } else { &mut pair.right };
+        assert_eq!(side.command(now, rekey_ike()), Ok(1));
+        while pair.take_one() {}
+        assert_ne!(spis(&pair), before, "round {round}");
+        pair.pass(Duration::from_millis(100));
+    }
+    let stored = |side: &super::side::Side| side.contexts.values().map(Vec::len).max();
+    assert!(stored(&pair.left) < Some(4096) && stored(&pair.right) < Some(4096), "contexts stay small");
+    assert_settled(&mut pair);
+}
+
+#[test]
 fn a_child_is_rekeyed_with_and_without_forward_secrecy_and_with_another_group() {
     for (ours, theirs) in [
         ("aes128gcm16", "aes128gcm16"),
