@@ -42,6 +42,11 @@ impl Reports {
         (Self { sender, wake }, receiver)
     }
 
+    /// Lets the loop look around.
+    pub(crate) fn wake(&self) {
+        self.wake.wake();
+    }
+
     /// Tells the loop; false if there is none any more.
     pub(crate) fn send(&self, report: Report) -> bool {
         let sent = self.sender.send(report).is_ok();

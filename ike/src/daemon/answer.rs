@@ -28,7 +28,7 @@ impl Loop {
         // Who asked may have left.
         let reply = move || drop(ask.answer.try_send(answer));
         // Whoever is told that a tunnel is here sends its packets here.
-        if is_restore { self.effects.when_in_force(reply) } else { reply() }
+        if is_restore { self.effects.answer_in_force(reply) } else { reply() }
     }
 
     fn answer(&mut self, request: Request) -> Result<Answer, Refusal> {
@@ -44,7 +44,11 @@ impl Loop {
             Request::Rekey { target, what: RekeyWhat::Child } => {
                 self.done(Command::RekeyChild(target.into()))
             }
-            Request::Freeze { name } => self.done(Command::Freeze(name)),
+            Request::Freeze { name } => {
+                // After the answer nothing of the tunnel leaves.
+                self.effects.let_all_go();
+                self.done(Command::Freeze(name))
+            }
             Request::Thaw { name } => self.done(Command::Thaw(name)),
             Request::Release { name } => self.done(Command::Release(name)),
             Request::Restore { context } => self.restore(&context),

@@ -73,7 +73,10 @@ impl Loop {
         loop {
             let ready = poll.wait(self.patience()).map_err(system("wait for events"))?;
             match signals.take() {
-                Some(Asked::Stop) => return Ok(()),
+                Some(Asked::Stop) => {
+                    self.effects.let_all_go();
+                    return Ok(());
+                }
                 Some(Asked::Reload) => reload(),
                 None => {}
             }
@@ -111,12 +114,14 @@ impl Loop {
 
     fn patience(&self) -> Duration {
         let now = clock::now().monotonic;
-        self.ike.next_timeout().map_or(TICK, |at| at.saturating_sub(now).min(TICK))
+        let due = [self.ike.next_timeout(), self.effects.next_due()].into_iter().flatten().min();
+        due.map_or(TICK, |at| at.saturating_sub(now).min(TICK))
     }
 
     /// Timers, and what else time brings.
     fn look_around(&mut self) -> Result<(), DaemonError> {
         let now = clock::now();
+        self.effects.let_go();
         if self.ike.next_timeout().is_some_and(|at| at <= now.monotonic) {
             self.ike.handle_timeout(now, &mut self.node);
             self.carry_out();
@@ -154,6 +159,8 @@ impl Loop {
                 self.counted.policies_refused.add(1);
                 self.alarms.set("policy", Some(problem));
                 if let Some(command) = failed {
+                    // The peer is to know of the Child SA before it is told that it is gone.
+                    self.effects.let_all_go();
                     self.heard(command);
                 }
             }
@@ -176,7 +183,7 @@ impl Loop {
 
     /// Does what the protocol wants done.
     pub(super) fn carry_out(&mut self) {
-        let failed = carry_out(&mut self.ike, &self.effects);
+        let failed = carry_out(&mut self.ike, &mut self.effects);
         self.follow_up(failed);
     }
 
@@ -186,11 +193,11 @@ impl Loop {
             if let Err(error) = self.ike.command(clock::now(), command, &mut self.node) {
                 debug!(%error, "nobody wants to know of a failure");
             }
-            failed.extend(carry_out(&mut self.ike, &self.effects));
+            failed.extend(carry_out(&mut self.ike, &mut self.effects));
         }
     }
 }
 
-fn carry_out(ike: &mut Ike, effects: &Effects) -> Vec<Command> {
+fn carry_out(ike: &mut Ike, effects: &mut Effects) -> Vec<Command> {
     effects.perform(std::iter::from_fn(|| ike.poll()))
 }

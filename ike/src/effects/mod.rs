@@ -2,12 +2,13 @@
 //! onto the wire. A peer is told of a Child SA, and an operator too, when its policy is in force: what the peer sends
 //! at once would be dropped otherwise.
 
+mod held;
 mod policies;
 mod sa;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use baton_dataplane::control::Listeners;
 use baton_ike_proto::host::{Install, OuterEnds};
@@ -17,12 +18,14 @@ use thiserror::Error;
 use tracing::{debug, error, warn};
 
 use crate::alarms::Alarms;
+use crate::clock;
 use crate::control::{Kind, Occurred};
 use crate::counters::Counted;
 use crate::reports::Reports;
 use crate::sockets::Sockets;
 use crate::store::Store;
 
+use held::{Held, Waiting};
 pub(crate) use policies::is_chosen;
 use policies::{Change, Policies, Wanted};
 pub use sa::ChildError;
@@ -70,8 +73,7 @@ pub struct Effects {
     listeners: Arc<Listeners<Kind>>,
     counted: Arc<Counted>,
     alarms: Alarms,
-    /// Events that wait for policies.
-    held: Arc<AtomicU64>,
+    held: Held,
 }
 
 /// What [`Effects`] work on.
@@ -89,7 +91,7 @@ impl Effects {
     pub(crate) fn start(tools: Tools, control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
         let Tools { table, store, sockets, listeners, counted, alarms } = tools;
         let policies = Policies::start(control_socket, reports)?;
-        Ok(Self { table, store, policies, sockets, listeners, counted, alarms, held: Arc::default() })
+        Ok(Self { table, store, policies, sockets, listeners, counted, alarms, held: Held::default() })
     }
 
     /// Policies that the data plane has not confirmed yet.
@@ -102,22 +104,57 @@ impl Effects {
         self.policies.change(Change::Settle);
     }
 
-    /// Does something when all policies so far are in force, at once if they are.
-    pub(crate) fn when_in_force(&self, done: impl FnOnce() + Send + 'static) {
-        if self.policies.waiting() == 0 { done() } else { self.policies.then(done) }
+    /// Gives an answer when all policies so far are in force.
+    pub(crate) fn answer_in_force(&mut self, answer: impl FnOnce() + 'static) {
+        let last = self.policies.last();
+        if self.policies.is_in_force(last) { answer() } else { self.hold(Waiting::Answer(Box::new(answer))) }
+    }
+
+    /// When [`Self::let_go`] has something to do at the latest (monotonic).
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        self.held.due()
+    }
+
+    /// Does what has waited for policies that are in force, or has waited long enough.
+    pub(crate) fn let_go(&mut self) {
+        let now = clock::now().monotonic;
+        while let Some(what) = self.held.take(now, |change| self.policies.is_in_force(change)) {
+            self.carry_out(what);
+        }
+    }
+
+    /// Does all that waits: something is to come that must not overtake it.
+    pub(crate) fn let_all_go(&mut self) {
+        while let Some(what) = self.held.take(Duration::MAX, |_| true) {
+            self.carry_out(what);
+        }
+    }
+
+    fn hold(&mut self, what: Waiting) {
+        if let Some(first) = self.held.push(self.policies.last(), clock::now().monotonic, what) {
+            self.carry_out(first);
+        }
+    }
+
+    fn carry_out(&self, what: Waiting) {
+        match what {
+            Waiting::Transmit(path, datagram) => {
+                self.count_sent(&path, self.sockets.transmit(&path, &datagram));
+            }
+            Waiting::Tell(event) => self.tell_now(&event),
+            Waiting::Answer(answer) => answer(),
+        }
     }
 
     /// Does these things, which belong together; what the protocol is to know of them comes back.
-    pub(crate) fn perform(&self, outputs: impl Iterator<Item = Output>) -> Vec<Command> {
+    pub(crate) fn perform(&mut self, outputs: impl Iterator<Item = Output>) -> Vec<Command> {
         let mut failed = Vec::new();
         // Whether they bring a Child SA of which nobody is to hear before its policy is in force.
         let mut is_early = false;
         for output in outputs {
             match output {
                 Output::Transmit { path, datagram } => self.transmit(path, datagram, is_early),
-                Output::KeepAlive { path } => {
-                    count_sent(&self.counted, &path, self.sockets.keep_alive(&path));
-                }
+                Output::KeepAlive { path } => self.count_sent(&path, self.sockets.keep_alive(&path)),
                 Output::Install(install) => match self.install(&install) {
                     Ok(()) => is_early |= install.policy.is_some(),
                     Err(command) => failed.push(command),
@@ -141,14 +178,21 @@ impl Effects {
         failed
     }
 
-    /// Sends a datagram. Who misses one that waits asks again, and is answered at once.
-    fn transmit(&self, path: Path, datagram: Vec<u8>, is_early: bool) {
-        if !is_early {
-            count_sent(&self.counted, &path, self.sockets.transmit(&path, &datagram));
-            return;
+    /// Sends a datagram. Who misses one that waits asks again, and is answered by the same octets.
+    fn transmit(&mut self, path: Path, datagram: Vec<u8>, is_early: bool) {
+        let what = Waiting::Transmit(path, datagram);
+        if is_early || self.held.has_datagram(&path) { self.hold(what) } else { self.carry_out(what) }
+    }
+
+    /// What is not sent is lost like any other datagram: it is sent again, or the peer asks again.
+    fn count_sent(&self, path: &Path, sent: std::io::Result<()>) {
+        match sent {
+            Ok(()) => self.counted.sent.add(1),
+            Err(error) => {
+                self.counted.send_failures.add(1);
+                debug!(remote = %path.remote, %error, "a datagram cannot be sent");
+            }
         }
-        let (sockets, counted) = (Arc::clone(&self.sockets), Arc::clone(&self.counted));
-        self.policies.then(move || count_sent(&counted, &path, sockets.transmit(&path, &datagram)));
     }
 
     /// I6 suffers while contexts cannot be stored; the tunnels live on.
@@ -228,36 +272,19 @@ impl Effects {
     }
 
     /// Tells of an event, and never of a later one before it.
-    fn tell(&self, event: Event, is_early: bool) {
-        let (counted, listeners) = (Arc::clone(&self.counted), Arc::clone(&self.listeners));
-        if !is_early && self.held.load(Ordering::Acquire) == 0 {
-            tell(&event, &counted, &listeners);
-            return;
-        }
-        let held = Arc::clone(&self.held);
-        held.fetch_add(1, Ordering::AcqRel);
-        self.policies.then(move || {
-            tell(&event, &counted, &listeners);
-            held.fetch_sub(1, Ordering::AcqRel);
-        });
-    }
-}
-
-/// What is not sent is lost like any other datagram: it is sent again, or the peer asks again.
-fn count_sent(counted: &Counted, path: &Path, sent: std::io::Result<()>) {
-    match sent {
-        Ok(()) => counted.sent.add(1),
-        Err(error) => {
-            counted.send_failures.add(1);
-            debug!(remote = %path.remote, %error, "a datagram cannot be sent");
+    fn tell(&mut self, event: Event, is_early: bool) {
+        if is_early || self.held.has_event() {
+            self.hold(Waiting::Tell(event));
+        } else {
+            self.tell_now(&event);
         }
     }
-}
 
-fn tell(event: &Event, counted: &Counted, listeners: &Listeners<Kind>) {
-    crate::log::event(event, counted);
-    if let Some(occurred) = Occurred::of(event) {
-        listeners.tell(occurred);
+    fn tell_now(&self, event: &Event) {
+        crate::log::event(event, &self.counted);
+        if let Some(occurred) = Occurred::of(event) {
+            self.listeners.tell(occurred);
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! Policies, brought into force through the data plane's control socket by a thread of their own: the protocol never
-//! waits for it. What the peer or an operator is to see only then, such as the answer that lets the peer send, is left
-//! to this thread. The data plane keeps policies over its restarts; what changes while it is away is made good when it
-//! is back.
+//! waits for it. The data plane keeps them over its restarts; what changes while it is away is made good when it is
+//! back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -46,12 +45,7 @@ pub(super) enum Change {
     },
     /// All tunnels that there were are known: policies of others are removed.
     Settle,
-    /// This is done when the changes before it are in force, or the data plane is found to be away.
-    Then(Done),
 }
-
-/// What is done then.
-type Done = Box<dyn FnOnce() + Send>;
 
 /// A policy that is to be in force.
 #[derive(Debug, Clone)]
@@ -66,35 +60,52 @@ pub(super) struct Wanted {
 #[derive(Clone, Debug)]
 pub(super) struct Policies {
     changes: Sender<Change>,
-    waiting: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+}
+
+/// How far the thread has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Changes that were asked for.
+    asked: AtomicU64,
+    /// Those of them that are in force, from the first one on.
+    in_force: AtomicU64,
+    /// The data plane does not answer.
+    is_away: AtomicBool,
 }
 
 impl Policies {
-    /// Begins to work.
+    /// Begins to work. The loop is woken when changes have come into force.
     pub(super) fn start(control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
         let (changes, received) = channel();
-        let waiting = Arc::new(AtomicU64::new(0));
-        let clerk = Clerk::new(control_socket, reports, Arc::clone(&waiting));
+        let progress = Arc::new(Progress::default());
+        let clerk = Clerk::new(control_socket, reports, Arc::clone(&progress));
         thread::Builder::new().name("policies".to_owned()).spawn(move || clerk.run(&received))?;
-        Ok(Self { changes, waiting })
+        Ok(Self { changes, progress })
     }
 
     /// In the order of the calls.
     pub(super) fn change(&self, change: Change) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.progress.asked.fetch_add(1, Ordering::AcqRel);
         // The thread ends only with the process.
         let _ = self.changes.send(change);
     }
 
-    /// Does something when all changes so far are in force. A data plane that is away holds up nothing; one that hangs
-    /// does for [`PATIENCE`].
-    pub(super) fn then(&self, done: impl FnOnce() + Send + 'static) {
-        self.change(Change::Then(Box::new(done)));
+    /// The number of the last change.
+    pub(super) fn last(&self) -> u64 {
+        self.progress.asked.load(Ordering::Acquire)
     }
 
-    /// Changes that are not in force yet, and what waits for them.
+    /// Whether the change of that number, and all before it, need not be waited for: they are in force, or the data
+    /// plane is away.
+    pub(super) fn is_in_force(&self, change: u64) -> bool {
+        self.progress.is_away.load(Ordering::Acquire)
+            || self.progress.in_force.load(Ordering::Acquire) >= change
+    }
+
+    /// Changes that are not in force yet.
     pub(super) fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        self.last().saturating_sub(self.progress.in_force.load(Ordering::Acquire))
     }
 }
 
@@ -120,9 +131,9 @@ struct Clerk {
     /// All that are to be in force.
     wanted: BTreeMap<String, Wanted>,
     queue: VecDeque<Change>,
-    /// Changes that wait although they are not in the queue: there were too many, or the data plane left with them.
-    forgotten: usize,
-    waiting: Arc<AtomicU64>,
+    /// Changes so far.
+    noted: u64,
+    progress: Arc<Progress>,
     /// What is in force has to be compared with what is wanted.
     is_out_of_step: bool,
     /// Policies of tunnels that are not known may be removed.
@@ -130,15 +141,15 @@ struct Clerk {
 }
 
 impl Clerk {
-    fn new(control_socket: PathBuf, reports: Reports, waiting: Arc<AtomicU64>) -> Self {
+    fn new(control_socket: PathBuf, reports: Reports, progress: Arc<Progress>) -> Self {
         Self {
             control_socket,
             client: None,
             reports,
             wanted: BTreeMap::new(),
             queue: VecDeque::new(),
-            forgotten: 0,
-            waiting,
+            noted: 0,
+            progress,
             is_out_of_step: true,
             is_settled: false,
         }
@@ -167,42 +178,22 @@ impl Clerk {
             Change::Add(wanted) => drop(self.wanted.insert(wanted.policy.name.clone(), wanted.clone())),
             Change::Remove { names, .. } => names.iter().for_each(|name| drop(self.wanted.remove(name))),
             Change::Settle => (self.is_settled, self.is_out_of_step) = (true, true),
-            Change::Then(_) => {}
         }
+        self.noted += 1;
         self.queue.push_back(change);
         if self.queue.len() > MAX_WAITING {
-            self.let_go();
-            self.forgotten += self.queue.len();
             self.queue.clear();
             self.is_out_of_step = true;
         }
     }
 
-    /// Does what waits for changes, in force or not.
-    fn let_go(&mut self) {
-        for change in std::mem::take(&mut self.queue) {
-            match change {
-                Change::Then(done) => {
-                    self.over(1);
-                    done();
-                }
-                other => self.queue.push_back(other),
-            }
+    /// Tells the loop what is in force.
+    fn tell_progress(&self) {
+        if !self.is_out_of_step {
+            self.progress.is_away.store(false, Ordering::Release);
+            self.progress.in_force.store(self.noted - self.queue.len() as u64, Ordering::Release);
+            self.reports.wake();
         }
-    }
-
-    /// These are in force; or else nobody knows, so that they are compared.
-    fn account(&mut self, changes: usize, result: Result<(), ClientError>) -> Result<(), ClientError> {
-        if result.is_ok() {
-            self.over(changes);
-        } else {
-            self.forgotten += changes;
-        }
-        result
-    }
-
-    fn over(&self, changes: usize) {
-        self.waiting.fetch_sub(changes as u64, Ordering::Relaxed);
     }
 
     /// The data plane is away, or it was not ours that answered: when it is back, all is compared, because nobody
@@ -212,7 +203,8 @@ impl Clerk {
             warn!(%error, "policies wait for the data plane");
         }
         self.is_out_of_step = true;
-        self.let_go();
+        self.progress.is_away.store(true, Ordering::Release);
+        self.reports.wake();
         thread::sleep(RETRY);
     }
 
@@ -220,41 +212,29 @@ impl Clerk {
         if self.is_out_of_step {
             self.compare()?;
         }
+        self.tell_progress();
         while let Some(change) = self.queue.pop_front() {
             match change {
                 Change::Add(first) => {
-                    let (batch, then) = self.more_to_add(first);
-                    let added = self.add(&batch);
-                    let added = self.account(batch.len(), added);
-                    self.over(then.len());
-                    for done in then {
-                        done();
-                    }
-                    added?;
+                    let batch = self.more_to_add(first);
+                    self.add(&batch)?;
                 }
-                Change::Remove { names, keep_prohibited } => {
-                    let removed = self.remove(&names, keep_prohibited);
-                    self.account(1, removed)?;
-                }
-                Change::Settle => self.over(1),
-                Change::Then(done) => {
-                    self.over(1);
-                    done();
-                }
+                Change::Remove { names, keep_prohibited } => self.remove(&names, keep_prohibited)?,
+                Change::Settle => {}
             }
+            self.tell_progress();
         }
         Ok(())
     }
 
-    /// This one and those that follow it, each name once because a request has no order, and what waits for them.
-    fn more_to_add(&mut self, first: Wanted) -> (Vec<Wanted>, Vec<Done>) {
-        let (mut batch, mut then) = (vec![first], Vec::new());
+    /// This one and those that follow it, each name once: a request has no order.
+    fn more_to_add(&mut self, first: Wanted) -> Vec<Wanted> {
+        let mut batch = vec![first];
         while batch.len() < AT_ONCE {
             match self.queue.pop_front() {
                 Some(Change::Add(wanted)) if batch.iter().all(|b| b.policy.name != wanted.policy.name) => {
                     batch.push(wanted);
                 }
-                Some(Change::Then(done)) => then.push(done),
                 Some(other) => {
                     self.queue.push_front(other);
                     break;
@@ -262,7 +242,7 @@ impl Clerk {
                 None => break,
             }
         }
-        (batch, then)
+        batch
     }
 
     /// Brings all in line: nobody's go, all that are wanted come. Those that are there are left as they are.
@@ -281,9 +261,6 @@ impl Clerk {
         for batch in wanted.chunks(AT_ONCE) {
             self.add(batch)?;
         }
-        self.let_go();
-        let forgotten = std::mem::take(&mut self.forgotten);
-        self.over(self.queue.len() + forgotten);
         self.queue.clear();
         self.is_out_of_step = false;
         Ok(())

@@ -4,6 +4,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::path::Path as FilePath;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use baton_dataplane::config::PolicySpec;
@@ -133,11 +134,11 @@ fn tunnel(number: u32) -> TunnelName {
     TunnelName::new("site", 0x2a00_0000 | number)
 }
 
-fn perform(stage: &Stage, install: Install) -> Vec<Command> {
+fn perform(stage: &mut Stage, install: Install) -> Vec<Command> {
     all(stage, vec![Output::Install(Box::new(install))])
 }
 
-fn all(stage: &Stage, outputs: Vec<Output>) -> Vec<Command> {
+fn all(stage: &mut Stage, outputs: Vec<Output>) -> Vec<Command> {
     stage.effects.perform(outputs.into_iter())
 }
 
@@ -156,9 +157,9 @@ fn packets(stage: &Stage, direction: Direction, key: u32) -> u64 {
 
 #[test]
 fn both_ends_of_an_exchange_have_each_others_keys() {
-    let (ours, theirs) = (stage(), stage());
-    assert_eq!(perform(&ours, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
-    assert_eq!(perform(&theirs, install(&tunnel(2), (0x1100_0101, 0x2a00_0101), 7, Role::Responder)), []);
+    let (mut ours, mut theirs) = (stage(), stage());
+    assert_eq!(perform(&mut ours, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
+    assert_eq!(perform(&mut theirs, install(&tunnel(2), (0x1100_0101, 0x2a00_0101), 7, Role::Responder)), []);
     let (sent, received) =
         (sa(&ours, OUT, REQID).expect("ours"), sa(&theirs, IN, 0x1100_0101).expect("theirs"));
     assert!(sent.key == received.key && sent.spi == received.spi && sent.suite == received.suite);
@@ -172,26 +173,26 @@ fn both_ends_of_an_exchange_have_each_others_keys() {
 
 #[test]
 fn what_is_installed_again_keeps_its_counters_and_a_successor_takes_its_place() {
-    let stage = stage();
+    let mut stage = stage();
     let first = || install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator);
-    assert_eq!(perform(&stage, first()), []);
+    assert_eq!(perform(&mut stage, first()), []);
     use_it(&stage, OUT, REQID);
-    assert_eq!(perform(&stage, first()), []);
+    assert_eq!(perform(&mut stage, first()), []);
     assert_eq!(packets(&stage, OUT, REQID), 5, "a crash made the protocol ask twice");
     let successor = install(&tunnel(1), (0x2a00_0202, 0x1100_0202), 8, Role::Initiator);
-    assert_eq!(perform(&stage, successor), []);
+    assert_eq!(perform(&mut stage, successor), []);
     assert_eq!((packets(&stage, OUT, REQID), stage.table.installed()), (0, 3));
     let remove = Output::Remove { inbound: vec![0x2a00_0101], outbound: vec![(REQID, 0x1100_0101)] };
-    assert_eq!(all(&stage, vec![remove]), []);
+    assert_eq!(all(&mut stage, vec![remove]), []);
     assert!(sa(&stage, IN, 0x2a00_0101).is_none());
     assert_eq!(sa(&stage, OUT, REQID).expect("the successor stays").spi, 0x1100_0202);
 }
 
 #[test]
 fn the_number_of_another_tunnel_is_not_taken() {
-    let stage = stage();
-    assert_eq!(perform(&stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
-    let failed = perform(&stage, install(&tunnel(2), (0x2a00_0303, 0x1100_0303), 9, Role::Initiator));
+    let mut stage = stage();
+    assert_eq!(perform(&mut stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
+    let failed = perform(&mut stage, install(&tunnel(2), (0x2a00_0303, 0x1100_0303), 9, Role::Initiator));
     assert_eq!(failed, [Command::InstallFailed { reqid: REQID, spi: 0x2a00_0303 }]);
     assert!(sa(&stage, IN, 0x2a00_0303).is_none(), "neither half");
     assert_eq!(sa(&stage, OUT, REQID).expect("untouched").name.as_str(), tunnel(1).as_str());
@@ -199,12 +200,12 @@ fn the_number_of_another_tunnel_is_not_taken() {
 
 #[test]
 fn a_peer_that_moves_keeps_its_sas() {
-    let stage = stage();
-    assert_eq!(perform(&stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
+    let mut stage = stage();
+    assert_eq!(perform(&mut stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
     use_it(&stage, IN, 0x2a00_0101);
     let ends = ends("198.51.100.9:1024");
     let moved = Output::MovePeer { inbound: vec![0x2a00_0101, 0x2a00_0999], outbound: vec![REQID], ends };
-    assert_eq!(all(&stage, vec![moved]), []);
+    assert_eq!(all(&mut stage, vec![moved]), []);
     let (inbound, outbound) =
         (sa(&stage, IN, 0x2a00_0101).expect("in"), sa(&stage, OUT, REQID).expect("out"));
     assert_eq!((inbound.source, outbound.destination), (ends.remote.ip(), ends.remote.ip()));
@@ -247,7 +248,7 @@ impl Service for Played {
     }
 }
 
-fn trap(stage: &Stage, name: &str) {
+fn trap(stage: &mut Stage, name: &str) {
     let policy = PolicyInstall {
         name: name.to_owned(),
         reqid: REQID,
@@ -259,7 +260,7 @@ fn trap(stage: &Stage, name: &str) {
     assert_eq!(all(stage, vec![Output::Trap(Box::new(policy))]), []);
 }
 
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
@@ -269,19 +270,19 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn policies_wait_for_a_data_plane_and_find_one_that_forgot() {
-    let stage = stage();
+    let mut stage = stage();
     for name in ["one", "two", "bad"] {
-        trap(&stage, name);
+        trap(&mut stage, name);
     }
     let remove = Output::RemovePolicies { names: vec!["one".to_owned()], keep_prohibited: true };
-    assert_eq!(all(&stage, vec![remove]), []);
+    assert_eq!(all(&mut stage, vec![remove]), []);
     let path = control_socket(stage.directory.path());
     for _ in 0..2 {
         let played = Arc::new(Played::default());
         let server = Server::bind(&path, Arc::clone(&played)).expect("served");
         // The first change after the end of a data plane may still reach it; the next one finds its successor.
         eventually("all that are wanted", || {
-            trap(&stage, "three");
+            trap(&mut stage, "three");
             played.names().len() == 2
         });
         assert!(!played.names().iter().any(|name| name == "one" || name == "bad"), "{:?}", played.names());
@@ -310,34 +311,66 @@ fn told(stage: &Stage, peer: &UdpSocket) -> Vec<Output> {
     vec![Output::Install(Box::new(new)), Output::Transmit { path, datagram: b"told".to_vec() }]
 }
 
-#[test]
-fn a_peer_is_told_of_a_tunnel_when_its_policy_is_in_force() {
-    let stage = stage();
-    let played = Arc::new(Played::default());
-    let _server = Server::bind(&control_socket(stage.directory.path()), Arc::clone(&played)).expect("served");
-    let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    peer.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
-    let mut datagram = [0; 16];
-
-    let busy = played.0.lock().expect("sound");
-    assert_eq!(all(&stage, told(&stage, &peer)), []);
-    assert!(peer.recv(&mut datagram).is_err(), "told before the policy is in force");
-    let answered = Arc::new(AtomicU64::new(0));
+/// A data plane, a tunnel's peer, and somebody who waits for the answer.
+fn wait_for_answer(stage: &mut Stage) -> Arc<AtomicBool> {
+    let answered = Arc::new(AtomicBool::new(false));
     let answer = Arc::clone(&answered);
-    stage.effects.when_in_force(move || answer.store(1, Ordering::Release));
-    assert_eq!((answered.load(Ordering::Acquire), stage.effects.policies_waiting()), (0, 3));
-    drop(busy);
-    eventually("an answer", || answered.load(Ordering::Acquire) == 1);
-    assert_eq!(peer.recv(&mut datagram).expect("told"), 4);
-    assert_eq!((played.names(), stage.effects.policies_waiting()), (vec!["site/net".to_owned()], 0));
+    stage.effects.answer_in_force(move || answer.store(true, Ordering::Release));
+    answered
+}
+
+/// A socket that finds at once that there is nothing.
+fn peer() -> UdpSocket {
+    let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    peer.set_nonblocking(true).expect("set");
+    peer
 }
 
 #[test]
-fn no_peer_waits_for_a_data_plane_that_is_away() {
-    let stage = stage();
-    let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    peer.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-    assert_eq!(all(&stage, told(&stage, &peer)), []);
-    peer.recv(&mut [0; 16]).expect("told all the same");
-    assert_eq!(stage.effects.policies_waiting(), 1, "the policy is remembered");
+fn a_peer_is_told_of_a_tunnel_when_its_policy_is_in_force() {
+    let mut stage = stage();
+    let played = Arc::new(Played::default());
+    let _server = Server::bind(&control_socket(stage.directory.path()), Arc::clone(&played)).expect("served");
+    let (peer, mut datagram) = (peer(), [0; 16]);
+    let hangs = played.0.lock().expect("sound");
+    let outputs = told(&stage, &peer);
+    let Output::Transmit { path, .. } = outputs[1] else { panic!("a datagram") };
+    assert_eq!(all(&mut stage, outputs), []);
+    let next = Output::Transmit { path, datagram: b"later".to_vec() };
+    assert_eq!(all(&mut stage, vec![next]), []);
+    let answered = wait_for_answer(&mut stage);
+    stage.effects.let_go();
+    assert!(peer.recv(&mut datagram).is_err(), "told before the policy is in force");
+    assert_eq!((answered.load(Ordering::Acquire), stage.effects.policies_waiting()), (false, 1));
+    drop(hangs);
+    eventually("the policy", || stage.effects.policies_waiting() == 0);
+    assert!(peer.recv(&mut datagram).is_err(), "the loop does it");
+    stage.effects.let_go();
+    assert_eq!(peer.recv(&mut datagram).ok().map(|octets| &datagram[..octets]), Some(&b"told"[..]));
+    assert_eq!(peer.recv(&mut datagram).ok().map(|octets| &datagram[..octets]), Some(&b"later"[..]));
+    assert!(answered.load(Ordering::Acquire));
+    assert_eq!((played.names(), stage.effects.next_due()), (vec!["site/net".to_owned()], None));
+}
+
+#[test]
+fn no_peer_waits_long_for_a_data_plane_that_hangs_nor_at_all_for_one_that_is_away() {
+    for hangs in [true, false] {
+        let mut stage = stage();
+        let played = Arc::new(Played::default());
+        let path = control_socket(stage.directory.path());
+        let _server = hangs.then(|| Server::bind(&path, Arc::clone(&played)).expect("served"));
+        let _busy = played.0.lock().expect("sound");
+        let peer = peer();
+        let outputs = told(&stage, &peer);
+        assert_eq!(all(&mut stage, outputs), []);
+        let answered = wait_for_answer(&mut stage);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while peer.recv(&mut [0; 16]).is_err() {
+            assert!(Instant::now() < deadline, "told all the same");
+            stage.effects.let_go();
+        }
+        stage.effects.let_go();
+        assert!(answered.load(Ordering::Acquire));
+        assert_eq!(stage.effects.policies_waiting(), 1, "the policy is remembered");
+    }
 }

@@ -2,8 +2,8 @@
 //! RFC 8019 section 4).
 //!
 //! A source is what one host can be anywhere in: an IPv4 address, an IPv6 /64. Requests with a cookie (*proven*) and
-//! without one are counted and remembered apart, so that nobody who writes another's address on its requests can use up what that
-//! other one may have: too many without a cookie are asked for one, and only too many with one are refused.
+//! without one are counted and remembered apart, so that nobody who writes another's address on its requests can use up
+//! what that other one may have: too many without a cookie are asked for one, and only too many with one are refused.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

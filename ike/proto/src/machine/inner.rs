@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::child_answer::Refusal;
 use super::configuration_payload::{Reply, Request};
@@ -136,14 +135,8 @@ pub(super) fn request(head: &Head) -> Option<Payload> {
 }
 
 /// Notes the addresses of a tunnel that was restored, all or none.
-pub(super) fn retake(
-    core: &mut Core,
-    id: Id,
-    who: &Identity,
-    addresses: &[IpAddr],
-    now: Duration,
-) -> Result<(), String> {
-    core.pools.taken(addresses, who, now).map_err(|error| error.to_string())?;
+pub(super) fn retake(core: &mut Core, id: Id, who: &Identity, addresses: &[IpAddr]) -> Result<(), String> {
+    core.pools.taken(addresses, who).map_err(|error| error.to_string())?;
     core.leases.insert(id, addresses.to_vec());
     Ok(())
 }

@@ -116,12 +116,16 @@ impl Pools {
     ///
     /// # Errors
     /// [`PoolError::Taken`] if somebody else has one.
-    pub fn taken(&mut self, addresses: &[IpAddr], who: &Identity, now: Duration) -> Result<(), PoolError> {
-        for (count, address) in addresses.iter().enumerate() {
-            let state = self.pools.iter_mut().find(|state| state.contains(*address));
-            if let Some(Err(error)) = state.map(|state| state.taken(*address, who)) {
-                addresses[..count].iter().for_each(|taken| self.release(*taken, now));
-                return Err(error);
+    pub fn taken(&mut self, addresses: &[IpAddr], who: &Identity) -> Result<(), PoolError> {
+        for address in addresses {
+            let state = self.pools.iter().find(|state| state.contains(*address));
+            if state.is_some_and(|state| !state.may_take(*address, who)) {
+                return Err(PoolError::Taken(*address));
+            }
+        }
+        for address in addresses {
+            if let Some(state) = self.pools.iter_mut().find(|state| state.contains(*address)) {
+                state.take(*address, who);
             }
         }
         Ok(())

@@ -95,20 +95,21 @@ impl State {
         })
     }
 
-    pub(super) fn taken(&mut self, address: IpAddr, who: &Identity) -> Result<(), PoolError> {
+    /// Whether nobody else has it.
+    pub(super) fn may_take(&self, address: IpAddr, who: &Identity) -> bool {
+        self.leases.get(&bits(address)).is_none_or(|lease| lease.ended.is_some() || lease.who == *who)
+    }
+
+    /// One more tunnel of a peer has it.
+    pub(super) fn take(&mut self, address: IpAddr, who: &Identity) {
         let at = bits(address);
-        match self.leases.get_mut(&at).filter(|lease| lease.ended.is_none()) {
-            Some(lease) if lease.who == *who => {
-                lease.holders = lease.holders.saturating_add(1);
-                return Ok(());
-            }
-            Some(_) => return Err(PoolError::Taken(address)),
-            None => {}
+        if let Some(lease) = self.leases.get_mut(&at).filter(|lease| lease.ended.is_none()) {
+            lease.holders = lease.holders.saturating_add(1);
+            return;
         }
         let slice = self.slice_with(at);
         self.make_slice(slice);
         self.begin(slice, at, who);
-        Ok(())
     }
 
     pub(super) fn release(&mut self, address: IpAddr, now: Duration) {
@@ -201,10 +202,8 @@ impl State {
         leases.sort_by_key(|(_, lease)| lease.ended);
         for (at, lease) in leases {
             let address = address(old.pool.first, at);
-            let again = 0..lease.holders.max(1);
-            if self.contains(address)
-                && again.map(|_| self.taken(address, &lease.who)).all(|taken| taken.is_ok())
-            {
+            if self.contains(address) {
+                (0..lease.holders.max(1)).for_each(|_| self.take(address, &lease.who));
                 lease.ended.into_iter().for_each(|(since, _)| self.release(address, since));
             }
         }

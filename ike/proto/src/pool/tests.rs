@@ -108,7 +108,7 @@ fn segments_never_share_an_address_and_one_without_is_told() {
 fn a_restored_lease_is_in_use_wherever_it_lies() {
     let mut pools = pools("10.9.0.1", "10.9.0.9", Slicing::Whole);
     let mut taken = |addresses: [&str; 2], who| {
-        pools.taken(&addresses.map(address), &client(who), Duration::ZERO).map_err(|error| error.to_string())
+        pools.taken(&addresses.map(address), &client(who)).map_err(|error| error.to_string())
     };
     assert_eq!(taken(["10.9.0.2", "192.0.2.1"], 1), Ok(()));
     assert_eq!(taken(["10.9.0.2", "192.0.2.1"], 1), Ok(()), "a tunnel and the one that takes its place");

@@ -85,8 +85,7 @@ impl Ike {
         let up = Up { is_frozen, ..up };
         let id = self.core.next_id;
         if stored.is_leased {
-            let (who, addresses) = (&up.peers.remote, &up.virtual_addresses);
-            let taken = inner::retake(&mut self.core, id, who, addresses, now.monotonic);
+            let taken = inner::retake(&mut self.core, id, &up.peers.remote, &up.virtual_addresses);
             taken.map_err(|problem| RestoreError::Address(name.clone(), problem))?;
         }
         self.begin(now, host, |cx| {
