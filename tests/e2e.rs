@@ -38,7 +38,7 @@ fn ping_and_tcp_cross_the_tunnel() {
     let in_clear = |port| Tap::start_filtered(&site.topology.wan, port, Direction::In, "ip and not esp");
     let (taps, before) = (["a", "b"].map(in_clear), frames_on_the_wire(&site));
     let mut ping = site.topology.client.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.05", "-W", "2", &SERVER.to_string()]);
+    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "2", &SERVER.to_string()]);
     let answer = command::run(&mut ping).expect("ping");
     assert!(answer.contains(" 0% packet loss"), "{answer}");
 
@@ -100,7 +100,7 @@ fn scapy_opens_every_packet_that_the_gateways_emit() {
 fn ping_with_tos_and_fragments(client: &baton_lab::Namespace) {
     for options in [["-Q", "0xb8"], ["-Q", "0x02"], ["-M", "dont"], ["-s", "3000"]] {
         let mut ping = client.command("ping");
-        ping.args(["-n", "-c", "2", "-i", "0.05", "-W", "2"]).args(options).arg(SERVER.to_string());
+        ping.args(["-n", "-c", "2", "-i", "0.15", "-W", "2"]).args(options).arg(SERVER.to_string());
         command::run(&mut ping).expect("ping");
     }
 }

@@ -62,7 +62,7 @@ fn can_run(test: &str) -> bool {
 
 fn ping_from(peer: &mut KernelPeer, target: IpAddr, source: IpAddr) {
     let answer =
-        peer.run(&format!("ping -c 3 -i 0.02 -W 5 -I {source} {target}")).expect("ping from the kernel");
+        peer.run(&format!("ping -c 3 -i 0.15 -W 5 -I {source} {target}")).expect("ping from the kernel");
     assert!(answer.contains(" 0% packet loss"), "{answer}");
 }
 
@@ -195,7 +195,7 @@ fn gateway(case: &Case, connection: &Connection) -> GatewaySpec {
 fn ping_both_ways(case: &Case, stage: &mut Stage) {
     let (here, there) = hosts(case);
     let mut ping = stage.client.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "5", &there.to_string()]);
+    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", &there.to_string()]);
     let answer = command::run(&mut ping).unwrap_or_else(|error| panic!("{case:?}: {error}"));
     assert!(answer.contains(" 0% packet loss"), "{case:?}: {answer}");
     ping_from(&mut stage.peer, here, there);

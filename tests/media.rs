@@ -35,7 +35,7 @@ fn site(outer_io: &'static str) -> (Site, Gateway) {
 
 fn ping(from: &Namespace, own: IpAddr, to: IpAddr) {
     let mut ping = from.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.05", "-W", "5", "-I", &own.to_string(), &to.to_string()]);
+    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", "-I", &own.to_string(), &to.to_string()]);
     let answer = command::run(&mut ping).unwrap_or_else(|error| panic!("{error}"));
     assert!(answer.contains(" 0% packet loss"), "{answer}");
 }

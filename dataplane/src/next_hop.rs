@@ -191,8 +191,8 @@ impl ResolveRequests {
 /// Nanoseconds that a packet waits for its neighbour at most.
 pub const HOLD_LIMIT_NS: u64 = 1_000_000_000;
 /// Packets that wait for one neighbour at most; the oldest goes first (RFC 1122 section 2.3.2.2 asks to keep
-/// at least the latest one).
-pub const HELD_PER_NEIGHBOUR: usize = 16;
+/// at least the latest one). The kernel keeps about as many.
+pub const HELD_PER_NEIGHBOUR: usize = 128;
 /// Packets that one worker holds at most.
 pub const HELD_IN_ALL: usize = 256;
 /// Nanoseconds between two requests for one neighbour.

@@ -16,6 +16,7 @@ const ECHO_POLL: Duration = Duration::from_millis(50);
 pub struct Prober {
     stop: Arc<AtomicBool>,
     paused: Arc<AtomicBool>,
+    quiet: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -35,11 +36,12 @@ impl Prober {
     ) -> Result<Self> {
         let socket = namespace.run(|| UdpSocket::bind(source))?.map_err(LabError::io("bind"))?;
         socket.set_nonblocking(true).map_err(LabError::io("set nonblocking"))?;
-        let (stop, paused) = (Arc::default(), Arc::default());
+        let (stop, paused, quiet) = (Arc::default(), Arc::default(), Arc::default());
         let (sent, answered) = (Arc::default(), Arc::default());
         let shared = Shared {
             stop: Arc::clone(&stop),
             paused: Arc::clone(&paused),
+            quiet: Arc::clone(&quiet),
             sent: Arc::clone(&sent),
             answered: Arc::clone(&answered),
         };
@@ -48,12 +50,15 @@ impl Prober {
             probe(&socket, target, &marker, interval, &shared);
             Ok(())
         });
-        Ok(Self { stop, paused, sent, answered, thread: Some(thread) })
+        Ok(Self { stop, paused, quiet, sent, answered, thread: Some(thread) })
     }
 
-    /// Sends nothing more, but keeps its port: late answers meet no ICMP error.
+    /// Sends nothing more, and has counted what it sent, but keeps its port: late answers meet no ICMP error.
     pub fn pause(&self) {
         self.paused.store(true, Ordering::Relaxed);
+        while !self.quiet.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Datagrams sent so far, and answers received.
@@ -92,19 +97,22 @@ impl Drop for Prober {
 struct Shared {
     stop: Arc<AtomicBool>,
     paused: Arc<AtomicBool>,
+    quiet: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
 }
 
 fn probe(socket: &UdpSocket, target: SocketAddr, marker: &[u8], interval: Duration, shared: &Shared) {
-    let Shared { stop, paused, sent, answered } = shared;
+    let Shared { stop, paused, quiet, sent, answered } = shared;
     let mut payload = marker.to_vec();
     let mut buffer = [0; 2048];
     while !stop.load(Ordering::Relaxed) {
         let number = sent.load(Ordering::Relaxed);
         payload.truncate(marker.len());
         payload.extend(number.to_be_bytes());
-        if !paused.load(Ordering::Relaxed) {
+        if paused.load(Ordering::Relaxed) {
+            quiet.store(true, Ordering::Release);
+        } else {
             // A refusal (no route, prohibited) is an answer of the network too: keep sending.
             let _ = socket.send_to(&payload, target);
             sent.store(number + 1, Ordering::Relaxed);

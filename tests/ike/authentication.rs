@@ -55,7 +55,8 @@ fn strongswan_is_given_an_address() {
     assert_eq!(pair.child().local_selectors, [format!("{address}/32")]);
     let traffic = Steady::from(&site.topology, &site.topology.a, SocketAddr::new(address, 0));
     traffic.finish("a client's own traffic");
-    stage::ping_from(&site.topology.server, address);
+    let (server, client) = (&site.topology.server, &site.topology.a);
+    stage::ping_between((server, SERVER.into()), (client, address));
 
     // Who comes back gets what it had.
     Ends::of(&site).delete(By::StrongSwan);

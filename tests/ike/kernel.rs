@@ -103,7 +103,7 @@ impl Kernel {
     pub fn ping_both_ways(&mut self, (client, server): (IpAddr, IpAddr)) {
         let before = carried(&self.settled());
         let mut ping = self.stage.client.command("ping");
-        ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "5", &server.to_string()]);
+        ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", &server.to_string()]);
         let answer =
             command::run(&mut ping).unwrap_or_else(|error| panic!("{error}\n{}", self.baton.ike_log()));
         assert!(answer.contains(" 0% packet loss"), "{answer}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use baton_lab::CharonSpec;
 use baton_lab::charon::Section;
 use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
+use baton_lab::topology::SERVER;
 use serde_json::json;
 
 use crate::cases;
@@ -147,5 +148,6 @@ fn a_peer_that_comes_back_replaces_itself() {
     let after = stage::set_up(&site);
     assert_ne!(after.name(), before.name());
     assert_eq!(stage::leased_address(&site.charon), address);
-    stage::ping_from(&site.topology.server, address);
+    let (server, client) = (&site.topology.server, &site.topology.a);
+    stage::ping_between((server, SERVER.into()), (client, address));
 }

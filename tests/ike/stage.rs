@@ -7,7 +7,7 @@ use baton_lab::charon::{ChildSa, IkeSa};
 use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
 use baton_lab::probe::{Echo, Prober};
 use baton_lab::topology::{CLIENT, SERVER, Topology, client_port};
-use baton_lab::{Charon, CharonSpec, Gateway, Lab, Namespace, PeerSite, charon, command, requirements};
+use baton_lab::{Charon, CharonSpec, Gateway, Lab, Namespace, PeerSite, charon, requirements};
 use serde_json::{Value, json};
 
 use crate::support::{self, MARKER, PATIENCE};
@@ -244,18 +244,17 @@ pub fn dns_servers(charon: &Charon) -> Vec<IpAddr> {
     lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
 }
 
-/// Pings from the client to the server and back; all have to come back.
-pub fn ping(topology: &Topology) {
-    ping_from(&topology.client, SERVER.into());
-    ping_from(&topology.server, CLIENT.into());
+/// Datagrams from the client to the server, from the server to the client, and their answers; none may be lost. How
+/// many went each way.
+pub fn ping(topology: &Topology) -> u64 {
+    let (client, server) = ((&topology.client, CLIENT.into()), (&topology.server, SERVER.into()));
+    ping_between(client, server) + ping_between(server, client)
 }
 
-/// Pings; all have to come back.
-pub fn ping_from(namespace: &Namespace, to: IpAddr) {
-    let mut ping = namespace.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.02", "-W", "2", &to.to_string()]);
-    let answer = command::run(&mut ping).unwrap_or_else(|error| panic!("{error}"));
-    assert!(answer.contains(" 0% packet loss"), "{answer}");
+/// Datagrams from one address to another, and their answers; none may be lost. How many went each way.
+pub fn ping_between(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr)) -> u64 {
+    let traffic = Steady::between((from.0, SocketAddr::new(from.1, 0)), to);
+    traffic.finish(&format!("from {} to {}", from.1, to.1))
 }
 
 /// Datagrams from a host and back while something happens; not one of them may be lost.
@@ -272,10 +271,14 @@ impl Steady {
 
     /// From an address of its own in a namespace.
     pub fn from(topology: &Topology, namespace: &Namespace, source: SocketAddr) -> Self {
-        let to = SocketAddr::new(IpAddr::V4(SERVER), support::ECHO);
-        let echo = Echo::start(&topology.server, to).expect("echo");
+        Self::between((namespace, source), (&topology.server, SERVER.into()))
+    }
+
+    fn between(from: (&Namespace, SocketAddr), to: (&Namespace, IpAddr)) -> Self {
+        let at = SocketAddr::new(to.1, support::ECHO);
+        let echo = Echo::start(to.0, at).expect("echo");
         let pace = Duration::from_millis(1);
-        let prober = Prober::start(namespace, source, to, MARKER, pace).expect("prober");
+        let prober = Prober::start(from.0, from.1, at, MARKER, pace).expect("prober");
         let steady = Self { echo, prober };
         steady.flows();
         steady
