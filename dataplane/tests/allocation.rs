@@ -103,7 +103,7 @@ fn bad_packets_allocate_nothing() {
     let refused: Vec<_> = refused.iter().map(Packet::frame).collect();
     assert_eq!(allocations(&mut a, Side::Inner, &refused), 0, "refused and answered");
     let mut lonely = Gateway::new(0, &Setup { neighbours: false, ..Setup::default() });
-    let held: Vec<_> = (0..40).map(|_| Packet::from(0, 100).frame()).collect();
+    let held: Vec<_> = (0..140).map(|_| Packet::from(0, 100).frame()).collect();
     assert_eq!(allocations(&mut lonely, Side::Inner, &held), 0, "held for a neighbour");
 }
 

@@ -332,7 +332,7 @@ fn frozen_removed_and_foreign_sas_carry_nothing() {
 fn packets_wait_for_a_neighbour_within_bounds() {
     let setup = Setup { neighbours: false, ..Setup::default() };
     let mut a = common::Gateway::new(0, &setup);
-    for _ in 0..20 {
+    for _ in 0..132 {
         a.receive(Side::Inner, &Packet::from(0, 60).frame());
     }
     assert_eq!(a.resolve.next(), Some((Side::Outer, [192, 0, 2, 254].into())));
@@ -341,9 +341,9 @@ fn packets_wait_for_a_neighbour_within_bounds() {
     a.hops.store(std::sync::Arc::new(common::hops(0, &Setup::default())));
     a.run();
     let sent = a.sent(Side::Outer);
-    assert_eq!(sent.len(), 16);
+    assert_eq!(sent.len(), 128);
     let sequences: Vec<_> = sent.iter().map(|frame| frame[ETH + 27]).collect();
-    assert_eq!(sequences, (5..=20).collect::<Vec<_>>(), "in order, the latest ones");
+    assert_eq!(sequences, (5..=132).collect::<Vec<_>>(), "in order, the latest ones");
 }
 
 #[test]
