@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use baton_lab::content::Content;
 use baton_lab::gateway::random;
 use baton_lab::http::{Download, FileServer};
+use baton_lab::ping::ping;
 use baton_lab::probe::Echo;
 use baton_lab::site::Site;
 use baton_lab::sniffer::write_pcap;
@@ -37,10 +38,7 @@ fn ping_and_tcp_cross_the_tunnel() {
     let site = support::running_site();
     let in_clear = |port| Tap::start_filtered(&site.topology.wan, port, Direction::In, "ip and not esp");
     let (taps, before) = (["a", "b"].map(in_clear), frames_on_the_wire(&site));
-    let mut ping = site.topology.client.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "2", &SERVER.to_string()]);
-    let answer = command::run(&mut ping).expect("ping");
-    assert!(answer.contains(" 0% packet loss"), "{answer}");
+    ping(&site.topology.client, &[], SERVER.into(), 5).expect("answers");
 
     let server =
         FileServer::start(&site.topology.server, topology::server_port(80), 5, FILE).expect("server");
@@ -99,9 +97,7 @@ fn scapy_opens_every_packet_that_the_gateways_emit() {
 /// Pings with a traffic class, with ECN bits and without DF, and one that has to be fragmented.
 fn ping_with_tos_and_fragments(client: &baton_lab::Namespace) {
     for options in [["-Q", "0xb8"], ["-Q", "0x02"], ["-M", "dont"], ["-s", "3000"]] {
-        let mut ping = client.command("ping");
-        ping.args(["-n", "-c", "2", "-i", "0.15", "-W", "2"]).args(options).arg(SERVER.to_string());
-        command::run(&mut ping).expect("ping");
+        ping(client, &options, SERVER.into(), 2).expect("answers");
     }
 }
 

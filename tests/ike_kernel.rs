@@ -11,8 +11,9 @@ mod support;
 
 use baton_lab::kernel_peer::{self, Daemons, GuestCharon, GuestIked, IkedSpec};
 use baton_lab::negotiation::{CHILD, CONNECTION, Side};
+use baton_lab::ping::{ping, ping_from_kernel};
 use baton_lab::topology::{CLIENT, SERVER};
-use baton_lab::{Charon, CharonSpec, Direction, command, requirements};
+use baton_lab::{Charon, CharonSpec, Direction, requirements};
 use cases::{Case, Tunnel, V4, V6, hosts};
 use kernel::{Kernel, PATIENCE, negotiation};
 use serde_json::{Value, json};
@@ -216,11 +217,8 @@ fn can_run_control(test: &str) -> bool {
 }
 
 fn ping_both_ways(stage: &mut Stage) {
-    let mut ping = stage.client.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", &SERVER.to_string()]);
-    let answer = command::run(&mut ping).expect("ping");
-    assert!(answer.contains(" 0% packet loss"), "{answer}");
-    stage.peer.run(&format!("ping -c 5 -i 0.02 -W 1 {CLIENT}")).expect("ping from the kernel");
+    ping(&stage.client, &[], SERVER.into(), 5).expect("answers");
+    ping_from_kernel(&mut stage.peer, "", CLIENT.into(), 5).expect("answers to the kernel");
 }
 
 /// All ten packets of the pings each way went through the kernel's SAs, and none was refused.

@@ -14,6 +14,7 @@ use baton_lab::flood::{self, Sink};
 use baton_lab::gateway::random;
 use baton_lab::http::{Download, FileServer};
 use baton_lab::kernel_peer::{self, Connection, Counters, KernelPeer, Key};
+use baton_lab::ping::{ping, ping_from_kernel};
 use baton_lab::topology::CLIENT;
 use baton_lab::{Gateway, GatewaySpec, Lab, SaSpec, TunnelSpec, command, requirements, site};
 use cases::{
@@ -61,9 +62,7 @@ fn can_run(test: &str) -> bool {
 }
 
 fn ping_from(peer: &mut KernelPeer, target: IpAddr, source: IpAddr) {
-    let answer =
-        peer.run(&format!("ping -c 3 -i 0.15 -W 5 -I {source} {target}")).expect("ping from the kernel");
-    assert!(answer.contains(" 0% packet loss"), "{answer}");
+    ping_from_kernel(peer, &format!("-I {source}"), target, 3).expect("answers to the kernel");
 }
 
 /// The peer of the other tests, judged by itself: every suite, mode, family and encapsulation.
@@ -194,10 +193,7 @@ fn gateway(case: &Case, connection: &Connection) -> GatewaySpec {
 
 fn ping_both_ways(case: &Case, stage: &mut Stage) {
     let (here, there) = hosts(case);
-    let mut ping = stage.client.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", &there.to_string()]);
-    let answer = command::run(&mut ping).unwrap_or_else(|error| panic!("{case:?}: {error}"));
-    assert!(answer.contains(" 0% packet loss"), "{case:?}: {answer}");
+    ping(&stage.client, &[], there, 5).unwrap_or_else(|error| panic!("{case:?}: {error}"));
     ping_from(&mut stage.peer, here, there);
 }
 

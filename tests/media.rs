@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use baton_lab::content::Content;
 use baton_lab::http::{Download, FileServer};
+use baton_lab::ping::ping;
 use baton_lab::site::Site;
 use baton_lab::topology::CLIENT;
 use baton_lab::{Gateway, GatewaySpec, Lab, Namespace, command};
@@ -33,11 +34,8 @@ fn site(outer_io: &'static str) -> (Site, Gateway) {
     (site, gateway)
 }
 
-fn ping(from: &Namespace, own: IpAddr, to: IpAddr) {
-    let mut ping = from.command("ping");
-    ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", "-I", &own.to_string(), &to.to_string()]);
-    let answer = command::run(&mut ping).unwrap_or_else(|error| panic!("{error}"));
-    assert!(answer.contains(" 0% packet loss"), "{answer}");
+fn ping_as(from: &Namespace, own: IpAddr, to: IpAddr) {
+    ping(from, &["-I", &own.to_string()], to, 5).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// A file from one host to another, its checksum compared.
@@ -63,8 +61,8 @@ fn own_traffic_passes(outer_io: &'static str, mode: &str) {
     assert_eq!((&status["outer"]["xdp_mode"], &status["inner"]["xdp_mode"]), (&mode.into(), &"tun".into()));
     let (client, host) = (&site.topology.client, &site.topology.b);
     let taps = OuterTaps::start(&site);
-    ping(client, CLIENT.into(), OWN.into());
-    ping(host, OWN.into(), CLIENT.into());
+    ping_as(client, CLIENT.into(), OWN.into());
+    ping_as(host, OWN.into(), CLIENT.into());
     download(host, OWN.into(), client);
     download(client, CLIENT.into(), host);
     // The device, its address and its routes outlive the data plane; what goes into it goes nowhere (I7).
@@ -73,7 +71,7 @@ fn own_traffic_passes(outer_io: &'static str, mode: &str) {
     ping_into_nothing.args(["-n", "-c", "3", "-i", "0.05", "-W", "1", &CLIENT.to_string()]);
     assert!(command::run(&mut ping_into_nothing).is_err(), "nobody is there to carry it");
     b.start(&site.lab).expect("starts again");
-    ping(host, OWN.into(), CLIENT.into());
+    ping_as(host, OWN.into(), CLIENT.into());
     assert_nothing_in_clear(taps);
     // Without the device its prefixes are prohibited.
     b.kill();

@@ -21,6 +21,7 @@ pub mod lab;
 pub mod namespace;
 pub mod negotiation;
 pub mod peer_site;
+pub mod ping;
 pub mod pki;
 pub mod probe;
 pub mod process;

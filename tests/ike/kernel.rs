@@ -8,6 +8,7 @@ use baton_lab::gateway::random;
 use baton_lab::kernel_peer::{Counters, Daemons};
 use baton_lab::negotiation::{Authentication, CHILD, CONNECTION, Negotiation, Party, Side};
 use baton_lab::peer_site::{A_IDENTITY, B_IDENTITY};
+use baton_lab::ping::{ping, ping_from_kernel};
 use baton_lab::{Gateway, GatewaySpec, command};
 use serde_json::{Value, json};
 
@@ -102,12 +103,9 @@ impl Kernel {
     /// Pings both ways; all come back, and through the kernel's SAs.
     pub fn ping_both_ways(&mut self, (client, server): (IpAddr, IpAddr)) {
         let before = carried(&self.settled());
-        let mut ping = self.stage.client.command("ping");
-        ping.args(["-n", "-c", "5", "-i", "0.15", "-W", "5", &server.to_string()]);
-        let answer =
-            command::run(&mut ping).unwrap_or_else(|error| panic!("{error}\n{}", self.baton.ike_log()));
-        assert!(answer.contains(" 0% packet loss"), "{answer}");
-        self.stage.peer.run(&format!("ping -c 5 -i 0.02 -W 1 {client}")).expect("ping from the kernel");
+        let answered = ping(&self.stage.client, &[], server, 5);
+        answered.unwrap_or_else(|error| panic!("{error}\n{}", self.baton.ike_log()));
+        ping_from_kernel(&mut self.stage.peer, "", client, 5).expect("answers to the kernel");
         let counters = self.counters();
         assert_eq!((carried(&counters) - before, &counters.drops), (20, &[].into()));
     }
