@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::child_answer::{Asked, Granted};
+use super::child_answer::Granted;
 use super::child_offer::{Agreed, ChildOffer, Unusable, resolve};
 use super::child_sa::{ChildSa, OUTBOUND_DELAY, Outbound, Parts, Stage};
 use super::core::Cx;
@@ -223,25 +223,12 @@ impl Up {
         if self.children.len() >= cx.core.configuration.limits.max_children.saturating_mul(2) {
             return vec![flag(NotifyType::TEMPORARY_FAILURE)];
         }
-        let Some(initiator_nonce) = &message.nonce else { return vec![flag(NotifyType::INVALID_SYNTAX)] };
-        let our_nonce = cx.nonce();
-        let asked = Asked {
-            head: &self.head,
-            keys: &self.sas[at].keys,
-            message,
-            nonces: (initiator_nonce, &our_nonce),
-            dynamic: &self.dynamic,
-            is_first: false,
-            replaces: Some(&self.children[old]),
-        };
-        match asked.grant(cx) {
-            Ok(Granted { agreed, mut payloads }) => {
-                let lowest = lowest(initiator_nonce, &our_nonce);
-                payloads.insert(1, Payload::Nonce(our_nonce));
+        match self.grant_child(cx, at, message, Some(old)) {
+            Ok((Granted { agreed, payloads }, lowest)) => {
                 self.add_replacement(cx, old, agreed, lowest);
                 payloads
             }
-            Err(refusal) => vec![self.refused(cx, refusal)],
+            Err(refusal) => vec![refusal],
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::child_answer::{Asked, Granted};
 use super::child_offer::{ChildOffer, Unusable, resolve};
+use super::child_rekey::lowest;
 use super::core::Cx;
 use super::head::Wanted;
 use super::ike_sa::Fate;
@@ -78,7 +79,25 @@ impl Up {
         if self.children.len() >= cx.core.configuration.limits.max_children {
             return vec![flag(NotifyType::NO_ADDITIONAL_SAS)];
         }
-        let Some(initiator_nonce) = &message.nonce else { return vec![flag(NotifyType::INVALID_SYNTAX)] };
+        match self.grant_child(cx, at, message, None) {
+            Ok((Granted { agreed, payloads }, _)) => {
+                self.add_child(cx, agreed);
+                payloads
+            }
+            Err(refusal) => vec![refusal],
+        }
+    }
+
+    /// What the peer is granted, our nonce among the payloads, and the lower one of both nonces. `replaces` is the
+    /// place of the pair that is rekeyed.
+    pub(super) fn grant_child(
+        &mut self,
+        cx: &mut Cx,
+        at: usize,
+        message: &Message,
+        replaces: Option<usize>,
+    ) -> Result<(Granted, Vec<u8>), Payload> {
+        let Some(initiator_nonce) = &message.nonce else { return Err(flag(NotifyType::INVALID_SYNTAX)) };
         let our_nonce = cx.nonce();
         let asked = Asked {
             head: &self.head,
@@ -87,15 +106,11 @@ impl Up {
             nonces: (initiator_nonce, &our_nonce),
             dynamic: &self.dynamic,
             is_first: false,
-            replaces: None,
+            replaces: replaces.map(|old| &self.children[old]),
         };
-        match asked.grant(cx) {
-            Ok(Granted { agreed, mut payloads }) => {
-                payloads.insert(1, Payload::Nonce(our_nonce));
-                self.add_child(cx, agreed);
-                payloads
-            }
-            Err(refusal) => vec![self.refused(cx, refusal)],
-        }
+        let mut granted = asked.grant(cx).map_err(|refusal| self.refused(cx, refusal))?;
+        let lowest = lowest(initiator_nonce, &our_nonce);
+        granted.payloads.insert(1, Payload::Nonce(our_nonce));
+        Ok((granted, lowest))
     }
 }
