@@ -18,7 +18,9 @@ mod numbers;
 mod octets;
 mod payload;
 mod reader;
+mod redirect;
 mod security_association;
+mod synchronization;
 #[cfg(test)]
 mod tests;
 mod traffic_selector;
@@ -35,7 +37,9 @@ pub use notify::{Notify, NotifyType};
 pub(crate) use numbers::registry;
 pub use numbers::{ExchangeType, PayloadType, ProtocolId, TransformType};
 pub use payload::Payload;
+pub use redirect::{GatewayIdentity, NoGateway, Redirect, RedirectedFrom};
 pub use security_association::{Proposal, Transform};
+pub use synchronization::{MessageIdSync, ReplayCounterSync};
 pub use traffic_selector::TrafficSelector;
 
 /// Octets of the header of a message (RFC 7296 section 3.1).

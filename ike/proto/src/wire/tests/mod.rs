@@ -1,4 +1,5 @@
 mod golden;
+mod moving;
 mod properties;
 mod refusals;
 mod strategies;
