@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Configuration, Connection, EndAction, Fragmentation, Handling, Limits,
-    LocalAuthentication, LocalMethod, Mode, RemoteAuthentication, RemoteMethod, Revocation, SendCertificate,
+    AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling, Limits,
+    LocalAuthentication, LocalMethod, Mode, PostquantumKey, RemoteAuthentication, RemoteMethod, Revocation, SendCertificate,
     StartAction, Unique,
 };
 use baton_ike_proto::crypto::WrapKey;
@@ -115,6 +115,8 @@ fn connection(
         rand_time: Duration::ZERO,
         over_time: Duration::ZERO,
         keying_tries: 1,
+        ppk: PostquantumKey::default(),
+        childless: Childless::Allow,
         window: 1,
     }
 }

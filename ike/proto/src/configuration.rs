@@ -128,6 +128,33 @@ pub struct Connection {
     pub keying_tries: u32,
     /// Requests that the peer may have outstanding with us (RFC 7296 section 2.3), 1..=32.
     pub window: u32,
+    /// Postquantum preshared keys.
+    pub ppk: PostquantumKey,
+    /// IKE SAs that begin without a Child SA.
+    pub childless: Childless,
+}
+
+/// The use of postquantum preshared keys (RFC 8784).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostquantumKey {
+    /// Of the key that we initiate with; `None` initiates without one. As responder the peer's choice is looked up.
+    pub identity: Option<Identity>,
+    /// Whether an IKE SA without one is refused.
+    pub is_required: bool,
+}
+
+/// IKE SAs that begin without a Child SA (RFC 6023).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Childless {
+    /// Peers may begin so; we do not.
+    #[default]
+    Allow,
+    /// We do with peers that can.
+    Prefer,
+    /// Both sides have to.
+    Force,
+    /// Nobody does.
+    Never,
 }
 
 /// A set of addresses.

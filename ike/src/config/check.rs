@@ -7,8 +7,9 @@ use baton_dataplane::config as gateway;
 use baton_dataplane::config::reader::Source;
 use baton_ike_proto::configuration::{LocalMethod, RemoteMethod};
 use baton_ike_proto::host::TunnelName;
+use baton_ike_proto::identity::Identity;
 
-use super::{Daemon, SharedSecret, connection, pool};
+use super::{Daemon, SecretKind, SharedSecret, connection, pool};
 
 /// All that refers to each other.
 pub(super) struct Whole<'r> {
@@ -23,6 +24,7 @@ pub(super) fn across(source: &Source<'_>, gateway: Option<&gateway::Config>, who
     pools_are_apart(source, whole);
     addresses_are_listened_at(source, whole);
     secrets_are_there(source, whole);
+    postquantum_keys_are_there(source, whole);
     if let Some(gateway) = gateway {
         names_are_free(source, gateway, whole);
         inner_addresses_are_not_ours(source, gateway, whole);
@@ -79,11 +81,33 @@ fn secrets_are_there(source: &Source<'_>, whole: &Whole<'_>) {
         connection.local.method == LocalMethod::PreSharedKey
             || connection.remote.method == RemoteMethod::PreSharedKey
     };
-    if whole.secrets.is_empty()
+    if whole.secrets.iter().all(|secret| secret.kind != SecretKind::Ike)
         && let Some((_, places)) = whole.connections.iter().find(needs)
     {
         let remedy = "add [secrets.ike-...] with id and file";
         places.local.report(source, "auth = \"psk\" needs a secret, and there is none", remedy);
+    }
+}
+
+/// Every connection that initiates with a postquantum preshared key has one; every one that requires one may get it.
+fn postquantum_keys_are_there(source: &Source<'_>, whole: &Whole<'_>) {
+    let keys = || whole.secrets.iter().filter(|secret| secret.kind == SecretKind::Ppk);
+    let goes_by = |key: &SharedSecret, name: &Identity| {
+        key.owners.is_empty() || key.owners.iter().any(|owner| owner.matches(name).is_some())
+    };
+    for (connection, places) in whole.connections {
+        let place = places.ppk.as_ref().unwrap_or(&places.name);
+        match &connection.ppk.identity {
+            Some(name) if !keys().any(|key| goes_by(key, name)) => {
+                let message = format!("there is no postquantum preshared key \"{name}\"");
+                place.report(source, message, format!("add [secrets.ppk-...] with id = \"{name}\" and file"));
+            }
+            None if connection.ppk.is_required && keys().next().is_none() => {
+                let remedy = "add [secrets.ppk-...] with id and file";
+                place.report(source, "a postquantum preshared key is required, and there is none", remedy);
+            }
+            _ => {}
+        }
     }
 }
 

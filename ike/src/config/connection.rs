@@ -8,12 +8,12 @@ use baton_dataplane::config::field::{bounded_name, integer, unicast};
 use baton_dataplane::config::reader::{Place, Section, Word, shortened};
 use baton_dataplane::prefix::Prefix;
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Connection, Fragmentation, SendCertificate, Unique,
+    AddressMatch, Child, Childless, Connection, Fragmentation, PostquantumKey, SendCertificate, Unique,
 };
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::proposal::IkeProposal;
 
-use super::field::{address, boolean, list, name, refuse, time, word};
+use super::field::{address, boolean, identity, list, name, refuse, time, word};
 use super::{Daemon, authentication, child, lifetime};
 
 const ANY: &str = "%any";
@@ -27,6 +27,8 @@ pub(super) struct Places {
     pub(super) local_addresses: Vec<Place>,
     /// One per pool.
     pub(super) pools: Vec<Place>,
+    /// Of `ppk_id`.
+    pub(super) ppk: Option<Place>,
     /// Of the section `local`, if it is there, or the connection's.
     pub(super) local: Place,
 }
@@ -45,6 +47,8 @@ struct Behaviour {
     dpd_delay: Duration,
     keying_tries: u32,
     window: u32,
+    ppk: PostquantumKey,
+    childless: Childless,
 }
 
 /// Where the two ends are.
@@ -93,6 +97,8 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
         over_time: times.end,
         keying_tries: behaviour.keying_tries,
         window: behaviour.window,
+        ppk: behaviour.ppk,
+        childless: behaviour.childless,
     };
     Some((connection, places))
 }
@@ -101,6 +107,7 @@ fn places(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Places {
     let of = |key| section.get(key).map_or(Vec::new(), |item| item.words().iter().map(Word::place).collect());
     Places {
         name: own_name.place(),
+        ppk: of("ppk_id").first().cloned(),
         local_addresses: of("local_addrs"),
         pools: of("pools"),
         local: section.section("local").place(),
@@ -211,6 +218,7 @@ fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
     let dpd_delay = time(section, "dpd_delay", Duration::ZERO);
     let keying_tries = integer(section, "keyingtries", 0..=1_000_000, 1);
     let window = integer(section, "window", 1..=32, 1);
+    let (ppk, childless) = (ppk(section), childless(section));
     Some(Behaviour {
         fragmentation: fragmentation?,
         fragment_size: u16::try_from(fragment_size?).ok()?,
@@ -221,7 +229,34 @@ fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
         dpd_delay: dpd_delay?,
         keying_tries: u32::try_from(keying_tries?).ok()?,
         window: u32::try_from(window?).ok()?,
+        ppk: ppk?,
+        childless: childless?,
     })
+}
+
+fn ppk(section: &Section<'_, '_>) -> Option<PostquantumKey> {
+    let own = match section.get("ppk_id") {
+        None => None,
+        Some(item) => {
+            let own = identity(&item.text()?)?;
+            if own.is_pattern() {
+                item.report("it is one key's name", "write it without wildcards");
+                return None;
+            }
+            Some(own)
+        }
+    };
+    Some(PostquantumKey { identity: own, is_required: boolean(section, "ppk_required", false)? })
+}
+
+fn childless(section: &Section<'_, '_>) -> Option<Childless> {
+    let words = [
+        ("allow", Childless::Allow),
+        ("prefer", Childless::Prefer),
+        ("force", Childless::Force),
+        ("never", Childless::Never),
+    ];
+    word(section, "childless", Childless::Allow, &words)
 }
 
 fn children(section: &Section<'_, '_>) -> Option<Vec<Arc<Child>>> {

@@ -23,7 +23,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Config, CredentialSources, Daemon, SecretSource, SharedSecret};
+pub use model::{Config, CredentialSources, Daemon, SecretKind, SecretSource, SharedSecret};
 
 impl Config {
     /// Reads and validates `path` whole, what the data plane reads in it included. Credentials are not read:

@@ -59,11 +59,22 @@ pub struct CredentialSources {
     pub secrets: Vec<SharedSecret>,
 }
 
+/// What a secret is for; its name begins with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// To prove identities by.
+    Ike,
+    /// A postquantum preshared key (RFC 8784), which goes by its owners' identities.
+    Ppk,
+}
+
 /// `[secrets.NAME]`: a secret and whom it is shared by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedSecret {
     /// Its name.
     pub name: String,
+    /// What it is for.
+    pub kind: SecretKind,
     /// Whose it is; empty is everybody's.
     pub owners: Vec<Identity>,
     /// Where it is.

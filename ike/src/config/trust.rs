@@ -6,12 +6,14 @@ use baton_dataplane::config::reader::{Item, Section, Word, shortened};
 use zeroize::Zeroizing;
 
 use super::field::{file_name, identity, list, name, sentences};
-use super::{SecretSource, SharedSecret};
+use super::{SecretKind, SecretSource, SharedSecret};
 use crate::credentials::decode_secret;
 
 /// Beginnings of names that stand for other kinds of secrets in swanctl.conf.
-const OTHER_KINDS: [&str; 10] =
-    ["eap", "xauth", "ntlm", "private", "rsa", "ecdsa", "pkcs8", "pkcs12", "token", "ppk"];
+const OTHER_KINDS: [&str; 9] =
+    ["eap", "xauth", "ntlm", "private", "rsa", "ecdsa", "pkcs8", "pkcs12", "token"];
+/// Beginning of names of postquantum preshared keys.
+const PPK: &str = "ppk";
 
 /// An authority's certificate and its revocation lists.
 pub(super) struct Authority {
@@ -31,8 +33,9 @@ pub(super) fn secret(
     }
     let owners = sentences(section, "id", identity);
     let source = source(section, private);
+    let kind = if own_name.text.starts_with(PPK) { SecretKind::Ppk } else { SecretKind::Ike };
     section.finish();
-    Some(SharedSecret { name: read_name?, owners: owners?, source: source? })
+    Some(SharedSecret { name: read_name?, kind, owners: owners?, source: source? })
 }
 
 fn source(section: &Section<'_, '_>, private: bool) -> Option<SecretSource> {

@@ -261,6 +261,8 @@ pub struct IkeEntry {
     pub remote_identity: String,
     /// Algorithms by keywords, as `aes128gcm16-prfsha256-x25519`.
     pub proposal: String,
+    /// The identity of the postquantum preshared key in its keys (RFC 8784); empty if there is none.
+    pub ppk: String,
     /// The segment.
     pub segment: u8,
     /// Whether it is frozen.

@@ -12,7 +12,7 @@ use baton_ike_proto::auth::{CredentialError, Credentials, CredentialsBuilder};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::{CredentialSources, SecretSource, SharedSecret};
+use crate::config::{CredentialSources, SecretKind, SecretSource, SharedSecret};
 
 const CERTIFICATES: &str = "x509";
 const AUTHORITIES: &str = "x509ca";
@@ -151,7 +151,11 @@ impl Loader<'_> {
         };
         let name = format!("secrets.{}", secret.name);
         let added = octets.and_then(|octets| {
-            let added = self.builder.add_shared_secret(&name, secret.owners.clone(), octets);
+            let owners = secret.owners.clone();
+            let added = match secret.kind {
+                SecretKind::Ike => self.builder.add_shared_secret(&name, owners, octets),
+                SecretKind::Ppk => self.builder.add_postquantum_key(&name, owners, octets),
+            };
             added.map_err(|error| error.to_string())
         });
         if let Err(problem) = added {

@@ -52,7 +52,12 @@ fn sources(directory: &Path) -> CredentialSources {
 
 fn secret(owner: &str, path: PathBuf) -> SharedSecret {
     let owners = vec![Identity::parse(owner).unwrap()];
-    SharedSecret { name: "ike".to_owned(), owners, source: SecretSource::File(path) }
+    SharedSecret {
+        name: "ike".to_owned(),
+        kind: crate::config::SecretKind::Ike,
+        owners,
+        source: SecretSource::File(path),
+    }
 }
 
 fn problems(sources: &CredentialSources) -> Vec<String> {

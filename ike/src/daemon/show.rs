@@ -30,6 +30,7 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
         local_identity: identity(&view.local),
         remote_identity: identity(&view.remote),
         proposal: view.suite.map_or(String::new(), |suite| suite.to_string()),
+        ppk: identity(&view.ppk),
         segment: view.segment,
         frozen: view.state == TunnelState::Frozen,
         nat_local,

@@ -13,10 +13,15 @@ use super::trust::{Authority, reason};
 use super::{CredentialError, Credentials, Named, Own, Secret};
 use crate::identity::Identity;
 
+/// Octets of a postquantum preshared key. 32 random ones are advised (RFC 8784 section 6); of less than these nobody
+/// expects that they withstand anything.
+const MIN_POSTQUANTUM_KEY: usize = 16;
+
 /// Collects credentials; [`Self::build`] makes them one. Names are those by which the configuration refers to the file.
 #[derive(Debug, Default)]
 pub struct CredentialsBuilder {
     secrets: Vec<Secret>,
+    postquantum_keys: Vec<Secret>,
     keys: Vec<PrivateKey>,
     certificates: Vec<Named>,
     authorities: Vec<Authority>,
@@ -123,6 +128,26 @@ impl CredentialsBuilder {
         Ok(())
     }
 
+    /// Adds a postquantum preshared key (RFC 8784) with the identities, or patterns of some, by which peers call it;
+    /// without any it goes by every identity.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError`] if it is too short to withstand a search by a quantum computer.
+    pub fn add_postquantum_key(
+        &mut self,
+        name: &str,
+        identities: Vec<Identity>,
+        key: Zeroizing<Vec<u8>>,
+    ) -> Result<(), CredentialError> {
+        if key.len() < MIN_POSTQUANTUM_KEY {
+            let problem = format!("a postquantum preshared key has {MIN_POSTQUANTUM_KEY} octets at least");
+            return Err(CredentialError::new(name, problem, "take 32 random octets, as hexadecimal"));
+        }
+        self.postquantum_keys.push(Secret::new(identities, key));
+        Ok(())
+    }
+
     /// All of it. Revocation lists are asked the newest first.
     pub fn build(mut self) -> Credentials {
         self.lists.sort_by_key(|(issued, _)| std::cmp::Reverse(*issued));
@@ -130,6 +155,7 @@ impl CredentialsBuilder {
         own.sort_by_key(|own| std::cmp::Reverse(own.named.certificate.not_after));
         Credentials {
             secrets: self.secrets,
+            postquantum_keys: self.postquantum_keys,
             intermediates: intermediates(&self.certificates),
             own,
             certificates: self.certificates,

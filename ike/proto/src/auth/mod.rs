@@ -40,6 +40,7 @@ const MAX_CHAIN: usize = 8;
 #[derive(Debug)]
 pub struct Credentials {
     secrets: Vec<Secret>,
+    postquantum_keys: Vec<Secret>,
     /// The one that is valid longest first.
     own: Vec<Own>,
     certificates: Vec<Named>,
@@ -81,6 +82,16 @@ impl Credentials {
     /// that of ours. One that names only one of them fits as well.
     pub fn shared_secret(&self, local: &Identity, remote: &Identity) -> Option<&Secret> {
         secret::best(&self.secrets, local, remote)
+    }
+
+    /// The postquantum preshared key (RFC 8784) that goes by this identity; the best match of several.
+    pub fn postquantum_key(&self, identity: &Identity) -> Option<&Secret> {
+        secret::best_of_one(&self.postquantum_keys, identity)
+    }
+
+    /// Whether there is any postquantum preshared key.
+    pub fn has_postquantum_keys(&self) -> bool {
+        !self.postquantum_keys.is_empty()
     }
 
     /// As whom we speak: what is configured, else the subject of our certificate, else our address. An identity that

@@ -45,6 +45,18 @@ pub(super) fn best<'a>(secrets: &'a [Secret], local: &Identity, remote: &Identit
     best.map(|(secret, _)| secret)
 }
 
+/// The secret of which an owner fits one identity best; the first of several.
+pub(super) fn best_of_one<'a>(secrets: &'a [Secret], identity: &Identity) -> Option<&'a Secret> {
+    let mut best: Option<(&Secret, u8)> = None;
+    for secret in secrets {
+        let rank = secret.owner_matches(identity);
+        if let Some(rank) = rank.filter(|rank| best.is_none_or(|(_, other)| *rank > other)) {
+            best = Some((secret, rank));
+        }
+    }
+    best.map(|(secret, _)| secret)
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("owners", &self.owners).finish_non_exhaustive()

@@ -68,6 +68,23 @@ impl IkeKeys {
         Self::expand(suite, &seed, &nonces, initiator_spi, responder_spi)
     }
 
+    /// The same with a postquantum preshared key mixed into SK_d, SK_pi and SK_pr (RFC 8784 section 3).
+    #[must_use]
+    pub fn with_postquantum_key(&self, key: &[u8]) -> Self {
+        let layout = Layout::of(self.suite);
+        let mut material = self.material.clone();
+        let mixed = [
+            layout.derivation(),
+            layout.authentication(Role::Initiator),
+            layout.authentication(Role::Responder),
+        ];
+        for range in mixed {
+            let fresh = prf_plus(self.suite.prf, key, &[&self.material[range.clone()]], layout.prf);
+            material[range].copy_from_slice(&fresh);
+        }
+        Self { suite: self.suite, material }
+    }
+
     /// SKEYSEED of the IKE SA that takes the place of this one.
     pub(super) fn next_seed(&self, nonces: &[u8], shared: &Shared) -> Secret {
         prf(self.suite.prf, self.derivation_key(), &[shared.expose(), nonces])

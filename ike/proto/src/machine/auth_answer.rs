@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::auth_sent::window_size;
-use super::child_answer::{Asked, Granted};
+use super::child_answer::{Asked, Granted, Refusal};
 use super::core::{Cx, Id, InitKey};
 use super::head::Head;
 use super::ike_sa::IkeSa;
@@ -12,11 +12,12 @@ use super::init_sent::Initialised;
 use super::lingering::Lingering;
 use super::message::{Message, flag, notify};
 use super::order::Order;
+use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
-use crate::configuration::{Connection, RemoteMethod, Unique};
+use crate::configuration::{Childless, Connection, RemoteMethod, Unique};
 use crate::crypto::Role;
 use crate::host::DownReason;
 use crate::identity::Identity;
@@ -39,12 +40,14 @@ struct Accepted {
     payloads: Vec<Payload>,
     /// Tunnels that this one replaces.
     replaced: Vec<Id>,
+    /// Keys that are used from now on.
+    ppk: Option<Mixed>,
 }
 
 /// Works on the first sealed message of a half-open IKE SA.
 pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
     let message_id = opened.message_id;
-    let message = match opened.content {
+    let mut message = match opened.content {
         Ok(message) if opened.exchange == ExchangeType::IKE_AUTH => message,
         Err(Bad::Critical(kind)) => {
             let refusal = notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0]);
@@ -67,7 +70,7 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
             );
         }
     };
-    match half.accept(cx, &message) {
+    match half.accept(cx, &mut message) {
         Ok(accepted) => half.establish(cx, message_id, &message, accepted),
         Err(problem) => {
             // One answer for an unknown identity and a wrong proof (RFC 7296 section 2.21.2).
@@ -88,9 +91,9 @@ fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: S
 
 impl Half {
     /// Who the peer is, proved, and our own proof.
-    fn accept(&mut self, cx: &mut Cx, message: &Message) -> Result<Accepted, String> {
-        let id = message.initiator.as_ref().ok_or("the peer does not say who it is")?;
-        let remote = proof::identity(id)?;
+    fn accept(&mut self, cx: &mut Cx, message: &mut Message) -> Result<Accepted, String> {
+        let id = message.initiator.clone().ok_or("the peer does not say who it is")?;
+        let remote = proof::identity(&id)?;
         self.begun.certificates_asked = message.asks_for_x509();
         let Some(connection) = self.connection(cx, message, &remote)? else {
             return Err(self.unknown(cx, message, &remote));
@@ -98,9 +101,10 @@ impl Half {
         self.head.connection = connection;
         let local =
             cx.core.credentials.local_identity(&self.head.connection.local, self.head.path.local.ip());
-        let proofs =
-            Proofs { head: &self.head, keys: &self.sa.keys, begun: &self.begun, role: Role::Responder };
-        proofs.verify(cx, &local, &remote, id, message)?;
+        let ppk = ppk::of_request(cx, &self.head.connection, &self.begun, &self.sa.keys, message)?;
+        let keys = ppk.as_ref().map_or(&self.sa.keys, |ppk| &ppk.keys);
+        let proofs = Proofs { head: &self.head, keys, begun: &self.begun, role: Role::Responder };
+        proofs.verify(cx, &local, &remote, &id, message)?;
         let our_id = local
             .to_wire()
             .ok_or_else(|| format!("\"{local}\" is a pattern and cannot be our identity; set local.id"))?;
@@ -108,8 +112,9 @@ impl Half {
         let mut payloads = vec![Payload::IdentificationResponder(our_id)];
         payloads.extend(certificates);
         payloads.push(authentication);
+        payloads.extend(ppk::agreed(ppk.as_ref()));
         let replaced = self.replaced(cx, message, &remote)?;
-        Ok(Accepted { peers: Peers { local, remote }, payloads, replaced })
+        Ok(Accepted { peers: Peers { local, remote }, payloads, replaced, ppk })
     }
 
     /// The connection that fits both identities best, among those between these addresses that accept what
@@ -181,7 +186,11 @@ impl Half {
 
     fn establish(self, cx: &mut Cx, message_id: u32, message: &Message, accepted: Accepted) -> Tunnel {
         let Self { head, begun, mut sa, origin: ((_, source), _), .. } = self;
-        let Accepted { peers, mut payloads, replaced } = accepted;
+        let Accepted { peers, mut payloads, replaced, ppk } = accepted;
+        let ppk = ppk.map(|Mixed { keys, identity }| {
+            sa.keys = keys;
+            identity
+        });
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);
         payloads.extend(window_size(head.connection.window));
@@ -194,6 +203,7 @@ impl Half {
             replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
         cx.core.orders.extend(ends);
         let mut up = Up::new(cx, head, sa, peers);
+        up.ppk = ppk;
         // Where it has received our IKE_SA_INIT response; where its IKE_AUTH says that it comes from proves nothing.
         up.dynamic.remote = vec![source.ip()];
         let given = up.give_addresses(cx, message);
@@ -240,9 +250,37 @@ fn proved_alike(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec<Id> 
 }
 
 impl Up {
+    /// Whether IKE_AUTH asks for a pair, and may or has to (RFC 6023 section 3).
+    fn first_child(&self, message: &Message) -> Result<bool, Refusal> {
+        let asks = message.proposals.is_some()
+            || message.initiator_selectors.is_some()
+            || message.responder_selectors.is_some();
+        let (peer, name) = (self.head.peer(), &self.head.connection.name);
+        match (self.head.connection.childless, asks) {
+            (Childless::Force, true) => Err(Refusal::new(
+                NotifyType::NO_ADDITIONAL_SAS,
+                format!(
+                    "peer {peer} asks for a Child SA with the IKE SA, and connection {name} has childless = force; set childless there, or prefer here"
+                ),
+            )),
+            (Childless::Never, false) => Err(Refusal::new(
+                NotifyType::INVALID_SYNTAX,
+                format!(
+                    "peer {peer} asks for no Child SA with the IKE SA, and connection {name} has childless = never; set it to allow"
+                ),
+            )),
+            (_, asks) => Ok(asks),
+        }
+    }
+
     /// The pair of Child SAs that IKE_AUTH asks for, or why not: the IKE SA stands in either case (RFC 7296 section
     /// 2.21.2).
     fn grant_first(&mut self, cx: &mut Cx, message: &Message, nonces: (&[u8], &[u8])) -> Vec<Payload> {
+        match self.first_child(message) {
+            Ok(true) => {}
+            Ok(false) => return Vec::new(),
+            Err(refusal) => return vec![self.refused(cx, refusal)],
+        }
         let asked = Asked {
             head: &self.head,
             keys: &self.sas[0].keys,

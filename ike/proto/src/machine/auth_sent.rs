@@ -12,17 +12,18 @@ use super::inner;
 use super::message::{Message, flag, notify};
 use super::order::Order;
 use super::pending::Pending;
+use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
 use super::requests::Sent;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
 use super::waiting;
-use crate::configuration::{RemoteMethod, Unique};
+use crate::configuration::{Childless, RemoteMethod, Unique};
 use crate::crypto::Role;
 use crate::host::DownReason;
 use crate::identity::Identity;
-use crate::wire::{CertificateEncoding, ExchangeType, NotifyType, Payload};
+use crate::wire::{CertificateEncoding, ExchangeType, Identification, NotifyType, Payload};
 
 /// How long to wait when the host has no IV.
 const NO_IV: Duration = Duration::from_millis(100);
@@ -34,8 +35,10 @@ pub(super) struct AuthSent {
     pub(super) sa: IkeSa,
     begun: Initialised,
     pub(super) local: Identity,
-    /// `None` if the connection has no child.
+    /// `None` if the connection has no child, or it is to come later.
     pub(super) offer: Option<ChildOffer>,
+    /// Keys that the request offers to use.
+    ppk: Option<Mixed>,
 }
 
 impl AuthSent {
@@ -48,8 +51,16 @@ impl AuthSent {
         begun: Initialised,
     ) -> Option<Tunnel> {
         let local = cx.core.credentials.local_identity(&head.connection.local, head.path.local.ip());
-        let offer = first_offer(cx, &head, &attempt, begun.initiator_nonce.clone());
-        let mut state = Self { head, attempt, sa, begun, local, offer };
+        let prepared = is_childless(&head, &begun).and_then(|is_childless| {
+            Ok((is_childless, ppk::for_request(cx, &head.connection, &begun, &sa.keys)?))
+        });
+        let (is_childless, ppk) = match prepared {
+            Ok(prepared) => prepared,
+            Err(problem) => return waiting::after_failure(cx, head, attempt, problem),
+        };
+        let nonce = begun.initiator_nonce.clone();
+        let offer = if is_childless { None } else { first_offer(cx, &head, &attempt, nonce) };
+        let mut state = Self { head, attempt, sa, begun, local, offer, ppk };
         match state.payloads(cx) {
             Ok(payloads) => {
                 state.send(cx, &payloads);
@@ -71,7 +82,22 @@ impl AuthSent {
     }
 
     fn proofs(&self) -> Proofs<'_> {
-        Proofs { head: &self.head, keys: &self.sa.keys, begun: &self.begun, role: Role::Initiator }
+        let keys = self.ppk.as_ref().map_or(&self.sa.keys, |ppk| &ppk.keys);
+        Proofs { head: &self.head, keys, begun: &self.begun, role: Role::Initiator }
+    }
+
+    /// Which key our proof has in it, and, if it may be left out, the proof without (RFC 8784 section 3).
+    fn ppk_payloads(&self, cx: &Cx, id: &Identification) -> Result<Vec<Payload>, String> {
+        let Some(ppk) = &self.ppk else { return Ok(Vec::new()) };
+        let mut payloads: Vec<_> = ppk.identification().into_iter().collect();
+        if !self.head.connection.ppk.is_required {
+            let proofs = Proofs { keys: &self.sa.keys, ..self.proofs() };
+            let remote = &self.head.connection.remote.identity;
+            if let (_, Payload::Authentication { data, .. }) = proofs.prove(cx, &self.local, remote, id)? {
+                payloads.push(notify(NotifyType::NO_PPK_AUTH, data));
+            }
+        }
+        Ok(payloads)
     }
 
     fn payloads(&self, cx: &mut Cx) -> Result<Vec<Payload>, String> {
@@ -81,6 +107,7 @@ impl AuthSent {
             format!("\"{}\" is a pattern and cannot be our identity; set local.id", self.local)
         })?;
         let (certificates, authentication) = self.proofs().prove(cx, &self.local, &remote.identity, &id)?;
+        let ppk = self.ppk_payloads(cx, &id)?;
         let mut payloads = vec![Payload::IdentificationInitiator(id)];
         payloads.extend(certificates);
         payloads.extend(self.is_initial_contact(cx).then(|| flag(NotifyType::INITIAL_CONTACT)));
@@ -89,6 +116,7 @@ impl AuthSent {
         }
         payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
         payloads.push(authentication);
+        payloads.extend(ppk);
         payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
@@ -125,13 +153,13 @@ impl AuthSent {
         }
     }
 
-    fn on_answer(self: Box<Self>, cx: &mut Cx, message: &Message) -> Option<Tunnel> {
+    fn on_answer(mut self: Box<Self>, cx: &mut Cx, message: &Message) -> Option<Tunnel> {
         match (&message.authentication, message.error()) {
             (None, Some(error)) => {
                 let problem = self.refused(error.kind);
                 self.fail(cx, problem)
             }
-            _ => match self.verify(cx, message) {
+            _ => match self.take_keys(message).and_then(|()| self.verify(cx, message)) {
                 Ok(remote) => Some(self.establish(cx, message, remote)),
                 Err(problem) => self.reject(cx, problem),
             },
@@ -146,6 +174,13 @@ impl AuthSent {
             ),
             kind => format!("peer {peer} refuses IKE_AUTH: {kind}; look at its log"),
         }
+    }
+
+    /// The keys that the answer is proved with and the IKE SA goes on with.
+    fn take_keys(&mut self, message: &Message) -> Result<(), String> {
+        let offered = self.ppk.take();
+        self.ppk = ppk::of_response(&self.head.connection, offered, message)?;
+        Ok(())
     }
 
     fn verify(&self, cx: &Cx, message: &Message) -> Result<Identity, String> {
@@ -178,7 +213,11 @@ impl AuthSent {
     }
 
     fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Tunnel {
-        let Self { head, attempt, mut sa, begun, local, offer } = *self;
+        let Self { head, attempt, mut sa, begun, local, offer, ppk } = *self;
+        let ppk = ppk.map(|Mixed { keys, identity }| {
+            sa.keys = keys;
+            identity
+        });
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);
         if head.connection.unique == Unique::Replace {
@@ -187,7 +226,8 @@ impl AuthSent {
             cx.core.orders.extend(others.map(end));
         }
         let mut up = Up::new(cx, head, sa, Peers { local, remote });
-        up.want(attempt.wanted.iter().skip(1).cloned());
+        up.ppk = ppk;
+        up.want(attempt.wanted.iter().skip(usize::from(offer.is_some())).cloned());
         up.take_addresses(message);
         up.announce(cx);
         if let Some(offer) = offer {
@@ -224,6 +264,20 @@ impl AuthSent {
                 self.fail(cx, problem)
             }
         }
+    }
+}
+
+/// Whether the first Child SA is set up after the IKE SA (RFC 6023); a sentence if it has to be and cannot.
+fn is_childless(head: &Head, begun: &Initialised) -> Result<bool, String> {
+    match head.connection.childless {
+        Childless::Allow | Childless::Never => Ok(false),
+        Childless::Prefer => Ok(begun.may_be_childless),
+        Childless::Force if begun.may_be_childless => Ok(true),
+        Childless::Force => Err(format!(
+            "peer {} takes no IKE SA without a Child SA, and connection {} has childless = force; set it to prefer",
+            head.peer(),
+            head.connection.name
+        )),
     }
 }
 

@@ -9,12 +9,12 @@ use super::core::{Cx, InitKey, Who};
 use super::head::Head;
 use super::ike_sa::IkeSa;
 use super::init_sent::{Initialised, abilities, key_exchange, reassembles};
-use super::message::{Message, notify};
+use super::message::{Message, flag, notify};
 use super::nat::{self, Nat};
 use super::receive::Opened;
 use super::tunnel::Tunnel;
 use super::window::Window;
-use crate::configuration::{Connection, RemoteMethod};
+use crate::configuration::{Childless, Connection, RemoteMethod};
 use crate::crypto::{IkeKeys, IkeSuite, KeyShare, Role};
 use crate::host::Path;
 use crate::proposal::{Selected, select_ike};
@@ -131,7 +131,9 @@ impl Request<'_> {
             flags: Flags { initiator: false, response: true },
             ..*self.header
         };
-        let payloads = answer_payloads(cx, &header, &head, &selected.proposal, &share, &our_nonce);
+        let uses_ppk = self.message.has(NotifyType::USE_PPK) && cx.core.credentials.has_postquantum_keys();
+        let mut payloads = answer_payloads(cx, &header, &head, &selected.proposal, &share, &our_nonce);
+        payloads.extend(uses_ppk.then(|| flag(NotifyType::USE_PPK)));
         let response = wire::emit(&header, &payloads);
         cx.transmit(self.path, std::slice::from_ref(&response));
         InitAnswered {
@@ -142,6 +144,8 @@ impl Request<'_> {
                 responder_nonce: our_nonce,
                 peer_hashes: self.message.signature_hashes(),
                 certificates_asked: false,
+                uses_ppk,
+                may_be_childless: head.connection.childless != Childless::Never,
             },
             spis,
             suite: selected.suite,
@@ -192,6 +196,8 @@ fn answer_payloads(
         payloads.push(Payload::CertificateRequest { encoding, authorities });
     }
     payloads.extend(abilities(&head.connection));
+    let takes_childless = head.connection.childless != Childless::Never;
+    payloads.extend(takes_childless.then(|| flag(NotifyType::CHILDLESS_IKEV2_SUPPORTED)));
     payloads
 }
 

@@ -50,6 +50,10 @@ pub(super) struct Initialised {
     pub(super) peer_hashes: Vec<u16>,
     /// Whether the peer asks for certificates.
     pub(super) certificates_asked: bool,
+    /// Whether both sides use postquantum preshared keys (RFC 8784 section 3).
+    pub(super) uses_ppk: bool,
+    /// Whether the responder takes an IKE_AUTH without a Child SA (RFC 6023 section 3).
+    pub(super) may_be_childless: bool,
 }
 
 /// What an IKE_SA_INIT response must have.
@@ -103,6 +107,7 @@ impl InitSent {
         payloads.push(Payload::Nonce(self.nonce.clone()));
         payloads.extend(nat::detection(cx, &header, self.head.path, &self.head.connection));
         payloads.extend(abilities(&self.head.connection));
+        payloads.extend(self.head.connection.ppk.identity.is_some().then(|| flag(NotifyType::USE_PPK)));
         wire::emit(&header, &payloads)
     }
 
@@ -231,6 +236,8 @@ impl InitSent {
             responder_nonce: answer.nonce.clone(),
             peer_hashes: message.signature_hashes(),
             certificates_asked: message.asks_for_x509(),
+            uses_ppk: head.connection.ppk.identity.is_some() && message.has(NotifyType::USE_PPK),
+            may_be_childless: message.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
         };
         AuthSent::begin(cx, head, attempt, sa, begun)
     }

@@ -38,6 +38,7 @@ mod nat;
 mod new_child;
 mod order;
 mod pending;
+mod ppk;
 mod proof;
 mod receive;
 mod reconfigure;

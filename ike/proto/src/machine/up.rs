@@ -51,6 +51,8 @@ pub(super) struct Up {
     /// Why it is being deleted, if it is.
     pub(super) ending: Option<DownReason>,
     pub(super) is_frozen: bool,
+    /// The postquantum preshared key in its keys (RFC 8784).
+    pub(super) ppk: Option<Identity>,
 }
 
 impl Up {
@@ -71,6 +73,7 @@ impl Up {
             keep_alive_at: head.nat.ours.then(|| cx.now.monotonic + KEEP_ALIVE),
             ending: None,
             is_frozen: false,
+            ppk: None,
             head,
         };
         up.start_lifetime(cx);

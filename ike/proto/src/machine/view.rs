@@ -58,6 +58,8 @@ pub struct TunnelView {
     pub nat: (bool, bool),
     /// Algorithms of the IKE SA.
     pub suite: Option<IkeSuite>,
+    /// The postquantum preshared key in its keys (RFC 8784).
+    pub ppk: Option<Identity>,
     /// Inner addresses that the peer was given, or that we were given.
     pub virtual_addresses: Vec<std::net::IpAddr>,
     /// Since when it stands (unix time).
@@ -139,6 +141,7 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         path: head.path,
         nat: (head.nat.ours, head.nat.peers),
         suite: None,
+        ppk: None,
         virtual_addresses: Vec::new(),
         established: None,
         rekey_at: None,
@@ -156,6 +159,7 @@ impl Up {
             local: Some(self.peers.local.clone()),
             remote: Some(self.peers.remote.clone()),
             suite: Some(sa.keys.suite()),
+            ppk: self.ppk.clone(),
             virtual_addresses: self.virtual_addresses.clone(),
             established: Some(self.established),
             rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Configuration, Connection, EndAction, Fragmentation, Handling, LocalAuthentication,
-    LocalMethod, Mode, Pool, RemoteAuthentication, RemoteMethod, Retransmission, Revocation, SendCertificate,
-    StartAction, Unique,
+    AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling,
+    LocalAuthentication, LocalMethod, Mode, Pool, PostquantumKey, RemoteAuthentication, RemoteMethod,
+    Retransmission, Revocation, SendCertificate, StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
 use baton_ike_proto::proposal::{EspProposal, IkeProposal};
@@ -143,6 +143,8 @@ impl Setting {
             rand_time: Duration::from_secs(10),
             over_time: Duration::from_mins(2),
             keying_tries: 3,
+            ppk: PostquantumKey::default(),
+            childless: Childless::Allow,
             window: self.window,
         }
     }

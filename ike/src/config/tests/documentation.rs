@@ -8,7 +8,7 @@ const COMPARISON: &str = include_str!("../../../../docs/SWANCTL.md");
 const SWANCTL: &str = include_str!("swanctl-5.9.8.txt");
 
 /// Sections with a key that nobody knows, and what stands for the section in the comparison.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("[ike]", ""),
     ("[connections.a]", "connections.<conn>."),
     ("[connections.a.local]", "connections.<conn>.local<suffix>."),
@@ -16,6 +16,7 @@ const SECTIONS: [(&str, &str); 8] = [
     ("[connections.a.children.b]", "connections.<conn>.children.<child>."),
     ("[pools.a]", "pools.<name>."),
     ("[secrets.ike]", "secrets.ike<suffix>."),
+    ("[secrets.ppk]", "secrets.ppk<suffix>."),
     ("[authorities.a]", "authorities.<name>."),
 ];
 

@@ -106,6 +106,33 @@ local.certs = "a.pem"
 }
 
 #[test]
+fn postquantum_keys_are_checked() {
+    insta::assert_snapshot!(complaint(
+        r#"
+[connections.a]
+ppk_id = "*.example.org"
+childless = "always"
+children.a = {}
+"#
+    ));
+    insta::assert_snapshot!(complaint(
+        r#"
+[connections.b]
+ppk_id = "b.example.org"
+ppk_required = true
+children.a = {}
+[connections.c]
+ppk_id = "c.example.net"
+children.a = {}
+[secrets.ppk-c]
+id = "*.example.net"
+secret = "0x00112233445566778899aabbccddeeff"
+"#
+    ));
+    insta::assert_snapshot!(complaint("[connections.a]\nppk_required = true\nchildren.a = {}\n"));
+}
+
+#[test]
 fn secrets_and_authorities_are_checked() {
     insta::assert_snapshot!(complaint(
         r#"

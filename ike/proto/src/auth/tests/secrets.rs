@@ -37,6 +37,28 @@ fn the_best_match_of_the_peer_decides_then_ours() {
 }
 
 #[test]
+fn postquantum_keys_are_found_by_the_best_match_of_their_names() {
+    let mut builder = CredentialsBuilder::default();
+    for (name, key) in [
+        ("*", "everybody's key of octets"),
+        ("*.example.org", "a key of a domain"),
+        ("a.example.org", "a key of one peer"),
+    ] {
+        let name = if name == "*" { Vec::new() } else { vec![id(name)] };
+        builder.add_postquantum_key("test", name, Zeroizing::new(key.as_bytes().to_vec())).unwrap();
+    }
+    let short = builder.add_postquantum_key("short", Vec::new(), Zeroizing::new(vec![1; 15]));
+    assert!(short.unwrap_err().to_string().contains("16 octets at least"));
+    let credentials = builder.build();
+    assert!(credentials.has_postquantum_keys());
+    let key = |name| credentials.postquantum_key(&id(name)).map(|key| key.octets().to_vec());
+    assert_eq!(key("a.example.org").unwrap(), b"a key of one peer");
+    assert_eq!(key("b.example.org").unwrap(), b"a key of a domain");
+    assert_eq!(key("b@example.net").unwrap(), b"everybody's key of octets");
+    assert!(credentials.shared_secret(&id("a.example.org"), &id("b.example.org")).is_none());
+}
+
+#[test]
 fn one_side_is_enough_and_none_is_nothing() {
     let credentials = with(&[(&["moon"], "ours"), (&["carol"], "theirs")]);
     assert_eq!(secret(&credentials, "moon", "dave").as_deref(), Some("ours"));

@@ -131,6 +131,23 @@ fn a_rekeyed_ike_sa_is_seeded_by_the_old_prf_and_expanded_by_the_new() {
     assert_eq!(new.material(), &**material);
 }
 
+/// RFC 8784 section 3: SK_d = prf+ (PPK, SK_d'), and SK_pi and SK_pr likewise; nothing else changes.
+#[test]
+fn a_postquantum_key_is_mixed_into_three_keys() {
+    for hash in ["sha1", "sha256", "sha384", "sha512"] {
+        let plain = super::keys(suite(hash), 1);
+        let mixed = plain.with_postquantum_key(b"postquantum");
+        let (prf, length) = (suite(hash).prf, suite(hash).prf.length());
+        let (old, new) = (plain.material(), mixed.material());
+        assert_eq!(old.len(), new.len());
+        for place in [0, old.len() - 2 * length, old.len() - length] {
+            let expected = prf_plus(prf, b"postquantum", &[&old[place..place + length]], length);
+            assert_eq!(new[place..place + length], **expected);
+        }
+        assert_eq!(new[length..old.len() - 2 * length], old[length..old.len() - 2 * length]);
+    }
+}
+
 #[test]
 fn debug_output_has_no_key() {
     let suite = suite("sha256");

@@ -102,6 +102,7 @@ impl Reader<'_> {
             keep_alive_at: nat.ours.then(|| now.monotonic + KEEP_ALIVE),
             ending: stored.ending.map(numbers::reason).transpose()?,
             is_frozen: false,
+            ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
         })
     }
 

@@ -76,6 +76,9 @@ pub(super) struct Stored {
     pub(super) ending: Option<u8>,
     #[n(18)]
     pub(super) is_frozen: bool,
+    /// Body of an ID payload: the postquantum preshared key in its keys.
+    #[n(30)]
+    pub(super) ppk: Option<ByteVec>,
 }
 
 /// Outer addresses and ports.

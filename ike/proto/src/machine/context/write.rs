@@ -79,6 +79,7 @@ impl Up {
             remnants: self.remnants.iter().map(|(at, spi)| (time(now, *at), *spi)).collect(),
             ending: self.ending.map(stored_reason),
             is_frozen: self.is_frozen,
+            ppk: self.ppk.as_ref().map(body),
         }
     }
 }

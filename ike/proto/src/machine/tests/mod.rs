@@ -9,3 +9,4 @@ mod rekey;
 mod setup;
 mod side;
 mod signatures;
+mod strength;

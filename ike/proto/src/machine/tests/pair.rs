@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 use super::side::Side;
 use crate::auth::{Credentials, CredentialsBuilder};
 use crate::configuration::{
-    AddressMatch, Child, Configuration, Connection, EndAction, Fragmentation, Handling, LocalAuthentication,
-    LocalMethod, Mode, RemoteAuthentication, RemoteMethod, Revocation, SendCertificate, StartAction, Unique,
+    AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling,
+    LocalAuthentication, LocalMethod, Mode, PostquantumKey, RemoteAuthentication, RemoteMethod, Revocation,
+    SendCertificate, StartAction, Unique,
 };
 use crate::host::{Command, Now, Path};
 use crate::identity::Identity;
@@ -264,6 +265,8 @@ pub(super) fn connection(is_left: bool) -> Connection {
         rand_time: Duration::from_mins(24),
         over_time: Duration::from_mins(24),
         keying_tries: 1,
+        ppk: PostquantumKey::default(),
+        childless: Childless::Allow,
         window: 1,
     }
 }
