@@ -15,6 +15,9 @@ use crate::wire::{self, Datagram, NotifyType, Payload};
 
 const KEY: &[u8] = b"a postquantum preshared key of many octets";
 
+/// By what they go by.
+type Keys<'a> = &'a [(&'a str, &'a [u8])];
+
 fn target() -> Target {
     Target::Connection("net".to_owned())
 }
@@ -24,7 +27,7 @@ fn identity(text: &str) -> Identity {
 }
 
 /// Credentials with the secret of both ends, and keys by what they go by.
-fn keys(keys: &[(&str, &[u8])]) -> Arc<Credentials> {
+fn keys(keys: Keys) -> Arc<Credentials> {
     let mut builder = CredentialsBuilder::default();
     builder.add_shared_secret("test", Vec::new(), Zeroizing::new(b"secret".to_vec())).unwrap();
     for (name, key) in keys {
@@ -39,7 +42,7 @@ fn with_ppk(is_left: bool, name: Option<&str>, is_required: bool) -> Connection 
 }
 
 /// Left initiates with its key; what is configured on the right is given.
-fn pair(left: (Option<&str>, bool, &[(&str, &[u8])]), right: (bool, &[(&str, &[u8])])) -> Pair {
+fn pair(left: (Option<&str>, bool, Keys), right: (bool, Keys)) -> Pair {
     let mut pair = Pair::with(
         configuration(with_ppk(true, left.0, left.1)),
         configuration(with_ppk(false, None, right.0)),
@@ -57,8 +60,8 @@ fn key_of(pair: &Pair) -> [Option<Identity>; 2] {
 
 #[test]
 fn a_key_that_both_have_is_used_whether_required_or_not() {
-    let ours: &[(&str, &[u8])] = &[("other.example", b"another key, of another peer"), ("key.example", KEY)];
-    let theirs: &[(&str, &[u8])] = &[("*.example", KEY), ("other.example", b"another key, of another peer")];
+    let ours: Keys = &[("other.example", b"another key, of another peer"), ("key.example", KEY)];
+    let theirs: Keys = &[("*.example", KEY), ("other.example", b"another key, of another peer")];
     for (left, right) in [(false, false), (true, false), (false, true), (true, true)] {
         let pair = pair((Some("key.example"), left, ours), (right, theirs));
         pair.assert_up(1);
@@ -93,8 +96,8 @@ fn keys_of_the_tunnel_and_its_children_go_on_from_the_mixed_ones() {
 
 #[test]
 fn without_a_common_key_it_stands_only_if_nobody_requires_one() {
-    let ours: &[(&str, &[u8])] = &[("key.example", KEY)];
-    let stranger: &[(&str, &[u8])] = &[("stranger.example", KEY)];
+    let ours: Keys = &[("key.example", KEY)];
+    let stranger: Keys = &[("stranger.example", KEY)];
     for theirs in [&[][..], stranger] {
         let optional = pair((Some("key.example"), false, ours), (false, theirs));
         optional.assert_up(1);
@@ -118,7 +121,7 @@ fn who_names_no_key_is_refused_by_who_requires_one() {
 
 #[test]
 fn a_wrong_key_proves_nothing_even_where_it_is_optional() {
-    let wrong: &[(&str, &[u8])] = &[("key.example", b"a key that is another one")];
+    let wrong: Keys = &[("key.example", b"a key that is another one")];
     let pair = pair((Some("key.example"), false, &[("key.example", KEY)]), (false, wrong));
     assert!(pair.left.established(pair.now()).is_empty());
     assert_eq!(pair.right.ike.counters().authentication_failed, 1);
