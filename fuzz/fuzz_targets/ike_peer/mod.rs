@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use baton_ike::config::Config;
 use baton_ike_proto::auth::CredentialsBuilder;
-use baton_ike_proto::crypto::{Encryption, Group, IkeKeys, IkeSuite, KeyShare, Prf, Role, WrapKey};
+use baton_ike_proto::crypto::{
+    AdditionalMethods, Encryption, Group, IkeKeys, IkeSuite, KeyShare, Prf, Role, WrapKey,
+};
 use baton_ike_proto::machine::{Ike, RestoreError, Restoring};
 use baton_ike_proto::wire::{
     self, Datagram, ExchangeType, Flags, Header, Payload, PayloadType, Proposal, ProtocolId, Transform,
@@ -338,7 +340,13 @@ fn read(message: &[u8]) -> (Header, Vec<u8>, Vec<u8>) {
 
 fn suite() -> IkeSuite {
     let (encryption, prf) = (Encryption::AesGcm16_128, Prf::HmacSha2_256);
-    IkeSuite { encryption, integrity: None, prf, group: Group::Curve25519 }
+    IkeSuite {
+        encryption,
+        integrity: None,
+        prf,
+        group: Group::Curve25519,
+        additional: AdditionalMethods::default(),
+    }
 }
 
 fn offer(share: &KeyShare) -> Vec<Payload> {

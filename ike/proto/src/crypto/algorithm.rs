@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::AdditionalMethods;
+
 /// How the Encrypted payload is encrypted (transform type 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Encryption {
@@ -302,6 +304,8 @@ pub struct IkeSuite {
     pub prf: Prf,
     /// How the secret is agreed.
     pub group: Group,
+    /// How further ones are.
+    pub additional: AdditionalMethods,
 }
 
 /// As strongSwan spells it: `aes128gcm16-prfsha256-x25519`, `aes128-sha256-prfsha256-modp2048`.
@@ -309,10 +313,11 @@ impl fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let integrity = self.integrity.map_or(String::new(), |i| format!("-{}", i.keyword()));
         f.pad(&format!(
-            "{}{integrity}-{}-{}",
+            "{}{integrity}-{}-{}{}",
             self.encryption.keyword(),
             self.prf.keyword(),
-            self.group.keyword()
+            self.group.keyword(),
+            self.additional
         ))
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::prf::{Secret, prf, prf_plus};
-use super::{ChildKeys, IkeSuite, Prf, Shared};
+use super::{AdditionalSecrets, ChildKeys, IkeSuite, Prf, Shared};
 use crate::proposal::EspSuite;
 
 /// An end of an IKE SA (the flag I of RFC 7296 section 3.1 says which one sent a message), or of an exchange.
@@ -63,9 +63,34 @@ impl IkeKeys {
         initiator_spi: u64,
         responder_spi: u64,
     ) -> Self {
-        let nonces = [initiator_nonce, responder_nonce].concat();
-        let seed = self.next_seed(&nonces, shared);
-        Self::expand(suite, &seed, &nonces, initiator_spi, responder_spi)
+        let secrets = (shared, &AdditionalSecrets::default());
+        self.rekey_additionally(
+            suite,
+            secrets,
+            (initiator_nonce, responder_nonce),
+            (initiator_spi, responder_spi),
+        )
+    }
+
+    /// The same after additional key exchanges (RFC 9370 section 2.2.4).
+    #[must_use]
+    pub fn rekey_additionally(
+        &self,
+        suite: IkeSuite,
+        (shared, additional): (&Shared, &AdditionalSecrets),
+        nonces: (&[u8], &[u8]),
+        spis: (u64, u64),
+    ) -> Self {
+        let nonces = [nonces.0, nonces.1].concat();
+        let seed = self.next_seed(&nonces, shared, additional);
+        Self::expand(suite, &seed, &nonces, spis.0, spis.1)
+    }
+
+    /// The keys after an IKE_INTERMEDIATE exchange with a key exchange in it (RFC 9370 section 2.2.2). Nonces and SPIs
+    /// are those of IKE_SA_INIT.
+    #[must_use]
+    pub fn after_intermediate(&self, shared: &Shared, nonces: (&[u8], &[u8]), spis: (u64, u64)) -> Self {
+        self.rekey(self.suite, shared, nonces.0, nonces.1, spis.0, spis.1)
     }
 
     /// The same with a postquantum preshared key mixed into SK_d, SK_pi and SK_pr (RFC 8784 section 3).
@@ -86,8 +111,9 @@ impl IkeKeys {
     }
 
     /// SKEYSEED of the IKE SA that takes the place of this one.
-    pub(super) fn next_seed(&self, nonces: &[u8], shared: &Shared) -> Secret {
-        prf(self.suite.prf, self.derivation_key(), &[shared.expose(), nonces])
+    pub(super) fn next_seed(&self, nonces: &[u8], shared: &Shared, additional: &AdditionalSecrets) -> Secret {
+        let seed = [shared.expose(), nonces, additional.expose()];
+        prf(self.suite.prf, self.derivation_key(), &seed)
     }
 
     fn expand(suite: IkeSuite, seed: &[u8], nonces: &[u8], initiator_spi: u64, responder_spi: u64) -> Self {
@@ -115,8 +141,19 @@ impl IkeKeys {
         responder_nonce: &[u8],
         shared: Option<&Shared>,
     ) -> ChildKeys {
+        let nonces = (initiator_nonce, responder_nonce);
+        self.child_keys_additionally(suite, nonces, (shared, &AdditionalSecrets::default()))
+    }
+
+    /// The same after additional key exchanges (RFC 9370 section 2.2.4).
+    pub fn child_keys_additionally(
+        &self,
+        suite: &EspSuite,
+        nonces: (&[u8], &[u8]),
+        (shared, additional): (Option<&Shared>, &AdditionalSecrets),
+    ) -> ChildKeys {
         let shared = shared.map_or(&[][..], Shared::expose);
-        let seed = [shared, initiator_nonce, responder_nonce];
+        let seed = [shared, nonces.0, nonces.1, additional.expose()];
         let length = suite.key_length();
         ChildKeys::split(&prf_plus(self.suite.prf, self.derivation_key(), &seed, 2 * length))
     }
@@ -126,6 +163,13 @@ impl IkeKeys {
     pub fn auth_octets(&self, side: Role, message: &[u8], peer_nonce: &[u8], id_body: &[u8]) -> Vec<u8> {
         let maced_id = prf(self.suite.prf, self.authentication_key(side), &[id_body]);
         [message, peer_nonce, &maced_id].concat()
+    }
+
+    /// IntAuth_i or IntAuth_r after a message of `side` in an IKE_INTERMEDIATE exchange: the one before (empty at
+    /// first), the message as it would be if its Encrypted payload had neither IV, padding nor ICV, its payloads
+    /// (RFC 9242 section 3.3.2).
+    pub fn intermediate_auth(&self, side: Role, before: &[u8], head: &[u8], payloads: &[u8]) -> Vec<u8> {
+        prf(self.suite.prf, self.authentication_key(side), &[before, head, payloads]).to_vec()
     }
 
     /// The AUTH payload's data with a shared secret (RFC 7296 section 2.15).

@@ -3,10 +3,12 @@
 //! Keys are made here and leave only sealed ([`IkeKeys::seal_state`]), or as [`ChildKeys`] on their way into the SA
 //! table. Whatever holds one is wiped when dropped and says nothing in debug output.
 
+mod additional;
 mod algorithm;
 mod child;
 mod cipher;
 mod hash;
+mod kem;
 mod key_exchange;
 mod keys;
 mod message;
@@ -15,9 +17,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use additional::{
+    AdditionalMethods, AdditionalSecrets, AdditionalShare, KeyExchangeMethod, answer as answer_additional,
+};
 pub use algorithm::{Encryption, Group, IkeSuite, Integrity, Prf};
 pub use child::{ChildKeys, KeyMaterial};
 pub use hash::{cookie_mac, nat_detection_hash};
+pub use kem::MlKem;
 pub use key_exchange::{KeyExchangeError, KeyShare, Shared};
 pub use keys::{IkeKeys, Role};
 pub use message::{OpenError, SealError};

@@ -8,7 +8,10 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::prf::Secret;
-use super::{ChildKeys, Encryption, Group, IkeKeys, IkeSuite, Integrity, KeyShare, Prf};
+use super::{
+    AdditionalMethods, AdditionalSecrets, AdditionalShare, ChildKeys, Encryption, Group, IkeKeys, IkeSuite,
+    Integrity, KeyExchangeMethod, KeyShare, Prf,
+};
 
 /// What keys are sealed under. Every seal has a key of its own, made from this one and a random salt, so that the
 /// number of seals is not bounded by the 96-bit nonces of AES-GCM.
@@ -49,6 +52,10 @@ const TAG: usize = 16;
 const IKE_KEYS: u8 = 1;
 const KEY_SHARE: u8 = 2;
 const CHILD_KEYS: u8 = 3;
+/// As the first, of a suite with additional key exchanges.
+const ADDITIONAL_IKE_KEYS: u8 = 4;
+const ADDITIONAL_SHARE: u8 = 5;
+const ADDITIONAL_SECRETS: u8 = 6;
 
 impl WrapKey {
     /// A key of full entropy.
@@ -118,10 +125,14 @@ impl IkeKeys {
         associated: &[u8],
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Vec<u8> {
-        let mut inside = Zeroizing::new(vec![IKE_KEYS]);
-        inside.extend_from_slice(&suite_octets(self.suite()));
-        inside.extend_from_slice(self.material());
-        wrap.seal(associated, random, inside)
+        let suite = self.suite();
+        let kind = if suite.additional.is_empty() { IKE_KEYS } else { ADDITIONAL_IKE_KEYS };
+        let mut head = vec![kind];
+        head.extend_from_slice(&suite_octets(suite));
+        if kind == ADDITIONAL_IKE_KEYS {
+            head.extend_from_slice(&additional_octets(suite.additional));
+        }
+        wrap.seal(associated, random, joined(&head, self.material()))
     }
 
     /// Opens what [`Self::seal_state`] gave.
@@ -130,11 +141,21 @@ impl IkeKeys {
     /// [`OpenStateError`].
     pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
         let inside = wrap.open(associated, sealed)?;
-        let (head, material) = inside.split_first_chunk::<11>().ok_or(OpenStateError::Unknown)?;
-        let suite = (head[0] == IKE_KEYS).then(|| suite_from(&head[1..])).flatten();
-        suite
-            .and_then(|suite| Self::from_material(suite, Zeroizing::new(material.to_vec())))
-            .ok_or(OpenStateError::Unknown)
+        Self::read_state(&inside).ok_or(OpenStateError::Unknown)
+    }
+
+    fn read_state(inside: &[u8]) -> Option<Self> {
+        let (head, rest) = inside.split_first_chunk::<11>()?;
+        let suite = suite_from(&head[1..])?;
+        let (additional, material) = match head[0] {
+            IKE_KEYS => (AdditionalMethods::default(), rest),
+            ADDITIONAL_IKE_KEYS => {
+                let (additional, material) = rest.split_first_chunk::<ADDITIONAL>()?;
+                (additional_from(additional)?, material)
+            }
+            _ => return None,
+        };
+        Self::from_material(IkeSuite { additional, ..suite }, Zeroizing::new(material.to_vec()))
     }
 }
 
@@ -146,10 +167,8 @@ impl KeyShare {
         associated: &[u8],
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Vec<u8> {
-        let mut inside = Zeroizing::new(vec![KEY_SHARE]);
-        inside.extend_from_slice(&self.group().id().to_be_bytes());
-        inside.extend_from_slice(self.private());
-        wrap.seal(associated, random, inside)
+        let [high, low] = self.group().id().to_be_bytes();
+        wrap.seal(associated, random, joined(&[KEY_SHARE, high, low], self.private()))
     }
 
     /// Opens what [`Self::seal_state`] gave.
@@ -190,6 +209,79 @@ impl ChildKeys {
     }
 }
 
+impl AdditionalShare {
+    /// The private value, sealed together with `associated`, which has to be there again to open it.
+    pub fn seal_state(
+        &self,
+        wrap: &WrapKey,
+        associated: &[u8],
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Vec<u8> {
+        let [high, low] = self.method().id().to_be_bytes();
+        wrap.seal(associated, random, joined(&[ADDITIONAL_SHARE, high, low], self.private()))
+    }
+
+    /// Opens what [`Self::seal_state`] gave.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
+        let inside = wrap.open(associated, sealed)?;
+        let (head, private) = inside.split_first_chunk::<3>().ok_or(OpenStateError::Unknown)?;
+        let method = KeyExchangeMethod::from_id(u16::from_be_bytes([head[1], head[2]]));
+        let method = method.filter(|_| head[0] == ADDITIONAL_SHARE);
+        method.and_then(|method| Self::from_private(method, private)).ok_or(OpenStateError::Unknown)
+    }
+}
+
+impl AdditionalSecrets {
+    /// All of them, sealed together with `associated`, which has to be there again to open them.
+    pub fn seal_state(
+        &self,
+        wrap: &WrapKey,
+        associated: &[u8],
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Vec<u8> {
+        wrap.seal(associated, random, joined(&[ADDITIONAL_SECRETS], self.expose()))
+    }
+
+    /// Opens what [`Self::seal_state`] gave.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
+        let inside = wrap.open(associated, sealed)?;
+        let (kind, secrets) = inside.split_first().ok_or(OpenStateError::Unknown)?;
+        (*kind == ADDITIONAL_SECRETS).then(|| Self::from_octets(secrets)).ok_or(OpenStateError::Unknown)
+    }
+}
+
+/// Of their final length from the start: growing would leave copies of the secret behind.
+fn joined(head: &[u8], secret: &[u8]) -> Secret {
+    let mut inside = Zeroizing::new(Vec::with_capacity(head.len() + secret.len()));
+    inside.extend_from_slice(head);
+    inside.extend_from_slice(secret);
+    inside
+}
+
+/// Octets of the additional key exchanges.
+const ADDITIONAL: usize = 2 * AdditionalMethods::PLACES;
+
+/// By place, 0 where there is none: 16 bits each.
+fn additional_octets(additional: AdditionalMethods) -> Vec<u8> {
+    let id = |method: &Option<KeyExchangeMethod>| method.map_or(0, KeyExchangeMethod::id).to_be_bytes();
+    additional.places().iter().flat_map(id).collect()
+}
+
+fn additional_from(octets: &[u8; ADDITIONAL]) -> Option<AdditionalMethods> {
+    let mut places = [None; AdditionalMethods::PLACES];
+    for (place, octets) in places.iter_mut().zip(octets.chunks_exact(2)) {
+        let id = u16::from_be_bytes([octets[0], octets[1]]);
+        *place = if id == 0 { None } else { Some(KeyExchangeMethod::from_id(id)?) };
+    }
+    Some(AdditionalMethods::new(places))
+}
+
 /// Encryption, its key length, integrity (0 is none), PRF, group: 16 bits each.
 fn suite_octets(suite: IkeSuite) -> [u8; 10] {
     let integrity = suite.integrity.map_or(0, Integrity::id);
@@ -213,5 +305,6 @@ fn suite_from(octets: &[u8]) -> Option<IkeSuite> {
     };
     let is_whole = integrity.is_none() == encryption.is_aead();
     let (prf, group) = (Prf::from_id(number(3)?)?, Group::from_id(number(4)?)?);
-    is_whole.then_some(IkeSuite { encryption, integrity, prf, group })
+    let additional = AdditionalMethods::default();
+    is_whole.then_some(IkeSuite { encryption, integrity, prf, group, additional })
 }

@@ -1,6 +1,6 @@
 //! What a peer offers, in words that an operator can copy into a configuration.
 
-use crate::crypto::{Encryption, Group, Integrity, Prf};
+use crate::crypto::{Encryption, Group, Integrity, KeyExchangeMethod, Prf};
 use crate::proposal::{EspEncryption, EspIntegrity};
 use crate::wire::{Proposal, ProtocolId, Transform, TransformType};
 
@@ -32,6 +32,12 @@ fn word(is_esp: bool, transform: Transform) -> Option<String> {
         TransformType::INTEG => Integrity::from_id(id).map(|a| a.keyword().to_owned()),
         TransformType::PRF => Prf::from_id(id).map(|a| a.keyword().to_owned()),
         TransformType::KE => Group::from_id(id).map(|a| a.keyword().to_owned()),
+        kind if (TransformType::ADDKE1..=TransformType::ADDKE7).contains(&kind) => {
+            let place = kind.0 - TransformType::ADDKE1.0 + 1;
+            let method = KeyExchangeMethod::from_id(id).map(KeyExchangeMethod::keyword);
+            let method = method.or_else(|| (id == 0).then_some("none"));
+            Some(method.map_or_else(|| format!("ke{place}_{id}"), |method| format!("ke{place}_{method}")))
+        }
         TransformType::ESN => return (id == 1).then(|| "esn".to_owned()),
         _ => None,
     };

@@ -46,7 +46,11 @@ struct Accepted {
 
 /// Works on the first sealed message of a half-open IKE SA.
 pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
-    let message_id = opened.message_id;
+    let (message_id, request) = (opened.message_id, (opened.exchange, opened.message_id));
+    if half.lacks_key_exchanges() {
+        let problem = "the peer has left out a key exchange that was agreed on".to_owned();
+        return refuse(cx, half, request, flag(NotifyType::INVALID_SYNTAX), problem);
+    }
     let mut message = match opened.content {
         Ok(message) if opened.exchange == ExchangeType::IKE_AUTH => message,
         Err(Bad::Critical(kind)) => {
@@ -54,7 +58,7 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
             return refuse(
                 cx,
                 half,
-                message_id,
+                request,
                 refusal,
                 format!("the peer sent a payload of type {kind}, which is critical and unknown"),
             );
@@ -64,7 +68,7 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
             return refuse(
                 cx,
                 half,
-                message_id,
+                request,
                 refusal,
                 "the peer sent something else than IKE_AUTH".to_owned(),
             );
@@ -75,15 +79,21 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
         Err(problem) => {
             // One answer for an unknown identity and a wrong proof (RFC 7296 section 2.21.2).
             cx.core.counters.authentication_failed += 1;
-            refuse(cx, half, message_id, flag(NotifyType::AUTHENTICATION_FAILED), problem)
+            refuse(cx, half, request, flag(NotifyType::AUTHENTICATION_FAILED), problem)
         }
     }
 }
 
 /// Answers by an error alone. The IKE SA is over; the answer is kept for repetitions of the request.
-fn refuse(cx: &mut Cx, half: Half, message_id: u32, refusal: Payload, problem: String) -> Tunnel {
+pub(super) fn refuse(
+    cx: &mut Cx,
+    half: Half,
+    request: (ExchangeType, u32),
+    refusal: Payload,
+    problem: String,
+) -> Tunnel {
     let Half { head, mut sa, origin, .. } = half;
-    sa.respond(cx, (head.path, &head.connection), (ExchangeType::IKE_AUTH, message_id), &[refusal]);
+    sa.respond(cx, (head.path, &head.connection), request, &[refusal]);
     cx.core.counters.ike_failed += 1;
     head.failed(cx, problem);
     Lingering::refused(cx, head, sa, origin)

@@ -20,7 +20,7 @@ impl Tunnel {
     pub(super) fn is_alive(&self) -> bool {
         match self {
             Self::Up(up) => !up.is_ending(),
-            Self::Waiting(_) | Self::InitSent(_) | Self::AuthSent(_) => true,
+            Self::Waiting(_) | Self::InitSent(_) | Self::IntermediateSent(_) | Self::AuthSent(_) => true,
             Self::InitAnswered(_) | Self::Lingering(_) => false,
         }
     }
@@ -35,6 +35,7 @@ impl Tunnel {
         match &mut self {
             Self::Waiting(state) => state.attempt.add(wanted),
             Self::InitSent(state) => state.attempt.add(wanted),
+            Self::IntermediateSent(state) => state.attempt.add(wanted),
             Self::AuthSent(state) => state.attempt.add(wanted),
             Self::InitAnswered(_) | Self::Lingering(_) => {}
             Self::Up(up) => {
@@ -81,7 +82,7 @@ impl Tunnel {
                 Some(up.proceed(cx))
             }
             Self::InitAnswered(_) | Self::Lingering(_) => Some(self),
-            Self::Waiting(_) | Self::InitSent(_) | Self::AuthSent(_) => {
+            Self::Waiting(_) | Self::InitSent(_) | Self::IntermediateSent(_) | Self::AuthSent(_) => {
                 cx.event(Event::IkeDown { tunnel: self.head().name(), reason });
                 None
             }

@@ -51,6 +51,8 @@ pub(super) struct IkeSa {
     pub(super) initiator_spi: u64,
     pub(super) responder_spi: u64,
     pub(super) keys: IkeKeys,
+    /// Those of the request before, if they were others: it may come again until the next one has.
+    pub(super) keys_before: Option<IkeKeys>,
     pub(super) window: Window,
     /// Of the peer's requests, and of its responses: they have Message IDs of their own.
     pub(super) fragments: [Reassembly; 2],
@@ -69,6 +71,7 @@ impl IkeSa {
             initiator_spi,
             responder_spi,
             keys,
+            keys_before: None,
             window,
             fragments: Default::default(),
             peer_reassembles: false,

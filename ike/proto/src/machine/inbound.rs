@@ -139,7 +139,9 @@ impl Up {
                 self.on_ike_rekeyed(cx, at, *rekeying, &message);
                 Verdict::Stays
             }
-            Pending::Liveness | Pending::Authentication | Pending::Farewell => Verdict::Stays,
+            Pending::Liveness | Pending::Intermediate | Pending::Authentication | Pending::Farewell => {
+                Verdict::Stays
+            }
         }
     }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::algorithms::algorithms;
-use super::auth_answer;
+use super::auth_answer::{self, Half};
 use super::core::{Cx, InitKey, Who};
 use super::head::Head;
 use super::ike_sa::IkeSa;
 use super::init_sent::{Initialised, abilities, key_exchange, reassembles};
+use super::intermediate::{self, Intermediates};
 use super::message::{Message, flag, notify};
 use super::nat::{self, Nat};
 use super::receive::Opened;
@@ -20,6 +21,7 @@ use crate::host::Path;
 use crate::proposal::{Selected, select_ike};
 use crate::wire::{
     self, CertificateEncoding, Datagram, ExchangeType, Flags, Header, NotifyType, Payload, Proposal,
+    TransformType,
 };
 
 /// We have answered an IKE_SA_INIT request. The peer is not authenticated.
@@ -88,8 +90,12 @@ impl Request<'_> {
     /// The first connection between these addresses that accepts one of the peer's proposals. IKE_AUTH may turn to
     /// another one, when it is known who the peer is.
     fn select(&self, cx: &Cx, offered: &[Proposal]) -> Option<(Arc<Connection>, Selected<IkeSuite>)> {
+        // Without IKE_INTERMEDIATE there is no place for additional key exchanges (RFC 9370 section 2.2.1).
+        let can_add = self.message.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
+        let offered =
+            if can_add { offered.to_vec() } else { offered.iter().filter_map(without_additional).collect() };
         candidates(cx, self.path).find_map(|connection| {
-            let selected = select_ike(&connection.ike_proposals, offered)?;
+            let selected = select_ike(&connection.ike_proposals, &offered)?;
             Some((Arc::clone(connection), selected))
         })
     }
@@ -133,6 +139,8 @@ impl Request<'_> {
         };
         let uses_ppk = self.message.has(NotifyType::USE_PPK) && cx.core.credentials.has_postquantum_keys();
         let mut payloads = answer_payloads(cx, &header, &head, &selected.proposal, &share, &our_nonce);
+        let has_additional = !selected.suite.additional.is_empty();
+        payloads.extend(has_additional.then(|| flag(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED)));
         payloads.extend(uses_ppk.then(|| flag(NotifyType::USE_PPK)));
         let response = wire::emit(&header, &payloads);
         cx.transmit(self.path, std::slice::from_ref(&response));
@@ -145,6 +153,7 @@ impl Request<'_> {
                 peer_hashes: self.message.signature_hashes(),
                 certificates_asked: false,
                 uses_ppk,
+                intermediates: Intermediates::default(),
                 may_be_childless: head.connection.childless != Childless::Never,
             },
             spis,
@@ -173,6 +182,17 @@ pub(super) fn candidates<'a>(cx: &'a Cx, path: Path) -> impl Iterator<Item = &'a
         has_local && has_remote
     };
     cx.core.configuration.connections.iter().filter(is_between)
+}
+
+/// The offer to a peer that can do no additional key exchanges; `None` if it insists on one.
+fn without_additional(offer: &Proposal) -> Option<Proposal> {
+    let mut offer = offer.clone();
+    let is_place = |kind| (TransformType::ADDKE1..=TransformType::ADDKE7).contains(&kind);
+    let kinds: Vec<_> =
+        offer.transforms.iter().map(|transform| transform.kind).filter(|k| is_place(*k)).collect();
+    offer.transforms.retain(|transform| !is_place(transform.kind) || transform.id == 0);
+    let allows_none = |kind: &TransformType| offer.transforms.iter().any(|other| other.kind == *kind);
+    kinds.iter().all(allows_none).then_some(offer)
 }
 
 fn answer_payloads(
@@ -253,8 +273,29 @@ impl InitAnswered {
     fn on_request(mut self: Box<Self>, cx: &mut Cx, path: Path, opened: Opened) -> Option<Tunnel> {
         // The initiator floats to the port for NATs with this request (RFC 7296 section 2.23).
         self.head.path = path;
+        if opened.exchange == ExchangeType::IKE_INTERMEDIATE {
+            return self.on_intermediate(cx, &opened);
+        }
+        Some(auth_answer::answer(cx, self.half()?, opened))
+    }
+
+    fn half(self) -> Option<Half> {
         let origin = self.half_open();
-        let Self { head, begun, chosen, sa: Some(sa), .. } = *self else { return None };
-        Some(auth_answer::answer(cx, auth_answer::Half { head, begun, chosen, sa, origin }, opened))
+        let Self { head, begun, chosen, sa: Some(sa), .. } = self else { return None };
+        Some(Half { head, begun, chosen, sa, origin })
+    }
+
+    /// Afterwards all is as before, but for the keys: its deadline and its place among the half-open ones are those of
+    /// IKE_SA_INIT.
+    fn on_intermediate(mut self: Box<Self>, cx: &mut Cx, opened: &Opened) -> Option<Tunnel> {
+        let sa = self.sa.as_mut()?;
+        match intermediate::answer(cx, &self.head, &mut self.begun, sa, opened) {
+            Ok(()) => Some(Tunnel::InitAnswered(self)),
+            Err(problem) => {
+                let request = (opened.exchange, opened.message_id);
+                let refusal = flag(NotifyType::INVALID_SYNTAX);
+                Some(auth_answer::refuse(cx, self.half()?, request, refusal, problem))
+            }
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::auth_sent::AuthSent;
 use super::backoff;
 use super::core::Cx;
 use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
+use super::intermediate::{IntermediateSent, Intermediates};
 use super::message::{Message, flag, notify};
 use super::nat::{self, Nat};
 use super::tunnel::Tunnel;
@@ -16,7 +16,7 @@ use crate::auth;
 use crate::configuration::{Connection, Fragmentation};
 use crate::crypto::{Group, IkeKeys, IkeSuite, KeyShare, Role};
 use crate::host::Path;
-use crate::proposal::{accept_ike, offer_ike};
+use crate::proposal::{IkeProposal, accept_ike, offer_ike};
 use crate::wire::{self, ExchangeType, Flags, Header, Notify, NotifyType, Payload};
 
 /// Answers that only ask for another request, before the attempt is given up: a cookie, another group, a cookie for
@@ -54,6 +54,8 @@ pub(super) struct Initialised {
     pub(super) uses_ppk: bool,
     /// Whether the responder takes an IKE_AUTH without a Child SA (RFC 6023 section 3).
     pub(super) may_be_childless: bool,
+    /// What the exchanges in between have said.
+    pub(super) intermediates: Intermediates,
 }
 
 /// What an IKE_SA_INIT response must have.
@@ -107,6 +109,8 @@ impl InitSent {
         payloads.push(Payload::Nonce(self.nonce.clone()));
         payloads.extend(nat::detection(cx, &header, self.head.path, &self.head.connection));
         payloads.extend(abilities(&self.head.connection));
+        let has_additional = self.head.connection.ike_proposals.iter().any(IkeProposal::has_additional);
+        payloads.extend(has_additional.then(|| flag(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED)));
         payloads.extend(self.head.connection.ppk.identity.is_some().then(|| flag(NotifyType::USE_PPK)));
         wire::emit(&header, &payloads)
     }
@@ -207,6 +211,12 @@ impl InitSent {
         if suite.group != self.share.group() {
             return Ok(None);
         }
+        if !suite.additional.is_empty() && !message.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED) {
+            let peer = self.head.peer();
+            return Err(format!(
+                "peer {peer} has chosen additional key exchanges and cannot do them; look at its log"
+            ));
+        }
         Ok(Some(Answer { suite, public: public.clone(), nonce: nonce.clone() }))
     }
 
@@ -238,8 +248,9 @@ impl InitSent {
             certificates_asked: message.asks_for_x509(),
             uses_ppk: head.connection.ppk.identity.is_some() && message.has(NotifyType::USE_PPK),
             may_be_childless: message.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
+            intermediates: Intermediates::default(),
         };
-        AuthSent::begin(cx, head, attempt, sa, begun)
+        IntermediateSent::begin(cx, head, attempt, sa, begun)
     }
 
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {

@@ -31,6 +31,7 @@ mod informational;
 mod init_answered;
 mod init_sent;
 mod inner;
+mod intermediate;
 mod lifetime;
 mod lingering;
 mod message;

@@ -7,6 +7,8 @@ use crate::crypto::KeyShare;
 
 /// What an outstanding request is about.
 pub(super) enum Pending {
+    /// IKE_INTERMEDIATE.
+    Intermediate,
     /// IKE_AUTH.
     Authentication,
     /// Tells the peer of a failure of IKE_AUTH; nobody waits for its answer.

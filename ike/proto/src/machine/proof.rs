@@ -25,12 +25,15 @@ pub(super) struct Proofs<'a> {
 impl Proofs<'_> {
     /// What `side` proves itself over.
     fn octets(&self, side: Role, id: &Identification) -> Vec<u8> {
-        let Initialised { request, response, initiator_nonce, responder_nonce, .. } = self.begun;
+        let Initialised { request, response, initiator_nonce, responder_nonce, intermediates, .. } =
+            self.begun;
         let (message, peer_nonce) = match side {
             Role::Initiator => (request, responder_nonce),
             Role::Responder => (response, initiator_nonce),
         };
-        self.keys.auth_octets(side, message, peer_nonce, &id.body())
+        let mut octets = self.keys.auth_octets(side, message, peer_nonce, &id.body());
+        octets.extend(intermediates.octets());
+        octets
     }
 
     /// Our certificates, if they are to be sent, and our AUTH payload; a sentence if we cannot prove who we are.

@@ -7,7 +7,7 @@ use super::fragments::{Added, Piece};
 use super::ike_sa::IkeSa;
 use super::message::Message;
 use super::window::Received;
-use crate::crypto::Role;
+use crate::crypto::{IkeKeys, Role};
 use crate::host::Path;
 use crate::wire::{self, Datagram, Encrypted, ExchangeType, Fragment, Header, ParseError, PayloadType};
 
@@ -17,6 +17,8 @@ pub(super) struct Opened {
     pub(super) message_id: u32,
     pub(super) is_response: bool,
     pub(super) content: Result<Message, Bad>,
+    /// The payloads as they are inside of the Encrypted payload.
+    pub(super) chain: Chain,
 }
 
 /// An authentic message that cannot be read (RFC 7296 sections 2.5 and 2.21.3).
@@ -29,7 +31,7 @@ pub(super) enum Bad {
 }
 
 /// A chain of payloads and the type of its first one.
-type Chain = (PayloadType, Zeroizing<Vec<u8>>);
+pub(super) type Chain = (PayloadType, Zeroizing<Vec<u8>>);
 
 impl IkeSa {
     /// Opens what comes along `path`. `None` if there is nothing to do: a repeated request has been answered again
@@ -45,6 +47,7 @@ impl IkeSa {
                 return None;
             }
             self.window.responses.begin(header.message_id);
+            self.keys_before = None;
         }
         let content = match wire::parse_chain(first, &chain) {
             Ok(payloads) => Message::sort(payloads).map_err(|_| Bad::Syntax),
@@ -52,7 +55,8 @@ impl IkeSa {
             Err(_) => Err(Bad::Syntax),
         };
         let Header { exchange, message_id, .. } = header;
-        Some(Opened { exchange, message_id, is_response: header.flags.response, content })
+        let is_response = header.flags.response;
+        Some(Opened { exchange, message_id, is_response, content, chain: (first, chain) })
     }
 
     /// Both SPIs, and who sends: a message of ours that somebody sends back is none of the peer's.
@@ -86,12 +90,15 @@ impl IkeSa {
         }
     }
 
+    /// A repeated request may be of a time before the keys were replaced (RFC 9370 section 2.2.2).
     fn is_authentic(&self, cx: &mut Cx, datagram: &Datagram) -> bool {
-        match datagram {
-            Datagram::Plain(..) => false,
-            Datagram::Encrypted(sealed) => self.unseal(cx, sealed).is_some(),
-            Datagram::Fragment(fragment) => self.unseal(cx, &fragment.sealed).is_some(),
-        }
+        let sealed = match datagram {
+            Datagram::Plain(..) => return false,
+            Datagram::Encrypted(sealed) => sealed,
+            Datagram::Fragment(fragment) => &fragment.sealed,
+        };
+        let opens = |keys: &IkeKeys| keys.open(self.role.peer(), sealed).is_ok();
+        self.keys_before.as_ref().is_some_and(opens) || self.unseal(cx, sealed).is_some()
     }
 
     /// The chain inside, if this datagram makes it whole.

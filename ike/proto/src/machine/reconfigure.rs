@@ -81,7 +81,11 @@ impl Tunnel {
             }
             // The next attempt follows it.
             Self::Waiting(state) => state.head.connection = connection,
-            Self::InitSent(_) | Self::AuthSent(_) | Self::InitAnswered(_) | Self::Lingering(_) => {}
+            Self::InitSent(_)
+            | Self::IntermediateSent(_)
+            | Self::AuthSent(_)
+            | Self::InitAnswered(_)
+            | Self::Lingering(_) => {}
         }
         self
     }

@@ -8,6 +8,7 @@ use super::core::Cx;
 use super::head::Head;
 use super::init_answered::InitAnswered;
 use super::init_sent::InitSent;
+use super::intermediate::IntermediateSent;
 use super::lingering::Lingering;
 use super::up::Up;
 use super::waiting::Waiting;
@@ -20,6 +21,8 @@ pub(super) enum Tunnel {
     Waiting(Box<Waiting>),
     /// Initiator: IKE_SA_INIT is outstanding.
     InitSent(Box<InitSent>),
+    /// Initiator: IKE_INTERMEDIATE is outstanding.
+    IntermediateSent(Box<IntermediateSent>),
     /// Initiator: IKE_AUTH is outstanding.
     AuthSent(Box<AuthSent>),
     /// Responder: IKE_SA_INIT was answered.
@@ -34,6 +37,10 @@ impl Tunnel {
     /// A sealed message for one of its IKE SAs.
     pub(super) fn on_sealed(self, cx: &mut Cx, path: Path, datagram: &Datagram) -> Option<Self> {
         match self {
+            Self::IntermediateSent(mut state) => match state.sa.receive(cx, path, datagram) {
+                Some(opened) => state.on_message(cx, opened),
+                None => Some(Self::IntermediateSent(state)),
+            },
             Self::AuthSent(mut state) => match state.sa.receive(cx, path, datagram) {
                 Some(opened) => state.on_message(cx, opened),
                 None => Some(Self::AuthSent(state)),
@@ -50,6 +57,7 @@ impl Tunnel {
         match self {
             Self::Waiting(state) => Some(state.on_timeout(cx)),
             Self::InitSent(state) => state.on_timeout(cx),
+            Self::IntermediateSent(state) => state.on_timeout(cx),
             Self::AuthSent(state) => state.on_timeout(cx),
             // Nobody has authenticated in time: it is forgotten (RFC 7296 section 2.6).
             Self::InitAnswered(_) => {
@@ -66,6 +74,7 @@ impl Tunnel {
         match self {
             Self::Waiting(state) => Some(state.until),
             Self::InitSent(state) => Some(state.due),
+            Self::IntermediateSent(state) => Some(state.due(now)),
             Self::AuthSent(state) => Some(state.due(now)),
             Self::InitAnswered(state) => Some(state.deadline),
             Self::Up(state) => state.due(now),
@@ -77,6 +86,7 @@ impl Tunnel {
         match self {
             Self::Waiting(state) => &state.head,
             Self::InitSent(state) => &state.head,
+            Self::IntermediateSent(state) => &state.head,
             Self::AuthSent(state) => &state.head,
             Self::InitAnswered(state) => &state.head,
             Self::Up(state) => &state.head,
@@ -92,6 +102,7 @@ impl Tunnel {
         match self {
             Self::Waiting(_) => own,
             Self::InitSent(state) => Claims { ike_spis: vec![state.spi], ..own },
+            Self::IntermediateSent(state) => Claims { ike_spis: vec![state.sa.our_spi()], ..own },
             Self::AuthSent(state) => {
                 let (esp_spis, reqids) = state.offer.iter().map(|offer| (offer.spi, offer.reqid)).unzip();
                 Claims { ike_spis: vec![state.sa.our_spi()], esp_spis, reqids, ..own }

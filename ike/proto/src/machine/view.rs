@@ -117,6 +117,11 @@ impl Tunnel {
                 let view = attempt(&state.head, TunnelState::Connecting);
                 Some(TunnelView { spis: (state.spi, 0), ..view })
             }
+            Self::IntermediateSent(state) => {
+                let view = attempt(&state.head, TunnelState::Connecting);
+                let spis = (state.sa.initiator_spi, state.sa.responder_spi);
+                Some(TunnelView { spis, suite: Some(state.sa.keys.suite()), ..view })
+            }
             Self::AuthSent(state) => {
                 let view = attempt(&state.head, TunnelState::Connecting);
                 let spis = (state.sa.initiator_spi, state.sa.responder_spi);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::crypto::Group;
+use crate::crypto::{AdditionalMethods, Group};
 
 /// How packets are encrypted (transform type 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -227,6 +227,8 @@ pub struct EspSuite {
     pub extended_sequence: bool,
     /// The group of a key exchange of its own (perfect forward secrecy).
     pub group: Option<Group>,
+    /// Further key exchanges.
+    pub additional: AdditionalMethods,
 }
 
 impl EspSuite {
@@ -247,6 +249,6 @@ impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let group = self.group.map_or(String::new(), |group| format!("-{}", group.keyword()));
         let extended = if self.extended_sequence { "-esn" } else { "" };
-        f.pad(&format!("{}{group}{extended}", self.keyword()))
+        f.pad(&format!("{}{group}{}{extended}", self.keyword(), self.additional))
     }
 }

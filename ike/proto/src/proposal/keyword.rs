@@ -1,7 +1,7 @@
 //! strongSwan's keywords.
 
 use super::{EspEncryption, EspIntegrity, ProposalError};
-use crate::crypto::{Group, Prf};
+use crate::crypto::{AdditionalMethods, Group, KeyExchangeMethod, Prf};
 
 /// What a keyword says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(super) enum Keyword {
     Prf(Prf),
     /// `None` is no key exchange.
     Group(Option<Group>),
+    /// A place from 0, and the method; `None` is none.
+    Additional(usize, Option<KeyExchangeMethod>),
     ExtendedSequence(bool),
 }
 
@@ -40,7 +42,8 @@ const ENDINGS: [(&str, &str); 8] = [
 const WEAK: &str =
     "RFC 8247 or RFC 8221 advises against it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072";
 const ABSENT: &str = "this gateway does not have it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072";
-const ADDITIONAL: &str = "this gateway has no additional key exchanges (RFC 9370); leave it out";
+const ONLY_ADDITIONAL: &str =
+    "its public values are large: it comes after another key exchange; write x25519-ke1_mlkem768";
 
 /// Words of strongSwan's, or beginnings of some, that mean nothing here, and why.
 const REFUSED: [(&[&str], &str); 3] = [
@@ -82,12 +85,11 @@ const REFUSED: [(&[&str], &str); 3] = [
             "x448",
             "ntru",
             "kyber",
-            "mlkem",
             "chacha20poly1305compat",
         ],
         ABSENT,
     ),
-    (&["ke1_", "ke2_", "ke3_", "ke4_", "ke5_", "ke6_", "ke7_"], ADDITIONAL),
+    (&["mlkem"], ONLY_ADDITIONAL),
 ];
 
 /// The longest word that is looked at.
@@ -95,10 +97,23 @@ const MAX_LENGTH: usize = 32;
 
 impl Keyword {
     pub(super) fn parse(word: &str) -> Result<Self, ProposalError> {
+        if let Some((place, method)) = additional(word) {
+            return method.map(|method| Self::Additional(place, method)).ok_or_else(|| refusal(word));
+        }
         let canonical = canonical(word);
         let found = all().find(|(known, _)| *known == canonical);
         found.map(|(_, keyword)| keyword).ok_or_else(|| refusal(word))
     }
+}
+
+/// The place from 0 of `ke1_...` to `ke7_...`, and the method, if there is such a one; `None` inside is none.
+fn additional(word: &str) -> Option<(usize, Option<Option<KeyExchangeMethod>>)> {
+    let (place, method) = word.strip_prefix("ke")?.split_once('_')?;
+    let place = place.parse::<usize>().ok().filter(|_| place.len() == 1)?.checked_sub(1)?;
+    let canonical = canonical(method);
+    let named = KeyExchangeMethod::all().find(|known| known.keyword() == canonical).map(Some);
+    let method = named.or_else(|| (canonical == "none").then_some(None));
+    (place < AdditionalMethods::PLACES).then_some((place, method))
 }
 
 /// Every keyword under the name that we write.
@@ -197,7 +212,7 @@ mod tests {
     fn refusals_say_why() {
         let said = |word: &str| Keyword::parse(word).unwrap_err().to_string();
         insta::assert_snapshot!(
-            ["aes128gmc16", "AES128", "3des", "md5", "modp1024", "x448", "ke1_mlkem768", "", "wort"].map(said).join("\n"),
+            ["aes128gmc16", "AES128", "3des", "md5", "modp1024", "x448", "mlkem768", "ke1_mlkem", "ke8_mlkem768", "ke0_x25519", "", "wort"].map(said).join("\n"),
             @r#"
         "aes128gmc16" is no keyword of an algorithm; did you mean "aes128gcm16"?
         "AES128" is no keyword of an algorithm; did you mean "aes128"?
@@ -205,7 +220,10 @@ mod tests {
         "md5" is not offered: RFC 8247 or RFC 8221 advises against it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
         "modp1024" is not offered: RFC 8247 or RFC 8221 advises against it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
         "x448" is not offered: this gateway does not have it; take aes128gcm16, sha256, prfsha256, x25519 or modp3072
-        "ke1_mlkem768" is not offered: this gateway has no additional key exchanges (RFC 9370); leave it out
+        "mlkem768" is not offered: its public values are large: it comes after another key exchange; write x25519-ke1_mlkem768
+        "ke1_mlkem" is no keyword of an algorithm
+        "ke8_mlkem768" is no keyword of an algorithm
+        "ke0_x25519" is no keyword of an algorithm
         "" is no keyword of an algorithm
         "wort" is no keyword of an algorithm
         "#

@@ -15,7 +15,7 @@ pub use error::{AnswerError, ProposalError};
 pub use esp::{EspCipher, EspEncryption, EspIntegrity, EspSuite};
 pub use negotiation::{Selected, accept_esp, accept_ike, offer_esp, offer_ike, select_esp, select_ike};
 
-use crate::crypto::{Encryption, Group, Integrity, Prf};
+use crate::crypto::{AdditionalMethods, Encryption, Group, Integrity, KeyExchangeMethod, Prf};
 
 /// IKE SA algorithms: any one of each kind goes with any one of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +26,26 @@ pub struct IkeProposal {
     integrity: Vec<Integrity>,
     prf: Vec<Prf>,
     groups: Vec<Group>,
+    additional: Additional,
 }
+
+/// Additional key exchanges (RFC 9370) by their places; `None` among those of a place is none, and so is nothing.
+type Additional = [Vec<Option<KeyExchangeMethod>>; AdditionalMethods::PLACES];
 
 impl IkeProposal {
     /// The groups by preference; the first is the one to guess that the peer takes. At least one.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
+
+    /// Whether it has additional key exchanges (RFC 9370).
+    pub fn has_additional(&self) -> bool {
+        has_methods(&self.additional)
+    }
+}
+
+fn has_methods(additional: &Additional) -> bool {
+    additional.iter().flatten().any(Option::is_some)
 }
 
 /// Child SA algorithms: any one of each kind goes with any one of the others.
@@ -44,6 +57,7 @@ pub struct EspProposal {
     integrity: Vec<EspIntegrity>,
     /// `None` is no key exchange.
     groups: Vec<Option<Group>>,
+    additional: Additional,
     extended_sequence: Vec<bool>,
 }
 

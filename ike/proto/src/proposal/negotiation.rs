@@ -1,13 +1,23 @@
 //! Offers, choices and answers (RFC 7296 sections 2.7, 3.3 and 3.3.6).
 
-use super::{AnswerError, EspEncryption, EspIntegrity, EspProposal, EspSuite, IkeProposal};
-use crate::crypto::{Encryption, Group, IkeSuite, Integrity, Prf};
+use super::{Additional, AnswerError, EspEncryption, EspIntegrity, EspProposal, EspSuite, IkeProposal};
+use crate::crypto::{AdditionalMethods, Encryption, Group, IkeSuite, Integrity, KeyExchangeMethod, Prf};
 use crate::wire::{Proposal, ProtocolId, Transform, TransformType};
 
 /// "No algorithm" of the types that know it: integrity, key exchange.
 const NONE: u16 = 0;
 const NO_EXTENDED_SEQUENCE: u16 = 0;
 const EXTENDED_SEQUENCE: u16 = 1;
+/// Types of additional key exchanges, by their places (RFC 9370 section 2.2.1).
+const ADDITIONAL: [TransformType; AdditionalMethods::PLACES] = [
+    TransformType::ADDKE1,
+    TransformType::ADDKE2,
+    TransformType::ADDKE3,
+    TransformType::ADDKE4,
+    TransformType::ADDKE5,
+    TransformType::ADDKE6,
+    TransformType::ADDKE7,
+];
 
 /// What was chosen from an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +89,18 @@ impl IkeProposal {
         let integrity = self.integrity.iter().map(|a| Transform::new(TransformType::INTEG, a.id(), None));
         let prf = self.prf.iter().map(|a| Transform::new(TransformType::PRF, a.id(), None));
         let groups = self.groups.iter().map(|a| key_exchange(Some(*a)));
-        encryption.chain(integrity).chain(prf).chain(groups).collect()
+        let additional = additional(&self.additional);
+        encryption.chain(integrity).chain(prf).chain(groups).chain(additional).collect()
     }
+}
+
+/// By place, then by preference.
+fn additional(methods: &Additional) -> impl Iterator<Item = Transform> {
+    let of_place = |(kind, methods): (TransformType, &Vec<Option<KeyExchangeMethod>>)| {
+        let id = |method: &Option<KeyExchangeMethod>| method.map_or(NONE, KeyExchangeMethod::id);
+        methods.iter().map(|method| Transform::new(kind, id(method), None)).collect::<Vec<_>>()
+    };
+    ADDITIONAL.into_iter().zip(methods).flat_map(of_place)
 }
 
 impl EspProposal {
@@ -93,7 +113,8 @@ impl EspProposal {
             let id = if *a { EXTENDED_SEQUENCE } else { NO_EXTENDED_SEQUENCE };
             Transform::new(TransformType::ESN, id, None)
         });
-        encryption.chain(integrity).chain(groups).chain(sequence).collect()
+        let additional = additional(&self.additional).filter(|_| with_group);
+        encryption.chain(integrity).chain(groups).chain(additional).chain(sequence).collect()
     }
 }
 
@@ -106,7 +127,12 @@ fn key_exchange(group: Option<Group>) -> Transform {
 }
 
 fn is_none(transform: Transform) -> bool {
-    matches!(transform.kind, TransformType::INTEG | TransformType::KE) && transform.id == NONE
+    (transform.kind == TransformType::INTEG || is_key_exchange(transform.kind)) && transform.id == NONE
+}
+
+/// Key exchanges, the additional ones included.
+fn is_key_exchange(kind: TransformType) -> bool {
+    kind == TransformType::KE || ADDITIONAL.contains(&kind)
 }
 
 fn offer(
@@ -116,8 +142,8 @@ fn offer(
 ) -> Vec<Proposal> {
     let proposal = |(number, mut transforms): (u8, Vec<Transform>)| {
         // Where there is nothing but "none" to choose, the type is left out (RFC 7296 section 3.3.3).
-        let has_group = transforms.iter().any(|t| t.kind == TransformType::KE && !is_none(*t));
-        transforms.retain(|t| t.kind != TransformType::KE || has_group);
+        let of: Vec<_> = transforms.iter().filter(|t| !is_none(**t)).map(|t| t.kind).collect();
+        transforms.retain(|t| !is_key_exchange(t.kind) || of.contains(&t.kind));
         Proposal { number, protocol, spi: spi.to_vec(), transforms }
     };
     (1..=u8::MAX).zip(configured).map(proposal).collect()
@@ -157,7 +183,17 @@ fn choose(ours: &[Transform], theirs: &[Transform], with_group: bool) -> Option<
             transforms.iter().filter(|transform| transform.kind == kind).copied().collect()
         };
         match kind {
-            TransformType::KE if !with_group => {}
+            kind if is_key_exchange(kind) && !with_group => {}
+            // No method serves twice: breaking it once would be enough.
+            kind if is_key_exchange(kind) => {
+                let ours = of_kind(ours);
+                let new: Vec<_> =
+                    ours.iter().filter(|t| is_none(**t) || !has_method(&chosen, t.id)).copied().collect();
+                if new.is_empty() && !ours.is_empty() {
+                    return None;
+                }
+                chosen.extend(choose_one(&new, &of_kind(theirs)).ok()?);
+            }
             // Next to an AEAD of ours any offered integrity algorithm is passed over: some peers offer both kinds of
             // ciphers in one proposal, against RFC 7296 section 3.3.
             TransformType::INTEG if of_kind(ours).is_empty() => {}
@@ -165,6 +201,10 @@ fn choose(ours: &[Transform], theirs: &[Transform], with_group: bool) -> Option<
         }
     }
     Some(chosen)
+}
+
+fn has_method(chosen: &[Transform], id: u16) -> bool {
+    chosen.iter().any(|transform| is_key_exchange(transform.kind) && transform.id == id)
 }
 
 /// `None` is agreement on none.
@@ -214,7 +254,9 @@ fn ike_suite(transforms: &[Transform]) -> Option<IkeSuite> {
     let integrity = one(transforms, TransformType::INTEG).and_then(|t| Integrity::from_id(t.id));
     let prf = Prf::from_id(one(transforms, TransformType::PRF)?.id)?;
     let group = Group::from_id(one(transforms, TransformType::KE)?.id)?;
-    (integrity.is_none() == encryption.is_aead()).then_some(IkeSuite { encryption, integrity, prf, group })
+    let additional = additional_methods(transforms)?;
+    let is_whole = integrity.is_none() == encryption.is_aead();
+    is_whole.then_some(IkeSuite { encryption, integrity, prf, group, additional })
 }
 
 fn esp_suite(transforms: &[Transform]) -> Option<EspSuite> {
@@ -224,5 +266,18 @@ fn esp_suite(transforms: &[Transform]) -> Option<EspSuite> {
     let extended_sequence = one(transforms, TransformType::ESN)?.id == EXTENDED_SEQUENCE;
     let group = one(transforms, TransformType::KE).and_then(|t| Group::from_id(t.id));
     let is_whole = integrity.is_none() == encryption.cipher().is_aead();
-    is_whole.then_some(EspSuite { encryption, integrity, extended_sequence, group })
+    let additional = additional_methods(transforms)?;
+    let is_whole = is_whole && (group.is_some() || additional.is_empty());
+    is_whole.then_some(EspSuite { encryption, integrity, extended_sequence, group, additional })
+}
+
+fn additional_methods(transforms: &[Transform]) -> Option<AdditionalMethods> {
+    let mut places = [None; AdditionalMethods::PLACES];
+    for (place, kind) in places.iter_mut().zip(ADDITIONAL) {
+        *place = match one(transforms, kind) {
+            Some(transform) => Some(KeyExchangeMethod::from_id(transform.id)?),
+            None => None,
+        };
+    }
+    Some(AdditionalMethods::new(places))
 }

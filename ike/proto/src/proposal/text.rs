@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::keyword::Keyword;
-use super::{EspEncryption, EspIntegrity, EspProposal, IkeProposal, ProposalError};
-use crate::crypto::{Encryption, Integrity, Prf};
+use super::{Additional, EspEncryption, EspIntegrity, EspProposal, IkeProposal, ProposalError, has_methods};
+use crate::crypto::{Encryption, Integrity, KeyExchangeMethod, Prf};
 
 /// By RFC 8247: AEADs first; SHA-1 and groups below 2048 bits are not among them.
 const IKE_DEFAULTS: [&str; 2] = [
@@ -33,6 +33,7 @@ struct Words {
     integrity: Vec<(String, EspIntegrity)>,
     prf: Vec<(String, Prf)>,
     groups: Vec<(String, Option<crate::crypto::Group>)>,
+    additional: Additional,
     extended_sequence: Vec<(String, bool)>,
 }
 
@@ -55,6 +56,11 @@ impl Words {
             Keyword::Integrity(algorithm) => push(&mut self.integrity, name, algorithm),
             Keyword::Prf(algorithm) => push(&mut self.prf, name, algorithm),
             Keyword::Group(group) => push(&mut self.groups, name, group),
+            Keyword::Additional(place, method) => {
+                if !self.additional[place].contains(&method) {
+                    self.additional[place].push(method);
+                }
+            }
             Keyword::ExtendedSequence(extended) => push(&mut self.extended_sequence, name, extended),
         }
         Ok(())
@@ -122,7 +128,7 @@ impl FromStr for IkeProposal {
             return Err(lacks(text, "a group", "x25519"));
         }
         let (integrity, prf) = hashes(text, is_aead, &words, integrity)?;
-        Ok(Self { encryption, integrity, prf, groups })
+        Ok(Self { encryption, integrity, prf, groups, additional: words.additional })
     }
 }
 
@@ -169,7 +175,12 @@ impl FromStr for EspProposal {
         } else if words.integrity.is_empty() {
             return Err(lacks(text, "an integrity algorithm", "sha256"));
         }
+        let has_group = !words.groups.is_empty() && words.groups.iter().all(|(_, group)| group.is_some());
+        if has_methods(&words.additional) && !has_group {
+            return Err(lacks(text, "a group before its additional key exchanges", "x25519"));
+        }
         Ok(Self {
+            additional: words.additional,
             encryption: values(words.encryption),
             integrity: values(words.integrity),
             groups: or(values(words.groups), None),
@@ -233,7 +244,8 @@ impl fmt::Display for IkeProposal {
         let integrity = self.integrity.iter().map(|a| a.keyword());
         let prf = self.prf.iter().map(|a| a.keyword());
         let groups = self.groups.iter().map(|a| a.keyword());
-        f.pad(&encryption.chain(integrity).chain(prf).chain(groups).collect::<Vec<_>>().join("-"))
+        let words = encryption.chain(integrity).chain(prf).chain(groups).map(str::to_owned);
+        f.pad(&words.chain(additional_words(&self.additional)).collect::<Vec<_>>().join("-"))
     }
 }
 
@@ -247,6 +259,16 @@ impl fmt::Display for EspProposal {
         let extended = |extended: &bool| if *extended { "esn" } else { "noesn" }.to_owned();
         let extended =
             self.extended_sequence.iter().filter(|_| self.extended_sequence != [false]).map(extended);
-        f.pad(&encryption.chain(integrity).chain(groups).chain(extended).collect::<Vec<_>>().join("-"))
+        let additional = additional_words(&self.additional);
+        let words = encryption.chain(integrity).chain(groups).chain(additional).chain(extended);
+        f.pad(&words.collect::<Vec<_>>().join("-"))
     }
+}
+
+fn additional_words(additional: &Additional) -> impl Iterator<Item = String> {
+    let name = |method: &Option<KeyExchangeMethod>| method.map_or("none", KeyExchangeMethod::keyword);
+    let of_place = move |(place, methods): (usize, &Vec<Option<KeyExchangeMethod>>)| {
+        methods.iter().map(|method| format!("ke{place}_{}", name(method))).collect::<Vec<_>>()
+    };
+    (1..).zip(additional).flat_map(of_place)
 }

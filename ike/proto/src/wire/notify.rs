@@ -51,6 +51,8 @@ registry! {
         43 TEMPORARY_FAILURE,
         /// The SA to rekey is unknown.
         44 CHILD_SA_NOT_FOUND,
+        /// The key exchange that an IKE_FOLLOWUP_KE goes on with is unknown (RFC 9370).
+        47 STATE_NOT_FOUND,
         /// No further Child SAs with these selectors (RFC 9611).
         48 TS_MAX_QUEUE,
 

@@ -126,6 +126,20 @@ registry! {
         4 KE,
         /// Extended Sequence Numbers.
         5 ESN,
+        /// Additional Key Exchange 1 (RFC 9370), and so on.
+        6 ADDKE1,
+        /// The next.
+        7 ADDKE2,
+        /// The next.
+        8 ADDKE3,
+        /// The next.
+        9 ADDKE4,
+        /// The next.
+        10 ADDKE5,
+        /// The next.
+        11 ADDKE6,
+        /// The last.
+        12 ADDKE7,
     }
 }
 

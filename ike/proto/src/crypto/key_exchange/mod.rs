@@ -9,8 +9,8 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::Group;
 use super::prf::Secret;
+use super::{Group, KeyExchangeMethod};
 
 /// What both ends know and nobody else: g^ir of RFC 7296.
 pub struct Shared(Secret);
@@ -20,10 +20,14 @@ impl Shared {
         &self.0
     }
 
+    pub(super) fn new(octets: &[u8]) -> Self {
+        Self(Zeroizing::new(octets.to_vec()))
+    }
+
     /// A secret that was agreed elsewhere, as the vectors of key derivation give it.
     #[cfg(test)]
     pub(crate) fn for_test(octets: &[u8]) -> Self {
-        Self(Zeroizing::new(octets.to_vec()))
+        Self::new(octets)
     }
 }
 
@@ -37,17 +41,22 @@ impl fmt::Debug for Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyExchangeError {
-    /// Not of the group's length.
-    #[error("the peer's public value for {} has {got} octets instead of {}", .group.keyword(), .group.public_length())]
+    /// Not of the method's length.
+    #[error("the peer's public value for {} has {got} octets instead of {wanted}", .method.keyword())]
     Length {
-        /// Which group.
-        group: Group,
+        /// Which method.
+        method: KeyExchangeMethod,
         /// Octets received.
         got: usize,
+        /// Octets that it has.
+        wanted: usize,
     },
     /// Not an element that generates anything (RFC 6989 section 2, RFC 7748 section 6.1).
     #[error("the peer's public value for {} is not one that is safe to use", .0.keyword())]
-    Value(Group),
+    Value(KeyExchangeMethod),
+    /// No key of ours could be made.
+    #[error("the generator of random numbers gives no key for {}", .0.keyword())]
+    Random(KeyExchangeMethod),
 }
 
 /// Our half of a key exchange.
@@ -106,14 +115,15 @@ impl KeyShare {
     /// # Errors
     /// [`KeyExchangeError`]: it is not what the group wants.
     pub fn agree(&self, peer: &[u8]) -> Result<Shared, KeyExchangeError> {
-        if peer.len() != self.group.public_length() {
-            return Err(KeyExchangeError::Length { group: self.group, got: peer.len() });
+        let (method, wanted) = (KeyExchangeMethod::Group(self.group), self.group.public_length());
+        if peer.len() != wanted {
+            return Err(KeyExchangeError::Length { method, got: peer.len(), wanted });
         }
         let secret = match &self.private {
             Private::Modp(exponent) => modp::agree(self.group, exponent, peer),
             Private::Curve(scalar) => scalar.agree(peer),
         };
-        secret.map(Shared).ok_or(KeyExchangeError::Value(self.group))
+        secret.map(Shared).ok_or(KeyExchangeError::Value(method))
     }
 
     pub(super) fn private(&self) -> &[u8] {

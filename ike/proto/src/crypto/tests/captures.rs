@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::super::{
-    ChildKeys, Encryption, Group, IkeKeys, IkeSuite, Integrity, KeyMaterial, Prf, Role, Shared,
+    AdditionalMethods, ChildKeys, Encryption, Group, IkeKeys, IkeSuite, Integrity, KeyMaterial, Prf, Role,
+    Shared,
 };
 use super::{lines, octets};
 use crate::proposal::{EspProposal, EspSuite, IkeProposal, accept_esp, accept_ike};
@@ -262,7 +263,13 @@ fn message_keys(line: &[&str]) -> IkeKeys {
     let encryption = Encryption::ALL.into_iter().find(|a| a.keyword() == words[0]).unwrap();
     let integrity =
         words.get(1).map(|word| Integrity::ALL.into_iter().find(|a| a.keyword() == *word).unwrap());
-    let suite = IkeSuite { encryption, integrity, prf: Prf::HmacSha2_256, group: Group::Modp2048 };
+    let suite = IkeSuite {
+        encryption,
+        integrity,
+        prf: Prf::HmacSha2_256,
+        group: Group::Modp2048,
+        additional: AdditionalMethods::default(),
+    };
     let [ei, er, ai, ar] = [2, 3, 4, 5].map(|place: usize| maybe(line[place]));
     let material = [vec![0; 32], ai, ar, ei, er, vec![0; 64]].concat();
     IkeKeys::from_material(suite, material.into()).unwrap()

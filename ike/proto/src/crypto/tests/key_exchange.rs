@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::key_exchange::primes;
-use super::super::{Group, KeyExchangeError, KeyShare};
+use super::super::{Group, KeyExchangeError, KeyExchangeMethod, KeyShare};
 use super::{fill, lines, octets};
 
 fn group(keyword: &str) -> Group {
@@ -77,10 +77,17 @@ fn values_that_generate_nothing_are_refused() {
         };
         let mut prime = octets(prime);
         for bad in [small(0), small(1), prime.clone(), vec![0xff; length]] {
-            assert_eq!(share.agree(&bad).unwrap_err(), KeyExchangeError::Value(group));
+            assert_eq!(
+                share.agree(&bad).unwrap_err(),
+                KeyExchangeError::Value(KeyExchangeMethod::Group(group))
+            );
         }
         prime[length - 1] -= 1;
-        assert_eq!(share.agree(&prime).unwrap_err(), KeyExchangeError::Value(group), "p - 1");
+        assert_eq!(
+            share.agree(&prime).unwrap_err(),
+            KeyExchangeError::Value(KeyExchangeMethod::Group(group)),
+            "p - 1"
+        );
         prime[length - 1] -= 1;
         assert!(share.agree(&prime).is_ok() && share.agree(&small(2)).is_ok());
     }
@@ -94,7 +101,10 @@ fn values_of_another_length_are_refused() {
         assert_eq!(share.public().len(), length);
         for got in [0, length - 1, length + 1] {
             let peer = vec![1; got];
-            assert_eq!(share.agree(&peer).unwrap_err(), KeyExchangeError::Length { group, got });
+            assert_eq!(
+                share.agree(&peer).unwrap_err(),
+                KeyExchangeError::Length { method: KeyExchangeMethod::Group(group), got, wanted: length }
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
 use super::super::keys::first_seed;
 use super::super::prf::prf_plus;
-use super::super::{Encryption, Group, IkeKeys, IkeSuite, Integrity, Prf, Role, Shared};
+use super::super::{
+    AdditionalMethods, AdditionalSecrets, Encryption, Group, IkeKeys, IkeSuite, Integrity, Prf, Role, Shared,
+};
 use super::{lines, octets};
 use crate::proposal::{EspCipher, EspEncryption, EspIntegrity, EspSuite};
 
@@ -39,6 +41,7 @@ fn suite(hash: &str) -> IkeSuite {
         integrity: Some(Integrity::HmacSha1_96),
         prf,
         group: Group::Modp2048,
+        additional: AdditionalMethods::default(),
     }
 }
 
@@ -93,6 +96,7 @@ fn keys_of_child_sas_are_those_of_nist() {
         integrity: Some(EspIntegrity::HmacSha1_96),
         extended_sequence: false,
         group: None,
+        additional: AdditionalMethods::default(),
     };
     let mut checked = 0;
     for vector in &vectors() {
@@ -114,7 +118,10 @@ fn seeds_of_rekeyed_ike_sas_are_those_of_nist() {
     let mut checked = 0;
     for vector in &vectors() {
         let (Some(new), Some(expected)) = (vector.column(2), vector.column(5)) else { continue };
-        assert_eq!(*vector.keys().next_seed(&vector.nonces, &Shared::for_test(&new)), expected);
+        assert_eq!(
+            *vector.keys().next_seed(&vector.nonces, &Shared::for_test(&new), &AdditionalSecrets::default()),
+            expected
+        );
         checked += 1;
     }
     assert_eq!(checked, 2);
@@ -125,7 +132,7 @@ fn a_rekeyed_ike_sa_is_seeded_by_the_old_prf_and_expanded_by_the_new() {
     let old = super::keys(suite("sha1"), 1);
     let (shared, spis) = (Shared::for_test(&[9; 32]), [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8]);
     let new = old.rekey(suite("sha512"), &shared, b"initiator", b"responder", 7, 8);
-    let seed = old.next_seed(b"initiatorresponder", &shared);
+    let seed = old.next_seed(b"initiatorresponder", &shared, &AdditionalSecrets::default());
     assert_eq!(seed.len(), 20);
     let material = prf_plus(Prf::HmacSha2_512, &seed, &[b"initiatorresponder", &spis], new.material().len());
     assert_eq!(new.material(), &**material);

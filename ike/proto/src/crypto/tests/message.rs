@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::{Encryption, Group, IkeKeys, IkeSuite, Integrity, OpenError, Prf, Role, SealError};
+use super::super::{
+    AdditionalMethods, Encryption, Group, IkeKeys, IkeSuite, Integrity, OpenError, Prf, Role, SealError,
+};
 use super::{Counting, keys, octets, suites};
 use crate::wire::{
     self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, Payload, PayloadType, ProtocolId,
@@ -38,6 +40,7 @@ fn rfc_7634s_message_is_opened_and_sealed() {
         integrity: None,
         prf: Prf::HmacSha2_256,
         group: Group::Curve25519,
+        additional: AdditionalMethods::default(),
     };
     // SK_d, SK_ei, SK_er, SK_pi, SK_pr: the message is from the responder.
     let material = [&[0; 32][..], &[0; 36], &key, &[0; 64]].concat();
@@ -179,6 +182,7 @@ fn as_few_fragments_are_made_as_fit() {
         integrity: Some(Integrity::HmacSha2_256_128),
         prf: Prf::HmacSha2_256,
         group: Group::Curve25519,
+        additional: AdditionalMethods::default(),
     };
     let fragments = |length: usize| {
         // 28 + 4 + 4 octets of headers, 16 of IV, 16 of ICV, 512 of text with at least one octet of padding length.

@@ -1,5 +1,6 @@
 //! Known answers (docs/KNOWN_ANSWERS.md says whose), and what holds for all keys.
 
+mod additional;
 mod captures;
 mod judge;
 mod key_exchange;
@@ -9,7 +10,7 @@ mod state;
 
 use std::net::IpAddr;
 
-use super::{Encryption, Group, IkeKeys, IkeSuite, Integrity, Prf, Shared};
+use super::{AdditionalMethods, Encryption, Group, IkeKeys, IkeSuite, Integrity, Prf, Shared};
 use crate::host::Host;
 
 /// A host that gives what it counts, until it is at the end of numbers.
@@ -71,7 +72,13 @@ fn suites() -> impl Iterator<Item = IkeSuite> {
         integrities(encryption).into_iter().map(move |integrity| (encryption, integrity))
     });
     all.flat_map(|(encryption, integrity)| {
-        Prf::ALL.map(|prf| IkeSuite { encryption, integrity, prf, group: Group::Curve25519 })
+        Prf::ALL.map(|prf| IkeSuite {
+            encryption,
+            integrity,
+            prf,
+            group: Group::Curve25519,
+            additional: AdditionalMethods::default(),
+        })
     })
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::stored::{StoredPath, StoredSelector, StoredSuite, Time};
-use crate::crypto::Group;
+use crate::crypto::{AdditionalMethods, Group, KeyExchangeMethod};
 use crate::host::{DownReason, Now, Path};
 use crate::machine::ike_sa::Fate;
 use crate::machine::lifetime;
@@ -80,6 +80,7 @@ pub(super) fn stored_suite(suite: EspSuite) -> StoredSuite {
         integrity: suite.integrity.map_or(0, EspIntegrity::id),
         extended_sequence: suite.extended_sequence,
         group: suite.group.map_or(0, Group::id),
+        additional: stored_additional(suite.additional),
     }
 }
 
@@ -93,7 +94,21 @@ pub(super) fn suite(stored: &StoredSuite) -> Result<EspSuite, Impossible> {
         integrity: integrity.transpose()?,
         extended_sequence: stored.extended_sequence,
         group: group.transpose()?,
+        additional: additional(stored.additional.as_deref().unwrap_or_default())?,
     })
+}
+
+fn stored_additional(methods: AdditionalMethods) -> Option<Vec<u16>> {
+    let id = |method: &Option<KeyExchangeMethod>| method.map_or(0, KeyExchangeMethod::id);
+    (!methods.is_empty()).then(|| methods.places().iter().map(id).collect())
+}
+
+fn additional(stored: &[u16]) -> Result<AdditionalMethods, Impossible> {
+    let mut places = [None; AdditionalMethods::PLACES];
+    for (place, id) in places.iter_mut().zip(stored).filter(|(_, id)| **id != 0) {
+        *place = Some(KeyExchangeMethod::from_id(*id).ok_or(Impossible("an algorithm"))?);
+    }
+    Ok(AdditionalMethods::new(places))
 }
 
 pub(super) fn stored_fate(now: Now, fate: Fate) -> (u8, Option<Time>) {

@@ -202,6 +202,9 @@ pub(super) struct StoredSuite {
     pub(super) extended_sequence: bool,
     #[n(4)]
     pub(super) group: u16,
+    /// Additional key exchanges by their places; absent if there are none.
+    #[n(5)]
+    pub(super) additional: Option<Vec<u16>>,
 }
 
 /// A pair of Child SAs.

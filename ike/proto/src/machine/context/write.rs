@@ -127,7 +127,7 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
     };
     match pending {
         // None of them outlives the set-up, or says anything.
-        Pending::Authentication | Pending::Farewell | Pending::Liveness => {}
+        Pending::Intermediate | Pending::Authentication | Pending::Farewell | Pending::Liveness => {}
         Pending::DeleteIke => stored.kind = 1,
         Pending::DeleteChildren(spis) => (stored.kind, stored.spis) = (2, spis.clone()),
         Pending::NewChild(offer) => (stored.kind, stored.offer) = (3, Some(stored_offer(offer))),

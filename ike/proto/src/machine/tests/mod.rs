@@ -3,6 +3,7 @@
 mod addresses;
 mod ending;
 mod inside;
+mod intermediate;
 mod moving;
 mod pair;
 mod rekey;

@@ -224,3 +224,51 @@ proptest! {
         let _ = accept_ike(&configured, &[offer]);
     }
 }
+
+#[test]
+fn additional_key_exchanges_are_transforms_6_to_12() {
+    let parse = |text: &str| IkeProposal::parse_list(text).unwrap();
+    let offer =
+        offer_ike(&parse("aes128gcm16-prfsha256-x25519-ke1_mlkem768-ke2_none-ke7_mlkem1024-ke7_none"), &[]);
+    let additional = offer[0].transforms.iter().filter(|transform| transform.kind.0 > 5);
+    let numbers: Vec<_> = additional.map(|transform| (transform.kind.0, transform.id)).collect();
+    assert_eq!(numbers, [(6, 36), (12, 37), (12, 0)]);
+}
+
+#[test]
+fn an_additional_key_exchange_is_agreed_on_or_there_is_none() {
+    let parse = |text: &str| IkeProposal::parse_list(&format!("aes128gcm16-prfsha256-x25519{text}")).unwrap();
+    let agreed = |ours: &str, theirs: &str| {
+        let (ours, theirs) = (parse(ours), parse(theirs));
+        let selected = select_ike(&ours, &offer_ike(&theirs, &[]))?;
+        assert_eq!(accept_ike(&theirs, std::slice::from_ref(&selected.proposal)), Ok(selected.suite));
+        Some(selected.suite.additional.to_string())
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(agreed("-ke1_mlkem768", "-ke1_mlkem768"), some("-ke1_mlkem768"));
+    assert_eq!(agreed("-ke1_mlkem768", "-ke1_mlkem1024-ke1_mlkem768"), some("-ke1_mlkem768"));
+    assert_eq!(agreed("-ke1_mlkem768", "-ke1_mlkem1024"), None);
+    assert_eq!(agreed("-ke1_mlkem768", "-ke2_mlkem768"), None);
+    assert_eq!(agreed("-ke1_mlkem768", ""), None);
+    assert_eq!(agreed("", "-ke1_mlkem768"), None);
+    assert_eq!(agreed("-ke1_mlkem768-ke1_none", ""), some(""));
+    assert_eq!(agreed("", "-ke1_mlkem768-ke1_none"), some(""));
+    // No method serves twice, if there is another.
+    assert_eq!(agreed("-ke1_x25519", "-ke1_x25519"), None);
+    let two = "-ke1_mlkem768-ke1_mlkem1024-ke2_mlkem768-ke2_mlkem1024";
+    assert_eq!(agreed(two, two), some("-ke1_mlkem768-ke2_mlkem1024"));
+}
+
+#[test]
+fn answers_with_one_method_twice_or_without_one_are_refused() {
+    let ours = IkeProposal::parse_list(
+        "aes128gcm16-prfsha256-x25519-ke1_mlkem768-ke1_mlkem1024-ke2_mlkem768-ke2_mlkem1024",
+    )
+    .unwrap();
+    let mut answer = select_ike(&ours, &offer_ike(&ours, &[])).unwrap().proposal;
+    let last = answer.transforms.len() - 1;
+    answer.transforms[last].id = 36;
+    assert_eq!(accept_ike(&ours, std::slice::from_ref(&answer)), Err(AnswerError::NotOffered));
+    answer.transforms.truncate(last);
+    assert_eq!(accept_ike(&ours, &[answer]), Err(AnswerError::NotOffered));
+}

@@ -160,3 +160,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn additional_key_exchanges_are_written_as_strongswan_does() {
+    for text in [
+        "aes256-sha384-prfsha384-x25519-ke1_mlkem768",
+        "aes128gcm16-prfsha256-x25519-ke1_mlkem768-ke1_mlkem1024-ke2_ecp384-ke2_none-ke7_mlkem512",
+    ] {
+        assert_eq!(text.parse::<IkeProposal>().unwrap().to_string(), text);
+    }
+    let alias: IkeProposal = "aes256-sha384-curve25519-ke1_curve25519".parse().unwrap();
+    assert_eq!(alias.to_string(), "aes256-sha384-prfsha384-x25519-ke1_x25519");
+    let esp: EspProposal = "aes128gcm16-x25519-ke1_mlkem768-esn".parse().unwrap();
+    assert_eq!(esp.to_string(), "aes128gcm16-x25519-ke1_mlkem768-esn");
+    let refused = |text: &str| text.parse::<EspProposal>().unwrap_err().to_string();
+    for text in ["aes128gcm16-ke1_mlkem768", "aes128gcm16-none-x25519-ke1_mlkem768"] {
+        assert!(
+            refused(text).contains("lacks a group before its additional key exchanges"),
+            "{}",
+            refused(text)
+        );
+    }
+}
