@@ -134,7 +134,7 @@ impl IntermediateSent {
     }
 
     /// The response.
-    pub(super) fn on_message(mut self: Box<Self>, cx: &mut Cx, opened: Opened) -> Option<Tunnel> {
+    pub(super) fn on_message(mut self: Box<Self>, cx: &mut Cx, opened: &Opened) -> Option<Tunnel> {
         if !opened.is_response {
             // The peer asks too early; it asks again.
             self.sa.window.responses.forget(opened.message_id);
@@ -144,7 +144,7 @@ impl IntermediateSent {
             return Some(Tunnel::IntermediateSent(self));
         }
         self.sa.take_pending(opened.message_id);
-        match self.agree(&opened) {
+        match self.agree(opened) {
             Ok(shared) => self.proceed(cx, &shared, &opened.chain),
             Err(problem) => self.fail(cx, problem),
         }

@@ -38,7 +38,7 @@ impl Tunnel {
     pub(super) fn on_sealed(self, cx: &mut Cx, path: Path, datagram: &Datagram) -> Option<Self> {
         match self {
             Self::IntermediateSent(mut state) => match state.sa.receive(cx, path, datagram) {
-                Some(opened) => state.on_message(cx, opened),
+                Some(opened) => state.on_message(cx, &opened),
                 None => Some(Self::IntermediateSent(state)),
             },
             Self::AuthSent(mut state) => match state.sa.receive(cx, path, datagram) {

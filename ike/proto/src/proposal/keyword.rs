@@ -97,8 +97,8 @@ const MAX_LENGTH: usize = 32;
 
 impl Keyword {
     pub(super) fn parse(word: &str) -> Result<Self, ProposalError> {
-        if let Some((place, method)) = additional(word) {
-            return method.map(|method| Self::Additional(place, method)).ok_or_else(|| refusal(word));
+        if let Some((place, method)) = place(word) {
+            return additional(place, method).ok_or_else(|| refusal(word));
         }
         let canonical = canonical(word);
         let found = all().find(|(known, _)| *known == canonical);
@@ -106,14 +106,21 @@ impl Keyword {
     }
 }
 
-/// The place from 0 of `ke1_...` to `ke7_...`, and the method, if there is such a one; `None` inside is none.
-fn additional(word: &str) -> Option<(usize, Option<Option<KeyExchangeMethod>>)> {
+/// The place from 0 of `ke1_...` to `ke7_...`, and the name of what is in it.
+fn place(word: &str) -> Option<(usize, &str)> {
     let (place, method) = word.strip_prefix("ke")?.split_once('_')?;
     let place = place.parse::<usize>().ok().filter(|_| place.len() == 1)?.checked_sub(1)?;
-    let canonical = canonical(method);
-    let named = KeyExchangeMethod::all().find(|known| known.keyword() == canonical).map(Some);
-    let method = named.or_else(|| (canonical == "none").then_some(None));
     (place < AdditionalMethods::PLACES).then_some((place, method))
+}
+
+/// A method for a place.
+fn additional(place: usize, name: &str) -> Option<Keyword> {
+    let canonical = canonical(name);
+    if canonical == "none" {
+        return Some(Keyword::Additional(place, None));
+    }
+    let method = KeyExchangeMethod::all().find(|known| known.keyword() == canonical);
+    method.map(|method| Keyword::Additional(place, Some(method)))
 }
 
 /// Every keyword under the name that we write.
