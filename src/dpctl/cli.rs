@@ -13,7 +13,9 @@ use clap_complete::Shell;
 
 use super::segments::SegmentSet;
 pub(super) use context::{InspectOptions, RestoreOptions, SnapshotOptions};
-pub(super) use ike::{ConnCommand, DownOptions, IkeCommand, LogOptions, RekeyOptions, UpOptions, Waiting};
+pub(super) use ike::{
+    ConnCommand, DownOptions, IkeCommand, LogOptions, RedirectOptions, RekeyOptions, UpOptions, Waiting,
+};
 pub(super) use monitor::MonitorOptions;
 pub(super) use policy::{PolicyAddOptions, PolicyCommand, PolicyRemoveOptions};
 
@@ -155,6 +157,27 @@ EXAMPLES
 WHAT CAN GO WRONG
   Exit code 1: the peer refused, or does not answer. 3: nothing of that name stands.")]
     Rekey(RekeyOptions),
+
+    /// Send peers to another gateway, and wait until they have left.
+    ///
+    /// A peer that began its tunnel and knows redirects (RFC 5685) sets up another one there and ends the one here. A
+    /// peer that does not leave within redirect_timeout of its connection is ended. For new peers there is redirect_to,
+    /// of a connection or of [ike].
+    #[command(
+        allow_missing_positional = true,
+        after_help = "\
+EXAMPLES
+  dpctl redirect site-a-2a000001 203.0.113.9     one tunnel
+  dpctl redirect roadwarriors gw2.example.org    all tunnels of a connection
+  dpctl redirect --all 2001:db8::9 --no-wait     all there are
+
+WHAT CAN GO WRONG
+  Exit code 1: no peer can be sent: none began its tunnel, or none knows redirects; or some had not
+  left in time. Those that cannot be sent, among others that can, are told of by `dpctl monitor` and
+  `dpctl log`, and stay. 3: nothing of that name stands.
+  A peer follows to a gateway that its own configuration allows. Does it not, its tunnel ends here."
+    )]
+    Redirect(RedirectOptions),
 
     /// Read the IKE daemon's log.
     #[command(after_help = "\

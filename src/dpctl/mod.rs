@@ -66,6 +66,7 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Ike(IkeCommand::Show { name }) => ike::show(&config, name, output),
         Command::Ike(IkeCommand::Release { name }) => ike::release(&config, name, output),
         Command::Rekey(options) => ike::rekey(&config, options, output),
+        Command::Redirect(options) => ike::redirect(&config, options, output),
         Command::Log(options) => ike::log(&config, options, output),
         Command::Policy(PolicyCommand::List) => policy::list(&config, output),
         Command::Policy(PolicyCommand::Add(options)) => policy::add(&config, options, output),

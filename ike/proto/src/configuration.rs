@@ -2,10 +2,13 @@
 //!
 //! Options mean what those of the same name in strongSwan's swanctl.conf mean; docs/SWANCTL.md has the table.
 
+mod moving;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::moving::{AllowedGateway, Maintenance, Moving};
 use crate::identity::Identity;
 use crate::pool::Slicing;
 use crate::proposal::{EspProposal, IkeProposal};
@@ -24,6 +27,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// How requests are sent again.
     pub retransmission: Retransmission,
+    /// Whether new peers are sent to another gateway.
+    pub maintenance: Maintenance,
 }
 
 /// Bounds on what strangers can cause (RFC 7296 section 2.6, RFC 8019 section 4).
@@ -132,6 +137,8 @@ pub struct Connection {
     pub ppk: PostquantumKey,
     /// IKE SAs that begin without a Child SA.
     pub childless: Childless,
+    /// Other gateways in the place of one.
+    pub moving: Moving,
 }
 
 /// The use of postquantum preshared keys (RFC 8784).
@@ -164,6 +171,13 @@ pub struct AddressMatch {
     pub first: IpAddr,
     /// The highest.
     pub last: IpAddr,
+}
+
+impl AddressMatch {
+    /// Whether the address is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
 }
 
 /// How we prove ourselves.

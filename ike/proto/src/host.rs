@@ -11,6 +11,7 @@ use crate::crypto::{ChildKeys, Role};
 use crate::identity::Identity;
 use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
+use crate::wire::GatewayIdentity;
 
 /// What time it is, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -291,6 +292,13 @@ pub enum Command {
         /// Our SPI.
         spi: u32,
     },
+    /// Send the peers of all tunnels, or of some, to another gateway (RFC 5685 section 5).
+    Redirect {
+        /// Tunnels or connections; `None` is all.
+        target: Option<Target>,
+        /// Where to.
+        gateway: GatewayIdentity,
+    },
     /// Stop everything about a tunnel and answer nothing: its context is being read in order to move (RFC 4067
     /// section 2). It is thawed, or released.
     Freeze(String),
@@ -322,6 +330,11 @@ pub enum CommandError {
     /// Too many IKE SAs.
     #[error("{0} IKE SAs are the most that this gateway holds; raise ike.max_ike_sas")]
     Full(usize),
+    /// No peer of them can be sent elsewhere.
+    #[error(
+        "none of {0} tunnels can be redirected: their peers did not begin them, or do not know redirects; move them, or end them with `dpctl down`"
+    )]
+    NotRedirectable(usize),
     /// Not in this state.
     #[error("tunnel {0} is frozen; thaw it first")]
     Frozen(String),
@@ -391,6 +404,15 @@ pub enum Event {
         /// A sentence.
         problem: String,
     },
+    /// A peer was sent to another gateway, or has sent us (RFC 5685).
+    Redirected {
+        /// Which tunnel.
+        tunnel: TunnelName,
+        /// Where to: an address or a name.
+        gateway: String,
+        /// Whether we have sent the peer.
+        by_us: bool,
+    },
     /// The peer is reached at another address or port.
     PathChanged {
         /// Which tunnel.
@@ -422,4 +444,6 @@ pub enum DownReason {
     Moved,
     /// It did not get as far as standing.
     Failed,
+    /// It goes on at another gateway (RFC 5685).
+    Redirected,
 }

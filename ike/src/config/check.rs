@@ -9,7 +9,7 @@ use baton_ike_proto::configuration::{LocalMethod, RemoteMethod};
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::identity::Identity;
 
-use super::{Daemon, SecretKind, SharedSecret, connection, pool};
+use super::{Daemon, SecretKind, SharedSecret, connection, moving, pool};
 
 /// All that refers to each other.
 pub(super) struct Whole<'r> {
@@ -23,6 +23,7 @@ pub(super) fn across(source: &Source<'_>, gateway: Option<&gateway::Config>, who
     pools_are_known(source, whole);
     pools_are_apart(source, whole);
     addresses_are_listened_at(source, whole);
+    peers_are_sent_elsewhere(source, whole);
     secrets_are_there(source, whole);
     postquantum_keys_are_there(source, whole);
     if let Some(gateway) = gateway {
@@ -72,6 +73,15 @@ fn addresses_are_listened_at(source: &Source<'_>, whole: &Whole<'_>) {
         for (address, place) in addresses.filter(|(address, _)| strange(address)) {
             let message = format!("IKE does not listen at {address}");
             place.report(source, message, "add it to [ike] listen, or to [outer] addresses");
+        }
+    }
+}
+
+fn peers_are_sent_elsewhere(source: &Source<'_>, whole: &Whole<'_>) {
+    for (connection, places) in whole.connections {
+        if moving::is_own(&connection.moving, &whole.daemon.listen) {
+            let place = places.redirect_to.first().unwrap_or(&places.name);
+            place.report(source, "this is this gateway itself", "name another one, or leave it out");
         }
     }
 }

@@ -14,7 +14,7 @@ use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::proposal::IkeProposal;
 
 use super::field::{address, boolean, identity, list, name, refuse, time, word};
-use super::{Daemon, authentication, child, lifetime};
+use super::{Daemon, authentication, child, lifetime, moving};
 
 const ANY: &str = "%any";
 
@@ -29,6 +29,8 @@ pub(super) struct Places {
     pub(super) pools: Vec<Place>,
     /// Of `ppk_id`.
     pub(super) ppk: Option<Place>,
+    /// Where peers are sent.
+    pub(super) redirect_to: Vec<Place>,
     /// Of the section `local`, if it is there, or the connection's.
     pub(super) local: Place,
 }
@@ -70,6 +72,7 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
     let local = authentication::local(&section.section("local"));
     let remote = authentication::remote(&section.section("remote"));
     let children = children(section);
+    let moving = moving::of_connection(section);
     let places = places(own_name, section);
     section.finish();
     let (ends, behaviour, times) = (ends?, behaviour?, times?);
@@ -99,6 +102,7 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
         window: behaviour.window,
         ppk: behaviour.ppk,
         childless: behaviour.childless,
+        moving: moving?,
     };
     Some((connection, places))
 }
@@ -110,6 +114,7 @@ fn places(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Places {
         ppk: of("ppk_id").first().cloned(),
         local_addresses: of("local_addrs"),
         pools: of("pools"),
+        redirect_to: of("redirect_to"),
         local: section.section("local").place(),
     }
 }
@@ -171,7 +176,7 @@ fn remote_address(word: &Word<'_, '_>) -> Option<Vec<AddressMatch>> {
     found
 }
 
-fn address_match(text: &str) -> Option<AddressMatch> {
+pub(super) fn address_match(text: &str) -> Option<AddressMatch> {
     if let Ok(address) = text.parse() {
         return Some(AddressMatch { first: address, last: address });
     }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use baton_dataplane::config as gateway;
 use baton_dataplane::config::field::{integer, unicast};
 use baton_dataplane::config::reader::{Section, Word, shortened};
-use baton_ike_proto::configuration::{Limits, Retransmission};
+use baton_ike_proto::configuration::{Limits, Maintenance, Retransmission};
 use baton_ike_proto::pool::Slicing;
 
-use super::Daemon;
 use super::field::{boolean, list, time};
+use super::{Daemon, moving};
 
 /// Each has two sockets.
 const MAX_ADDRESSES: usize = 64;
@@ -28,6 +28,7 @@ pub(super) struct Read {
     pub(super) directory: PathBuf,
     pub(super) directory_is_named: bool,
     pub(super) rsa_pss: bool,
+    pub(super) maintenance: Maintenance,
 }
 
 pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> Option<Read> {
@@ -38,6 +39,7 @@ pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>)
     let limits = read_limits(section);
     let retransmission = read_retransmission(section);
     let slicing = read_slicing(section, gateway);
+    let maintenance = moving::maintenance(section, listen.as_deref().unwrap_or_default());
     section.finish();
     Some(Read {
         daemon: Daemon { listen: listen?, user: user? },
@@ -47,6 +49,7 @@ pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>)
         directory: directory?,
         directory_is_named: section.get("credential_directory").is_some(),
         rsa_pss: rsa_pss?,
+        maintenance: maintenance?,
     })
 }
 

@@ -16,6 +16,7 @@ mod daemon;
 mod field;
 mod lifetime;
 mod model;
+mod moving;
 mod pool;
 mod sections;
 mod trust;

@@ -51,6 +51,7 @@ impl Read {
             slicing: self.daemon.slicing,
             limits: self.daemon.limits,
             retransmission: self.daemon.retransmission,
+            maintenance: self.daemon.maintenance,
         };
         Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), credentials }
     }

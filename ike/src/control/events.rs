@@ -73,6 +73,15 @@ pub enum Occurred {
         /// A sentence: which, why and what to do.
         problem: String,
     },
+    /// A peer was sent to another gateway, or has sent us (RFC 5685).
+    Redirected {
+        /// Which tunnel.
+        tunnel: String,
+        /// Where to: an address or a name.
+        gateway: String,
+        /// Whether we have sent the peer.
+        by_us: bool,
+    },
     /// The peer is reached at another address or port.
     PathChanged {
         /// Which tunnel.
@@ -102,6 +111,7 @@ pub enum Kind {
     ChildUp,
     ChildDown,
     Failed,
+    Redirected,
     PathChanged,
     Alarm,
 }
@@ -117,6 +127,7 @@ impl Occurrence for Occurred {
             Self::ChildUp { .. } => Kind::ChildUp,
             Self::ChildDown { .. } => Kind::ChildDown,
             Self::Failed { .. } => Kind::Failed,
+            Self::Redirected { .. } => Kind::Redirected,
             Self::PathChanged { .. } => Kind::PathChanged,
             Self::Alarm { .. } => Kind::Alarm,
         }
@@ -158,6 +169,8 @@ pub enum DownWord {
     Moved,
     /// It did not get as far as standing.
     Failed,
+    /// It goes on at another gateway.
+    Redirected,
 }
 
 impl From<DownReason> for DownWord {
@@ -170,6 +183,7 @@ impl From<DownReason> for DownWord {
             DownReason::Expired => Self::Expired,
             DownReason::Reconfigured => Self::Reconfigured,
             DownReason::Moved => Self::Moved,
+            DownReason::Redirected => Self::Redirected,
             // Reasons to come are failures until they have a word.
             _ => Self::Failed,
         }
@@ -223,6 +237,9 @@ impl Occurred {
                 remote: *remote,
                 problem: problem.clone(),
             },
+            Event::Redirected { tunnel, gateway, by_us } => {
+                Self::Redirected { tunnel: tunnel.to_string(), gateway: gateway.clone(), by_us: *by_us }
+            }
             Event::PathChanged { tunnel, from, to } => {
                 Self::PathChanged { tunnel: tunnel.to_string(), from: from.into(), to: to.into() }
             }

@@ -45,6 +45,14 @@ pub enum Request {
         #[serde(default)]
         what: RekeyWhat,
     },
+    /// Send peers to another gateway (RFC 5685); answered by [`Done`] as soon as they are told.
+    Redirect {
+        /// Which tunnels; absent is all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<TargetText>,
+        /// Where to: an address, or a domain name that the peers know.
+        gateway: String,
+    },
     /// Read configuration, secrets and certificates again; answered by [`Reloaded`].
     Reload,
     /// Say nothing more for a tunnel until it is thawed or released (RFC 4067 section 2); answered by [`Done`].
@@ -277,6 +285,9 @@ pub struct IkeEntry {
     pub rekey_seconds: Option<u64>,
     /// Inner addresses that were given to the peer, or to us.
     pub virtual_addresses: Vec<IpAddr>,
+    /// What was agreed beyond RFC 7296, as `redirect`.
+    #[serde(default)]
+    pub extensions: Vec<String>,
     /// Its Child SAs.
     pub children: Vec<ChildEntry>,
 }

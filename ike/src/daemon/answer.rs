@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use baton_dataplane::control::{Code, Counter, Counters, Refusal};
 use baton_ike_proto::host::Target;
 use baton_ike_proto::machine::{Restoring, TunnelState};
+use baton_ike_proto::wire::GatewayIdentity;
 use baton_ike_proto::{Command, CommandError};
 use tracing::info;
 
@@ -44,6 +45,7 @@ impl Loop {
             Request::Rekey { target, what: RekeyWhat::Child } => {
                 self.done(Command::RekeyChild(target.into()))
             }
+            Request::Redirect { target, gateway } => self.redirect(target, &gateway),
             Request::Freeze { name } => {
                 // After the answer nothing of the tunnel leaves.
                 self.effects.let_all_go();
@@ -62,6 +64,13 @@ impl Loop {
     fn done(&mut self, command: Command) -> Result<Answer, Refusal> {
         let concerned = self.command(command).map_err(|error| refused(&error))?;
         Ok(Answer::Done(Done { concerned: concerned as u64 }))
+    }
+
+    fn redirect(&mut self, target: Option<TargetText>, gateway: &str) -> Result<Answer, Refusal> {
+        let gateway = gateway
+            .parse::<GatewayIdentity>()
+            .map_err(|error| split(Code::BadRequest, &error.to_string()))?;
+        self.done(Command::Redirect { target: target.map(Into::into), gateway })
     }
 
     fn restore(&mut self, context: &str) -> Result<Answer, Refusal> {

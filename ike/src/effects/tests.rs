@@ -82,7 +82,8 @@ fn install(tunnel: &TunnelName, spis: (u32, u32), seed: u8, role: Role) -> Insta
         encryption: EspEncryption::new(EspCipher::AesGcm16, 16).expect("a suite"),
         integrity: None,
         extended_sequence: false,
-        group: None, additional: AdditionalMethods::default()
+        group: None,
+        additional: AdditionalMethods::default(),
     };
     let network =
         |third: u8| vec![TrafficSelector::range([10, third, 0, 0].into(), [10, third, 255, 255].into())];
@@ -113,7 +114,8 @@ fn keys(seed: u8) -> IkeKeys {
         encryption: Encryption::AesGcm16_128,
         integrity: None,
         prf: Prf::HmacSha2_256,
-        group: Group::Curve25519, additional: AdditionalMethods::default()
+        group: Group::Curve25519,
+        additional: AdditionalMethods::default(),
     };
     let share = KeyShare::generate(suite.group, &mut |octets| octets.fill(seed.max(1)));
     let shared = share.agree(share.public()).expect("agreed");

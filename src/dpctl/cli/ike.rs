@@ -114,6 +114,21 @@ pub(in crate::dpctl) struct RekeyOptions {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::dpctl) struct RedirectOptions {
+    /// A connection (all of its tunnels), or a tunnel.
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub(in crate::dpctl) target: Option<String>,
+    /// Where to: an address, or a domain name that the peers know.
+    #[arg(value_name = "GATEWAY")]
+    pub(in crate::dpctl) gateway: String,
+    /// All tunnels.
+    #[arg(long, conflicts_with = "target")]
+    pub(in crate::dpctl) all: bool,
+    #[command(flatten)]
+    pub(in crate::dpctl) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::dpctl) struct LogOptions {
     /// Go on with lines as they come, until you end it.
     #[arg(short, long)]

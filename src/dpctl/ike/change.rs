@@ -118,13 +118,13 @@ fn is_about(tunnel: Option<&str>, connection: Option<&str>, wanted: &str) -> boo
     connection == Some(wanted) || tunnel.is_some_and(|tunnel| is_of(tunnel, wanted))
 }
 
-fn watch(config: &Config, waiting: &Waiting) -> Result<Option<Watch>, DpctlError> {
+pub(super) fn watch(config: &Config, waiting: &Waiting) -> Result<Option<Watch>, DpctlError> {
     let patience = Duration::from_secs(waiting.timeout);
     if waiting.no_wait { Ok(None) } else { Watch::begin(config, patience).map(Some) }
 }
 
 /// A step, for who watches; programs get the answer alone.
-fn progress(occurred: &Occurred, output: Output) {
+pub(super) fn progress(occurred: &Occurred, output: Output) {
     if !output.is_json() && std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr(), "{}", sentence(occurred));
     }

@@ -75,6 +75,12 @@ pub(in crate::dpctl) fn sentence(occurred: &Occurred) -> String {
             let who = who.map(|who| format!("{who}, ")).unwrap_or_default();
             format!("failed  {who}{remote}: {problem}")
         }
+        Occurred::Redirected { tunnel, gateway, by_us: true } => {
+            format!("redirected  {tunnel}: the peer is sent to {gateway}")
+        }
+        Occurred::Redirected { tunnel, gateway, by_us: false } => {
+            format!("redirected  {tunnel}: the peer sends us to {gateway}")
+        }
         Occurred::PathChanged { tunnel, from, to } => {
             format!("path-changed  {tunnel}: from {} to {}", ends(from), ends(to))
         }
@@ -98,5 +104,6 @@ pub(super) fn why(reason: DownWord) -> &'static str {
         DownWord::Reconfigured => "its connection is no longer configured",
         DownWord::Moved => "it is on another gateway now",
         DownWord::Failed => "it could not be set up",
+        DownWord::Redirected => "it goes on at another gateway",
     }
 }

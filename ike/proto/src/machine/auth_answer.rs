@@ -216,6 +216,15 @@ impl Half {
         up.ppk = ppk;
         // Where it has received our IKE_SA_INIT response; where its IKE_AUTH says that it comes from proves nothing.
         up.dynamic.remote = vec![source.ip()];
+        let (can_send, from) = begun.takes_redirects;
+        up.redirection.can_send = can_send;
+        if let Some(redirect) = up.redirect_at_once(cx, from) {
+            payloads.push(redirect);
+            up.announce(cx);
+            up.respond(cx, 0, (ExchangeType::IKE_AUTH, message_id), &payloads);
+            cx.store();
+            return Tunnel::Up(Box::new(up));
+        }
         let given = up.give_addresses(cx, message);
         up.announce(cx);
         match given {

@@ -15,6 +15,7 @@ use super::pending::Pending;
 use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
+use super::redirect_follow;
 use super::requests::Sent;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
@@ -160,7 +161,7 @@ impl AuthSent {
                 self.fail(cx, problem)
             }
             _ => match self.take_keys(message).and_then(|()| self.verify(cx, message)) {
-                Ok(remote) => Some(self.establish(cx, message, remote)),
+                Ok(remote) => self.on_proved(cx, message, remote),
                 Err(problem) => self.reject(cx, problem),
             },
         }
@@ -212,7 +213,7 @@ impl AuthSent {
         waiting::after_failure(cx, head, attempt, problem)
     }
 
-    fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Tunnel {
+    pub(super) fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Tunnel {
         let Self { head, attempt, mut sa, begun, local, offer, ppk } = *self;
         let ppk = ppk.map(|Mixed { keys, identity }| {
             sa.keys = keys;
@@ -225,8 +226,11 @@ impl AuthSent {
             let end = |id| Order::End { id, reason: DownReason::Replaced, silent: false };
             cx.core.orders.extend(others.map(end));
         }
+        redirect_follow::settle(cx, &attempt);
         let mut up = Up::new(cx, head, sa, Peers { local, remote });
         up.ppk = ppk;
+        up.redirection.is_follower = !up.head.connection.moving.follow_redirects.is_empty();
+        up.redirection.trail = attempt.detour.trail.clone();
         up.want(attempt.wanted.iter().skip(usize::from(offer.is_some())).cloned());
         up.take_addresses(message);
         up.announce(cx);

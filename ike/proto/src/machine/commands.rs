@@ -12,7 +12,7 @@ use super::traps::Trap;
 use super::tunnel::Tunnel;
 use super::waiting::{path_to, wanted};
 use crate::configuration::{Connection, StartAction};
-use crate::host::{Command, CommandError, DownReason, Host, Now, Output, Path, Target};
+use crate::host::{Command, CommandError, DownReason, Host, Now, Path, Target};
 
 impl Ike {
     /// Carries out a command; how many tunnels or Child SAs it is about.
@@ -37,6 +37,7 @@ impl Ike {
             Command::HardLimit { reqid, spi } => Ok(self.hard_limit(now, host, reqid, spi)),
             Command::PeerMoved { spi, remote } => Ok(self.peer_moved(now, host, spi, remote)),
             Command::InstallFailed { reqid, spi } => Ok(self.install_failed(now, host, reqid, spi)),
+            Command::Redirect { target, gateway } => self.redirect(now, host, target.as_ref(), &gateway),
             Command::Freeze(name) => self.freeze(now, host, &name),
             Command::Thaw(name) => self.thaw(now, host, &name),
             Command::Release(name) => self.release(now, host, &name),
@@ -59,7 +60,7 @@ impl Ike {
             }
             let wanted = children.into_iter().map(|child| self.wanted(connection, child)).collect();
             if let Some(path) = path_to(host, connection, None) {
-                let attempt = Attempt { wanted, failures: 0 };
+                let attempt = Attempt { wanted, ..Attempt::default() };
                 let _ = self.connect(now, host, connection, path, attempt);
             }
         }
@@ -96,7 +97,7 @@ impl Ike {
         if let Some(id) = self.join(now, host, &connection, path, &wanted) {
             self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.hurry(cx)));
         } else {
-            self.connect(now, host, &connection, path, Attempt { wanted, failures: 0 })?;
+            self.connect(now, host, &connection, path, Attempt { wanted, ..Attempt::default() })?;
         }
         Ok(count)
     }
@@ -146,12 +147,14 @@ impl Ike {
     fn acquire(&mut self, now: Now, host: &mut dyn Host, reqid: u32) -> Result<usize, CommandError> {
         let no_match = || CommandError::NoMatch(format!("reqid {reqid:#x}"));
         let trap = self.core.traps.get(reqid).cloned().ok_or_else(no_match)?;
-        if self.core.index.reqids.contains_key(&reqid) {
+        // A tunnel with another gateway, where we were sent, may have it.
+        let is_carried = self.reqid_in_use(&trap.connection.name, &trap.child.name).is_some();
+        if self.core.index.reqids.contains_key(&reqid) || is_carried {
             return Ok(0);
         }
         let wanted = vec![Wanted { child: Arc::clone(&trap.child), reqid: Some(reqid) }];
         if self.join(now, host, &trap.connection, trap.path, &wanted).is_none() {
-            self.connect(now, host, &trap.connection, trap.path, Attempt { wanted, failures: 0 })?;
+            self.connect(now, host, &trap.connection, trap.path, Attempt { wanted, ..Attempt::default() })?;
         }
         Ok(1)
     }
@@ -165,6 +168,8 @@ impl Ike {
                     self.again(now, host, &connection, path, attempt);
                 }
                 Order::Trap { connection, wanted, path } => self.trap(host, &connection, &wanted, path),
+                Order::Follow { head, attempt } => self.follow(now, host, head, attempt),
+                Order::Stay { id } => self.stay(now, host, id),
             }
         }
     }
@@ -209,6 +214,8 @@ impl Ike {
         wanted: &Wanted,
         path: Path,
     ) {
+        // The last one may have been with a gateway where we were sent.
+        let path = path_to(host, connection, Some(path)).unwrap_or(path);
         let segment = host.segment_of(path.remote.ip());
         if !host.owns(segment) {
             return;
@@ -219,7 +226,8 @@ impl Ike {
         let reqid = known.unwrap_or_else(|| self.core.trap_reqid(host, segment));
         let trap = Trap { connection: Arc::clone(connection), child: Arc::clone(&wanted.child), reqid, path };
         if !self.core.index.reqids.contains_key(&reqid) {
-            self.core.outputs.push_back(Output::Trap(Box::new(trap.policy())));
+            let is_carried = self.reqid_in_use(&connection.name, &wanted.child.name).is_some();
+            self.core.outputs.push_back(trap.output(is_carried));
         }
         self.core.traps.insert(trap);
     }
@@ -255,27 +263,28 @@ impl Ike {
         is_it.then_some(id)
     }
 
-    /// Applies a command to all tunnels of a target; how many took it.
-    fn for_each(
+    /// Applies a command to all tunnels of a target, or all there are; how many took it.
+    pub(super) fn for_each<'t>(
         &mut self,
         now: Now,
         host: &mut dyn Host,
-        target: &Target,
-        mut handle: impl FnMut(Tunnel, &mut super::core::Cx, &Target, &mut usize) -> Option<Tunnel>,
+        target: impl Into<Option<&'t Target>>,
+        mut handle: impl FnMut(Tunnel, &mut super::core::Cx, &mut usize) -> Option<Tunnel>,
     ) -> Result<usize, CommandError> {
-        let ids = self.ids_of(target);
+        let target = target.into();
+        let ids = target.map_or_else(|| self.tunnels.keys().copied().collect(), |target| self.ids_of(target));
         if let Some(id) = ids.iter().find(|id| self.tunnels[id].tunnel.is_frozen()) {
             return Err(CommandError::Frozen(self.tunnels[id].tunnel.head().name().to_string()));
         }
         let mut count = 0;
         for id in ids {
-            self.with_tunnel(now, host, id, |tunnel, cx| handle(tunnel, cx, target, &mut count));
+            self.with_tunnel(now, host, id, |tunnel, cx| handle(tunnel, cx, &mut count));
         }
-        if count == 0 { Err(CommandError::NoMatch(describe(target))) } else { Ok(count) }
+        if count == 0 { Err(CommandError::NoMatch(target.map_or_else(all, describe))) } else { Ok(count) }
     }
 
     fn terminate(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {
-        self.for_each(now, host, target, |tunnel, cx, target, count| match target {
+        self.for_each(now, host, target, |tunnel, cx, count| match target {
             Target::Connection(_) | Target::Tunnel(_) => {
                 *count += 1;
                 tunnel.terminate(cx, DownReason::Command, false)
@@ -285,7 +294,7 @@ impl Ike {
     }
 
     fn rekey_ike(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {
-        self.for_each(now, host, target, |tunnel, cx, _, count| Some(tunnel.rekey_ike(cx, count)))
+        self.for_each(now, host, target, |tunnel, cx, count| Some(tunnel.rekey_ike(cx, count)))
     }
 
     fn rekey_children(
@@ -294,9 +303,7 @@ impl Ike {
         host: &mut dyn Host,
         target: &Target,
     ) -> Result<usize, CommandError> {
-        self.for_each(now, host, target, |tunnel, cx, target, count| {
-            Some(tunnel.rekey_children(cx, target, count))
-        })
+        self.for_each(now, host, target, |tunnel, cx, count| Some(tunnel.rekey_children(cx, target, count)))
     }
 }
 
@@ -306,6 +313,10 @@ fn starts(child: &crate::configuration::Child) -> bool {
 
 fn traps(child: &crate::configuration::Child) -> bool {
     matches!(child.start_action, StartAction::Trap | StartAction::TrapStart)
+}
+
+fn all() -> String {
+    "any tunnel".to_owned()
 }
 
 fn describe(target: &Target) -> String {

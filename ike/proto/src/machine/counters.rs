@@ -75,6 +75,12 @@ counters! {
     unreachable,
     /// Peers that were found at another address.
     path_changes,
+    /// Peers that were sent to another gateway (RFC 5685).
+    redirects_sent,
+    /// Redirects to other gateways that we followed.
+    redirects_followed,
+    /// Redirects that we did not follow: forbidden, forged, too many.
+    redirects_refused,
     /// NAT keep-alives sent.
     keep_alives,
 }

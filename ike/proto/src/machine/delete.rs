@@ -185,6 +185,7 @@ impl Up {
         reason: DownReason,
         answered: Option<u64>,
     ) -> Option<Tunnel> {
+        let reason = self.end_reason(reason);
         let children = std::mem::take(&mut self.children);
         self.remove_from_table(cx, &children);
         let mut reqids = Vec::new();
@@ -201,6 +202,12 @@ impl Up {
         let at = self.sas.iter().position(|sa| Some(sa.our_spi()) == answered)?;
         let sa = self.sas.swap_remove(at);
         Some(Lingering::begin(cx, self.head, sa))
+    }
+
+    /// A peer that was sent elsewhere, or has sent us, leaves because of that.
+    fn end_reason(&self, reason: DownReason) -> DownReason {
+        let is_redirected = self.redirection.was_sent || self.redirection.following.is_some();
+        if reason == DownReason::Peer && is_redirected { DownReason::Redirected } else { reason }
     }
 
     fn remove_from_table(&mut self, cx: &mut Cx, children: &[ChildSa]) {

@@ -166,6 +166,9 @@ impl Ike {
         let limits = self.core.configuration.limits.clone();
         let is_full = self.tunnels.len() >= limits.max_ike_sas;
         let verdict = self.core.half_open.admit(now.monotonic, &limits, Source::of(source), is_proven);
+        if verdict == Verdict::Accept && self.send_elsewhere(now, host, request) {
+            return;
+        }
         match verdict {
             Verdict::Accept if !is_full => {
                 let request = Request { is_proven, ..*request };
@@ -178,6 +181,16 @@ impl Ike {
             }
             Verdict::Accept | Verdict::Drop => self.core.counters.init_limited += 1,
         }
+    }
+
+    /// A gateway that takes no new peers says where to go (RFC 5685 section 3).
+    fn send_elsewhere(&mut self, now: Now, host: &mut dyn Host, request: &Request) -> bool {
+        let gateway = request.elsewhere(&self.core.configuration, self.tunnels.len());
+        let is_sent = gateway.is_some();
+        if let Some(gateway) = gateway {
+            self.stateless(now, host, |cx| request.redirect(cx, gateway));
+        }
+        is_sent
     }
 
     /// Sends something for which no tunnel is kept.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::core::{Cx, Who};
 use super::nat::{self, Nat};
+use super::redirect::Detour;
 use crate::configuration::{Child, Connection};
 use crate::host::{OuterEnds, Path, TunnelName};
 use crate::selector::TrafficSelector;
@@ -85,4 +86,6 @@ pub(super) struct Attempt {
     pub(super) wanted: Vec<Wanted>,
     /// Attempts before this one that failed.
     pub(super) failures: u32,
+    /// How it came to another gateway than the configured one.
+    pub(super) detour: Detour,
 }

@@ -139,6 +139,10 @@ impl Up {
                 self.on_ike_rekeyed(cx, at, *rekeying, &message);
                 Verdict::Stays
             }
+            Pending::Redirect => {
+                self.begin_leave(cx);
+                Verdict::Stays
+            }
             Pending::Liveness | Pending::Intermediate | Pending::Authentication | Pending::Farewell => {
                 Verdict::Stays
             }

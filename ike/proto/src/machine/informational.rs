@@ -19,6 +19,7 @@ pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> 
     if let Some(window) = message.window_size() {
         up.sas[at].window.requests.set_limit(window);
     }
+    up.on_redirect(cx, message);
     if message.deletes.iter().any(|delete| delete.protocol == ProtocolId::IKE) {
         return (Vec::new(), up.on_ike_delete(cx, at));
     }

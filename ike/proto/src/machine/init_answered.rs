@@ -13,6 +13,7 @@ use super::intermediate::{self, Intermediates};
 use super::message::{Message, flag, notify};
 use super::nat::{self, Nat};
 use super::receive::Opened;
+use super::redirect;
 use super::tunnel::Tunnel;
 use super::window::Window;
 use crate::configuration::{Childless, Connection, RemoteMethod};
@@ -155,6 +156,7 @@ impl Request<'_> {
                 uses_ppk,
                 intermediates: Intermediates::default(),
                 may_be_childless: head.connection.childless != Childless::Never,
+                takes_redirects: (redirect::is_supported(self.message), redirect::origin(self.message)),
             },
             spis,
             suite: selected.suite,

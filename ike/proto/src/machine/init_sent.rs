@@ -1,5 +1,6 @@
 //! The initiator's IKE_SA_INIT (RFC 7296 sections 1.2, 2.6, 2.7).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::backoff;
@@ -9,6 +10,7 @@ use super::ike_sa::IkeSa;
 use super::intermediate::{IntermediateSent, Intermediates};
 use super::message::{Message, flag, notify};
 use super::nat::{self, Nat};
+use super::redirect;
 use super::tunnel::Tunnel;
 use super::waiting;
 use super::window::Window;
@@ -29,7 +31,7 @@ pub(super) struct InitSent {
     pub(super) attempt: Attempt,
     pub(super) spi: u64,
     share: KeyShare,
-    nonce: Vec<u8>,
+    pub(super) nonce: Vec<u8>,
     cookie: Option<Vec<u8>>,
     /// As it went out: AUTH covers it (RFC 7296 section 2.15).
     request: Vec<u8>,
@@ -56,6 +58,8 @@ pub(super) struct Initialised {
     pub(super) may_be_childless: bool,
     /// What the exchanges in between have said.
     pub(super) intermediates: Intermediates,
+    /// Whether the peer, as initiator, can be sent to another gateway; and which one has sent it here.
+    pub(super) takes_redirects: (bool, Option<IpAddr>),
 }
 
 /// What an IKE_SA_INIT response must have.
@@ -112,6 +116,7 @@ impl InitSent {
         let has_additional = self.head.connection.ike_proposals.iter().any(IkeProposal::has_additional);
         payloads.extend(has_additional.then(|| flag(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED)));
         payloads.extend(self.head.connection.ppk.identity.is_some().then(|| flag(NotifyType::USE_PPK)));
+        payloads.extend(redirect::announcement(&self.head.connection, &self.attempt.detour));
         wire::emit(&header, &payloads)
     }
 
@@ -126,6 +131,9 @@ impl InitSent {
     ) -> Option<Tunnel> {
         if let Some(cookie) = message.notify(NotifyType::COOKIE).filter(|_| message.proposals.is_none()) {
             return self.on_cookie(cx, cookie);
+        }
+        if let Some(redirect) = message.notify(NotifyType::REDIRECT).filter(|_| message.proposals.is_none()) {
+            return self.on_redirect(cx, &redirect.data);
         }
         if let Some(error) = message.error() {
             return self.on_error(cx, error);
@@ -249,6 +257,7 @@ impl InitSent {
             uses_ppk: head.connection.ppk.identity.is_some() && message.has(NotifyType::USE_PPK),
             may_be_childless: message.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
             intermediates: Intermediates::default(),
+            takes_redirects: (false, None),
         };
         IntermediateSent::begin(cx, head, attempt, sa, begun)
     }

@@ -15,6 +15,8 @@ pub(super) enum Pending {
     Farewell,
     /// Whether the peer lives, or something that needs no more than an empty answer.
     Liveness,
+    /// The peer is sent to another gateway.
+    Redirect,
     /// The IKE SA itself is deleted.
     DeleteIke,
     /// Child SAs are deleted, by our SPIs.

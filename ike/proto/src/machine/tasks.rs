@@ -8,7 +8,7 @@ use super::head::Wanted;
 use super::ike_sa::Fate;
 use super::pending::Pending;
 use super::up::Up;
-use crate::wire::{Delete, ExchangeType, Payload, ProtocolId};
+use crate::wire::{Delete, ExchangeType, GatewayIdentity, Payload, ProtocolId};
 
 /// How long to wait when the host has no IV.
 const NO_IV: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ pub(super) enum Task {
     AnnounceWindow,
     /// Whether it lives.
     Liveness,
+    /// The peer is to go to another gateway.
+    Redirect(GatewayIdentity),
 }
 
 impl Task {
@@ -166,7 +168,7 @@ impl Up {
             Task::NewChild(_) | Task::RekeyChild(_) | Task::DeleteUnwanted(_) => {
                 !pending.any(Pending::is_ike_rekeying)
             }
-            Task::AnnounceWindow | Task::Liveness => true,
+            Task::AnnounceWindow | Task::Liveness | Task::Redirect(_) => true,
         }
     }
 
@@ -180,6 +182,7 @@ impl Up {
                 self.ask(cx, ExchangeType::INFORMATIONAL, &[delete], Pending::DeleteChildren(vec![spi]));
             }
             Task::AnnounceWindow => self.announce_window(cx),
+            Task::Redirect(gateway) => self.send_redirect(cx, &gateway),
             Task::Liveness if self.current().pending.is_empty() => {
                 self.ask(cx, ExchangeType::INFORMATIONAL, &[], Pending::Liveness);
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::child_offer::resolve;
 use super::child_sa::policy_name;
 use crate::configuration::{Child, Connection};
-use crate::host::{Path, PolicyInstall};
+use crate::host::{Output, Path, PolicyInstall};
 
 /// A Child SA that traffic sets up.
 #[derive(Debug, Clone)]
@@ -17,6 +17,19 @@ pub(super) struct Trap {
     pub(super) reqid: u32,
     /// Between where the peer is and us.
     pub(super) path: Path,
+}
+
+impl Trap {
+    /// Puts it into force; or takes it out, because a pair of a tunnel with another gateway carries its traffic, which
+    /// stays protected by that.
+    pub(super) fn output(&self, is_carried: bool) -> Output {
+        let policy = self.policy();
+        if is_carried {
+            Output::RemovePolicies { names: vec![policy.name], keep_prohibited: true }
+        } else {
+            Output::Trap(Box::new(policy))
+        }
+    }
 }
 
 /// All of them.

@@ -12,6 +12,7 @@ use super::head::{Head, Wanted};
 use super::ike_sa::{Fate, IkeSa};
 use super::lifetime;
 use super::message::{Message, notify};
+use super::redirect::Redirection;
 use super::tasks::{Task, Tasks};
 use super::tunnel::Tunnel;
 use crate::host::{DownReason, Event};
@@ -53,6 +54,7 @@ pub(super) struct Up {
     pub(super) is_frozen: bool,
     /// The postquantum preshared key in its keys (RFC 8784).
     pub(super) ppk: Option<Identity>,
+    pub(super) redirection: Redirection,
 }
 
 impl Up {
@@ -74,6 +76,7 @@ impl Up {
             ending: None,
             is_frozen: false,
             ppk: None,
+            redirection: Redirection::default(),
             head,
         };
         up.start_lifetime(cx);

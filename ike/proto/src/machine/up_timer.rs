@@ -23,8 +23,14 @@ impl Up {
         let fates = self.sas.iter().filter_map(|sa| sa.fate.due());
         let children = self.children.iter().filter_map(super::child_sa::ChildSa::due);
         let remnants = self.remnants.iter().map(|(at, _)| *at);
-        let own =
-            [self.rekey_at, self.expires_at, self.keep_alive_at, self.liveness_at(), self.tasks.due(now)];
+        let own = [
+            self.rekey_at,
+            self.expires_at,
+            self.keep_alive_at,
+            self.liveness_at(),
+            self.tasks.due(now),
+            self.redirection.leave_at,
+        ];
         requests.chain(fates).chain(children).chain(remnants).chain(own.into_iter().flatten()).min()
     }
 
@@ -49,6 +55,10 @@ impl Up {
         }
         if self.expires_at.take_if(|at| *at <= now).is_some() && self.ending.is_none() {
             self.doom(DownReason::Expired);
+            cx.store();
+        }
+        if self.redirection.leave_at.take_if(|at| *at <= now).is_some() && self.ending.is_none() {
+            self.doom(DownReason::Redirected);
             cx.store();
         }
         if self.liveness_at().is_some_and(|at| at <= now) {

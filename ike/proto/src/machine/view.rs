@@ -6,6 +6,7 @@ use super::child_sa::{ChildSa, policy_name};
 use super::head::Head;
 use super::ike_sa::Fate;
 use super::lifetime;
+use super::redirect::Redirection;
 use super::tunnel::Tunnel;
 use super::up::Up;
 use crate::configuration::Mode;
@@ -68,6 +69,8 @@ pub struct TunnelView {
     pub rekey_at: Option<Duration>,
     /// The Message ID of our next request, and of the next one that we expect.
     pub message_ids: (u32, u32),
+    /// What was agreed beyond RFC 7296, by keywords.
+    pub extensions: Vec<&'static str>,
     /// Its Child SAs.
     pub children: Vec<ChildView>,
 }
@@ -151,6 +154,7 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         established: None,
         rekey_at: None,
         message_ids: (0, 0),
+        extensions: Vec::new(),
         children: Vec::new(),
     }
 }
@@ -169,9 +173,16 @@ impl Up {
             established: Some(self.established),
             rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),
             message_ids: (sa.window.requests.next_id(), sa.window.responses.expected()),
+            extensions: self.extensions(),
             children: self.children.iter().map(|child| child.view(&self.head, now)).collect(),
             ..attempt(&self.head, self.state())
         }
+    }
+
+    fn extensions(&self) -> Vec<&'static str> {
+        let Redirection { is_follower, can_send, .. } = self.redirection;
+        let all = [("redirect", is_follower || can_send)];
+        all.into_iter().filter(|(_, is_agreed)| *is_agreed).map(|(word, _)| word).collect()
     }
 
     fn state(&self) -> TunnelState {

@@ -1,6 +1,6 @@
 //! Attempts that failed, and the pause before the next one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::core::Cx;
 use super::head::{Attempt, Head};
 use super::init_sent::InitSent;
 use super::nat::{NAT_PORT, Nat};
+use super::redirect_follow;
 use super::traps::Traps;
 use super::tunnel::Tunnel;
 use crate::configuration::Connection;
@@ -27,19 +28,30 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn on_timeout(self, cx: &mut Cx) -> Tunnel {
-        let Self { head, attempt, .. } = self;
+        let Self { head, mut attempt, .. } = self;
         let path = path_to(cx.host, &head.connection, Some(head.path)).unwrap_or(head.path);
+        attempt.detour.from = None;
         InitSent::begin(cx, Head { path, nat: Nat::default(), ..head }, attempt)
     }
 }
 
 /// Tells of the failure; then the next attempt after a pause, if `keying_tries` allows one.
-pub(super) fn after_failure(cx: &mut Cx, head: Head, attempt: Attempt, problem: String) -> Option<Tunnel> {
+///
+/// An attempt at a gateway that we were sent to is no failure of the configured one: that is tried again, unless the
+/// tunnel with it still stands.
+pub(super) fn after_failure(
+    cx: &mut Cx,
+    head: Head,
+    mut attempt: Attempt,
+    problem: String,
+) -> Option<Tunnel> {
     cx.core.counters.ike_failed += 1;
     head.failed(cx, problem);
-    let failures = attempt.failures.saturating_add(1);
+    let has_old = redirect_follow::gives_up(cx, &head, &mut attempt.detour);
+    let is_sent_here = attempt.detour.from.is_some();
+    let failures = attempt.failures.saturating_add(u32::from(!is_sent_here));
     let tries = head.connection.keying_tries;
-    if tries != 0 && failures >= tries {
+    if has_old || (tries != 0 && failures >= tries) {
         cx.event(Event::IkeDown { tunnel: head.name(), reason: DownReason::Failed });
         return None;
     }
@@ -58,7 +70,11 @@ fn pause(cx: &mut Cx, failures: u32) -> Duration {
 pub(super) fn path_to(host: &dyn Host, connection: &Connection, before: Option<Path>) -> Option<Path> {
     let configured =
         connection.remote_addresses.iter().find(|set| set.first == set.last).map(|set| set.first);
-    let remote = configured.or(before.map(|path| path.remote.ip()))?;
+    path_between(host, connection, configured.or(before.map(|path| path.remote.ip()))?)
+}
+
+/// How to reach a gateway at that address; `None` without a way to it.
+pub(super) fn path_between(host: &dyn Host, connection: &Connection, remote: IpAddr) -> Option<Path> {
     let same_family = connection.local_addresses.iter().find(|local| local.is_ipv4() == remote.is_ipv4());
     let local = same_family.copied().or_else(|| host.source_for(remote))?;
     let is_float = connection.remote_port == NAT_PORT || connection.local_port == NAT_PORT;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
     AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling,
-    LocalAuthentication, LocalMethod, Mode, Pool, PostquantumKey, RemoteAuthentication, RemoteMethod,
+    LocalAuthentication, LocalMethod, Mode, Moving, Pool, PostquantumKey, RemoteAuthentication, RemoteMethod,
     Retransmission, Revocation, SendCertificate, StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
@@ -146,6 +146,7 @@ impl Setting {
             ppk: PostquantumKey::default(),
             childless: Childless::Allow,
             window: self.window,
+            moving: Moving::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod documentation;
+mod moving;
 mod refusals;
 
 const HEAD: &str = r#"
@@ -124,6 +125,8 @@ retransmit_base = 2
 retransmit_tries = 8
 retransmit_limit = 30
 slice_pools = true
+redirect_to = "GW2.example.org"
+redirect_above = 1000
 [connections.roads]
 local_addrs = "203.0.113.2"
 remote_addrs = ["198.51.100.0/24", "192.0.2.1", "2001:db8:1::5-2001:db8:1::9"]
@@ -144,6 +147,9 @@ rand_time = "5m"
 over_time = "10m"
 keyingtries = 0
 window = 4
+redirect_to = "2001:db8::9"
+redirect_timeout = "10s"
+follow_redirects = ["198.51.100.0/24", "gw2.example.org=192.0.2.1"]
 [connections.roads.local]
 id = "C=CH, O=Baton, CN=gateway"
 certs = ["gateway.pem"]

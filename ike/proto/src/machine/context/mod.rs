@@ -19,6 +19,7 @@
 //! time. Outstanding requests and kept answers are there octet for octet. Fields that a reader does not know are passed
 //! over.
 
+mod moving;
 mod numbers;
 mod read;
 mod restore;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use minicbor::bytes::ByteVec;
 
-use super::associated;
 use super::numbers::{self, Impossible, addresses, from_time, monotonic, selectors, suite};
 use super::stored::{Stored, StoredChild, StoredIkeSa, StoredOffer, StoredPending, StoredTask};
+use super::{associated, moving};
 use crate::configuration::{Child, Connection, Mode};
 use crate::crypto::{ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey};
 use crate::host::Now;
@@ -103,6 +103,7 @@ impl Reader<'_> {
             ending: stored.ending.map(numbers::reason).transpose()?,
             is_frozen: false,
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
+            redirection: moving::redirection(now, stored.redirection.as_ref())?,
         })
     }
 
@@ -140,6 +141,7 @@ impl Reader<'_> {
                 let (spi, detours) = (stored.ike_spi.ok_or(lacks)?, stored.detours);
                 Pending::RekeyIke(Box::new(IkeRekeying { spi, nonce, share, detours, rival }))
             }
+            moving::REDIRECT => Pending::Redirect,
             _ => return Err(lacks.into()),
         })
     }
@@ -240,6 +242,7 @@ impl Reader<'_> {
             (2, _) => Some(Task::RekeyIke),
             (3, Some(spi)) => Some(Task::DeleteUnwanted(spi)),
             (4, _) => Some(Task::AnnounceWindow),
+            (moving::REDIRECT, _) => Some(Task::Redirect(stored.gateway.as_ref()?.parse().ok()?)),
             _ => None,
         }
     }

@@ -82,7 +82,7 @@ impl Ike {
         let name = up.head.name();
         self.check_free(&name, &up)?;
         let is_frozen = stored.is_frozen && how == Restoring::Restart;
-        let up = Up { is_frozen, ..up };
+        let mut up = Up { is_frozen, ..up };
         let id = self.core.next_id;
         if stored.is_leased {
             let taken = inner::retake(&mut self.core, id, &up.peers.remote, &up.virtual_addresses);
@@ -93,6 +93,7 @@ impl Ike {
                 cx.install(Output::Remove { inbound: vec![inbound], outbound: vec![(reqid, outbound)] });
             }
             up.put_in_force(cx);
+            up.follow_again(cx);
             Some(Box::new(up).proceed(cx))
         });
         self.carry_out_orders(now, host);

@@ -79,6 +79,29 @@ pub(super) struct Stored {
     /// Body of an ID payload: the postquantum preshared key in its keys.
     #[n(30)]
     pub(super) ppk: Option<ByteVec>,
+    #[n(45)]
+    pub(super) redirection: Option<StoredRedirection>,
+}
+
+/// What there is of redirects.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredRedirection {
+    #[n(0)]
+    pub(super) is_follower: bool,
+    #[n(1)]
+    pub(super) can_send: bool,
+    /// When redirects were followed.
+    #[n(2)]
+    pub(super) trail: Vec<Time>,
+    /// The gateway that a tunnel in the place of this one is being set up with.
+    #[n(3)]
+    pub(super) following: Option<String>,
+    /// When the peer, which was sent elsewhere, is to be gone.
+    #[n(4)]
+    pub(super) leave_at: Option<Time>,
+    #[n(5)]
+    pub(super) was_sent: bool,
 }
 
 /// Outer addresses and ports.
@@ -123,7 +146,7 @@ pub(super) struct StoredPending {
     #[n(0)]
     pub(super) message_id: u32,
     /// 0 liveness, 1 deletion of the IKE SA, 2 of Child SAs, 3 a new pair, 4 a pair in the place of another, 5 an IKE
-    /// SA.
+    /// SA, 45 another gateway for the peer.
     #[n(1)]
     pub(super) kind: u8,
     /// Child SAs to delete.
@@ -257,7 +280,8 @@ pub(super) struct StoredChild {
 #[derive(Encode, Decode)]
 #[cbor(map)]
 pub(super) struct StoredTask {
-    /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window.
+    /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window, 45
+    /// another gateway for the peer.
     #[n(0)]
     pub(super) kind: u8,
     #[n(1)]
@@ -266,4 +290,6 @@ pub(super) struct StoredTask {
     pub(super) child: Option<String>,
     #[n(3)]
     pub(super) reqid: Option<u32>,
+    #[n(45)]
+    pub(super) gateway: Option<String>,
 }

@@ -6,7 +6,7 @@ use super::numbers::{
     stored_fate, stored_path, stored_reason, stored_selectors, stored_suite, texts, time, unix,
 };
 use super::stored::{Envelope, Stored, StoredChild, StoredIkeSa, StoredOffer, StoredPending, StoredTask};
-use super::{VERSION, associated};
+use super::{VERSION, associated, moving};
 use crate::configuration::Mode;
 use crate::crypto::{ChildKeys, IkeKeys, KeyShare, Role, WrapKey};
 use crate::host::Now;
@@ -80,6 +80,7 @@ impl Up {
             ending: self.ending.map(stored_reason),
             is_frozen: self.is_frozen,
             ppk: self.ppk.as_ref().map(body),
+            redirection: Some(moving::stored_redirection(now, &self.redirection)),
         }
     }
 }
@@ -128,6 +129,7 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
     match pending {
         // None of them outlives the set-up, or says anything.
         Pending::Intermediate | Pending::Authentication | Pending::Farewell | Pending::Liveness => {}
+        Pending::Redirect => stored.kind = moving::REDIRECT,
         Pending::DeleteIke => stored.kind = 1,
         Pending::DeleteChildren(spis) => (stored.kind, stored.spis) = (2, spis.clone()),
         Pending::NewChild(offer) => (stored.kind, stored.offer) = (3, Some(stored_offer(offer))),
@@ -196,16 +198,23 @@ fn stored_child(now: Now, child: &ChildSa) -> StoredChild {
 }
 
 fn stored_task(task: &Task) -> Option<StoredTask> {
-    let of = |kind, spi| Some(StoredTask { kind, spi, child: None, reqid: None });
+    let of = |kind, spi| Some(StoredTask { kind, spi, child: None, reqid: None, gateway: None });
     match task {
         Task::NewChild(wanted) => {
             let child = Some(wanted.child.name.clone());
-            Some(StoredTask { kind: 0, spi: None, child, reqid: wanted.reqid })
+            Some(StoredTask { kind: 0, spi: None, child, reqid: wanted.reqid, gateway: None })
         }
         Task::RekeyChild(spi) => of(1, Some(*spi)),
         Task::RekeyIke => of(2, None),
         Task::DeleteUnwanted(spi) => of(3, Some(*spi)),
         Task::AnnounceWindow => of(4, None),
+        Task::Redirect(gateway) => Some(StoredTask {
+            kind: moving::REDIRECT,
+            spi: None,
+            child: None,
+            reqid: None,
+            gateway: Some(gateway.to_string()),
+        }),
         // Silence asks again.
         Task::Liveness => None,
     }

@@ -6,6 +6,7 @@ mod inside;
 mod intermediate;
 mod moving;
 mod pair;
+mod redirect;
 mod rekey;
 mod setup;
 mod side;

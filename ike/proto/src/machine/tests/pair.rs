@@ -10,8 +10,8 @@ use super::side::Side;
 use crate::auth::{Credentials, CredentialsBuilder};
 use crate::configuration::{
     AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling,
-    LocalAuthentication, LocalMethod, Mode, PostquantumKey, RemoteAuthentication, RemoteMethod, Revocation,
-    SendCertificate, StartAction, Unique,
+    LocalAuthentication, LocalMethod, Mode, Moving, PostquantumKey, RemoteAuthentication, RemoteMethod,
+    Revocation, SendCertificate, StartAction, Unique,
 };
 use crate::host::{Command, Now, Path};
 use crate::identity::Identity;
@@ -268,5 +268,6 @@ pub(super) fn connection(is_left: bool) -> Connection {
         ppk: PostquantumKey::default(),
         childless: Childless::Allow,
         window: 1,
+        moving: Moving::default(),
     }
 }

@@ -1,0 +1,38 @@
+//! What a context has of other gateways.
+
+use super::numbers::{Impossible, monotonic, time};
+use super::stored::{StoredRedirection, Time};
+use crate::host::Now;
+use crate::machine::redirect::{MAX_REDIRECTS, Redirection, Trail};
+
+/// The kind of a request, or of something that waits to be one, that sends the peer elsewhere.
+pub(super) const REDIRECT: u8 = 45;
+
+pub(super) fn stored_redirection(now: Now, redirection: &Redirection) -> StoredRedirection {
+    StoredRedirection {
+        is_follower: redirection.is_follower,
+        can_send: redirection.can_send,
+        trail: redirection.trail.0.iter().map(|at| time(now, *at)).collect(),
+        following: redirection.following.as_ref().map(ToString::to_string),
+        leave_at: redirection.leave_at.map(|at| time(now, at)),
+        was_sent: redirection.was_sent,
+    }
+}
+
+/// None is of an earlier release, which knew nothing of it.
+pub(super) fn redirection(now: Now, stored: Option<&StoredRedirection>) -> Result<Redirection, Impossible> {
+    let Some(stored) = stored else { return Ok(Redirection::default()) };
+    if stored.trail.len() > MAX_REDIRECTS {
+        return Err(Impossible("redirects that were followed"));
+    }
+    let at = |at: Time| monotonic(now, at);
+    let following = stored.following.as_ref().map(|gateway| gateway.parse());
+    Ok(Redirection {
+        is_follower: stored.is_follower,
+        can_send: stored.can_send,
+        trail: Trail(stored.trail.iter().copied().map(at).collect()),
+        following: following.transpose().map_err(|_| Impossible("a gateway"))?,
+        leave_at: stored.leave_at.map(at),
+        was_sent: stored.was_sent,
+    })
+}
