@@ -417,6 +417,12 @@ fn check_outer_addresses(
     outer: &IpHeader,
     ports: Option<(u16, u16)>,
 ) -> Result<(), DropReason> {
+    // Both ends may move (RFC 4555), and what was sent before says nothing of where they are now: the integrity check
+    // says whose it is.
+    if sa.source.is_unspecified() {
+        let is_possible = ports.is_none_or(|(source, _)| source != 0);
+        return if is_possible { Ok(()) } else { Err(DropReason::OuterAddress) };
+    }
     let is_between = outer.is_between(sa.source, sa.destination);
     let is_right = match (sa.encapsulation, ports) {
         (_, None) => is_between,
@@ -438,6 +444,7 @@ fn check_outer_addresses(
 #[inline]
 fn follow_peer(sa: &PreparedSa, about: &Received, events: &mut EventSender, now: u64) {
     if let (Some(udp), Some((port, _))) = (sa.encapsulation, about.ports)
+        && udp.follows_peer
         && (about.outer.source() != sa.source || port != udp.source_port)
     {
         events.send(Event::PeerMoved { spi: sa.name.spi, address: about.outer.source(), port }, now);

@@ -32,6 +32,8 @@ pub struct Node {
     table: Arc<Table>,
     steering: Steering,
     routes: Routes,
+    /// Of this host, as far as they are known.
+    addresses: Vec<IpAddr>,
     random: SystemRandom,
     ivs: IvBlock,
     is_without_ivs: bool,
@@ -41,10 +43,16 @@ impl Node {
     /// The node of this table, for the thread that calls this.
     pub fn new(table: Arc<Table>, steering: Steering, routes: Routes) -> Self {
         let (random, ivs) = (SystemRandom::new(), IvBlock::empty());
-        let mut node = Self { table, steering, routes, random, ivs, is_without_ivs: false };
+        let mut node =
+            Self { table, steering, routes, addresses: Vec::new(), random, ivs, is_without_ivs: false };
         // The library gathers entropy at a thread's first use, for 30 ms: not while a tunnel waits to be taken over.
         node.random(&mut [0; 1]);
         node
+    }
+
+    /// The addresses of this host, which are others than before.
+    pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.addresses = addresses;
     }
 
     /// Whether there was no IV to be had at the last try (I1): nothing is sealed that needs one.
@@ -87,6 +95,10 @@ impl Host for Node {
 
     fn spi_is_taken(&self, spi: u32) -> bool {
         self.table.lookup(Direction::Inbound, spi).is_some()
+    }
+
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.clone()
     }
 
     fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {

@@ -131,6 +131,8 @@ pub struct Connection {
     pub over_time: Duration,
     /// Attempts to set up a connection before giving up; 0 is for ever.
     pub keying_tries: u32,
+    /// How the tunnel may move to other addresses (RFC 4555); `None` if it may not.
+    pub mobike: Option<Mobike>,
     /// Requests that the peer may have outstanding with us (RFC 7296 section 2.3), 1..=32.
     pub window: u32,
     /// Postquantum preshared keys.
@@ -231,6 +233,31 @@ pub enum Revocation {
     /// Only a list that says that it is revoked refuses it.
     #[default]
     Relaxed,
+}
+
+/// How a tunnel may move to other addresses (RFC 4555).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mobike {
+    /// When a peer that has moved has to show that it receives at its new address.
+    pub check: Routability,
+    /// Whether there may be NATs on the way; otherwise the peer refuses them for us (RFC 4555 section 3.9).
+    pub nats: bool,
+}
+
+impl Default for Mobike {
+    fn default() -> Self {
+        Self { check: Routability::Before, nats: true }
+    }
+}
+
+/// When a peer that has moved has to show that it receives at its new address (RFC 4555 section 3.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Routability {
+    /// Before anything of the tunnel goes there.
+    #[default]
+    Before,
+    /// While the tunnel goes there already: for peers that are trusted not to name others' addresses.
+    After,
 }
 
 /// RFC 7383.

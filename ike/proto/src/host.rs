@@ -47,6 +47,10 @@ pub trait Host {
     fn owns(&self, segment: u8) -> bool;
     /// The address from which this node sends to `peer`, for connections that name none; `None` without a route.
     fn source_for(&self, peer: IpAddr) -> Option<IpAddr>;
+    /// The addresses of this host, those of its loopback left out; none if it does not know them.
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
     /// Whether an ESP SPI of ours is in use outside of the protocol's own SAs.
     fn spi_is_taken(&self, spi: u32) -> bool;
 }
@@ -151,10 +155,23 @@ pub struct OuterEnds {
     pub remote: SocketAddr,
     /// ESP in UDP (RFC 3948) between the ports; otherwise IP protocol 50, and the ports mean nothing.
     pub encapsulated: bool,
-    /// Whether a NAT stands in front of the peer: it may move (RFC 7296 section 2.23).
-    pub follows_peer: bool,
+    /// Whether the ends may move.
+    pub movement: Movement,
     /// Whether a NAT stands in front of us: its mapping wants keep-alives.
     pub behind_nat: bool,
+}
+
+/// How the ends of a pair of Child SAs may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movement {
+    /// Not at all.
+    Fixed,
+    /// A NAT stands in front of the peer: the peer is where its newest authentic packet has come from (RFC 7296 section
+    /// 2.23).
+    FollowsPackets,
+    /// Both ends may (RFC 4555): what the peer sends is taken from wherever it comes and at whichever of our addresses
+    /// it arrives, because it may have been on its way before either end knew of the move. It moves nothing.
+    Roams,
 }
 
 /// One pair of Child SAs to install. Our inbound half, or our outbound half, or both.
@@ -299,6 +316,8 @@ pub enum Command {
         /// Where to.
         gateway: GatewayIdentity,
     },
+    /// Addresses or routes of this host have changed: tunnels that speak RFC 4555 look where they are now.
+    AddressesChanged,
     /// Stop everything about a tunnel and answer nothing: its context is being read in order to move (RFC 4067
     /// section 2). It is thawed, or released.
     Freeze(String),

@@ -8,7 +8,8 @@ use baton_dataplane::config::field::{bounded_name, integer, unicast};
 use baton_dataplane::config::reader::{Place, Section, Word, shortened};
 use baton_dataplane::prefix::Prefix;
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Childless, Connection, Fragmentation, PostquantumKey, SendCertificate, Unique,
+    AddressMatch, Child, Childless, Connection, Fragmentation, Mobike, PostquantumKey, Routability,
+    SendCertificate, Unique,
 };
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::proposal::IkeProposal;
@@ -48,6 +49,7 @@ struct Behaviour {
     unique: Unique,
     dpd_delay: Duration,
     keying_tries: u32,
+    mobike: Option<Mobike>,
     window: u32,
     ppk: PostquantumKey,
     childless: Childless,
@@ -99,6 +101,7 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
         rand_time: times.rand,
         over_time: times.end,
         keying_tries: behaviour.keying_tries,
+        mobike: behaviour.mobike,
         window: behaviour.window,
         ppk: behaviour.ppk,
         childless: behaviour.childless,
@@ -222,6 +225,7 @@ fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
     let unique = word(section, "unique", Unique::No, &unique);
     let dpd_delay = time(section, "dpd_delay", Duration::ZERO);
     let keying_tries = integer(section, "keyingtries", 0..=1_000_000, 1);
+    let mobike = mobike(section);
     let window = integer(section, "window", 1..=32, 1);
     let (ppk, childless) = (ppk(section), childless(section));
     Some(Behaviour {
@@ -233,6 +237,7 @@ fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
         unique: unique?,
         dpd_delay: dpd_delay?,
         keying_tries: u32::try_from(keying_tries?).ok()?,
+        mobike: mobike.map(|(is_on, mobike)| is_on.then_some(mobike))?,
         window: u32::try_from(window?).ok()?,
         ppk: ppk?,
         childless: childless?,
@@ -262,6 +267,16 @@ fn childless(section: &Section<'_, '_>) -> Option<Childless> {
         ("never", Childless::Never),
     ];
     word(section, "childless", Childless::Allow, &words)
+}
+
+/// RFC 4555: whether, and how.
+fn mobike(section: &Section<'_, '_>) -> Option<(bool, Mobike)> {
+    let is_on = boolean(section, "mobike", true);
+    let checks = [("before", Routability::Before), ("after", Routability::After)];
+    let check = word(section, "mobike_check", Routability::Before, &checks);
+    let nats = boolean(section, "mobike_nats", true);
+    let mobike = Mobike { check: check?, nats: nats? };
+    Some((is_on?, mobike))
 }
 
 fn children(section: &Section<'_, '_>) -> Option<Vec<Arc<Child>>> {

@@ -10,6 +10,7 @@ mod error;
 mod poll;
 mod reconcile;
 mod reload;
+mod roam;
 mod show;
 mod signals;
 mod table_watch;
@@ -47,6 +48,7 @@ use error::system;
 use desk::Desk;
 use reconcile::Reconciliation;
 use reload::Loaded;
+use roam::Roam;
 use signals::{Asked, Signals};
 use table_watch::TableWatch;
 use turn::Loop;
@@ -91,6 +93,7 @@ struct Opened {
     table_watch: TableWatch,
     sockets: Arc<Sockets>,
     routes: Routes,
+    roam: Roam,
     store: Store,
     wrap: Arc<WrapKey>,
     control: BoundSocket,
@@ -112,6 +115,7 @@ impl Opened {
             table,
             sockets: Arc::new(Sockets::open(&listening)?),
             routes: Routes::open(),
+            roam: Roam::open(),
             wrap: Arc::new(wrap_key::load(gateway.snapshot.key_file.as_deref(), store.directory())?),
             store,
             control: BoundSocket::bind(&runtime.join(SOCKET))?,
@@ -221,8 +225,10 @@ fn serve(
         wake,
         reconciliation: Reconciliation::begin(),
         table_watch: opened.table_watch,
+        roam: opened.roam,
     };
     turning.restore_all(&opened.store)?;
+    turning.look_where_we_are();
     turning.start();
     watch::start(data_plane, opened.table, reports).map_err(system("start a thread"))?;
     let desk = Arc::new(desk);

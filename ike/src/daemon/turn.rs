@@ -14,6 +14,7 @@ use super::desk::Ask;
 use super::error::system;
 use super::poll::Poll;
 use super::reconcile::Reconciliation;
+use super::roam::Roam;
 use super::signals::{Asked, Signals};
 use super::table_watch::TableWatch;
 use crate::alarms::Alarms;
@@ -38,6 +39,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// What is waited for, beside the sockets, which have the numbers from 0.
 const WAKE: u64 = 1 << 32;
 const SIGNAL: u64 = WAKE + 1;
+const ROAM: u64 = WAKE + 2;
 
 /// All that the loop's thread has.
 pub(super) struct Loop {
@@ -58,6 +60,7 @@ pub(super) struct Loop {
     pub(super) wake: Wake,
     pub(super) reconciliation: Reconciliation,
     pub(super) table_watch: TableWatch,
+    pub(super) roam: Roam,
 }
 
 impl Loop {
@@ -79,6 +82,9 @@ impl Loop {
                 }
                 Some(Asked::Reload) => reload(),
                 None => {}
+            }
+            if ready.contains(&ROAM) {
+                self.roam.note(clock::now().monotonic);
             }
             self.look_around()?;
             self.wake.clear();
@@ -109,12 +115,16 @@ impl Loop {
             poll.watch(descriptor, SIGNAL)?;
         }
         poll.watch(std::os::fd::AsFd::as_fd(&self.wake), WAKE)?;
+        if let Some(changes) = self.roam.descriptor() {
+            poll.watch(changes, ROAM)?;
+        }
         Ok(poll)
     }
 
     fn patience(&self) -> Duration {
         let now = clock::now().monotonic;
-        let due = [self.ike.next_timeout(), self.effects.next_due()].into_iter().flatten().min();
+        let due = [self.ike.next_timeout(), self.effects.next_due(), self.roam.due()];
+        let due = due.into_iter().flatten().min();
         due.map_or(TICK, |at| at.saturating_sub(now).min(TICK))
     }
 
@@ -126,6 +136,7 @@ impl Loop {
             self.ike.handle_timeout(now, &mut self.node);
             self.carry_out();
         }
+        self.look_where_we_are();
         self.reconcile(now);
         let no_ivs =
             "there are no IVs (I1), so that nothing encrypted can be sent; is baton-dataplane running?";

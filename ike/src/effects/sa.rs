@@ -1,8 +1,10 @@
 //! What a negotiated pair of Child SAs is in the SA table.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use baton_ike_proto::configuration::{Handling, Mode as NegotiatedMode};
 use baton_ike_proto::crypto::Role;
-use baton_ike_proto::host::{Install, OuterEnds};
+use baton_ike_proto::host::{Install, Movement, OuterEnds};
 use baton_ike_proto::selector::TrafficSelector;
 use baton_sad::{
     AddressRange, Bounds, DfPolicy, Direction, DscpPolicy, Key, Lifetime, Mode, Name, Sa, SaError, Selector,
@@ -79,12 +81,23 @@ pub(super) fn place(sa: &mut Sa, ends: &OuterEnds) {
         Direction::Outbound => (ends.local, ends.remote),
     };
     (sa.source, sa.destination) = (source.ip(), destination.ip());
+    if ends.movement == Movement::Roams && sa.direction == Direction::Inbound {
+        (sa.source, sa.destination) = (any(sa.source), any(sa.destination));
+    }
     sa.encapsulation = ends.encapsulated.then(|| UdpEncapsulation {
         source_port: source.port(),
         destination_port: destination.port(),
-        follows_peer: ends.follows_peer,
+        follows_peer: ends.movement == Movement::FollowsPackets,
         keepalive_seconds: if ends.behind_nat { KEEPALIVE_SECONDS } else { 0 },
     });
+}
+
+/// The address that stands for all of its IP version.
+fn any(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 fn mode(mode: NegotiatedMode) -> Mode {

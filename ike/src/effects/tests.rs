@@ -12,7 +12,7 @@ use baton_dataplane::control::{
     Code, Conversation, Daemon, Next, Policies as Installed, PolicyReport, Refusal, Request, Server, Service,
 };
 use baton_ike_proto::crypto::{AdditionalMethods, Encryption, Group, IkeKeys, IkeSuite, KeyShare, Prf, Role};
-use baton_ike_proto::host::{ChildLifetime, PolicyInstall, TunnelName};
+use baton_ike_proto::host::{ChildLifetime, Movement, PolicyInstall, TunnelName};
 use baton_ike_proto::proposal::{EspCipher, EspEncryption, EspSuite};
 use baton_ike_proto::selector::TrafficSelector;
 use baton_sad::{ClusterId, NodeId, TableOptions};
@@ -127,7 +127,7 @@ fn ends(remote: &str) -> OuterEnds {
         local: "203.0.113.2:4500".parse().expect("an address"),
         remote: remote.parse().expect("an address"),
         encapsulated: true,
-        follows_peer: true,
+        movement: Movement::FollowsPackets,
         behind_nat: true,
     }
 }

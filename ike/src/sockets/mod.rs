@@ -5,6 +5,7 @@
 //! copy before the kernel looked at them. An answer leaves from the address that was asked, whichever of ours that is.
 
 mod address;
+mod changes;
 mod listener;
 mod route;
 mod system;
@@ -16,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use baton_ike_proto::Path;
 use thiserror::Error;
 
+pub use changes::Changes;
 use listener::{ANY, Listener};
 pub use route::Routes;
 pub use system::Inbox;

@@ -11,6 +11,7 @@ use super::init_answered::candidates;
 use super::init_sent::Initialised;
 use super::lingering::Lingering;
 use super::message::{Message, flag, notify};
+use super::mobility::{self, Mobility};
 use super::order::Order;
 use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
@@ -74,6 +75,10 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
             );
         }
     };
+    if mobility::speaks(&half.head.connection) && mobility::has_met_nat(&message, half.head.path) {
+        let problem = format!("peer {} forbids NATs, and there is one", half.head.peer());
+        return refuse(cx, half, request, flag(NotifyType::UNEXPECTED_NAT_DETECTED), problem);
+    }
     match half.accept(cx, &mut message) {
         Ok(accepted) => half.establish(cx, message_id, &message, accepted),
         Err(problem) => {
@@ -225,6 +230,7 @@ impl Half {
             cx.store();
             return Tunnel::Up(Box::new(up));
         }
+        payloads.extend(up.speak_mobike(cx, message));
         let given = up.give_addresses(cx, message);
         up.announce(cx);
         match given {
@@ -290,6 +296,17 @@ impl Up {
             )),
             (_, asks) => Ok(asks),
         }
+    }
+
+    /// If the peer speaks RFC 4555, so do we.
+    fn speak_mobike(&mut self, cx: &Cx, message: &Message) -> Vec<Payload> {
+        let Head { connection, path, .. } = &self.head;
+        if !mobility::speaks(connection) || !message.has(NotifyType::MOBIKE_SUPPORTED) {
+            return Vec::new();
+        }
+        let (payloads, announced) = mobility::announcement(cx.host, connection, *path, false);
+        self.roam(Mobility::begin(false, message, announced));
+        payloads
     }
 
     /// The pair of Child SAs that IKE_AUTH asks for, or why not: the IKE SA stands in either case (RFC 7296 section

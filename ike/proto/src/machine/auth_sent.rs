@@ -10,6 +10,7 @@ use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
 use super::inner;
 use super::message::{Message, flag, notify};
+use super::mobility::{self, Mobility, Ways};
 use super::order::Order;
 use super::pending::Pending;
 use super::ppk::{self, Mixed};
@@ -121,7 +122,17 @@ impl AuthSent {
         payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
+        payloads.extend(self.speaks_mobike(cx).0);
         Ok(payloads)
+    }
+
+    /// That we speak RFC 4555, and at which further addresses we are.
+    fn speaks_mobike(&self, cx: &Cx) -> (Vec<Payload>, Vec<std::net::IpAddr>) {
+        let Head { connection, path, .. } = &self.head;
+        if !mobility::speaks(connection) {
+            return Default::default();
+        }
+        mobility::announcement(cx.host, connection, *path, true)
     }
 
     /// Whether this will be the only IKE SA with that peer (RFC 7296 section 2.4).
@@ -214,6 +225,7 @@ impl AuthSent {
     }
 
     pub(super) fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Tunnel {
+        let announced = self.speaks_mobike(cx).1;
         let Self { head, attempt, mut sa, begun, local, offer, ppk } = *self;
         let ppk = ppk.map(|Mixed { keys, identity }| {
             sa.keys = keys;
@@ -231,6 +243,9 @@ impl AuthSent {
         up.ppk = ppk;
         up.redirection.is_follower = !up.head.connection.moving.follow_redirects.is_empty();
         up.redirection.trail = attempt.detour.trail.clone();
+        if mobility::speaks(&up.head.connection) && message.has(NotifyType::MOBIKE_SUPPORTED) {
+            up.roam(Mobility::begin(true, message, announced));
+        }
         up.want(attempt.wanted.iter().skip(usize::from(offer.is_some())).cloned());
         up.take_addresses(message);
         up.announce(cx);
@@ -258,7 +273,7 @@ impl AuthSent {
                 Err(problem) => self.fail(cx, problem),
             };
         }
-        match self.sa.repeat(cx, self.head.path) {
+        match self.sa.repeat(cx, &Ways::only(self.head.path)) {
             Sent::Again => Some(Tunnel::AuthSent(self)),
             Sent::Enough => {
                 let problem = format!(

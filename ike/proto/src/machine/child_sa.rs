@@ -8,7 +8,7 @@ use super::head::Head;
 use super::lifetime;
 use crate::configuration::{Child, Handling, Mode};
 use crate::crypto::{ChildKeys, Role};
-use crate::host::{ChildLifetime, DownReason, Install, Output, PolicyInstall};
+use crate::host::{ChildLifetime, DownReason, Install, Movement, OuterEnds, Output, PolicyInstall};
 use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
 
@@ -101,7 +101,7 @@ impl ChildSa {
             role: self.role,
             keys: keys.cloned(),
             mode: self.mode,
-            ends: head.ends(),
+            ends: self.ends(head),
             local: self.local.clone(),
             remote: self.remote.clone(),
             connection: Arc::clone(&head.connection),
@@ -109,6 +109,15 @@ impl ChildSa {
             lifetime: self.lifetime(cx),
             policy: parts.policy.then(|| self.policy(head)),
         }))
+    }
+
+    /// Outer addresses. In transport mode they are the packets' own and do not move (RFC 4555 section 1.3).
+    pub(super) fn ends(&self, head: &Head) -> OuterEnds {
+        let ends = head.ends();
+        match (ends.movement, self.mode) {
+            (Movement::Roams, Mode::Transport) => OuterEnds { movement: Movement::Fixed, ..ends },
+            _ => ends,
+        }
     }
 
     /// Its configuration, without padding that the peer does not take.

@@ -10,7 +10,7 @@ use super::head::Wanted;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::up::Up;
-use crate::host::{CommandError, DownReason, Event, Host, Now, Path, Target};
+use crate::host::{CommandError, DownReason, Event, Host, Movement, Now, Path, Target};
 
 /// A peer that was heard since lives.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -200,7 +200,8 @@ impl Ike {
         let mut has_moved = false;
         self.with_tunnel(now, host, id, |tunnel, cx| {
             let Tunnel::Up(mut up) = tunnel else { return Some(tunnel) };
-            if up.head.ends().follows_peer && up.head.path.remote != remote && !up.is_frozen {
+            let follows = up.head.ends().movement == Movement::FollowsPackets;
+            if follows && up.head.path.remote != remote && !up.is_frozen {
                 up.move_to(cx, Path { remote, ..up.head.path });
                 has_moved = true;
             }

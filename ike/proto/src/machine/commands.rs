@@ -6,6 +6,7 @@ use super::Ike;
 use super::core::Id;
 use super::head::{Attempt, Head, Wanted};
 use super::init_sent::InitSent;
+use super::mobility::Roaming;
 use super::nat::Nat;
 use super::order::Order;
 use super::traps::Trap;
@@ -38,6 +39,7 @@ impl Ike {
             Command::PeerMoved { spi, remote } => Ok(self.peer_moved(now, host, spi, remote)),
             Command::InstallFailed { reqid, spi } => Ok(self.install_failed(now, host, reqid, spi)),
             Command::Redirect { target, gateway } => self.redirect(now, host, target.as_ref(), &gateway),
+            Command::AddressesChanged => Ok(self.addresses_changed(now, host)),
             Command::Freeze(name) => self.freeze(now, host, &name),
             Command::Thaw(name) => self.thaw(now, host, &name),
             Command::Release(name) => self.release(now, host, &name),
@@ -138,7 +140,8 @@ impl Ike {
         }
         let connection = Arc::clone(connection);
         Ok(self.begin(now, host, |cx| {
-            let head = Head { number: cx.number(segment), connection, path, nat: Nat::default() };
+            let (nat, roaming) = (Nat::default(), Roaming::default());
+            let head = Head { number: cx.number(segment), connection, path, nat, roaming };
             Some(InitSent::begin(cx, head, attempt))
         }))
     }

@@ -119,6 +119,10 @@ impl Host for Stocked<'_> {
         self.host.source_for(peer)
     }
 
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        self.host.local_addresses()
+    }
+
     fn spi_is_taken(&self, spi: u32) -> bool {
         self.host.spi_is_taken(spi)
     }

@@ -81,6 +81,12 @@ counters! {
     redirects_followed,
     /// Redirects that we did not follow: forbidden, forged, too many.
     redirects_refused,
+    /// Updates of addresses by peers that were heeded (RFC 4555 section 3.5).
+    mobike_updates,
+    /// Updates that came too fast, and were to be sent again.
+    mobike_limited,
+    /// Peers that answered for an address at which they do not receive (RFC 4555 section 3.7).
+    mobike_unproven,
     /// NAT keep-alives sent.
     keep_alives,
 }

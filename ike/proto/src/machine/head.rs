@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::core::{Cx, Who};
+use super::mobility::Roaming;
 use super::nat::{self, Nat};
 use super::redirect::Detour;
 use crate::configuration::{Child, Connection};
@@ -17,6 +18,7 @@ pub(super) struct Head {
     pub(super) connection: Arc<Connection>,
     pub(super) path: Path,
     pub(super) nat: Nat,
+    pub(super) roaming: Roaming,
 }
 
 impl Head {
@@ -30,7 +32,8 @@ impl Head {
     }
 
     pub(super) fn ends(&self) -> OuterEnds {
-        nat::outer_ends(self.path, self.nat, &self.connection)
+        let (path, nat) = self.roaming.held.unwrap_or((self.path, self.nat));
+        nat::outer_ends(path, nat, &self.connection, self.roaming.is_on)
     }
 
     /// Local and remote selectors of transport mode as they are on this side of NATs (RFC 7296 section 2.23.1).

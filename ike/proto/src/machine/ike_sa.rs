@@ -88,6 +88,11 @@ impl IkeSa {
         }
     }
 
+    /// Of an INFORMATIONAL exchange, for what depends on its SPIs alone.
+    pub(super) fn informational(&self) -> Header {
+        self.header(ExchangeType::INFORMATIONAL, false, 0)
+    }
+
     fn header(&self, exchange: ExchangeType, response: bool, message_id: u32) -> Header {
         Header {
             initiator_spi: self.initiator_spi,

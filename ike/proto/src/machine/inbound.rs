@@ -4,7 +4,6 @@ use super::core::Cx;
 use super::ike_sa::Fate;
 use super::informational;
 use super::message::{Message, flag, notify};
-use super::nat;
 use super::pending::Pending;
 use super::receive::{Bad, Opened};
 use super::tunnel::Tunnel;
@@ -46,7 +45,8 @@ impl Up {
         self.follow(cx, path);
         let (spi, is_response) = (self.sas[at].our_spi(), opened.is_response);
         let verdict = if is_response {
-            self.on_response(cx, at, opened)
+            self.on_answer_along(cx, path);
+            self.on_response(cx, path, at, opened)
         } else {
             self.on_request(cx, path, at, opened)
         };
@@ -57,9 +57,10 @@ impl Up {
     }
 
     /// The peer is behind a NAT, which may have given it another port or address: the way of a new authentic message
-    /// is the way to it. Not if we are behind one ourselves (RFC 7296 section 2.23).
+    /// is the way to it. Not if we are behind one ourselves (RFC 7296 section 2.23), and not if the peer can say that
+    /// it has moved (RFC 4555 section 3.8).
     fn follow(&mut self, cx: &mut Cx, path: Path) {
-        let follows = self.head.nat.peers && !self.head.nat.ours;
+        let follows = self.head.nat.peers && !self.head.nat.ours && self.mobility.is_none();
         if follows && path.remote != self.head.path.remote && path.marked {
             self.move_to(cx, Path { remote: path.remote, ..self.head.path });
         }
@@ -69,7 +70,7 @@ impl Up {
     /// must not get the traffic of whom it can name as its source.
     pub(super) fn move_to(&mut self, cx: &mut Cx, to: Path) {
         let from = std::mem::replace(&mut self.head.path, to);
-        let ends = nat::outer_ends(to, self.head.nat, &self.head.connection);
+        let ends = self.head.ends();
         let inbound = self.children.iter().map(|child| child.inbound_spi).collect();
         let outbound = self.children.iter().map(|child| child.reqid).collect();
         cx.core.counters.path_changes += 1;
@@ -83,6 +84,16 @@ impl Up {
         let Opened { exchange, message_id, content, .. } = opened;
         let spi = self.sas[at].our_spi();
         let (payloads, verdict) = match content {
+            Ok(message) if !self.admits(cx, &message) => {
+                self.sas[at].window.responses.forget(message_id);
+                return Verdict::Stays;
+            }
+            Ok(message) if exchange == ExchangeType::INFORMATIONAL => {
+                let addresses = self.on_addresses(cx, path, (at, message_id), &message);
+                let (mut payloads, verdict) = self.answer(cx, at, exchange, &message);
+                payloads.extend(addresses);
+                (payloads, verdict)
+            }
             Ok(message) => self.answer(cx, at, exchange, &message),
             Err(Bad::Critical(kind)) => {
                 (vec![notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0])], Verdict::Stays)
@@ -117,7 +128,7 @@ impl Up {
         }
     }
 
-    fn on_response(&mut self, cx: &mut Cx, at: usize, opened: Opened) -> Verdict {
+    fn on_response(&mut self, cx: &mut Cx, path: Path, at: usize, opened: Opened) -> Verdict {
         let Some(pending) = self.sas[at].take_pending(opened.message_id) else { return Verdict::Stays };
         // An answer that cannot be read is no agreement to anything.
         let message = opened.content.unwrap_or_default();
@@ -143,9 +154,13 @@ impl Up {
                 self.begin_leave(cx);
                 Verdict::Stays
             }
-            Pending::Liveness | Pending::Intermediate | Pending::Authentication | Pending::Farewell => {
+            Pending::Liveness => {
+                self.on_lives(&message);
                 Verdict::Stays
             }
+            Pending::Routability(check) => self.on_routability(cx, &check, &message),
+            Pending::Update(update) => self.on_updated(cx, (at, path), &update, &message),
+            Pending::Intermediate | Pending::Authentication | Pending::Farewell => Verdict::Stays,
         }
     }
 

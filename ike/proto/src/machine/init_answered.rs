@@ -11,6 +11,7 @@ use super::ike_sa::IkeSa;
 use super::init_sent::{Initialised, abilities, key_exchange, reassembles};
 use super::intermediate::{self, Intermediates};
 use super::message::{Message, flag, notify};
+use super::mobility::Roaming;
 use super::nat::{self, Nat};
 use super::receive::Opened;
 use super::redirect;
@@ -130,7 +131,8 @@ impl Request<'_> {
         let share = KeyShare::generate(selected.suite.group, &mut |octets| cx.host.random(octets));
         let spis = (self.header.initiator_spi, cx.ike_spi(segment));
         let nat = Nat::detect(self.message, self.header, self.path);
-        let head = Head { number: cx.number(segment), connection, path: self.path, nat };
+        let (number, path, roaming) = (cx.number(segment), self.path, Roaming::default());
+        let head = Head { number, connection, path, nat, roaming };
         let our_nonce = cx.nonce();
         let header = Header {
             responder_spi: spis.1,
@@ -175,15 +177,16 @@ impl Request<'_> {
 
 /// Connections between these addresses, in the order of the configuration.
 pub(super) fn candidates<'a>(cx: &'a Cx, path: Path) -> impl Iterator<Item = &'a Arc<Connection>> {
-    let is_between = move |connection: &&Arc<Connection>| {
-        let (local, remote) = (path.local.ip(), path.remote.ip());
-        let has_local = connection.local_addresses.is_empty() || connection.local_addresses.contains(&local);
-        let remotes = &connection.remote_addresses;
-        let has_remote =
-            remotes.is_empty() || remotes.iter().any(|set| (set.first..=set.last).contains(&remote));
-        has_local && has_remote
-    };
-    cx.core.configuration.connections.iter().filter(is_between)
+    cx.core.configuration.connections.iter().filter(move |connection| is_between(connection, path))
+}
+
+/// Whether a connection may go along `path`.
+pub(super) fn is_between(connection: &Connection, path: Path) -> bool {
+    let (local, remote) = (path.local.ip(), path.remote.ip());
+    let has_local = connection.local_addresses.is_empty() || connection.local_addresses.contains(&local);
+    let remotes = &connection.remote_addresses;
+    let has_remote = remotes.is_empty() || remotes.iter().any(|set| (set.first..=set.last).contains(&remote));
+    has_local && has_remote
 }
 
 /// The offer to a peer that can do no additional key exchanges; `None` if it insists on one.

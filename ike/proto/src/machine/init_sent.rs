@@ -9,6 +9,7 @@ use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
 use super::intermediate::{IntermediateSent, Intermediates};
 use super::message::{Message, flag, notify};
+use super::mobility;
 use super::nat::{self, Nat};
 use super::redirect;
 use super::tunnel::Tunnel;
@@ -244,7 +245,9 @@ impl InitSent {
         sa.peer_reassembles = reassembles(&head.connection, message);
         head.nat = Nat::detect(message, header, path);
         head.path = Path { local: path.local, ..head.path };
-        if head.nat.is_there() || head.connection.force_encapsulation {
+        // Who may move does so before there is a NAT that it would have to move for (RFC 4555 section 3.3).
+        let may_roam = mobility::speaks(&head.connection) && message.has(NotifyType::NAT_DETECTION_SOURCE_IP);
+        if head.nat.is_there() || head.connection.force_encapsulation || may_roam {
             head.path = nat::floated(head.path);
         }
         let begun = Initialised {

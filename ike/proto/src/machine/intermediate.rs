@@ -9,6 +9,7 @@ use super::core::Cx;
 use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
+use super::mobility::Ways;
 use super::pending::Pending;
 use super::receive::{Bad, Chain, Opened};
 use super::requests::Sent;
@@ -195,7 +196,7 @@ impl IntermediateSent {
             self.send(cx);
             return Some(Tunnel::IntermediateSent(self));
         }
-        match self.sa.repeat(cx, self.head.path) {
+        match self.sa.repeat(cx, &Ways::only(self.head.path)) {
             Sent::Again => Some(Tunnel::IntermediateSent(self)),
             Sent::Enough => {
                 let peer = self.head.peer();

@@ -35,6 +35,7 @@ mod intermediate;
 mod lifetime;
 mod lingering;
 mod message;
+mod mobility;
 mod nat;
 mod new_child;
 mod order;
@@ -65,7 +66,7 @@ use std::time::Duration;
 
 pub use context::{RestoreError, Restoring};
 pub use counters::Counters;
-pub use view::{ChildView, TunnelState, TunnelView};
+pub use view::{ChildView, MobilityView, TunnelState, TunnelView};
 
 use self::claims::Claims;
 use self::core::{Core, Cx, Id};

@@ -6,7 +6,7 @@ use super::core::Cx;
 use super::message::{Message, notify};
 use crate::configuration::Connection;
 use crate::crypto::nat_detection_hash;
-use crate::host::{OuterEnds, Path};
+use crate::host::{Movement, OuterEnds, Path};
 use crate::selector::TrafficSelector;
 use crate::wire::{Header, NotifyType, Payload};
 
@@ -71,12 +71,17 @@ pub(super) fn floated(path: Path) -> Path {
 }
 
 /// How ESP travels along `path`.
-pub(super) fn outer_ends(path: Path, nat: Nat, connection: &Connection) -> OuterEnds {
+pub(super) fn outer_ends(path: Path, nat: Nat, connection: &Connection, roams: bool) -> OuterEnds {
+    let movement = match roams {
+        true => Movement::Roams,
+        false if nat.peers && !nat.ours => Movement::FollowsPackets,
+        false => Movement::Fixed,
+    };
     OuterEnds {
         local: path.local,
         remote: path.remote,
         encapsulated: nat.is_there() || connection.force_encapsulation,
-        follows_peer: nat.peers && !nat.ours,
+        movement,
         behind_nat: nat.ours,
     }
 }

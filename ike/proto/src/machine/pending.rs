@@ -3,6 +3,7 @@
 use super::child_offer::ChildOffer;
 use super::child_rekey::ChildRekeying;
 use super::ike_rekey::IkeRekeying;
+use super::mobility::{Check, Update};
 use crate::crypto::KeyShare;
 
 /// What an outstanding request is about.
@@ -17,6 +18,10 @@ pub(super) enum Pending {
     Liveness,
     /// The peer is sent to another gateway.
     Redirect,
+    /// Whether the peer receives where it says that it is (RFC 4555 section 3.7).
+    Routability(Check),
+    /// The peer is told of our addresses (RFC 4555 sections 3.5 and 3.6).
+    Update(Update),
     /// The IKE SA itself is deleted.
     DeleteIke,
     /// Child SAs are deleted, by our SPIs.

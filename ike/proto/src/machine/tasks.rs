@@ -36,6 +36,12 @@ pub(super) enum Task {
     Liveness,
     /// The peer is to go to another gateway.
     Redirect(GatewayIdentity),
+    /// Whether it receives where it says that it is.
+    CheckRoutability,
+    /// That our SAs have moved.
+    UpdateAddresses,
+    /// At which further addresses we are.
+    AnnounceAddresses,
 }
 
 impl Task {
@@ -70,6 +76,15 @@ impl Tasks {
     /// Adds a task, unless it waits already; whether it was new and there was room.
     pub(super) fn add(&mut self, task: Task) -> bool {
         self.add_after(task, Duration::ZERO)
+    }
+
+    /// Adds a task before all others, unless it waits already.
+    pub(super) fn add_first(&mut self, task: Task) {
+        if self.add(task)
+            && let Some(waiting) = self.waiting.pop()
+        {
+            self.waiting.insert(0, waiting);
+        }
     }
 
     fn add_after(&mut self, task: Task, not_before: Duration) -> bool {
@@ -168,7 +183,12 @@ impl Up {
             Task::NewChild(_) | Task::RekeyChild(_) | Task::DeleteUnwanted(_) => {
                 !pending.any(Pending::is_ike_rekeying)
             }
-            Task::AnnounceWindow | Task::Liveness | Task::Redirect(_) => true,
+            Task::AnnounceWindow
+            | Task::Liveness
+            | Task::Redirect(_)
+            | Task::CheckRoutability
+            | Task::UpdateAddresses
+            | Task::AnnounceAddresses => true,
         }
     }
 
@@ -184,9 +204,13 @@ impl Up {
             Task::AnnounceWindow => self.announce_window(cx),
             Task::Redirect(gateway) => self.send_redirect(cx, &gateway),
             Task::Liveness if self.current().pending.is_empty() => {
-                self.ask(cx, ExchangeType::INFORMATIONAL, &[], Pending::Liveness);
+                let payloads = self.liveness_payloads(cx);
+                self.ask(cx, ExchangeType::INFORMATIONAL, &payloads, Pending::Liveness);
             }
             Task::Liveness => {}
+            Task::CheckRoutability => self.ask_routability(cx),
+            Task::UpdateAddresses => self.ask_update(cx),
+            Task::AnnounceAddresses => self.ask_list(cx),
         }
     }
 

@@ -12,6 +12,7 @@ use super::head::{Head, Wanted};
 use super::ike_sa::{Fate, IkeSa};
 use super::lifetime;
 use super::message::{Message, notify};
+use super::mobility::Mobility;
 use super::redirect::Redirection;
 use super::tasks::{Task, Tasks};
 use super::tunnel::Tunnel;
@@ -38,6 +39,8 @@ pub(super) struct Up {
     pub(super) children: Vec<ChildSa>,
     pub(super) tasks: Tasks,
     pub(super) dynamic: Dynamic,
+    /// If both ends speak RFC 4555.
+    pub(super) mobility: Option<Mobility>,
     /// Inner addresses that the peer was given, or that we were given.
     pub(super) virtual_addresses: Vec<IpAddr>,
     /// Inbound SPIs that stay in the table until then, for packets that are late.
@@ -66,6 +69,7 @@ impl Up {
             children: Vec::new(),
             tasks: Tasks::default(),
             dynamic,
+            mobility: None,
             virtual_addresses: Vec::new(),
             remnants: Vec::new(),
             established: cx.now.unix,
@@ -90,6 +94,12 @@ impl Up {
         self.rekey_at = lifetime::randomized(cx, connection.rekey_time, connection.rand_time);
         let over = connection.rekey_time.saturating_add(connection.over_time);
         self.expires_at = if connection.rekey_time.is_zero() { None } else { lifetime::after(cx, over) };
+    }
+
+    /// Both ends speak RFC 4555.
+    pub(super) fn roam(&mut self, mobility: Mobility) {
+        self.head.roaming.is_on = true;
+        self.mobility = Some(mobility);
     }
 
     /// Tells that it stands.

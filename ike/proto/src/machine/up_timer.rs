@@ -75,11 +75,11 @@ impl Up {
 
     /// If requests on an IKE SA that was replaced are not answered, only that one is over.
     fn repeat_requests(&mut self, cx: &mut Cx) -> Sent {
-        let path = self.head.path;
-        let current = self.sas[0].repeat(cx, path);
+        let ways = self.ways(cx);
+        let current = self.sas[0].repeat(cx, &ways);
         let mut at = 1;
         while at < self.sas.len() {
-            match self.sas[at].repeat(cx, path) {
+            match self.sas[at].repeat(cx, &ways) {
                 Sent::Again => at += 1,
                 Sent::Enough => {
                     self.sas.remove(at);
@@ -87,6 +87,7 @@ impl Up {
                 }
             }
         }
+        self.note_probing(&ways);
         current
     }
 

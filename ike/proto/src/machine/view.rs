@@ -6,6 +6,7 @@ use super::child_sa::{ChildSa, policy_name};
 use super::head::Head;
 use super::ike_sa::Fate;
 use super::lifetime;
+use super::mobility::Mobility;
 use super::redirect::Redirection;
 use super::tunnel::Tunnel;
 use super::up::Up;
@@ -71,8 +72,23 @@ pub struct TunnelView {
     pub message_ids: (u32, u32),
     /// What was agreed beyond RFC 7296, by keywords.
     pub extensions: Vec<&'static str>,
+    /// How it may move, if both ends speak RFC 4555.
+    pub mobility: Option<MobilityView>,
     /// Its Child SAs.
     pub children: Vec<ChildView>,
+}
+
+/// How a tunnel may move (RFC 4555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MobilityView {
+    /// Whether we say where both ends are; otherwise we follow the peer.
+    pub leads: bool,
+    /// Where the peer is besides.
+    pub additional: Vec<std::net::IpAddr>,
+    /// Changes of the path so far.
+    pub changes: u32,
+    /// Where the Child SAs send, while the present path is not shown to lead to the peer.
+    pub unproven: Option<Path>,
 }
 
 /// A pair of Child SAs.
@@ -155,7 +171,19 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         rekey_at: None,
         message_ids: (0, 0),
         extensions: Vec::new(),
+        mobility: None,
         children: Vec::new(),
+    }
+}
+
+impl Mobility {
+    fn view(&self, head: &Head) -> MobilityView {
+        MobilityView {
+            leads: self.leads,
+            additional: self.additional.clone(),
+            changes: self.changes,
+            unproven: head.roaming.held.map(|(path, _)| path),
+        }
     }
 }
 
@@ -174,6 +202,7 @@ impl Up {
             rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),
             message_ids: (sa.window.requests.next_id(), sa.window.responses.expected()),
             extensions: self.extensions(),
+            mobility: self.mobility.as_ref().map(|mobility| mobility.view(&self.head)),
             children: self.children.iter().map(|child| child.view(&self.head, now)).collect(),
             ..attempt(&self.head, self.state())
         }
@@ -181,7 +210,7 @@ impl Up {
 
     fn extensions(&self) -> Vec<&'static str> {
         let Redirection { is_follower, can_send, .. } = self.redirection;
-        let all = [("redirect", is_follower || can_send)];
+        let all = [("redirect", is_follower || can_send), ("mobike", self.mobility.is_some())];
         all.into_iter().filter(|(_, is_agreed)| *is_agreed).map(|(word, _)| word).collect()
     }
 
@@ -207,7 +236,7 @@ impl ChildSa {
             is_sending: self.is_sending(),
             mode: self.mode,
             suite: self.suite,
-            ends: head.ends(),
+            ends: self.ends(head),
             local: self.local.clone(),
             remote: self.remote.clone(),
             policy: self.is_live().then(|| policy_name(&head.connection.name, self.reqid)),

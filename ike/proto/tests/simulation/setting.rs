@@ -7,8 +7,8 @@ use std::time::Duration;
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
     AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling,
-    LocalAuthentication, LocalMethod, Mode, Moving, Pool, PostquantumKey, RemoteAuthentication, RemoteMethod,
-    Retransmission, Revocation, SendCertificate, StartAction, Unique,
+    LocalAuthentication, LocalMethod, Mobike, Mode, Moving, Pool, PostquantumKey, RemoteAuthentication,
+    RemoteMethod, Retransmission, Revocation, Routability, SendCertificate, StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
 use baton_ike_proto::proposal::{EspProposal, IkeProposal};
@@ -38,6 +38,8 @@ pub struct Setting {
     pub cookie_threshold: usize,
     /// Node 0 gives the others inner addresses.
     pub gives_addresses: bool,
+    /// Tunnels may move (RFC 4555).
+    pub mobike: Option<Mobike>,
 }
 
 impl Setting {
@@ -63,6 +65,10 @@ impl Setting {
             unique: if random.per_mille(250) { Unique::Replace } else { Unique::No },
             cookie_threshold: if random.per_mille(250) { 0 } else { 100 },
             gives_addresses: random.per_mille(300),
+            mobike: half(random).then(|| Mobike {
+                check: if half(random) { Routability::Before } else { Routability::After },
+                nats: true,
+            }),
         }
     }
 
@@ -84,6 +90,7 @@ impl Setting {
             unique: Unique::No,
             cookie_threshold: 100,
             gives_addresses: false,
+            mobike: None,
         }
     }
 
@@ -145,6 +152,7 @@ impl Setting {
             keying_tries: 3,
             ppk: PostquantumKey::default(),
             childless: Childless::Allow,
+            mobike: self.mobike,
             window: self.window,
             moving: Moving::default(),
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use baton_dataplane::config::ConfigErrors;
 use baton_ike_proto::configuration::{
-    Child, Connection, EndAction, Fragmentation, Handling, LocalMethod, Mode, RemoteMethod, Revocation,
-    SendCertificate, StartAction, Unique,
+    Child, Connection, EndAction, Fragmentation, Handling, LocalMethod, Mobike, Mode, RemoteMethod,
+    Revocation, Routability, SendCertificate, StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
 use baton_ike_proto::pool::Slicing;
@@ -82,6 +82,7 @@ fn a_small_connection_gets_swanctls_defaults() {
     assert_eq!(connection.fragmentation, Fragmentation::Yes);
     assert_eq!((connection.send_certificate, connection.unique), (SendCertificate::IfAsked, Unique::No));
     assert_eq!((connection.dpd_delay, connection.keying_tries, connection.window), (Duration::ZERO, 1, 1));
+    assert_eq!(connection.mobike, Some(Mobike { check: Routability::Before, nats: true }));
     let minutes = Duration::from_mins;
     assert_eq!((connection.rekey_time, connection.over_time), (minutes(240), minutes(24)));
     assert_eq!(connection.rand_time, minutes(24));
@@ -146,6 +147,8 @@ rekey_time = "1h 30m"
 rand_time = "5m"
 over_time = "10m"
 keyingtries = 0
+mobike_check = "after"
+mobike_nats = false
 window = 4
 redirect_to = "2001:db8::9"
 redirect_timeout = "10s"
@@ -209,6 +212,21 @@ fn connections_and_children_stay_in_the_order_of_the_file() {
     assert_eq!(names, ["b", "c", "a"]);
     let children: Vec<_> = connection(&config).children.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(children, ["z", "a"]);
+}
+
+#[test]
+fn tunnels_move_as_the_connection_says() {
+    let read = |lines: &str| {
+        let config = parse(&format!("[connections.a]\nchildren.b = {{}}\n{lines}\n")).unwrap();
+        connection(&config).mobike
+    };
+    assert_eq!(read("mobike = false\nmobike_check = \"after\""), None);
+    assert_eq!(read("mobike = \"yes\""), Some(Mobike::default()));
+    let strict = Mobike { check: Routability::After, nats: false };
+    assert_eq!(read("mobike_check = \"after\"\nmobike_nats = \"no\""), Some(strict));
+    assert!(
+        complaint("[connections.a]\nchildren.b = {}\nmobike_check = \"never\"\n").contains("mobike_check")
+    );
 }
 
 #[test]

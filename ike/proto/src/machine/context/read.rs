@@ -6,7 +6,9 @@ use std::time::Duration;
 use minicbor::bytes::ByteVec;
 
 use super::numbers::{self, Impossible, addresses, from_time, monotonic, selectors, suite};
-use super::stored::{Stored, StoredChild, StoredIkeSa, StoredOffer, StoredPending, StoredTask};
+use super::stored::{
+    Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
+};
 use super::{associated, moving};
 use crate::configuration::{Child, Connection, Mode};
 use crate::crypto::{ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey};
@@ -18,6 +20,7 @@ use crate::machine::child_sa::{ChildSa, Outbound, Stage};
 use crate::machine::head::{Head, Wanted};
 use crate::machine::ike_rekey::{IkeRekeying, IkeRival};
 use crate::machine::ike_sa::{Fate, IkeSa};
+use crate::machine::mobility::{Check, Mobility, Roaming, Update};
 use crate::machine::nat::Nat;
 use crate::machine::pending::Pending;
 use crate::machine::tasks::{Task, Tasks};
@@ -84,7 +87,7 @@ impl Reader<'_> {
         let children = self.children(&stored.children)?;
         let at = |time: Option<super::stored::Time>| time.map(|time| monotonic(now, time));
         Ok(Up {
-            head: Head { number: stored.number, connection, path, nat },
+            head: Head { number: stored.number, connection, path, nat, roaming: roaming(stored)? },
             peers: Peers { local: identity(&stored.local)?, remote: identity(&stored.remote)? },
             sas,
             children,
@@ -93,6 +96,7 @@ impl Reader<'_> {
                 local: addresses(&stored.dynamic_local)?,
                 remote: addresses(&stored.dynamic_remote)?,
             },
+            mobility: stored.mobility.as_ref().map(mobility).transpose()?,
             virtual_addresses: addresses(&stored.virtual_addresses)?,
             remnants: stored.remnants.iter().map(|(at, spi)| (monotonic(now, *at), *spi)).collect(),
             established: from_time(stored.established),
@@ -142,6 +146,8 @@ impl Reader<'_> {
                 Pending::RekeyIke(Box::new(IkeRekeying { spi, nonce, share, detours, rival }))
             }
             moving::REDIRECT => Pending::Redirect,
+            40 => Pending::Routability(check(stored)?),
+            41 | 42 => Pending::Update(Update { moves: stored.kind == 41, check: check(stored)? }),
             _ => return Err(lacks.into()),
         })
     }
@@ -243,9 +249,37 @@ impl Reader<'_> {
             (3, Some(spi)) => Some(Task::DeleteUnwanted(spi)),
             (4, _) => Some(Task::AnnounceWindow),
             (moving::REDIRECT, _) => Some(Task::Redirect(stored.gateway.as_ref()?.parse().ok()?)),
+            (40, _) => Some(Task::CheckRoutability),
+            (41, _) => Some(Task::UpdateAddresses),
+            (42, _) => Some(Task::AnnounceAddresses),
             _ => None,
         }
     }
+}
+
+fn check(stored: &StoredPending) -> Result<Check, Impossible> {
+    let cookie = stored.nonce.as_ref().ok_or(Impossible("a cookie, which is not there"))?.to_vec();
+    Ok(Check { cookie, changes: stored.detours })
+}
+
+fn roaming(stored: &Stored) -> Result<Roaming, Impossible> {
+    let Some(mobility) = &stored.mobility else { return Ok(Roaming::default()) };
+    let held = mobility.held.as_ref();
+    let held = held.map(|(path, ours, peers)| Ok((numbers::path(path)?, Nat { ours: *ours, peers: *peers })));
+    Ok(Roaming { is_on: true, held: held.transpose()? })
+}
+
+fn mobility(stored: &StoredMobility) -> Result<Mobility, Impossible> {
+    Ok(Mobility {
+        leads: stored.leads,
+        additional: addresses(&stored.additional)?,
+        announced: addresses(&stored.announced)?,
+        newest: [stored.newest_update, stored.newest_list],
+        changes: stored.changes,
+        seen: stored.seen.as_ref().map(|seen| seen.to_vec()),
+        refusals: stored.refusals,
+        ..Mobility::default()
+    })
 }
 
 fn identity(body: &[u8]) -> Result<Identity, Impossible> {

@@ -81,6 +81,9 @@ pub(super) struct Stored {
     pub(super) ppk: Option<ByteVec>,
     #[n(45)]
     pub(super) redirection: Option<StoredRedirection>,
+    /// If both ends speak RFC 4555.
+    #[n(40)]
+    pub(super) mobility: Option<StoredMobility>,
 }
 
 /// What there is of redirects.
@@ -102,6 +105,37 @@ pub(super) struct StoredRedirection {
     pub(super) leave_at: Option<Time>,
     #[n(5)]
     pub(super) was_sent: bool,
+}
+
+/// What RFC 4555 adds.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredMobility {
+    /// Whether we have set the tunnel up.
+    #[n(0)]
+    pub(super) leads: bool,
+    /// Further addresses of the peer.
+    #[n(1)]
+    pub(super) additional: Vec<String>,
+    /// Those of ours that the peer knows.
+    #[n(2)]
+    pub(super) announced: Vec<String>,
+    /// SPI and Message ID of the newest update.
+    #[n(3)]
+    pub(super) newest_update: Option<(u64, u32)>,
+    /// Of the newest list.
+    #[n(4)]
+    pub(super) newest_list: Option<(u64, u32)>,
+    #[n(5)]
+    pub(super) changes: u32,
+    /// Our address as the peer saw it last, hashed.
+    #[n(6)]
+    pub(super) seen: Option<ByteVec>,
+    #[n(7)]
+    pub(super) refusals: u32,
+    /// Where the Child SAs stay until the present path is proven, with the NATs in front of us and of the peer.
+    #[n(8)]
+    pub(super) held: Option<(StoredPath, bool, bool)>,
 }
 
 /// Outer addresses and ports.
@@ -146,7 +180,8 @@ pub(super) struct StoredPending {
     #[n(0)]
     pub(super) message_id: u32,
     /// 0 liveness, 1 deletion of the IKE SA, 2 of Child SAs, 3 a new pair, 4 a pair in the place of another, 5 an IKE
-    /// SA, 45 another gateway for the peer.
+    /// SA, 45 another gateway for the peer; 40 return routability, 41 an update of addresses, 42 a list of them, with
+    /// the cookie as nonce and the number of changes of the path as detours.
     #[n(1)]
     pub(super) kind: u8,
     /// Child SAs to delete.
@@ -280,8 +315,8 @@ pub(super) struct StoredChild {
 #[derive(Encode, Decode)]
 #[cbor(map)]
 pub(super) struct StoredTask {
-    /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window, 45
-    /// another gateway for the peer.
+    /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window; 40
+    /// return routability, 41 an update of addresses, 42 a list of them; 45 another gateway for the peer.
     #[n(0)]
     pub(super) kind: u8,
     #[n(1)]

@@ -5,7 +5,9 @@ use minicbor::bytes::ByteVec;
 use super::numbers::{
     stored_fate, stored_path, stored_reason, stored_selectors, stored_suite, texts, time, unix,
 };
-use super::stored::{Envelope, Stored, StoredChild, StoredIkeSa, StoredOffer, StoredPending, StoredTask};
+use super::stored::{
+    Envelope, Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
+};
 use super::{VERSION, associated, moving};
 use crate::configuration::Mode;
 use crate::crypto::{ChildKeys, IkeKeys, KeyShare, Role, WrapKey};
@@ -15,6 +17,7 @@ use crate::machine::child_offer::ChildOffer;
 use crate::machine::child_sa::{ChildSa, Outbound, Stage};
 use crate::machine::core::Cx;
 use crate::machine::ike_sa::IkeSa;
+use crate::machine::mobility::{Check, Mobility, Roaming};
 use crate::machine::pending::Pending;
 use crate::machine::tasks::Task;
 use crate::machine::up::Up;
@@ -81,6 +84,7 @@ impl Up {
             is_frozen: self.is_frozen,
             ppk: self.ppk.as_ref().map(body),
             redirection: Some(moving::stored_redirection(now, &self.redirection)),
+            mobility: self.mobility.as_ref().map(|mobility| stored_mobility(mobility, &self.head.roaming)),
         }
     }
 }
@@ -130,6 +134,11 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
         // None of them outlives the set-up, or says anything.
         Pending::Intermediate | Pending::Authentication | Pending::Farewell | Pending::Liveness => {}
         Pending::Redirect => stored.kind = moving::REDIRECT,
+        Pending::Routability(check) => (stored.kind, stored.nonce, stored.detours) = stored_check(40, check),
+        Pending::Update(update) => {
+            let kind = if update.moves { 41 } else { 42 };
+            (stored.kind, stored.nonce, stored.detours) = stored_check(kind, &update.check);
+        }
         Pending::DeleteIke => stored.kind = 1,
         Pending::DeleteChildren(spis) => (stored.kind, stored.spis) = (2, spis.clone()),
         Pending::NewChild(offer) => (stored.kind, stored.offer) = (3, Some(stored_offer(offer))),
@@ -146,6 +155,25 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
         }
     }
     stored
+}
+
+fn stored_check(kind: u8, check: &Check) -> (u8, Option<ByteVec>, u32) {
+    (kind, Some(check.cookie.clone().into()), check.changes)
+}
+
+fn stored_mobility(mobility: &Mobility, roaming: &Roaming) -> StoredMobility {
+    let [newest_update, newest_list] = mobility.newest;
+    StoredMobility {
+        leads: mobility.leads,
+        additional: texts(&mobility.additional),
+        announced: texts(&mobility.announced),
+        newest_update,
+        newest_list,
+        changes: mobility.changes,
+        seen: mobility.seen.clone().map(Into::into),
+        refusals: mobility.refusals,
+        held: roaming.held.map(|(path, nat)| (stored_path(path), nat.ours, nat.peers)),
+    }
 }
 
 fn stored_offer(offer: &ChildOffer) -> StoredOffer {
@@ -215,6 +243,9 @@ fn stored_task(task: &Task) -> Option<StoredTask> {
             reqid: None,
             gateway: Some(gateway.to_string()),
         }),
+        Task::CheckRoutability => of(40, None),
+        Task::UpdateAddresses => of(41, None),
+        Task::AnnounceAddresses => of(42, None),
         // Silence asks again.
         Task::Liveness => None,
     }

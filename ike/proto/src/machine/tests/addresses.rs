@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::pair::{LEFT, Pair, child, configuration, connection, secrets};
 use super::side::Side;
 use crate::configuration::{Configuration, Connection, Mode, Pool};
-use crate::host::{Command, Event, Target};
+use crate::host::{Command, Event, Movement, Target};
 use crate::identity::Identity;
 
 fn roaming() -> Connection {
@@ -124,7 +124,12 @@ fn behind_a_nat_both_float_to_4500_and_encapsulate() {
     assert!(left.path.marked && left.path.remote.port() == 4500 && left.path.local.port() == 4500);
     assert_eq!(right.path.remote, pair.nat.unwrap());
     let ends = right.children[0].ends;
-    assert!(ends.encapsulated && ends.follows_peer && !ends.behind_nat && ends.remote == pair.nat.unwrap());
+    assert!(
+        ends.encapsulated
+            && ends.movement == Movement::FollowsPackets
+            && !ends.behind_nat
+            && ends.remote == pair.nat.unwrap()
+    );
     pair.pass(Duration::from_secs(65));
     assert_eq!((pair.left.keep_alives, pair.right.keep_alives), (3, 0));
 }

@@ -8,6 +8,7 @@ mod moving;
 mod pair;
 mod redirect;
 mod rekey;
+mod roaming;
 mod setup;
 mod side;
 mod signatures;

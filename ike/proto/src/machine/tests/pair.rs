@@ -119,10 +119,14 @@ impl Pair {
             });
             Packet { to_right: true, path: Path { local: path.remote, remote, marked: path.marked }, octets }
         });
+        let addresses = self.left.host.addresses.clone();
         let from_right = self.right.sent.drain(..).filter_map(|(path, octets)| {
-            let is_right_place = nat.is_none_or(|nat| nat.ip() == path.remote.ip());
+            let ours = |ip| addresses.is_empty() || addresses.contains(&ip);
+            let is_right_place = nat.map_or(ours(path.remote.ip()), |nat| nat.ip() == path.remote.ip());
             let port = if path.marked { 4500 } else { 500 };
-            let local = SocketAddr::new(LEFT.parse().unwrap(), port);
+            let behind = addresses.first().copied().unwrap_or(LEFT.parse().unwrap());
+            let is_told = nat.is_none() && !addresses.is_empty();
+            let local = if is_told { path.remote } else { SocketAddr::new(behind, port) };
             let path = Path { local, remote: path.local, marked: path.marked };
             is_right_place.then_some(Packet { to_right: false, path, octets })
         });
@@ -267,6 +271,7 @@ pub(super) fn connection(is_left: bool) -> Connection {
         keying_tries: 1,
         ppk: PostquantumKey::default(),
         childless: Childless::Allow,
+        mobike: None,
         window: 1,
         moving: Moving::default(),
     }

@@ -18,12 +18,15 @@ pub(super) struct TestHost {
     next_iv: u64,
     pub(super) source: IpAddr,
     pub(super) segment: u8,
+    /// All its addresses, if it is to know them.
+    pub(super) addresses: Vec<IpAddr>,
 }
 
 impl TestHost {
     pub(super) fn new(seed: u64) -> Self {
         let source = std::net::Ipv4Addr::UNSPECIFIED.into();
-        Self { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment: seed as u8 }
+        let (segment, addresses) = (seed as u8, Vec::new());
+        Self { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment, addresses }
     }
 
     /// Further on in its randomness and its IVs, as a process that comes later.
@@ -65,7 +68,11 @@ impl Host for TestHost {
     }
 
     fn source_for(&self, _peer: IpAddr) -> Option<IpAddr> {
-        Some(self.source)
+        Some(self.source).filter(|source| !source.is_unspecified())
+    }
+
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.clone()
     }
 
     fn spi_is_taken(&self, _spi: u32) -> bool {

@@ -150,6 +150,11 @@ impl Requests {
         self.outstanding.clear();
     }
 
+    /// How often the request has been repeated that was so most.
+    pub fn repetitions(&self) -> u32 {
+        self.outstanding.iter().map(|request| request.repetitions).max().unwrap_or_default()
+    }
+
     /// After a restart, or on another gateway: everything is due now, and was not repeated yet, because the peer was
     /// not silent, we were.
     pub fn resume(&mut self, now: Duration) {
