@@ -100,6 +100,7 @@ fn connection(
             authorities: Vec::new(),
             certificates: Vec::new(),
             revocation: Revocation::Relaxed,
+            eap_identity: None,
         },
         children: vec![Arc::new(child(own_network, other_network))],
         pools: Vec::new(),

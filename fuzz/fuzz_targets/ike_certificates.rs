@@ -88,6 +88,7 @@ fn anybody() -> RemoteAuthentication {
         authorities: vec![],
         certificates: vec![],
         revocation: Revocation::Relaxed,
+        eap_identity: None,
     }
 }
 

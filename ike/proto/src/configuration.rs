@@ -199,6 +199,46 @@ pub enum LocalMethod {
     /// A certificate's key. File names below the certificate directory, in order of preference; if there is none, any
     /// that fits the identity.
     Signature(Vec<String>),
+    /// EAP: as an initiator we are a user. As a responder we prove ourselves by the method alone (RFC 5998).
+    Eap(EapUser),
+}
+
+impl LocalMethod {
+    /// The names of certificates that serve us.
+    pub fn certificates(&self) -> &[String] {
+        match self {
+            Self::PreSharedKey => &[],
+            Self::Signature(certificates) => certificates,
+            Self::Eap(user) => &user.certificates,
+        }
+    }
+}
+
+/// A method of EAP (RFC 3748).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EapMethod {
+    /// A password (draft-kamath-pppext-eap-mschapv2).
+    MsChapV2,
+}
+
+impl EapMethod {
+    /// Whether it proves both ends, so well that it may stand alone (RFC 5998 section 4).
+    pub fn stands_alone(self) -> bool {
+        match self {
+            Self::MsChapV2 => false,
+        }
+    }
+}
+
+/// We as a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EapUser {
+    /// By which method.
+    pub method: EapMethod,
+    /// As whom; `None` is as in IKE.
+    pub identity: Option<Identity>,
+    /// Names of certificates for it; empty is any that fits.
+    pub certificates: Vec<String>,
 }
 
 /// How the peer proves itself.
@@ -214,6 +254,8 @@ pub struct RemoteAuthentication {
     pub certificates: Vec<String>,
     /// What is made of certificate revocation lists.
     pub revocation: Revocation,
+    /// Who it is to be in EAP: a pattern is asked for, `None` is as in IKE.
+    pub eap_identity: Option<Identity>,
 }
 
 /// By what the peer proves itself.
@@ -223,6 +265,8 @@ pub enum RemoteMethod {
     PreSharedKey,
     /// A certificate's key.
     Signature,
+    /// EAP: it is a user. As a responder it proves itself by the method alone (RFC 5998).
+    Eap(EapMethod),
 }
 
 /// What is made of certificate revocation lists.

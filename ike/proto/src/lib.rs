@@ -6,6 +6,7 @@
 //! | [`crypto`] | keys: they enter and leave it only sealed |
 //! | [`proposal`] | algorithms by strongSwan's keywords, negotiated |
 //! | [`identity`], [`auth`] | who the peer is, and the proof |
+//! | [`eap`] | users, by passwords and certificates |
 //! | [`selector`], [`pool`] | which traffic, which inner addresses |
 //! | [`configuration`] | what the operator wants |
 //! | [`machine`] | the protocol |
@@ -16,6 +17,7 @@
 pub mod auth;
 pub mod configuration;
 pub mod crypto;
+pub mod eap;
 pub mod host;
 pub mod identity;
 pub mod machine;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use baton_dataplane::config as gateway;
 use baton_dataplane::config::reader::Source;
-use baton_ike_proto::configuration::{LocalMethod, RemoteMethod};
+use baton_ike_proto::configuration::{Connection, EapMethod, LocalMethod, RemoteMethod, StartAction};
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::identity::Identity;
 
@@ -26,6 +26,7 @@ pub(super) fn across(source: &Source<'_>, gateway: Option<&gateway::Config>, who
     peers_are_sent_elsewhere(source, whole);
     secrets_are_there(source, whole);
     postquantum_keys_are_there(source, whole);
+    users_are_possible(source, whole);
     if let Some(gateway) = gateway {
         names_are_free(source, gateway, whole);
         inner_addresses_are_not_ours(source, gateway, whole);
@@ -87,15 +88,57 @@ fn peers_are_sent_elsewhere(source: &Source<'_>, whole: &Whole<'_>) {
 }
 
 fn secrets_are_there(source: &Source<'_>, whole: &Whole<'_>) {
-    let needs = |(connection, _): &&connection::Read| {
+    let is_psk = |connection: &Connection| {
         connection.local.method == LocalMethod::PreSharedKey
             || connection.remote.method == RemoteMethod::PreSharedKey
     };
-    if whole.secrets.iter().all(|secret| secret.kind != SecretKind::Ike)
-        && let Some((_, places)) = whole.connections.iter().find(needs)
-    {
-        let remedy = "add [secrets.ike-...] with id and file";
-        places.local.report(source, "auth = \"psk\" needs a secret, and there is none", remedy);
+    let is_by_password = |connection: &Connection| {
+        let local = matches!(&connection.local.method, LocalMethod::Eap(user) if user.method == PASSWORD);
+        local || connection.remote.method == RemoteMethod::Eap(PASSWORD)
+    };
+    let psk = ("auth = \"psk\" needs a secret, and there is none", "add [secrets.ike-...] with id and file");
+    let password = (
+        "auth = \"eap-mschapv2\" needs a password, and there is none",
+        "add [secrets.eap-...] with id and file",
+    );
+    secret_is_there(source, whole, (SecretKind::Ike, psk), is_psk);
+    secret_is_there(source, whole, (SecretKind::Eap, password), is_by_password);
+}
+
+const PASSWORD: EapMethod = EapMethod::MsChapV2;
+
+fn secret_is_there(
+    source: &Source<'_>,
+    whole: &Whole<'_>,
+    (kind, (message, remedy)): (SecretKind, (&str, &str)),
+    needs: impl Fn(&Connection) -> bool,
+) {
+    let is_missing = whole.secrets.iter().all(|secret| secret.kind != kind);
+    let needing = whole.connections.iter().find(|(connection, _)| needs(connection));
+    if let Some((_, places)) = needing.filter(|_| is_missing) {
+        places.local.report(source, message, remedy);
+    }
+}
+
+/// Who is a user begins; who asks users waits for them. With EAP on both sides it is all that proves either.
+fn users_are_possible(source: &Source<'_>, whole: &Whole<'_>) {
+    for (connection, places) in whole.connections {
+        let (local, remote) = (&connection.local.method, connection.remote.method);
+        let starts = connection.children.iter().any(|child| child.start_action != StartAction::None);
+        let problem = match (local, remote) {
+            (LocalMethod::Eap(user), RemoteMethod::Eap(method))
+                if user.method != method || !method.stands_alone() =>
+            {
+                Some(("this EAP method does not prove both ends", "set one side's auth to pubkey or psk"))
+            }
+            (LocalMethod::PreSharedKey | LocalMethod::Signature(_), RemoteMethod::Eap(_)) if starts => {
+                Some(("users come by themselves: nothing can be started", "remove start_action"))
+            }
+            _ => None,
+        };
+        if let Some((message, remedy)) = problem {
+            places.local.report(source, message, remedy);
+        }
     }
 }
 

@@ -66,6 +66,8 @@ pub enum SecretKind {
     Ike,
     /// A postquantum preshared key (RFC 8784), which goes by its owners' identities.
     Ppk,
+    /// A password of users, for EAP.
+    Eap,
 }
 
 /// `[secrets.NAME]`: a secret and whom it is shared by.

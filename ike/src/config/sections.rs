@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use baton_dataplane::config as gateway;
 use baton_dataplane::config::reader::{Section, Word};
-use baton_ike_proto::configuration::{Configuration, LocalMethod};
+use baton_ike_proto::configuration::Configuration;
 
 use super::check::{self, Whole};
 use super::trust::{self, Authority};
@@ -58,11 +58,8 @@ impl Read {
 
     fn credential_sources(&self) -> CredentialSources {
         let connections = || self.connections.iter().map(|(connection, _)| connection);
-        let own = connections().filter_map(|c| match &c.local.method {
-            LocalMethod::Signature(certificates) => Some(certificates),
-            LocalMethod::PreSharedKey => None,
-        });
-        let pinned = connections().map(|c| &c.remote.certificates);
+        let own = connections().map(|c| c.local.method.certificates());
+        let pinned = connections().map(|c| c.remote.certificates.as_slice());
         let named = self.authorities.iter().map(|authority| authority.certificate.clone());
         let allowed = connections().flat_map(|c| &c.remote.authorities).cloned();
         CredentialSources {

@@ -10,10 +10,11 @@ use super::{SecretKind, SecretSource, SharedSecret};
 use crate::credentials::decode_secret;
 
 /// Beginnings of names that stand for other kinds of secrets in swanctl.conf.
-const OTHER_KINDS: [&str; 9] =
-    ["eap", "xauth", "ntlm", "private", "rsa", "ecdsa", "pkcs8", "pkcs12", "token"];
+const OTHER_KINDS: [&str; 8] = ["xauth", "ntlm", "private", "rsa", "ecdsa", "pkcs8", "pkcs12", "token"];
 /// Beginning of names of postquantum preshared keys.
 const PPK: &str = "ppk";
+/// Beginning of names of users' passwords.
+const EAP: &str = "eap";
 
 /// An authority's certificate and its revocation lists.
 pub(super) struct Authority {
@@ -29,11 +30,20 @@ pub(super) fn secret(
     let read_name = name(own_name);
     if let Some(kind) = OTHER_KINDS.iter().find(|kind| own_name.text.starts_with(*kind)) {
         let message = format!("names that begin with {kind} stand for secrets that Baton does not use");
-        own_name.report(message, "begin it with \"ike\"; private keys have to be stored unencrypted");
+        own_name
+            .report(message, "begin it with \"ike\" or \"eap\"; private keys have to be stored unencrypted");
     }
+    let kind = match own_name.text {
+        text if text.starts_with(PPK) => SecretKind::Ppk,
+        text if text.starts_with(EAP) => SecretKind::Eap,
+        _ => SecretKind::Ike,
+    };
     let owners = sentences(section, "id", identity);
+    if kind == SecretKind::Eap && owners.as_ref().is_some_and(Vec::is_empty) {
+        let remedy = "name the user: id = \"...\"";
+        section.place().report(section.source(), "the password is nobody's", remedy);
+    }
     let source = source(section, private);
-    let kind = if own_name.text.starts_with(PPK) { SecretKind::Ppk } else { SecretKind::Ike };
     section.finish();
     Some(SharedSecret { name: read_name?, kind, owners: owners?, source: source? })
 }

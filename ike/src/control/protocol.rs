@@ -204,7 +204,7 @@ pub struct ConnectionEntry {
     pub local_identity: String,
     /// As whom the peer has to.
     pub remote_identity: String,
-    /// `psk` or `pubkey`.
+    /// `psk`, `pubkey` or `eap-mschapv2`.
     pub local_authentication: String,
     /// As `local_authentication`.
     pub remote_authentication: String,
@@ -267,6 +267,8 @@ pub struct IkeEntry {
     pub local_identity: String,
     /// As whom the peer did; empty while it has not.
     pub remote_identity: String,
+    /// Which user it has proved to be by EAP; empty without.
+    pub eap_identity: String,
     /// Algorithms by keywords, as `aes128gcm16-prfsha256-x25519`.
     pub proposal: String,
     /// The identity of the postquantum preshared key in its keys (RFC 8784); empty if there is none.

@@ -155,6 +155,7 @@ impl Loader<'_> {
             let added = match secret.kind {
                 SecretKind::Ike => self.builder.add_shared_secret(&name, owners, octets),
                 SecretKind::Ppk => self.builder.add_postquantum_key(&name, owners, octets),
+                SecretKind::Eap => self.builder.add_password(&name, owners, octets),
             };
             added.map_err(|error| error.to_string())
         });

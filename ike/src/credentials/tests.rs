@@ -83,6 +83,7 @@ fn a_directory_of_swanctls_is_used_as_it_is() {
         authorities: sources.authorities,
         certificates: vec![],
         revocation: Revocation::Relaxed,
+        eap_identity: None,
     };
     assert_eq!(credentials.certificate_request(&remote).len(), 20, "one authority");
 }

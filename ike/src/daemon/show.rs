@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Connection, LocalMethod, Mode, RemoteMethod, StartAction,
+    AddressMatch, Child, Connection, EapMethod, LocalMethod, Mode, RemoteMethod, StartAction,
 };
 use baton_ike_proto::crypto::Role;
 use baton_ike_proto::machine::{ChildView, TunnelState, TunnelView};
@@ -29,6 +29,7 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
         remote: Some(view.path.remote),
         local_identity: identity(&view.local),
         remote_identity: identity(&view.remote),
+        eap_identity: identity(&view.user),
         proposal: view.suite.map_or(String::new(), |suite| suite.to_string()),
         ppk: identity(&view.ppk),
         segment: view.segment,
@@ -95,6 +96,12 @@ fn mode(mode: Mode) -> &'static str {
     }
 }
 
+fn eap(method: EapMethod) -> &'static str {
+    match method {
+        EapMethod::MsChapV2 => "eap-mschapv2",
+    }
+}
+
 /// A configured connection, of which so many tunnels stand or are being set up.
 pub(super) fn connection(connection: &Connection, tunnels: u64) -> ConnectionEntry {
     ConnectionEntry {
@@ -103,14 +110,16 @@ pub(super) fn connection(connection: &Connection, tunnels: u64) -> ConnectionEnt
         remote_addresses: connection.remote_addresses.iter().map(addresses).collect(),
         local_identity: connection.local.identity.to_string(),
         remote_identity: connection.remote.identity.to_string(),
-        local_authentication: match connection.local.method {
+        local_authentication: match &connection.local.method {
             LocalMethod::PreSharedKey => "psk",
             LocalMethod::Signature(_) => "pubkey",
+            LocalMethod::Eap(user) => eap(user.method),
         }
         .to_owned(),
         remote_authentication: match connection.remote.method {
             RemoteMethod::PreSharedKey => "psk",
             RemoteMethod::Signature => "pubkey",
+            RemoteMethod::Eap(method) => eap(method),
         }
         .to_owned(),
         ike_proposals: connection.ike_proposals.iter().map(ToString::to_string).collect(),

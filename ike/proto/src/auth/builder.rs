@@ -22,6 +22,7 @@ const MIN_POSTQUANTUM_KEY: usize = 16;
 pub struct CredentialsBuilder {
     secrets: Vec<Secret>,
     postquantum_keys: Vec<Secret>,
+    passwords: Vec<Secret>,
     keys: Vec<PrivateKey>,
     certificates: Vec<Named>,
     authorities: Vec<Authority>,
@@ -148,6 +149,31 @@ impl CredentialsBuilder {
         Ok(())
     }
 
+    /// Adds a password of these users, for EAP.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError`] if it is empty, is no text, or is nobody's.
+    pub fn add_password(
+        &mut self,
+        name: &str,
+        owners: Vec<Identity>,
+        password: Zeroizing<Vec<u8>>,
+    ) -> Result<(), CredentialError> {
+        let problem = match () {
+            () if owners.is_empty() => ("the password is nobody's", "name the user: id = \"...\""),
+            () if password.is_empty() => ("the password is empty", "take a long one"),
+            () if std::str::from_utf8(&password).is_err() => {
+                ("the password is no text in UTF-8", "write it as text")
+            }
+            () => {
+                self.passwords.push(Secret::new(owners, password));
+                return Ok(());
+            }
+        };
+        Err(CredentialError::new(name, problem.0, problem.1))
+    }
+
     /// All of it. Revocation lists are asked the newest first.
     pub fn build(mut self) -> Credentials {
         self.lists.sort_by_key(|(issued, _)| std::cmp::Reverse(*issued));
@@ -156,6 +182,7 @@ impl CredentialsBuilder {
         Credentials {
             secrets: self.secrets,
             postquantum_keys: self.postquantum_keys,
+            passwords: self.passwords,
             intermediates: intermediates(&self.certificates),
             own,
             certificates: self.certificates,

@@ -41,6 +41,8 @@ const MAX_CHAIN: usize = 8;
 pub struct Credentials {
     secrets: Vec<Secret>,
     postquantum_keys: Vec<Secret>,
+    /// Of users.
+    passwords: Vec<Secret>,
     /// The one that is valid longest first.
     own: Vec<Own>,
     certificates: Vec<Named>,
@@ -94,14 +96,20 @@ impl Credentials {
         !self.postquantum_keys.is_empty()
     }
 
+    /// The password of a user: that of which an owner fits best, then that which names `other` as well, the end that
+    /// the user speaks with. One that does not name the user is none of its.
+    pub fn password(&self, other: &Identity, user: &Identity) -> Option<&Secret> {
+        secret::of_user(&self.passwords, other, user)
+    }
+
     /// As whom we speak: what is configured, else the subject of our certificate, else our address. An identity that
     /// does not stand in the configured certificates gives way to the subject of the first, as in strongSwan: no peer
     /// would accept it.
     pub fn local_identity(&self, local: &LocalAuthentication, address: IpAddr) -> Identity {
         let configured = Some(&local.identity).filter(|identity| !identity.is_pattern());
         match (&local.method, configured) {
-            (LocalMethod::PreSharedKey, Some(identity)) => identity.clone(),
-            (LocalMethod::PreSharedKey, None) => address.into(),
+            (LocalMethod::PreSharedKey | LocalMethod::Eap(_), Some(identity)) => identity.clone(),
+            (LocalMethod::PreSharedKey | LocalMethod::Eap(_), None) => address.into(),
             (LocalMethod::Signature(names), configured) => {
                 let own = configured.and_then(|identity| self.own_for(names, identity));
                 match (own, configured, self.any_own(names)) {
@@ -130,11 +138,10 @@ impl Credentials {
         peer_hashes: &[u16],
         octets: &[u8],
     ) -> Result<Signed, AuthError> {
-        let names = match method {
-            LocalMethod::Signature(names) => names.as_slice(),
-            LocalMethod::PreSharedKey => &[],
-        };
-        let own = self.named_own(names).into_iter().filter(|own| own.named.certificate.is_for(identity));
+        let own = self
+            .named_own(method.certificates())
+            .into_iter()
+            .filter(|own| own.named.certificate.is_for(identity));
         let attempts = own.map(|own| {
             let (method, data) = own.key.sign(peer_hashes, self.with_pss, octets)?;
             Ok(Signed { method, data, certificates: self.chain_of(&own.named.certificate) })

@@ -57,6 +57,19 @@ pub(super) fn best_of_one<'a>(secrets: &'a [Secret], identity: &Identity) -> Opt
     best.map(|(secret, _)| secret)
 }
 
+/// The secret of which an owner fits the user best: the other end's match decides next, then which was first.
+pub(super) fn of_user<'a>(secrets: &'a [Secret], other: &Identity, user: &Identity) -> Option<&'a Secret> {
+    let mut best: Option<(&Secret, _)> = None;
+    for secret in secrets {
+        let Some(fit) = secret.owner_matches(user) else { continue };
+        let rank = (fit, secret.owner_matches(other));
+        if best.is_none_or(|(_, most)| rank > most) {
+            best = Some((secret, rank));
+        }
+    }
+    best.map(|(secret, _)| secret)
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("owners", &self.owners).finish_non_exhaustive()

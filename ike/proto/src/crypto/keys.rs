@@ -183,6 +183,18 @@ impl IkeKeys {
         verify_slices_are_equal(&self.psk_auth(octets, secret), data).is_ok()
     }
 
+    /// The AUTH payload's data after EAP: by the method's key or, of a method that gives none, by SK_pi or SK_pr (RFC
+    /// 7296 section 2.16).
+    pub fn eap_auth(&self, side: Role, octets: &[u8], key: Option<&[u8; 64]>) -> Vec<u8> {
+        let key = key.map_or(self.authentication_key(side), |key| &key[..]);
+        self.psk_auth(octets, key)
+    }
+
+    /// Whether `data` is what [`Self::eap_auth`] says; takes the same time for every wrong one.
+    pub fn verify_eap_auth(&self, side: Role, octets: &[u8], key: Option<&[u8; 64]>, data: &[u8]) -> bool {
+        verify_slices_are_equal(&self.eap_auth(side, octets, key), data).is_ok()
+    }
+
     fn derivation_key(&self) -> &[u8] {
         &self.material[Layout::of(self.suite).derivation()]
     }

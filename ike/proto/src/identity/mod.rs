@@ -101,6 +101,32 @@ impl Identity {
         Some(Identification::new(kind, data))
     }
 
+    /// Reads the identity of a user as EAP tells it (RFC 3748 section 5.1, RFC 7542): text, which means what it means
+    /// in the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] if it is no text, or somebody calls itself by a pattern.
+    pub fn from_eap(data: &[u8]) -> Result<Self, IdentityError> {
+        if data.is_empty() || data.len() > crate::eap::MAX_IDENTITY {
+            return Err(malformed(data, "a user's name has 1 to 253 octets"));
+        }
+        let identity = Self::parse(&text(data)?)?;
+        if identity.is_pattern() {
+            return Err(malformed(data, "a user cannot have a pattern as its name"));
+        }
+        Ok(identity)
+    }
+
+    /// What a user of that identity calls itself in EAP.
+    pub fn to_eap(&self) -> Vec<u8> {
+        match self {
+            Self::Fqdn(name) | Self::Email(name) => name.clone().into_bytes(),
+            Self::KeyId(octets) => octets.clone(),
+            other => other.to_string().into_bytes(),
+        }
+    }
+
     /// Whether it is a pattern, which can be matched but not claimed.
     pub fn is_pattern(&self) -> bool {
         match self {

@@ -1,10 +1,12 @@
 //! The responder's IKE_AUTH (RFC 7296 sections 1.2, 2.15, 2.21.2).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::auth_sent::window_size;
 use super::child_answer::{Asked, Granted, Refusal};
 use super::core::{Cx, Id, InitKey};
+use super::eap_answered;
 use super::head::Head;
 use super::ike_sa::IkeSa;
 use super::init_answered::candidates;
@@ -23,7 +25,7 @@ use crate::crypto::Role;
 use crate::host::DownReason;
 use crate::identity::Identity;
 use crate::proposal::select_ike;
-use crate::wire::{ExchangeType, NotifyType, Payload, Proposal};
+use crate::wire::{ExchangeType, Identification, NotifyType, Payload, PayloadType, Proposal};
 
 /// An IKE SA whose peer is not authenticated.
 pub(super) struct Half {
@@ -33,16 +35,18 @@ pub(super) struct Half {
     pub(super) sa: IkeSa,
     /// The request that began it.
     pub(super) origin: (InitKey, bool),
+    /// When the peer has to be authenticated (monotonic).
+    pub(super) deadline: Duration,
 }
 
 /// Who the peer turned out to be, and who we are to it.
-struct Accepted {
-    peers: Peers,
-    payloads: Vec<Payload>,
+pub(super) struct Accepted {
+    pub(super) peers: Peers,
+    pub(super) payloads: Vec<Payload>,
     /// Tunnels that this one replaces.
-    replaced: Vec<Id>,
+    pub(super) replaced: Vec<Id>,
     /// Keys that are used from now on.
-    ppk: Option<Mixed>,
+    pub(super) ppk: Option<Mixed>,
 }
 
 /// Works on the first sealed message of a half-open IKE SA.
@@ -54,39 +58,43 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
     }
     let mut message = match opened.content {
         Ok(message) if opened.exchange == ExchangeType::IKE_AUTH => message,
-        Err(Bad::Critical(kind)) => {
-            let refusal = notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0]);
-            return refuse(
-                cx,
-                half,
-                request,
-                refusal,
-                format!("the peer sent a payload of type {kind}, which is critical and unknown"),
-            );
-        }
-        _ => {
-            let refusal = flag(NotifyType::INVALID_SYNTAX);
-            return refuse(
-                cx,
-                half,
-                request,
-                refusal,
-                "the peer sent something else than IKE_AUTH".to_owned(),
-            );
-        }
+        Err(Bad::Critical(kind)) => return critical(cx, half, request, kind),
+        _ => return no_authentication(cx, half, request),
     };
     if mobility::speaks(&half.head.connection) && mobility::has_met_nat(&message, half.head.path) {
         let problem = format!("peer {} forbids NATs, and there is one", half.head.peer());
         return refuse(cx, half, request, flag(NotifyType::UNEXPECTED_NAT_DETECTED), problem);
     }
-    match half.accept(cx, &mut message) {
-        Ok(accepted) => half.establish(cx, message_id, &message, accepted),
-        Err(problem) => {
-            // One answer for an unknown identity and a wrong proof (RFC 7296 section 2.21.2).
-            cx.core.counters.authentication_failed += 1;
-            refuse(cx, half, request, flag(NotifyType::AUTHENTICATION_FAILED), problem)
-        }
+    let peers = match half.recognize(cx, &message) {
+        Ok(peers) => peers,
+        Err(problem) => return reject(cx, half, request, problem),
+    };
+    if let RemoteMethod::Eap(method) = half.head.connection.remote.method {
+        return eap_answered::begin(cx, half, (message_id, message), peers, method);
     }
+    match half.accept(cx, &mut message, peers) {
+        Ok(accepted) => half.establish(cx, message_id, &message, accepted),
+        Err(problem) => reject(cx, half, request, problem),
+    }
+}
+
+/// The peer sent what cannot be ignored, and is not known.
+pub(super) fn critical(cx: &mut Cx, half: Half, request: (ExchangeType, u32), kind: PayloadType) -> Tunnel {
+    let refusal = notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0]);
+    let problem = format!("the peer sent a payload of type {kind}, which is critical and unknown");
+    refuse(cx, half, request, refusal, problem)
+}
+
+/// The peer sent something else.
+pub(super) fn no_authentication(cx: &mut Cx, half: Half, request: (ExchangeType, u32)) -> Tunnel {
+    let refusal = flag(NotifyType::INVALID_SYNTAX);
+    refuse(cx, half, request, refusal, "the peer sent something else than IKE_AUTH".to_owned())
+}
+
+/// The peer is not who it says it is: one answer for an unknown identity and a wrong proof (RFC 7296 section 2.21.2).
+pub(super) fn reject(cx: &mut Cx, half: Half, request: (ExchangeType, u32), problem: String) -> Tunnel {
+    cx.core.counters.authentication_failed += 1;
+    refuse(cx, half, request, flag(NotifyType::AUTHENTICATION_FAILED), problem)
 }
 
 /// Answers by an error alone. The IKE SA is over; the answer is kept for repetitions of the request.
@@ -105,10 +113,10 @@ pub(super) fn refuse(
 }
 
 impl Half {
-    /// Who the peer is, proved, and our own proof.
-    fn accept(&mut self, cx: &mut Cx, message: &mut Message) -> Result<Accepted, String> {
-        let id = message.initiator.clone().ok_or("the peer does not say who it is")?;
-        let remote = proof::identity(&id)?;
+    /// Who the peer says it is, and who we are to it, by the connection that fits both best.
+    fn recognize(&mut self, cx: &mut Cx, message: &Message) -> Result<Peers, String> {
+        let id = message.initiator.as_ref().ok_or("the peer does not say who it is")?;
+        let remote = proof::identity(id)?;
         self.begun.certificates_asked = message.asks_for_x509();
         let Some(connection) = self.connection(cx, message, &remote)? else {
             return Err(self.unknown(cx, message, &remote));
@@ -116,20 +124,35 @@ impl Half {
         self.head.connection = connection;
         let local =
             cx.core.credentials.local_identity(&self.head.connection.local, self.head.path.local.ip());
-        let ppk = ppk::of_request(cx, &self.head.connection, &self.begun, &self.sa.keys, message)?;
-        let keys = ppk.as_ref().map_or(&self.sa.keys, |ppk| &ppk.keys);
-        let proofs = Proofs { head: &self.head, keys, begun: &self.begun, role: Role::Responder };
-        proofs.verify(cx, &local, &remote, &id, message)?;
-        let our_id = local
-            .to_wire()
-            .ok_or_else(|| format!("\"{local}\" is a pattern and cannot be our identity; set local.id"))?;
-        let (certificates, authentication) = proofs.prove(cx, &local, &remote, &our_id)?;
+        Ok(Peers { local, remote, user: None })
+    }
+
+    /// With the IKE SA's keys, or with those of a postquantum preshared key.
+    pub(super) fn proofs<'a>(&'a self, ppk: Option<&'a Mixed>) -> Proofs<'a> {
+        let keys = ppk.map_or(&self.sa.keys, |ppk| &ppk.keys);
+        Proofs { head: &self.head, keys, begun: &self.begun, role: Role::Responder }
+    }
+
+    /// The keys for a proof of the peer.
+    pub(super) fn ppk(&self, cx: &Cx, message: &mut Message) -> Result<Option<Mixed>, String> {
+        ppk::of_request(cx, &self.head.connection, &self.begun, &self.sa.keys, message)
+    }
+
+    /// The peer's proof, and our own.
+    fn accept(&self, cx: &mut Cx, message: &mut Message, peers: Peers) -> Result<Accepted, String> {
+        let Peers { local, remote, .. } = &peers;
+        let id = message.initiator.clone().ok_or("the peer does not say who it is")?;
+        let ppk = self.ppk(cx, message)?;
+        let proofs = self.proofs(ppk.as_ref());
+        proofs.verify(cx, local, remote, &id, message)?;
+        let our_id = our_id(local)?;
+        let (certificates, authentication) = proofs.prove(cx, local, remote, &our_id)?;
         let mut payloads = vec![Payload::IdentificationResponder(our_id)];
         payloads.extend(certificates);
         payloads.push(authentication);
         payloads.extend(ppk::agreed(ppk.as_ref()));
-        let replaced = self.replaced(cx, message, &remote)?;
-        Ok(Accepted { peers: Peers { local, remote }, payloads, replaced, ppk })
+        let replaced = self.replaced(cx, message, remote)?;
+        Ok(Accepted { peers, payloads, replaced, ppk })
     }
 
     /// The connection that fits both identities best, among those between these addresses that accept what
@@ -159,8 +182,14 @@ impl Half {
         asked: Option<&Identity>,
         remote: &Identity,
     ) -> Option<(u8, u8)> {
-        let is_secret = message.authentication.as_ref().is_some_and(|(kind, _)| *kind == proof::SHARED_KEY);
-        if is_secret != (connection.remote.method == RemoteMethod::PreSharedKey) {
+        // Who has no proof yet wants to be asked for one by EAP, and nobody else may (RFC 7296 section 2.16).
+        let is_alike = match (&message.authentication, connection.remote.method) {
+            (None, method) => matches!(method, RemoteMethod::Eap(_)),
+            (Some((kind, _)), RemoteMethod::PreSharedKey) => *kind == proof::SHARED_KEY,
+            (Some((kind, _)), RemoteMethod::Signature) => *kind != proof::SHARED_KEY,
+            (Some(_), RemoteMethod::Eap(_)) => false,
+        };
+        if !is_alike {
             return None;
         }
         select_ike(&connection.ike_proposals, std::slice::from_ref(&self.chosen))?;
@@ -183,7 +212,7 @@ impl Half {
     }
 
     /// Which tunnels of the same peer this one replaces (RFC 7296 section 2.4 and `unique`).
-    fn replaced(&self, cx: &Cx, message: &Message, remote: &Identity) -> Result<Vec<Id>, String> {
+    pub(super) fn replaced(&self, cx: &Cx, message: &Message, remote: &Identity) -> Result<Vec<Id>, String> {
         let connection = &self.head.connection;
         let others = others(cx, connection, remote);
         match connection.unique {
@@ -199,7 +228,13 @@ impl Half {
         }
     }
 
-    fn establish(self, cx: &mut Cx, message_id: u32, message: &Message, accepted: Accepted) -> Tunnel {
+    pub(super) fn establish(
+        self,
+        cx: &mut Cx,
+        message_id: u32,
+        message: &Message,
+        accepted: Accepted,
+    ) -> Tunnel {
         let Self { head, begun, mut sa, origin: ((_, source), _), .. } = self;
         let Accepted { peers, mut payloads, replaced, ppk } = accepted;
         let ppk = ppk.map(|Mixed { keys, identity }| {
@@ -252,6 +287,13 @@ impl Half {
         cx.store();
         Tunnel::Up(Box::new(up))
     }
+}
+
+/// Who we are, as a payload.
+pub(super) fn our_id(local: &Identity) -> Result<Identification, String> {
+    local
+        .to_wire()
+        .ok_or_else(|| format!("\"{local}\" is a pattern and cannot be our identity; set local.id"))
 }
 
 /// Other tunnels of a connection with the same peer.

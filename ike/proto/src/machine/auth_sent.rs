@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::auth_answer;
 use super::child_offer::{ChildOffer, Dynamic, everything, resolve};
 use super::core::Cx;
+use super::eap_sent::AsUser;
 use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
@@ -41,6 +42,10 @@ pub(super) struct AuthSent {
     pub(super) offer: Option<ChildOffer>,
     /// Keys that the request offers to use.
     ppk: Option<Mixed>,
+    /// Where we are if EAP is to prove who we are.
+    pub(super) as_user: Option<AsUser>,
+    /// What the present request says.
+    asked: Vec<Payload>,
 }
 
 impl AuthSent {
@@ -62,42 +67,59 @@ impl AuthSent {
         };
         let nonce = begun.initiator_nonce.clone();
         let offer = if is_childless { None } else { first_offer(cx, &head, &attempt, nonce) };
-        let mut state = Self { head, attempt, sa, begun, local, offer, ppk };
-        match state.payloads(cx) {
-            Ok(payloads) => {
-                state.send(cx, &payloads);
-                Some(Tunnel::AuthSent(Box::new(state)))
-            }
-            Err(problem) => waiting::after_failure(cx, state.head, state.attempt, problem),
+        let (as_user, asked) = (None, Vec::new());
+        let mut state = Box::new(Self { head, attempt, sa, begun, local, offer, ppk, as_user, asked });
+        let connection = &state.head.connection;
+        let begun = AsUser::of(&connection.local.method, connection.remote.method).and_then(|as_user| {
+            state.as_user = as_user;
+            state.payloads(cx)
+        });
+        match begun {
+            Ok(payloads) => Some(state.ask(cx, payloads)),
+            Err(problem) => state.fail(cx, problem),
         }
     }
 
+    /// The next request of IKE_AUTH.
+    pub(super) fn ask(mut self: Box<Self>, cx: &mut Cx, payloads: Vec<Payload>) -> Tunnel {
+        self.asked = payloads;
+        self.send(cx);
+        Tunnel::AuthSent(self)
+    }
+
     /// Without an IV the attempt waits as if the request had been lost.
-    fn send(&mut self, cx: &mut Cx, payloads: &[Payload]) {
-        let Self { head, sa, .. } = self;
+    fn send(&mut self, cx: &mut Cx) {
+        let Self { head, sa, asked, .. } = self;
         sa.request(
             cx,
             (head.path, &head.connection),
-            (ExchangeType::IKE_AUTH, payloads),
+            (ExchangeType::IKE_AUTH, asked),
             Pending::Authentication,
         );
     }
 
-    fn proofs(&self) -> Proofs<'_> {
+    /// With the keys that the request offers to use.
+    pub(super) fn proofs(&self) -> Proofs<'_> {
         let keys = self.ppk.as_ref().map_or(&self.sa.keys, |ppk| &ppk.keys);
-        Proofs { head: &self.head, keys, begun: &self.begun, role: Role::Initiator }
+        Proofs { keys, ..self.plain_proofs() }
+    }
+
+    /// With the keys that IKE_SA_INIT has given.
+    pub(super) fn plain_proofs(&self) -> Proofs<'_> {
+        Proofs { head: &self.head, keys: &self.sa.keys, begun: &self.begun, role: Role::Initiator }
     }
 
     /// Which key our proof has in it, and, if it may be left out, the proof without (RFC 8784 section 3).
-    fn ppk_payloads(&self, cx: &Cx, id: &Identification) -> Result<Vec<Payload>, String> {
+    pub(super) fn ppk_payloads(
+        &self,
+        prove: impl FnOnce(&Proofs) -> Result<Payload, String>,
+    ) -> Result<Vec<Payload>, String> {
         let Some(ppk) = &self.ppk else { return Ok(Vec::new()) };
         let mut payloads: Vec<_> = ppk.identification().into_iter().collect();
-        if !self.head.connection.ppk.is_required {
-            let proofs = Proofs { keys: &self.sa.keys, ..self.proofs() };
-            let remote = &self.head.connection.remote.identity;
-            if let (_, Payload::Authentication { data, .. }) = proofs.prove(cx, &self.local, remote, id)? {
-                payloads.push(notify(NotifyType::NO_PPK_AUTH, data));
-            }
+        if !self.head.connection.ppk.is_required
+            && let Payload::Authentication { data, .. } = prove(&self.plain_proofs())?
+        {
+            payloads.push(notify(NotifyType::NO_PPK_AUTH, data));
         }
         Ok(payloads)
     }
@@ -105,20 +127,15 @@ impl AuthSent {
     fn payloads(&self, cx: &mut Cx) -> Result<Vec<Payload>, String> {
         let connection = &self.head.connection;
         let remote = &connection.remote;
-        let id = self.local.to_wire().ok_or_else(|| {
-            format!("\"{}\" is a pattern and cannot be our identity; set local.id", self.local)
-        })?;
-        let (certificates, authentication) = self.proofs().prove(cx, &self.local, &remote.identity, &id)?;
-        let ppk = self.ppk_payloads(cx, &id)?;
+        let id = auth_answer::our_id(&self.local)?;
+        let proof = self.first_proof(cx, &id)?;
         let mut payloads = vec![Payload::IdentificationInitiator(id)];
-        payloads.extend(certificates);
+        payloads.extend(proof);
         payloads.extend(self.is_initial_contact(cx).then(|| flag(NotifyType::INITIAL_CONTACT)));
         if remote.method == RemoteMethod::Signature && connection.send_certificate_request {
             payloads.push(certificate_request(cx, &self.head));
         }
         payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
-        payloads.push(authentication);
-        payloads.extend(ppk);
         payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
@@ -133,6 +150,21 @@ impl AuthSent {
             return Default::default();
         }
         mobility::announcement(cx.host, connection, *path, true)
+    }
+
+    /// Certificates and AUTH, or nothing: so a user asks to be asked (RFC 7296 section 2.16), and says whether EAP may
+    /// be the responder's only proof as well (RFC 5998 section 3).
+    fn first_proof(&self, cx: &Cx, id: &Identification) -> Result<Vec<Payload>, String> {
+        let remote = &self.head.connection.remote;
+        if self.as_user.is_some() {
+            let is_by_eap = matches!(remote.method, RemoteMethod::Eap(_));
+            return Ok(is_by_eap.then(|| flag(NotifyType::EAP_ONLY_AUTHENTICATION)).into_iter().collect());
+        }
+        let prove = |proofs: &Proofs| proofs.prove(cx, &self.local, &remote.identity, id);
+        let (mut payloads, proof) = prove(&self.proofs())?;
+        payloads.push(proof);
+        payloads.extend(self.ppk_payloads(|proofs| Ok(prove(proofs)?.1))?);
+        Ok(payloads)
     }
 
     /// Whether this will be the only IKE SA with that peer (RFC 7296 section 2.4).
@@ -166,19 +198,22 @@ impl AuthSent {
     }
 
     fn on_answer(mut self: Box<Self>, cx: &mut Cx, message: &Message) -> Option<Tunnel> {
+        if let Some(stage) = self.as_user.take() {
+            return self.on_user_answer(cx, stage, message);
+        }
         match (&message.authentication, message.error()) {
             (None, Some(error)) => {
                 let problem = self.refused(error.kind);
                 self.fail(cx, problem)
             }
-            _ => match self.take_keys(message).and_then(|()| self.verify(cx, message)) {
+            _ => match self.take_keys(message).and_then(|()| self.verify(cx, &self.proofs(), message)) {
                 Ok(remote) => self.on_proved(cx, message, remote),
                 Err(problem) => self.reject(cx, problem),
             },
         }
     }
 
-    fn refused(&self, kind: NotifyType) -> String {
+    pub(super) fn refused(&self, kind: NotifyType) -> String {
         let (peer, local) = (self.head.peer(), &self.local);
         match kind {
             NotifyType::AUTHENTICATION_FAILED => format!(
@@ -189,13 +224,14 @@ impl AuthSent {
     }
 
     /// The keys that the answer is proved with and the IKE SA goes on with.
-    fn take_keys(&mut self, message: &Message) -> Result<(), String> {
+    pub(super) fn take_keys(&mut self, message: &Message) -> Result<(), String> {
         let offered = self.ppk.take();
         self.ppk = ppk::of_response(&self.head.connection, offered, message)?;
         Ok(())
     }
 
-    fn verify(&self, cx: &Cx, message: &Message) -> Result<Identity, String> {
+    /// Who the responder says it is, if that is whom the connection is with.
+    pub(super) fn claimed(&self, message: &Message) -> Result<Identity, String> {
         let id = message.responder.as_ref().ok_or("the peer does not say who it is")?;
         let remote = proof::identity(id)?;
         let expected = &self.head.connection.remote.identity;
@@ -205,12 +241,18 @@ impl AuthSent {
                 self.head.connection.name
             ));
         }
-        self.proofs().verify(cx, &self.local, &remote, id, message)?;
+        Ok(remote)
+    }
+
+    pub(super) fn verify(&self, cx: &Cx, proofs: &Proofs, message: &Message) -> Result<Identity, String> {
+        let remote = self.claimed(message)?;
+        let id = message.responder.as_ref().ok_or("the peer does not say who it is")?;
+        proofs.verify(cx, &self.local, &remote, id, message)?;
         Ok(remote)
     }
 
     /// Tells the peer that it has not proved who it is (RFC 7296 section 2.21.2).
-    fn reject(mut self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+    pub(super) fn reject(mut self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
         cx.core.counters.authentication_failed += 1;
         let payloads = [flag(NotifyType::AUTHENTICATION_FAILED)];
         let Self { head, sa, .. } = &mut *self;
@@ -219,14 +261,14 @@ impl AuthSent {
         self.fail(cx, problem)
     }
 
-    fn fail(self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+    pub(super) fn fail(self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
         let Self { head, attempt, .. } = *self;
         waiting::after_failure(cx, head, attempt, problem)
     }
 
     pub(super) fn establish(self: Box<Self>, cx: &mut Cx, message: &Message, remote: Identity) -> Tunnel {
         let announced = self.speaks_mobike(cx).1;
-        let Self { head, attempt, mut sa, begun, local, offer, ppk } = *self;
+        let Self { head, attempt, mut sa, begun, local, offer, ppk, .. } = *self;
         let ppk = ppk.map(|Mixed { keys, identity }| {
             sa.keys = keys;
             identity
@@ -239,7 +281,7 @@ impl AuthSent {
             cx.core.orders.extend(others.map(end));
         }
         redirect_follow::settle(cx, &attempt);
-        let mut up = Up::new(cx, head, sa, Peers { local, remote });
+        let mut up = Up::new(cx, head, sa, Peers { local, remote, user: None });
         up.ppk = ppk;
         up.redirection.is_follower = !up.head.connection.moving.follow_redirects.is_empty();
         up.redirection.trail = attempt.detour.trail.clone();
@@ -265,13 +307,8 @@ impl AuthSent {
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
         if self.sa.window.requests.next_due().is_none() {
             // No IV was to be had.
-            return match self.payloads(cx) {
-                Ok(payloads) => {
-                    self.send(cx, &payloads);
-                    Some(Tunnel::AuthSent(self))
-                }
-                Err(problem) => self.fail(cx, problem),
-            };
+            self.send(cx);
+            return Some(Tunnel::AuthSent(self));
         }
         match self.sa.repeat(cx, &Ways::only(self.head.path)) {
             Sent::Again => Some(Tunnel::AuthSent(self)),

@@ -21,7 +21,7 @@ impl Tunnel {
         match self {
             Self::Up(up) => !up.is_ending(),
             Self::Waiting(_) | Self::InitSent(_) | Self::IntermediateSent(_) | Self::AuthSent(_) => true,
-            Self::InitAnswered(_) | Self::Lingering(_) => false,
+            Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => false,
         }
     }
 
@@ -37,7 +37,7 @@ impl Tunnel {
             Self::InitSent(state) => state.attempt.add(wanted),
             Self::IntermediateSent(state) => state.attempt.add(wanted),
             Self::AuthSent(state) => state.attempt.add(wanted),
-            Self::InitAnswered(_) | Self::Lingering(_) => {}
+            Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => {}
             Self::Up(up) => {
                 let is_missing = |wanted: &Wanted| !up.has_child(&wanted.child.name);
                 let missing: Vec<_> = wanted.into_iter().filter(is_missing).collect();
@@ -82,6 +82,7 @@ impl Tunnel {
                 Some(up.proceed(cx))
             }
             Self::InitAnswered(_) | Self::Lingering(_) => Some(self),
+            Self::EapAnswered(_) => None,
             Self::Waiting(_) | Self::InitSent(_) | Self::IntermediateSent(_) | Self::AuthSent(_) => {
                 cx.event(Event::IkeDown { tunnel: self.head().name(), reason });
                 None

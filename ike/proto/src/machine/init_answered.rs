@@ -286,8 +286,8 @@ impl InitAnswered {
 
     fn half(self) -> Option<Half> {
         let origin = self.half_open();
-        let Self { head, begun, chosen, sa: Some(sa), .. } = self else { return None };
-        Some(Half { head, begun, chosen, sa, origin })
+        let Self { head, begun, chosen, sa: Some(sa), deadline, .. } = self else { return None };
+        Some(Half { head, begun, chosen, sa, origin, deadline })
     }
 
     /// Afterwards all is as before, but for the keys: its deadline and its place among the half-open ones are those of

@@ -87,7 +87,7 @@ impl Up {
 
     /// From the first pool of that IP version that has one; a pool that is no longer there has none.
     fn lease_one(&self, cx: &mut Cx, ipv4: bool, wanted: Option<IpAddr>) -> Option<(IpAddr, Arc<Pool>)> {
-        let (segment, who, now) = (self.head.segment(), &self.peers.remote, cx.now.monotonic);
+        let (segment, who, now) = (self.head.segment(), self.peers.proved(), cx.now.monotonic);
         let mut problem = None;
         for name in &self.head.connection.pools {
             let Some(pool) = cx.core.pools.get(name).filter(|pool| pool.first.is_ipv4() == ipv4).cloned()

@@ -29,7 +29,8 @@ pub(super) struct Message {
     pub(super) configuration: Option<Configuration>,
     pub(super) notifies: Vec<Notify>,
     pub(super) deletes: Vec<Delete>,
-    pub(super) has_eap: bool,
+    /// What EAP says (RFC 7296 section 3.16).
+    pub(super) eap: Option<Vec<u8>>,
 }
 
 fn once<T>(place: &mut Option<T>, kind: PayloadType, value: T) -> Result<(), Repeated> {
@@ -64,6 +65,7 @@ impl Message {
             Payload::TrafficSelectorsResponder(selectors) => {
                 once(&mut self.responder_selectors, kind, selectors)?;
             }
+            Payload::Eap(packet) => once(&mut self.eap, kind, packet)?,
             Payload::Configuration(configuration) => once(&mut self.configuration, kind, configuration)?,
             payload => self.take_one_of_many(payload),
         }
@@ -80,7 +82,6 @@ impl Message {
             }
             Payload::Notify(notify) => self.notifies.push(notify),
             Payload::Delete(delete) => self.deletes.push(delete),
-            Payload::Eap(_) => self.has_eap = true,
             _ => {}
         }
     }

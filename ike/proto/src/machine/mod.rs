@@ -21,6 +21,8 @@ mod core;
 mod counters;
 mod delete;
 mod dispatch;
+mod eap_answered;
+mod eap_sent;
 pub mod fragments;
 pub mod half_open;
 mod head;

@@ -7,6 +7,7 @@ use super::message::Message;
 use crate::auth::Secret;
 use crate::configuration::{LocalMethod, RemoteMethod, SendCertificate};
 use crate::crypto::{IkeKeys, Role};
+use crate::eap::Msk;
 use crate::identity::Identity;
 use crate::wire::{AuthenticationMethod, CertificateEncoding, Identification, Payload};
 
@@ -53,6 +54,10 @@ impl Proofs<'_> {
                 Ok((Vec::new(), Payload::Authentication { method: SHARED_KEY, data }))
             }
             local @ LocalMethod::Signature(_) => self.sign(cx, local, ours, &octets),
+            LocalMethod::Eap(_) => {
+                Err("local.auth is EAP, by which only users prove themselves; set it to pubkey or psk"
+                    .to_owned())
+            }
         }
     }
 
@@ -100,6 +105,9 @@ impl Proofs<'_> {
             RemoteMethod::PreSharedKey => Err(format!(
                 "the peer proves itself by method {kind} instead of a pre-shared key; set auth of its side"
             )),
+            RemoteMethod::Eap(_) => {
+                Err(format!("the peer proves itself by method {kind} instead of EAP; set auth of its side"))
+            }
             RemoteMethod::Signature => cx
                 .core
                 .credentials
@@ -111,11 +119,35 @@ impl Proofs<'_> {
 
     /// A request without AUTH asks for EAP (RFC 7296 section 2.16).
     fn unproved(&self, message: &Message) -> &'static str {
-        if self.role == Role::Responder || message.has_eap {
-            "the peer wants EAP, which is not supported; configure a secret or a certificate there"
+        if self.role == Role::Responder || message.eap.is_some() {
+            "the peer wants EAP instead of its own proof; set auth of this side, or of the peer's"
         } else {
             "the peer has not proved who it is; look at its log"
         }
+    }
+
+    /// Our AUTH payload after EAP (RFC 7296 section 2.16).
+    pub(super) fn prove_by_key(&self, id: &Identification, key: Option<&Msk>) -> Payload {
+        let data = self.keys.eap_auth(self.role, &self.octets(self.role, id), key.map(Msk::octets));
+        Payload::Authentication { method: SHARED_KEY, data }
+    }
+
+    /// Whether the peer has the key of the EAP conversation as well; a sentence if not.
+    pub(super) fn verify_by_key(
+        &self,
+        id: Option<&Identification>,
+        key: Option<&Msk>,
+        message: &Message,
+    ) -> Result<(), String> {
+        let side = self.role.peer();
+        let is_right = match (&message.authentication, id) {
+            (Some((SHARED_KEY, data)), Some(id)) => {
+                self.keys.verify_eap_auth(side, &self.octets(side, id), key.map(Msk::octets), data)
+            }
+            _ => false,
+        };
+        let problem = "the peer does not have the key of the EAP conversation; somebody may be in between";
+        is_right.then_some(()).ok_or_else(|| problem.to_owned())
     }
 
     /// The same work and the same answer whether there is a secret or not.

@@ -62,8 +62,11 @@ impl Ike {
         let connection = self.configured(&slot.tunnel.head().connection.name).cloned();
         match connection {
             Some(connection) if connection == slot.tunnel.head().connection => {}
-            Some(connection) => self.with_tunnel(now, host, id, |tunnel, _| Some(tunnel.adapted(connection))),
-            None => self.end(now, host, id, DownReason::Reconfigured, false),
+            Some(connection) if !matches!(slot.tunnel, Tunnel::EapAnswered(_)) => {
+                self.with_tunnel(now, host, id, |tunnel, _| Some(tunnel.adapted(connection)));
+            }
+            // Neither may a user go on who was asked by what no longer holds.
+            Some(_) | None => self.end(now, host, id, DownReason::Reconfigured, false),
         }
     }
 }
@@ -85,6 +88,7 @@ impl Tunnel {
             | Self::IntermediateSent(_)
             | Self::AuthSent(_)
             | Self::InitAnswered(_)
+            | Self::EapAnswered(_)
             | Self::Lingering(_) => {}
         }
         self

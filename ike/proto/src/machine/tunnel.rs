@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::auth_sent::AuthSent;
 use super::claims::Claims;
 use super::core::Cx;
+use super::eap_answered::EapAnswered;
 use super::head::Head;
 use super::init_answered::InitAnswered;
 use super::init_sent::InitSent;
@@ -27,6 +28,8 @@ pub(super) enum Tunnel {
     AuthSent(Box<AuthSent>),
     /// Responder: IKE_SA_INIT was answered.
     InitAnswered(Box<InitAnswered>),
+    /// Responder: a user is being asked for its proof.
+    EapAnswered(Box<EapAnswered>),
     /// It stands.
     Up(Box<Up>),
     /// It is over.
@@ -46,6 +49,7 @@ impl Tunnel {
                 None => Some(Self::AuthSent(state)),
             },
             Self::InitAnswered(state) => state.on_sealed(cx, path, datagram),
+            Self::EapAnswered(state) => Some(state.on_sealed(cx, path, datagram)),
             Self::Up(state) => state.on_sealed(cx, path, datagram),
             Self::Lingering(state) => Some(state.on_sealed(cx, path, datagram)),
             state @ (Self::Waiting(_) | Self::InitSent(_)) => Some(state),
@@ -64,6 +68,7 @@ impl Tunnel {
                 cx.core.counters.ike_failed += 1;
                 None
             }
+            Self::EapAnswered(state) => state.on_timeout(cx),
             Self::Up(state) => state.on_timeout(cx),
             Self::Lingering(_) => None,
         }
@@ -77,6 +82,7 @@ impl Tunnel {
             Self::IntermediateSent(state) => Some(state.due(now)),
             Self::AuthSent(state) => Some(state.due(now)),
             Self::InitAnswered(state) => Some(state.deadline),
+            Self::EapAnswered(state) => Some(state.due()),
             Self::Up(state) => state.due(now),
             Self::Lingering(state) => Some(state.until),
         }
@@ -89,6 +95,7 @@ impl Tunnel {
             Self::IntermediateSent(state) => &state.head,
             Self::AuthSent(state) => &state.head,
             Self::InitAnswered(state) => &state.head,
+            Self::EapAnswered(state) => &state.half.head,
             Self::Up(state) => &state.head,
             Self::Lingering(state) => &state.head,
         }
@@ -109,6 +116,10 @@ impl Tunnel {
             }
             Self::InitAnswered(state) => {
                 Claims { ike_spis: vec![state.spis.1], half_open: Some(state.half_open()), ..own }
+            }
+            Self::EapAnswered(state) => {
+                let (ike_spis, half_open) = (vec![state.half.sa.our_spi()], Some(state.half.origin));
+                Claims { ike_spis, half_open, ..own }
             }
             Self::Up(state) => Claims { connection: own.connection, ..state.claims() },
             Self::Lingering(state) => {

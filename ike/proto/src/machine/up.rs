@@ -28,6 +28,16 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(super) struct Peers {
     pub(super) local: Identity,
     pub(super) remote: Identity,
+    /// Whom EAP has found the peer to be.
+    pub(super) user: Option<Identity>,
+}
+
+impl Peers {
+    /// Whom the peer has proved to be: inner addresses and other tunnels are this one's. What a user calls itself in
+    /// IKE may be anything (RFC 7296 section 2.16).
+    pub(super) fn proved(&self) -> &Identity {
+        self.user.as_ref().unwrap_or(&self.remote)
+    }
 }
 
 /// A tunnel that stands.
@@ -107,7 +117,7 @@ impl Up {
         cx.event(Event::IkeUp {
             tunnel: self.head.name(),
             connection: self.head.connection.name.clone(),
-            remote: self.peers.remote.clone(),
+            remote: self.peers.proved().clone(),
             path: self.head.path,
             virtual_addresses: self.virtual_addresses.clone(),
         });

@@ -177,7 +177,7 @@ impl Up {
         let mut ike_spis = self.sas.iter().map(IkeSa::our_spi).collect::<Vec<_>>();
         ike_spis
             .extend(self.sas.iter().flat_map(|sa| &sa.pending).filter_map(|(_, pending)| pending.ike_spi()));
-        let (number, peer) = (Some(self.head.number), Some(self.peers.remote.clone()));
+        let (number, peer) = (Some(self.head.number), Some(self.peers.proved().clone()));
         Claims { ike_spis, esp_spis, reqids, number, peer, ..Claims::default() }
     }
 }

@@ -54,6 +54,8 @@ pub struct TunnelView {
     pub local: Option<Identity>,
     /// Who the peer is, once that is proved.
     pub remote: Option<Identity>,
+    /// Which user the peer is, if it has proved that by EAP.
+    pub user: Option<Identity>,
     /// Where both are.
     pub path: Path,
     /// Whether a NAT stands in front of us, and in front of the peer.
@@ -129,7 +131,7 @@ impl Tunnel {
     /// What may be seen; nothing of what is half-open or over.
     pub(super) fn view(&self, now: Now) -> Option<TunnelView> {
         match self {
-            Self::InitAnswered(_) | Self::Lingering(_) => None,
+            Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => None,
             Self::Up(up) => Some(up.view(now)),
             Self::Waiting(state) => Some(attempt(&state.head, TunnelState::Waiting)),
             Self::InitSent(state) => {
@@ -162,6 +164,7 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         segment: head.segment(),
         local: None,
         remote: None,
+        user: None,
         path: head.path,
         nat: (head.nat.ours, head.nat.peers),
         suite: None,
@@ -195,6 +198,7 @@ impl Up {
             spis: (sa.initiator_spi, sa.responder_spi),
             local: Some(self.peers.local.clone()),
             remote: Some(self.peers.remote.clone()),
+            user: self.peers.user.clone(),
             suite: Some(sa.keys.suite()),
             ppk: self.ppk.clone(),
             virtual_addresses: self.virtual_addresses.clone(),

@@ -135,6 +135,7 @@ impl Setting {
                 authorities: vec![],
                 certificates: vec![],
                 revocation: Revocation::default(),
+                eap_identity: None,
             },
             children: (0..self.children).map(|child| Arc::new(self.child(node, other, child))).collect(),
             pools: if self.gives_addresses && node == 0 { vec![pool().name] } else { vec![] },

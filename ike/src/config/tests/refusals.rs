@@ -89,7 +89,7 @@ fn authentication_is_checked() {
 [connections.a]
 children.a = {}
 [connections.a.local]
-auth = "eap-mschapv2"
+auth = "eap-gtc"
 id = "*@example.org"
 certs = ["../../etc/shadow"]
 [connections.a.remote]

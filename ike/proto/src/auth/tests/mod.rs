@@ -62,6 +62,7 @@ fn anybody() -> RemoteAuthentication {
         authorities: vec![],
         certificates: vec![],
         revocation: Revocation::Relaxed,
+        eap_identity: None,
     }
 }
 

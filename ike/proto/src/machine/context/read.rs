@@ -88,7 +88,11 @@ impl Reader<'_> {
         let at = |time: Option<super::stored::Time>| time.map(|time| monotonic(now, time));
         Ok(Up {
             head: Head { number: stored.number, connection, path, nat, roaming: roaming(stored)? },
-            peers: Peers { local: identity(&stored.local)?, remote: identity(&stored.remote)? },
+            peers: Peers {
+                local: identity(&stored.local)?,
+                remote: identity(&stored.remote)?,
+                user: stored.user.as_ref().map(|user| identity(user)).transpose()?,
+            },
             sas,
             children,
             tasks: self.tasks(&stored.tasks),

@@ -85,7 +85,7 @@ impl Ike {
         let mut up = Up { is_frozen, ..up };
         let id = self.core.next_id;
         if stored.is_leased {
-            let taken = inner::retake(&mut self.core, id, &up.peers.remote, &up.virtual_addresses);
+            let taken = inner::retake(&mut self.core, id, up.peers.proved(), &up.virtual_addresses);
             taken.map_err(|problem| RestoreError::Address(name.clone(), problem))?;
         }
         self.begin(now, host, |cx| {

@@ -79,6 +79,9 @@ pub(super) struct Stored {
     /// Body of an ID payload: the postquantum preshared key in its keys.
     #[n(30)]
     pub(super) ppk: Option<ByteVec>,
+    /// Body of an ID payload that says whom EAP has found the peer to be.
+    #[n(35)]
+    pub(super) user: Option<ByteVec>,
     #[n(45)]
     pub(super) redirection: Option<StoredRedirection>,
     /// If both ends speak RFC 4555.

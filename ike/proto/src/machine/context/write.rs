@@ -69,6 +69,7 @@ impl Up {
             nat: (self.head.nat.ours, self.head.nat.peers),
             local: body(&self.peers.local),
             remote: body(&self.peers.remote),
+            user: self.peers.user.as_ref().map(body),
             established: unix(self.established),
             rekey_at: self.rekey_at.map(|at| time(now, at)),
             expires_at: self.expires_at.map(|at| time(now, at)),

@@ -13,3 +13,4 @@ mod setup;
 mod side;
 mod signatures;
 mod strength;
+mod users;

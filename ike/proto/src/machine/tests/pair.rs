@@ -254,6 +254,7 @@ pub(super) fn connection(is_left: bool) -> Connection {
             authorities: Vec::new(),
             certificates: Vec::new(),
             revocation: Revocation::Relaxed,
+            eap_identity: None,
         },
         children: vec![Arc::new(child(is_left))],
         pools: Vec::new(),

@@ -1,0 +1,189 @@
+//! The authenticator: who asks a user for its proof.
+
+use super::mschapv2;
+use super::packet::{Code, Packet, Type, request, verdict};
+use super::{Means, Msk, kind};
+use crate::auth::Secret;
+use crate::configuration::{EapMethod, RemoteAuthentication};
+use crate::identity::Identity;
+
+/// What follows a packet of the peer.
+#[derive(Debug)]
+pub enum Turn {
+    /// The next request.
+    Ask(Vec<u8>),
+    /// The next request, which has to wait: the peer has guessed wrong.
+    AskLater(Vec<u8>),
+    /// The peer is who it says it is.
+    Success {
+        /// What tells it so.
+        packet: Vec<u8>,
+        /// Who it is.
+        user: Identity,
+        /// The key that both ends have now, if the method gives one.
+        key: Option<Msk>,
+    },
+    /// It is over.
+    Failure {
+        /// What tells the peer so.
+        packet: Vec<u8>,
+        /// Why, with what to do.
+        problem: String,
+    },
+}
+
+/// A method and its state.
+#[derive(Debug)]
+enum Running {
+    /// The identity is asked for.
+    Identity,
+    MsChapV2(mschapv2::Server),
+}
+
+/// The authenticator's end of a conversation.
+#[derive(Debug)]
+pub struct Server {
+    method: EapMethod,
+    /// Who we are.
+    local: Identity,
+    /// How the peer is to prove itself.
+    remote: RemoteAuthentication,
+    /// Who it says it is in IKE, which nothing proves.
+    claimed: Identity,
+    user: Option<Identity>,
+    identifier: u8,
+    running: Running,
+    /// Whether the peer has answered the method's first request with another than a refusal.
+    has_agreed: bool,
+}
+
+impl Server {
+    /// The conversation and its first request. The EAP identity is asked for, unless the configuration says who it is,
+    /// or says nothing: then it is that of IKE.
+    pub fn begin(
+        means: &mut Means,
+        method: EapMethod,
+        local: Identity,
+        remote: RemoteAuthentication,
+        claimed: Identity,
+    ) -> (Self, Vec<u8>) {
+        let mut identifier = [0];
+        (means.random)(&mut identifier);
+        let identifier = identifier[0];
+        let (running, has_agreed) = (Running::Identity, false);
+        let mut server = Self { method, local, remote, claimed, user: None, identifier, running, has_agreed };
+        let user = match &server.remote.eap_identity {
+            None => Some(server.claimed.clone()),
+            Some(identity) if identity.is_pattern() => None,
+            Some(identity) => Some(identity.clone()),
+        };
+        let first = match user {
+            Some(user) => server.start_method(means, user),
+            None => request(identifier, Type::IDENTITY, &[]),
+        };
+        (server, first)
+    }
+
+    /// Works on a packet of the peer.
+    pub fn handle(&mut self, means: &mut Means, octets: &[u8]) -> Turn {
+        let (kind, data) = match Packet::parse(octets) {
+            Ok(Packet { code: Code::Response, identifier, content: Some(content) })
+                if identifier == self.identifier =>
+            {
+                content
+            }
+            Ok(_) => return self.fail("the peer answers another EAP request than ours"),
+            Err(malformed) => return self.fail(&malformed.to_string()),
+        };
+        match kind {
+            Type::IDENTITY if matches!(self.running, Running::Identity) => self.on_identity(means, data),
+            Type::NAK if !self.has_agreed && self.user.is_some() => self.on_refusal(data),
+            kind if kind == super::kind(self.method) && self.user.is_some() => self.on_method(means, data),
+            _ => self.fail(&format!("the peer answers with EAP type {} out of order", kind.0)),
+        }
+    }
+
+    /// RFC 3748 section 5.1.
+    fn on_identity(&mut self, means: &mut Means, data: &[u8]) -> Turn {
+        match self.judge_identity(data) {
+            Ok(user) => {
+                self.identifier = self.identifier.wrapping_add(1);
+                Turn::Ask(self.start_method(means, user))
+            }
+            Err(problem) => self.fail(&problem),
+        }
+    }
+
+    /// The identity has to fit `eap_id`. If that is anybody, it has to fit `id` itself: what the peer calls itself in
+    /// IKE proves nothing (RFC 7296 section 2.16).
+    fn judge_identity(&self, data: &[u8]) -> Result<Identity, String> {
+        let user = Identity::from_eap(data).map_err(|error| error.to_string())?;
+        let pattern = match &self.remote.eap_identity {
+            Some(pattern) if *pattern != Identity::Any => pattern,
+            _ => &self.remote.identity,
+        };
+        match pattern.matches(&user) {
+            Some(_) => Ok(user),
+            None => Err(format!(
+                "the user is \"{user}\", which is not \"{pattern}\" as the connection demands; mend remote.eap_id"
+            )),
+        }
+    }
+
+    /// RFC 3748 section 5.3.1.
+    fn on_refusal(&mut self, data: &[u8]) -> Turn {
+        let wanted: Vec<String> = data.iter().take(8).map(ToString::to_string).collect();
+        let wanted = if wanted.is_empty() { "none".to_owned() } else { wanted.join(", ") };
+        let ours = kind(self.method).0;
+        self.fail(&format!(
+            "the peer refuses EAP method {ours} and wants of these: {wanted}; configure the same at both ends"
+        ))
+    }
+
+    fn start_method(&mut self, means: &mut Means, user: Identity) -> Vec<u8> {
+        let kind = kind(self.method);
+        let (running, data) = match self.method {
+            EapMethod::MsChapV2 => {
+                let password = means.credentials.password(&self.local, &user).map(Secret::octets);
+                let name = self.local.to_string();
+                let (server, data) = mschapv2::Server::begin(name.as_bytes(), password, means.random);
+                (Running::MsChapV2(server), data)
+            }
+        };
+        (self.running, self.user) = (running, Some(user));
+        request(self.identifier, kind, &data)
+    }
+
+    fn on_method(&mut self, means: &mut Means, data: &[u8]) -> Turn {
+        self.has_agreed = true;
+        match &mut self.running {
+            Running::Identity => self.fail("the peer answers what was not asked"),
+            Running::MsChapV2(server) => match server.handle(data, means.random) {
+                mschapv2::Turn::Ask(data) => Turn::Ask(self.ask(&data)),
+                mschapv2::Turn::AskLater(data) => Turn::AskLater(self.ask(&data)),
+                mschapv2::Turn::Success(key) => self.succeed(key),
+                mschapv2::Turn::Failure(problem) => self.fail(&problem),
+            },
+        }
+    }
+
+    fn ask(&mut self, data: &[u8]) -> Vec<u8> {
+        self.identifier = self.identifier.wrapping_add(1);
+        request(self.identifier, kind(self.method), data)
+    }
+
+    fn succeed(&mut self, key: Msk) -> Turn {
+        let user = self.user.take().unwrap_or(Identity::Any);
+        if user.is_pattern() {
+            return self.fail(&format!("\"{user}\" cannot be anybody's identity; mend remote.eap_id"));
+        }
+        self.running = Running::Identity;
+        Turn::Success { packet: verdict(Code::Success, self.identifier), user, key: Some(key) }
+    }
+
+    fn fail(&self, problem: &str) -> Turn {
+        let who = self.user.as_ref().map_or(String::new(), |user| format!("user \"{user}\": "));
+        let problem = format!("{who}{problem}");
+        Turn::Failure { packet: verdict(Code::Failure, self.identifier), problem }
+    }
+}

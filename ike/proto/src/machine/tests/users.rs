@@ -1,0 +1,234 @@
+//! Users: EAP in IKE_AUTH (RFC 7296 section 2.16).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::pair::{Pair, configuration, connection};
+use crate::auth::{Credentials, CredentialsBuilder};
+use crate::configuration::{Connection, EapMethod, EapUser, LocalMethod, Pool, RemoteMethod, Unique};
+use crate::host::Command;
+use crate::identity::Identity;
+use crate::machine::Restoring;
+
+fn id(text: &str) -> Identity {
+    Identity::parse(text).unwrap()
+}
+
+/// Left is user `name`, by a password; right proves itself by a secret.
+fn user(name: &str) -> Connection {
+    let mut left = connection(true);
+    left.local.method = LocalMethod::Eap(EapUser {
+        method: EapMethod::MsChapV2,
+        identity: Some(id(name)),
+        certificates: vec![],
+    });
+    left
+}
+
+/// Right asks users.
+fn asks() -> Connection {
+    let mut right = connection(false);
+    right.remote.method = RemoteMethod::Eap(EapMethod::MsChapV2);
+    right.remote.identity = Identity::Any;
+    right.remote.eap_identity = Some(Identity::Any);
+    right
+}
+
+fn credentials(passwords: &[(&str, &str)]) -> Arc<Credentials> {
+    let mut builder = CredentialsBuilder::default();
+    builder.add_shared_secret("ike", Vec::new(), Zeroizing::new(b"secret".to_vec())).unwrap();
+    for (user, password) in passwords {
+        let password = Zeroizing::new(password.as_bytes().to_vec());
+        builder.add_password("eap", vec![id(user)], password).unwrap();
+    }
+    Arc::new(builder.build())
+}
+
+fn pair(left: Connection, right: Connection, password: &str) -> Pair {
+    let ours = credentials(&[("carol", password), ("dave", "dave's")]);
+    let theirs = credentials(&[("carol", "carol's"), ("dave", "dave's")]);
+    Pair::with(configuration(left), configuration(right), ours, theirs)
+}
+
+#[test]
+fn a_user_comes_in_by_its_password() {
+    let mut pair = pair(user("carol"), asks(), "carol's");
+    pair.initiate();
+    pair.assert_up(1);
+    let seen = &pair.right.established(pair.now())[0];
+    assert_eq!(seen.user, Some(id("carol")));
+    assert_eq!(seen.remote, Some(id("left.test")));
+    assert_eq!(pair.right.ike.half_open(), 0);
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_not_at_once() {
+    let mut pair = pair(user("carol"), asks(), "wrong");
+    pair.initiate();
+    assert_eq!(pair.right.ike.half_open(), 1);
+    assert!(pair.right.problems().is_empty() && pair.left.problems().is_empty());
+    pair.pass(Duration::from_millis(1900));
+    assert!(pair.left.problems().is_empty(), "guesses are answered at once");
+    pair.pass(Duration::from_millis(200));
+    assert!(pair.left.problems()[0].contains("wrong name or password"), "{:?}", pair.left.problems());
+    assert!(pair.right.problems()[0].contains("password was wrong"), "{:?}", pair.right.problems());
+    assert!(pair.left.tunnels(pair.now()).is_empty() && pair.right.tunnels(pair.now()).is_empty());
+    assert!(pair.right.inbound.is_empty() && pair.left.inbound.is_empty());
+    // Failing is no way around the limits.
+    assert_eq!(pair.right.ike.half_open(), 1);
+    pair.pass(Duration::from_secs(40));
+    assert_eq!(pair.right.ike.half_open(), 0);
+}
+
+#[test]
+fn nobody_comes_in_without_a_proof_where_users_are_asked() {
+    // A plain secret, although it is right.
+    let mut pair = pair(connection(true), asks(), "carol's");
+    pair.initiate();
+    assert!(pair.right.established(pair.now()).is_empty() && pair.right.inbound.is_empty());
+    assert!(pair.right.problems()[0].contains("no connection accepts"), "{:?}", pair.right.problems());
+}
+
+#[test]
+fn a_user_is_not_asked_where_secrets_are() {
+    let mut pair = pair(user("carol"), connection(false), "carol's");
+    pair.initiate();
+    assert!(pair.left.established(pair.now()).is_empty());
+    assert!(pair.right.problems()[0].contains("no connection accepts"), "{:?}", pair.right.problems());
+}
+
+#[test]
+fn the_responder_s_secret_has_to_be_right_before_the_user_answers() {
+    let ours = {
+        let mut builder = CredentialsBuilder::default();
+        builder.add_shared_secret("ike", Vec::new(), Zeroizing::new(b"another".to_vec())).unwrap();
+        builder.add_password("eap", vec![id("carol")], Zeroizing::new(b"carol's".to_vec())).unwrap();
+        Arc::new(builder.build())
+    };
+    let theirs = credentials(&[("carol", "carol's")]);
+    let mut pair = Pair::with(configuration(user("carol")), configuration(asks()), ours, theirs);
+    pair.initiate();
+    assert!(pair.left.problems()[0].contains("another one at the peer"), "{:?}", pair.left.problems());
+    assert!(pair.left.established(pair.now()).is_empty() && pair.right.established(pair.now()).is_empty());
+}
+
+#[test]
+fn loss_and_repetition_change_nothing() {
+    for lost in 0..12 {
+        let mut pair = pair(user("carol"), asks(), "carol's");
+        let command = Command::Initiate { connection: "net".to_owned(), child: None };
+        pair.left.command(pair.now(), command).unwrap();
+        let mut number = 0;
+        pair.run_through(|_| {
+            number += 1;
+            number != lost
+        });
+        pair.pass(Duration::from_secs(20));
+        pair.assert_up(1);
+        assert_eq!(pair.right.tunnels(pair.now()).len(), 1);
+    }
+}
+
+#[test]
+fn a_user_that_falls_silent_is_forgotten() {
+    let mut pair = pair(user("carol"), asks(), "carol's");
+    let command = Command::Initiate { connection: "net".to_owned(), child: None };
+    pair.left.command(pair.now(), command).unwrap();
+    let mut number = 0;
+    // IKE_SA_INIT, the first IKE_AUTH, and an answer to it.
+    let mut lets = |_: &super::pair::Packet| {
+        number += 1;
+        number <= 4
+    };
+    pair.run_through(&mut lets);
+    assert_eq!(pair.right.ike.half_open(), 1);
+    pair.pass_through(Duration::from_secs(31), lets);
+    assert_eq!(pair.right.ike.half_open(), 0);
+    assert!(pair.right.problems()[0].contains("in time"), "{:?}", pair.right.problems());
+}
+
+/// The address belongs to whom EAP has found, whatever the peer calls itself in IKE.
+#[test]
+fn inner_addresses_and_uniqueness_are_the_user_s() {
+    let mut left = user("carol");
+    left.virtual_addresses = vec!["0.0.0.0".parse().unwrap()];
+    let mut right = asks();
+    right.pools = vec!["inner".to_owned()];
+    right.unique = Unique::Replace;
+    let mut configuration_right = configuration(right);
+    configuration_right.pools = vec![Arc::new(Pool {
+        name: "inner".to_owned(),
+        first: "10.9.0.1".parse().unwrap(),
+        last: "10.9.255.250".parse().unwrap(),
+        dns: vec![],
+        subnets: vec![],
+        lease_time: Duration::from_hours(1),
+    })];
+    let ours = credentials(&[("carol", "carol's"), ("dave", "dave's")]);
+    let mut pair = Pair::with(configuration(left.clone()), configuration_right, Arc::clone(&ours), ours);
+    let given = |pair: &Pair| pair.right.established(pair.now())[0].virtual_addresses.clone();
+    pair.initiate();
+    let first = given(&pair);
+    // Under another name in IKE, but the same user: the tunnel is replaced.
+    let mut renamed = left.clone();
+    renamed.local.identity = id("renamed.test");
+    renamed.name = "again".to_owned();
+    let credentials = credentials(&[("carol", "carol's"), ("dave", "dave's")]);
+    let mut all = configuration(left.clone());
+    let mut other = left;
+    other.name = "dave".to_owned();
+    other.local.method = user("dave").local.method;
+    all.connections.extend([Arc::new(renamed), Arc::new(other)]);
+    let now = pair.now();
+    let (ike, host) = (&mut pair.left.ike, &mut pair.left.host);
+    ike.reconfigure(now, Arc::new(all), credentials, host);
+    pair.left.drain();
+    let begin = |pair: &mut Pair, name: &str| {
+        let command = Command::Initiate { connection: name.to_owned(), child: None };
+        pair.left.command(pair.now(), command).unwrap();
+        pair.run();
+    };
+    begin(&mut pair, "again");
+    let tunnels = pair.right.established(pair.now());
+    assert_eq!(tunnels.len(), 1, "{tunnels:?}");
+    assert_eq!(
+        (&tunnels[0].virtual_addresses, tunnels[0].remote.clone()),
+        (&first, Some(id("renamed.test")))
+    );
+    // The same name in IKE, and another user: both stay.
+    begin(&mut pair, "dave");
+    assert_eq!(pair.right.established(pair.now()).len(), 2);
+}
+
+#[test]
+fn the_user_is_part_of_the_context() {
+    let mut pair = pair(user("carol"), asks(), "carol's");
+    pair.initiate();
+    let context = pair.right.contexts.values().next().unwrap().clone();
+    let now = pair.now();
+    let theirs = credentials(&[("carol", "carol's")]);
+    let wrap = Arc::new(crate::crypto::WrapKey::new([2; 32]));
+    pair.right.ike = crate::machine::Ike::new(Arc::new(configuration(asks())), theirs, wrap);
+    let (ike, host) = (&mut pair.right.ike, &mut pair.right.host);
+    ike.restore(now, &context, Restoring::Restart, host).unwrap();
+    pair.right.drain();
+    assert_eq!(pair.right.established(now)[0].user, Some(id("carol")));
+}
+
+#[test]
+fn a_connection_of_users_cannot_be_initiated() {
+    let mut pair = pair(user("carol"), asks(), "carol's");
+    let (ike, host) = (&mut pair.left.ike, &mut pair.left.host);
+    let mut left = connection(true);
+    left.remote.method = RemoteMethod::Eap(EapMethod::MsChapV2);
+    ike.reconfigure(
+        crate::host::Now { monotonic: pair.now, unix: pair.now },
+        Arc::new(configuration(left)),
+        credentials(&[]),
+        host,
+    );
+    pair.initiate();
+    assert!(pair.left.problems()[0].contains("has to initiate"), "{:?}", pair.left.problems());
+}
