@@ -19,6 +19,8 @@ mod operator;
 mod refusals;
 #[path = "ike/stage.rs"]
 mod stage;
+#[path = "ike/strength.rs"]
+mod strength;
 #[path = "ike/suites.rs"]
 mod suites;
 mod support;

@@ -90,6 +90,8 @@ pub struct Negotiation {
     pub baton_options: Section,
     /// Further options of Baton's section `[ike]`.
     pub daemon_options: Section,
+    /// Further secrets of both ends.
+    pub secrets: Section,
 }
 
 impl Negotiation {
@@ -158,7 +160,7 @@ impl Negotiation {
         if let Authentication::PreSharedKey(secret) = &self.authentication {
             let identities = [&self.initiator.identity, &self.responder.identity];
             let entry = Section::new().set_list("id", &identities).set("secret", secret);
-            all = all.with("secrets", Section::new().with("both", entry));
+            all = all.with("secrets", Section::new().with("both", entry).merged(&self.secrets));
         }
         all.with("ike", self.daemon_options.clone()).to_toml()
     }
@@ -174,7 +176,9 @@ impl Negotiation {
         if let Authentication::PreSharedKey(secret) = &self.authentication {
             let (own, other) = (&self.initiator.identity, &self.responder.identity);
             let entry = Section::new().set("id-1", own).set("id-2", other).set("secret", secret);
-            all = all.with("secrets", Section::new().with("ike-1", entry));
+            all = all.with("secrets", Section::new().with("ike-1", entry).merged(&self.secrets));
+        } else {
+            all = all.with("secrets", self.secrets.clone());
         }
         all
     }

@@ -163,5 +163,6 @@ pub fn site_to_site(baton: Side) -> Negotiation {
         child_options: Section::new(),
         baton_options: Section::new(),
         daemon_options: Section::new(),
+        secrets: Section::new(),
     }
 }

@@ -43,6 +43,7 @@ pub fn negotiation(case: &Case, baton: Side) -> Negotiation {
         child_options: Section::new(),
         baton_options: Section::new(),
         daemon_options: Section::new(),
+        secrets: Section::new(),
     }
 }
 

@@ -359,18 +359,12 @@ impl Up {
             Ok(false) => return Vec::new(),
             Err(refusal) => return vec![self.refused(cx, refusal)],
         }
-        let asked = Asked {
-            head: &self.head,
-            keys: &self.sas[0].keys,
-            message,
-            nonces,
-            dynamic: &self.dynamic,
-            is_first: true,
-            replaces: None,
-        };
+        let asked =
+            Asked { head: &self.head, message, dynamic: &self.dynamic, is_first: true, replaces: None };
         match asked.grant(cx) {
-            Ok(Granted { agreed, payloads }) => {
-                self.add_child(cx, agreed);
+            Ok(Granted { sa, shared, payloads }) => {
+                let keys = self.sas[0].keys.child_keys(&sa.suite, nonces.0, nonces.1, shared.as_ref());
+                self.add_child(cx, (sa, keys));
                 payloads
             }
             Err(refusal) => vec![self.refused(cx, refusal)],

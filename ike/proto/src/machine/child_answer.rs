@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::algorithms::algorithms;
-use super::child_offer::{Agreed, Dynamic, Made, esp_spi, from_wire, resolve, to_wire};
+use super::child_offer::{Dynamic, Made, esp_spi, from_wire, resolve, to_wire};
 use super::child_sa::ChildSa;
 use super::core::Cx;
 use super::head::Head;
 use super::init_sent::key_exchange;
 use super::message::{Message, flag};
 use crate::configuration::{Child, Mode};
-use crate::crypto::{IkeKeys, KeyShare, Role, Shared};
+use crate::crypto::{KeyShare, Role, Shared};
 use crate::proposal::{EspSuite, Selected, select_esp};
 use crate::selector::{Narrowed, Sides, TrafficSelector, narrow};
 use crate::wire::{NotifyType, Payload, Proposal};
@@ -33,11 +33,7 @@ impl Refusal {
 /// What the peer asks for.
 pub(super) struct Asked<'a> {
     pub(super) head: &'a Head,
-    /// The IKE SA's.
-    pub(super) keys: &'a IkeKeys,
     pub(super) message: &'a Message,
-    /// Of the exchange.
-    pub(super) nonces: (&'a [u8], &'a [u8]),
     pub(super) dynamic: &'a Dynamic,
     /// Whether this is IKE_AUTH, which has no key exchange for the pair.
     pub(super) is_first: bool,
@@ -45,9 +41,11 @@ pub(super) struct Asked<'a> {
     pub(super) replaces: Option<&'a ChildSa>,
 }
 
-/// A pair as agreed, and the answer that says so: SA, KE if there is one, TSi, TSr, notifies.
+/// A pair as agreed, the secret of its key exchange, and the answer that says so: SA, KE if there is one, TSi, TSr,
+/// notifies.
 pub(super) struct Granted {
-    pub(super) agreed: Agreed,
+    pub(super) sa: ChildSa,
+    pub(super) shared: Option<Shared>,
     pub(super) payloads: Vec<Payload>,
 }
 
@@ -186,9 +184,8 @@ impl Asked<'_> {
         let reqid = self.reqid(cx, &child);
         let Narrowed { local, remote, .. } = narrowed;
         let agreed = Made { suite, mode, local, remote, inbound_spi, outbound_spi, reqid };
-        let keys = self.keys.child_keys(&suite, self.nonces.0, self.nonces.1, shared.as_ref());
         let sa = agreed.child_sa(cx, &child, Role::Responder, self.message);
-        Granted { agreed: (sa, keys), payloads }
+        Granted { sa, shared, payloads }
     }
 
     /// The SPI of the proposal that was chosen.

@@ -11,7 +11,7 @@ use super::init_sent::key_exchange;
 use super::lifetime;
 use super::message::{Message, flag};
 use crate::configuration::{Child, Mode};
-use crate::crypto::{ChildKeys, Group, IkeKeys, KeyShare, Role, Shared};
+use crate::crypto::{AdditionalSecrets, ChildKeys, Group, IkeKeys, KeyShare, Role, Shared};
 use crate::proposal::{accept_esp, offer_esp};
 use crate::selector::{self, ConfiguredSelector, TrafficSelector};
 use crate::wire::{NotifyType, Payload, Proposal};
@@ -47,6 +47,8 @@ pub(super) struct ChildOffer {
     /// SPIs that the peer has deleted meanwhile and that we do not know: one of them may be the answer's, which is
     /// still on its way.
     pub(super) gone: Vec<u32>,
+    /// Of its additional key exchanges.
+    pub(super) additional: AdditionalSecrets,
 }
 
 /// An answer to an offer that cannot be used.
@@ -84,6 +86,7 @@ impl ChildOffer {
             is_first: false,
             detours: 0,
             gone: Vec::new(),
+            additional: AdditionalSecrets::default(),
         }
     }
 
@@ -185,7 +188,8 @@ impl ChildOffer {
             false => Mode::Tunnel,
         };
         let (local, remote) = self.narrowed(message, mode, (head, dynamic))?;
-        let child_keys = keys.child_keys(&suite, nonces.0, nonces.1, shared.as_ref());
+        let secrets = (shared.as_ref(), &self.additional);
+        let child_keys = keys.child_keys_additionally(&suite, nonces, secrets);
         let agreed =
             Made { suite, mode, local, remote, inbound_spi: self.spi, outbound_spi, reqid: self.reqid };
         Ok((agreed.child_sa(cx, &self.child, Role::Initiator, message), child_keys))

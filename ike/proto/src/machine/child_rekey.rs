@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::child_answer::Granted;
 use super::child_offer::{Agreed, ChildOffer, Unusable, resolve};
 use super::child_sa::{ChildSa, OUTBOUND_DELAY, Outbound, Parts, Stage};
 use super::core::Cx;
@@ -220,20 +219,15 @@ impl Up {
             Err(refusal) => return vec![refusal],
         };
         // Those that were replaced count until the peer has deleted them, or it could have any number.
-        if self.children.len() >= cx.core.configuration.limits.max_children.saturating_mul(2) {
+        let present = self.children.len() + self.unfinished.len();
+        if present >= cx.core.configuration.limits.max_children.saturating_mul(2) {
             return vec![flag(NotifyType::TEMPORARY_FAILURE)];
         }
-        match self.grant_child(cx, at, message, Some(old)) {
-            Ok((Granted { agreed, payloads }, lowest)) => {
-                self.add_replacement(cx, old, agreed, lowest);
-                payloads
-            }
-            Err(refusal) => vec![refusal],
-        }
+        self.grant_child(cx, at, message, Some((old, rekey.clone())))
     }
 
     /// The place of the pair that the peer receives with by this SPI, if it can be rekeyed now.
-    fn to_rekey(&self, at: usize, rekey: &Notify) -> Result<usize, Payload> {
+    pub(super) fn to_rekey(&self, at: usize, rekey: &Notify) -> Result<usize, Payload> {
         let spi = rekey.esp_spi();
         let old = self.children.iter().position(|child| Some(child.outbound_spi) == spi);
         // What the peer has made and we have not heard of yet cannot be rekeyed yet.
@@ -249,7 +243,13 @@ impl Up {
     }
 
     /// The inbound half before the answer; the outbound one when the peer can receive by it.
-    fn add_replacement(&mut self, cx: &mut Cx, old: usize, (mut child, keys): Agreed, lowest: Vec<u8>) {
+    pub(super) fn add_replacement(
+        &mut self,
+        cx: &mut Cx,
+        old: usize,
+        (mut child, keys): Agreed,
+        lowest: Vec<u8>,
+    ) {
         let now = cx.now.monotonic;
         let old = &mut self.children[old];
         let old_spi = old.inbound_spi;
@@ -279,14 +279,14 @@ impl Up {
 impl Pending {
     /// Our request to rekey that pair.
     fn child_rekeying(&mut self, spi: u32) -> Option<&mut ChildRekeying> {
-        match self {
+        match self.about_mut() {
             Self::RekeyChild(rekeying) if rekeying.old == spi => Some(rekeying),
             _ => None,
         }
     }
 
     fn rekeys(&self, spi: u32) -> bool {
-        matches!(self, Self::RekeyChild(rekeying) if rekeying.old == spi)
+        matches!(self.about(), Self::RekeyChild(rekeying) if rekeying.old == spi)
     }
 }
 

@@ -11,9 +11,10 @@ use super::init_sent::{key_exchange, offers_group, preferred_group};
 use super::message::{Message, flag, notify};
 use super::pending::Pending;
 use super::tasks::Task;
+use super::unfinished::{Unfinished, What};
 use super::up::Up;
 use super::window::Window;
-use crate::crypto::{Group, IkeSuite, KeyShare, Role};
+use crate::crypto::{AdditionalSecrets, Group, IkeSuite, KeyShare, Role};
 use crate::host::Event;
 use crate::proposal::{Selected, accept_ike, offer_ike, select_ike};
 use crate::wire::{ExchangeType, NotifyType, Payload, Proposal};
@@ -34,6 +35,8 @@ pub(super) struct IkeRekeying {
     pub(super) detours: u32,
     /// The IKE SA that the peer's request has made meanwhile.
     pub(super) rival: Option<IkeRival>,
+    /// Of its additional key exchanges.
+    pub(super) additional: AdditionalSecrets,
 }
 
 /// What the peer's simultaneous request has made.
@@ -55,6 +58,7 @@ impl Up {
             share: KeyShare::generate(group, &mut |octets| cx.host.random(octets)),
             detours: 0,
             rival: None,
+            additional: AdditionalSecrets::default(),
         };
         self.send_ike_rekey(cx, rekeying);
     }
@@ -121,13 +125,20 @@ impl Up {
         }
         let shared = rekeying.share.agree(public).map_err(|_| NotifyType::INVALID_SYNTAX)?;
         let spis = (rekeying.spi, peer);
-        let keys = self.sas[at].keys.rekey(suite, &shared, &rekeying.nonce, nonce, spis.0, spis.1);
+        let secrets = (&shared, &rekeying.additional);
+        let keys = self.sas[at].keys.rekey_additionally(suite, secrets, (&rekeying.nonce, nonce), spis);
         Ok((self.next_sa(at, Role::Initiator, spis, keys), lowest(&rekeying.nonce, nonce)))
     }
 
     /// A new IKE SA, with what was negotiated for the old one. Message IDs begin anew (RFC 7296 section 2.2), and so
     /// do windows (section 2.8).
-    fn next_sa(&self, at: usize, role: Role, spis: (u64, u64), keys: crate::crypto::IkeKeys) -> IkeSa {
+    pub(super) fn next_sa(
+        &self,
+        at: usize,
+        role: Role,
+        spis: (u64, u64),
+        keys: crate::crypto::IkeKeys,
+    ) -> IkeSa {
         let mut sa = IkeSa::new(role, spis, keys, Window::new(0, 0));
         sa.peer_reassembles = self.sas[at].peer_reassembles;
         sa
@@ -214,9 +225,7 @@ impl Up {
 
     /// The peer asks for it.
     pub(super) fn answer_ike_rekey(&mut self, cx: &mut Cx, at: usize, message: &Message) -> Vec<Payload> {
-        let is_busy = self.sas[at].pending.iter().any(|(_, pending)| pending.is_about_children());
-        let is_full = self.sas.iter().filter(|sa| !matches!(sa.fate, Fate::Gone(_))).count() >= MAX_IKE_SAS;
-        if self.sas[at].fate != Fate::Lives || is_busy || is_full {
+        if !self.may_rekey_ike(at) {
             return vec![flag(NotifyType::TEMPORARY_FAILURE)];
         }
         let Message { proposals: Some(offered), key_exchange: Some(public), nonce: Some(nonce), .. } =
@@ -233,6 +242,13 @@ impl Up {
         }
         self.grant_ike(cx, at, (offered, selected), (&public.1, nonce))
             .unwrap_or_else(|kind| vec![flag(kind)])
+    }
+
+    /// Whether the peer may have another IKE SA in the place of this one now (RFC 7296 section 2.25.2).
+    pub(super) fn may_rekey_ike(&self, at: usize) -> bool {
+        let is_busy = self.sas[at].pending.iter().any(|(_, pending)| pending.is_about_children());
+        let present = self.sas.iter().filter(|sa| !matches!(sa.fate, Fate::Gone(_))).count();
+        self.sas[at].fate == Fate::Lives && !is_busy && present < MAX_IKE_SAS
     }
 
     fn no_ike_proposal(&self, cx: &mut Cx, offered: &[Proposal]) -> Payload {
@@ -259,20 +275,19 @@ impl Up {
         let shared = share.agree(public).map_err(|_| NotifyType::INVALID_SYNTAX)?;
         let spis = (peer, cx.ike_spi(self.head.segment()));
         let our_nonce = cx.nonce();
-        let keys = self.sas[at].keys.rekey(suite, &shared, nonce, &our_nonce, spis.0, spis.1);
-        let sa = self.next_sa(at, Role::Responder, spis, keys);
         proposal.spi = spis.1.to_be_bytes().to_vec();
-        let rival = IkeRival { spi: spis.1, lowest: lowest(nonce, &our_nonce) };
-        self.add_ike_replacement(cx, at, sa, rival);
-        Ok(vec![
+        let what = What::Ike(suite, spis);
+        let unfinished = Unfinished::new(what, Some(shared), (nonce, &our_nonce));
+        let payloads = vec![
             Payload::SecurityAssociation(vec![proposal]),
             Payload::Nonce(our_nonce),
             key_exchange(&share),
-        ])
+        ];
+        Ok(self.advance(cx, at, unfinished, payloads))
     }
 
     /// If we have asked for the same, which one stays is decided by our answer; otherwise the new one is used.
-    fn add_ike_replacement(&mut self, cx: &mut Cx, at: usize, mut sa: IkeSa, rival: IkeRival) {
+    pub(super) fn add_ike_replacement(&mut self, cx: &mut Cx, at: usize, mut sa: IkeSa, rival: IkeRival) {
         let mut pending = self.sas[at].pending.iter_mut();
         let ours = pending.find_map(|(_, pending)| pending.ike_rekeying());
         if let Some(ours) = ours {
@@ -300,7 +315,7 @@ impl Up {
 
 impl Pending {
     fn ike_rekeying(&mut self) -> Option<&mut IkeRekeying> {
-        match self {
+        match self.about_mut() {
             Self::RekeyIke(rekeying) => Some(rekeying),
             _ => None,
         }
@@ -308,19 +323,19 @@ impl Pending {
 
     /// Our SPI of the IKE SA that is asked for.
     pub(super) fn ike_spi(&self) -> Option<u64> {
-        match self {
+        match self.about() {
             Self::RekeyIke(rekeying) => Some(rekeying.spi),
             _ => None,
         }
     }
 
     pub(super) fn is_ike_rekeying(&self) -> bool {
-        matches!(self, Self::RekeyIke(_))
+        matches!(self.about(), Self::RekeyIke(_))
     }
 
     /// Whether Child SAs are being made, rekeyed or deleted.
     pub(super) fn is_about_children(&self) -> bool {
-        matches!(self, Self::NewChild(_) | Self::RekeyChild(_) | Self::DeleteChildren(_))
+        matches!(self.about(), Self::NewChild(_) | Self::RekeyChild(_) | Self::DeleteChildren(_))
     }
 }
 

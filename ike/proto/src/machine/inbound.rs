@@ -124,6 +124,7 @@ impl Up {
         match exchange {
             ExchangeType::INFORMATIONAL => informational::answer(self, cx, at, message),
             ExchangeType::CREATE_CHILD_SA => (self.answer_create_child(cx, at, message), Verdict::Stays),
+            ExchangeType::IKE_FOLLOWUP_KE => (self.answer_follow_up(cx, at, message), Verdict::Stays),
             _ => (vec![flag(NotifyType::INVALID_SYNTAX)], Verdict::Stays),
         }
     }
@@ -131,6 +132,7 @@ impl Up {
     fn on_response(&mut self, cx: &mut Cx, path: Path, at: usize, opened: Opened) -> Verdict {
         let Some(pending) = self.sas[at].take_pending(opened.message_id) else { return Verdict::Stays };
         // An answer that cannot be read is no agreement to anything.
+        let chain = opened.chain;
         let message = opened.content.unwrap_or_default();
         match pending {
             Pending::DeleteIke => self.on_ike_deleted(at),
@@ -138,16 +140,11 @@ impl Up {
                 self.on_children_deleted(cx, &spis);
                 Verdict::Stays
             }
-            Pending::NewChild(offer) => {
-                self.on_new_child(cx, *offer, &message);
-                Verdict::Stays
+            Pending::NewChild(_) | Pending::RekeyChild(_) | Pending::RekeyIke(_) => {
+                self.on_created(cx, at, pending, (&message, chain))
             }
-            Pending::RekeyChild(rekeying) => {
-                self.on_child_rekeyed(cx, *rekeying, &message);
-                Verdict::Stays
-            }
-            Pending::RekeyIke(rekeying) => {
-                self.on_ike_rekeyed(cx, at, *rekeying, &message);
+            Pending::FollowUp(follow_up) => {
+                self.on_followed_up(cx, at, *follow_up, &message);
                 Verdict::Stays
             }
             Pending::Redirect => {

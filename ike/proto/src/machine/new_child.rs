@@ -2,15 +2,15 @@
 
 use super::child_answer::{Asked, Granted};
 use super::child_offer::{ChildOffer, Unusable, resolve};
-use super::child_rekey::lowest;
 use super::core::Cx;
 use super::head::Wanted;
 use super::ike_sa::Fate;
 use super::message::{Message, flag};
 use super::pending::Pending;
 use super::tasks::Task;
+use super::unfinished::{Unfinished, What};
 use super::up::Up;
-use crate::wire::{ExchangeType, NotifyType, Payload, ProtocolId};
+use crate::wire::{ExchangeType, Notify, NotifyType, Payload, ProtocolId};
 
 impl Up {
     /// Asks for a new pair.
@@ -76,41 +76,38 @@ impl Up {
     }
 
     fn answer_new_child(&mut self, cx: &mut Cx, at: usize, message: &Message) -> Vec<Payload> {
-        if self.children.len() >= cx.core.configuration.limits.max_children {
+        if self.children.len() + self.unfinished.len() >= cx.core.configuration.limits.max_children {
             return vec![flag(NotifyType::NO_ADDITIONAL_SAS)];
         }
-        match self.grant_child(cx, at, message, None) {
-            Ok((Granted { agreed, payloads }, _)) => {
-                self.add_child(cx, agreed);
-                payloads
-            }
-            Err(refusal) => vec![refusal],
-        }
+        self.grant_child(cx, at, message, None)
     }
 
-    /// What the peer is granted, our nonce among the payloads, and the lower one of both nonces. `replaces` is the
-    /// place of the pair that is rekeyed.
+    /// What the peer is granted, our nonce among the payloads, or why it is not. `replaces` is the place of the pair
+    /// that is rekeyed and the peer's notification about it.
     pub(super) fn grant_child(
         &mut self,
         cx: &mut Cx,
         at: usize,
         message: &Message,
-        replaces: Option<usize>,
-    ) -> Result<(Granted, Vec<u8>), Payload> {
-        let Some(initiator_nonce) = &message.nonce else { return Err(flag(NotifyType::INVALID_SYNTAX)) };
+        replaces: Option<(usize, Notify)>,
+    ) -> Vec<Payload> {
+        let Some(initiator_nonce) = &message.nonce else { return vec![flag(NotifyType::INVALID_SYNTAX)] };
         let our_nonce = cx.nonce();
         let asked = Asked {
             head: &self.head,
-            keys: &self.sas[at].keys,
             message,
-            nonces: (initiator_nonce, &our_nonce),
             dynamic: &self.dynamic,
             is_first: false,
-            replaces: replaces.map(|old| &self.children[old]),
+            replaces: replaces.as_ref().map(|(old, _)| &self.children[*old]),
         };
-        let mut granted = asked.grant(cx).map_err(|refusal| self.refused(cx, refusal))?;
-        let lowest = lowest(initiator_nonce, &our_nonce);
-        granted.payloads.insert(1, Payload::Nonce(our_nonce));
-        Ok((granted, lowest))
+        match asked.grant(cx) {
+            Ok(Granted { sa, shared, mut payloads }) => {
+                let what = What::Child(Box::new(sa), replaces.map(|(_, rekey)| rekey));
+                let unfinished = Unfinished::new(what, shared, (initiator_nonce, &our_nonce));
+                payloads.insert(1, Payload::Nonce(our_nonce));
+                self.advance(cx, at, unfinished, payloads)
+            }
+            Err(refusal) => vec![self.refused(cx, refusal)],
+        }
     }
 }

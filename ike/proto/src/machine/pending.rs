@@ -2,6 +2,7 @@
 
 use super::child_offer::ChildOffer;
 use super::child_rekey::ChildRekeying;
+use super::follow_up::FollowUp;
 use super::ike_rekey::IkeRekeying;
 use super::mobility::{Check, Update};
 use crate::crypto::KeyShare;
@@ -32,12 +33,14 @@ pub(super) enum Pending {
     RekeyChild(Box<ChildRekeying>),
     /// An IKE SA in the place of the one that asks.
     RekeyIke(Box<IkeRekeying>),
+    /// The next key exchange of an SA that one of the three above has asked for.
+    FollowUp(Box<FollowUp>),
 }
 
 impl Pending {
     /// The private value of its key exchange.
     pub(super) fn share(&self) -> Option<&KeyShare> {
-        match self {
+        match self.about() {
             Self::NewChild(offer) => offer.share.as_ref(),
             Self::RekeyChild(rekeying) => rekeying.offer.share.as_ref(),
             Self::RekeyIke(rekeying) => Some(&rekeying.share),
@@ -47,6 +50,6 @@ impl Pending {
 
     /// Whether a pair of that configured name is asked for.
     pub(super) fn asks_for(&self, name: &str) -> bool {
-        matches!(self, Self::NewChild(offer) if offer.child.name == name)
+        matches!(self.about(), Self::NewChild(offer) if offer.child.name == name)
     }
 }

@@ -16,6 +16,7 @@ use super::mobility::Mobility;
 use super::redirect::Redirection;
 use super::tasks::{Task, Tasks};
 use super::tunnel::Tunnel;
+use super::unfinished::Unfinished;
 use crate::host::{DownReason, Event};
 use crate::identity::Identity;
 use crate::wire::{ExchangeType, Notify, NotifyType, Payload};
@@ -65,6 +66,8 @@ pub(super) struct Up {
     /// Why it is being deleted, if it is.
     pub(super) ending: Option<DownReason>,
     pub(super) is_frozen: bool,
+    /// SAs that the peer asks for and that are not made yet.
+    pub(super) unfinished: Vec<Unfinished>,
     /// The postquantum preshared key in its keys (RFC 8784).
     pub(super) ppk: Option<Identity>,
     pub(super) redirection: Redirection,
@@ -89,6 +92,7 @@ impl Up {
             keep_alive_at: head.nat.ours.then(|| cx.now.monotonic + KEEP_ALIVE),
             ending: None,
             is_frozen: false,
+            unfinished: Vec::new(),
             ppk: None,
             redirection: Redirection::default(),
             head,

@@ -10,6 +10,7 @@ use super::pending::Pending;
 use super::requests::Sent;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
+use super::unfinished::Unfinished;
 use super::up::{KEEP_ALIVE, Up};
 use crate::host::{DownReason, Output};
 
@@ -31,7 +32,14 @@ impl Up {
             self.tasks.due(now),
             self.redirection.leave_at,
         ];
-        requests.chain(fates).chain(children).chain(remnants).chain(own.into_iter().flatten()).min()
+        let unfinished = self.unfinished.iter().map(Unfinished::until);
+        requests
+            .chain(unfinished)
+            .chain(fates)
+            .chain(children)
+            .chain(remnants)
+            .chain(own.into_iter().flatten())
+            .min()
     }
 
     /// When silence is long enough to ask (RFC 7296 section 2.4). While something is outstanding its repetitions ask.
@@ -66,6 +74,7 @@ impl Up {
         }
         self.on_children_due(cx);
         self.on_sas_due(cx);
+        self.forget_unfinished(now);
         self.clear_remnants(cx);
         self.keep_alive(cx);
         // What is sent anew is stored; that something was repeated, or kept alive, is not worth it.
@@ -172,11 +181,14 @@ impl Up {
         let mut esp_spis: Vec<u32> = self.children.iter().map(|child| child.inbound_spi).collect();
         esp_spis.extend(self.remnants.iter().map(|(_, spi)| *spi));
         esp_spis.extend(offers().map(|offer| offer.spi));
+        esp_spis.extend(self.unfinished.iter().filter_map(|one| Some(one.child()?.inbound_spi)));
         let mut reqids: Vec<u32> = self.children.iter().map(|child| child.reqid).collect();
         reqids.extend(offers().map(|offer| offer.reqid));
+        reqids.extend(self.unfinished.iter().filter_map(|one| Some(one.child()?.reqid)));
         let mut ike_spis = self.sas.iter().map(IkeSa::our_spi).collect::<Vec<_>>();
         ike_spis
             .extend(self.sas.iter().flat_map(|sa| &sa.pending).filter_map(|(_, pending)| pending.ike_spi()));
+        ike_spis.extend(self.unfinished.iter().filter_map(Unfinished::ike_spi));
         let (number, peer) = (Some(self.head.number), Some(self.peers.proved().clone()));
         Claims { ike_spis, esp_spis, reqids, number, peer, ..Claims::default() }
     }
@@ -185,7 +197,7 @@ impl Up {
 impl Pending {
     /// The same, to be changed.
     pub(super) fn offer_mut(&mut self) -> Option<&mut super::child_offer::ChildOffer> {
-        match self {
+        match self.about_mut() {
             Self::NewChild(offer) => Some(offer),
             Self::RekeyChild(rekeying) => Some(&mut rekeying.offer),
             _ => None,
@@ -194,7 +206,7 @@ impl Pending {
 
     /// The pair that the peer has made by rekeying the same one, by our SPI.
     fn rival(&self) -> Option<u32> {
-        match self {
+        match self.about() {
             Self::RekeyChild(rekeying) => rekeying.rival.as_ref().map(|rival| rival.spi),
             _ => None,
         }
@@ -202,7 +214,7 @@ impl Pending {
 
     /// The pair of Child SAs that is asked for.
     pub(super) fn offer(&self) -> Option<&super::child_offer::ChildOffer> {
-        match self {
+        match self.about() {
             Self::NewChild(offer) => Some(offer),
             Self::RekeyChild(rekeying) => Some(&rekeying.offer),
             _ => None,

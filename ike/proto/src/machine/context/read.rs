@@ -11,12 +11,15 @@ use super::stored::{
 };
 use super::{associated, moving};
 use crate::configuration::{Child, Connection, Mode};
-use crate::crypto::{ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey};
+use crate::crypto::{
+    AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey,
+};
 use crate::host::Now;
 use crate::identity::Identity;
 use crate::machine::child_offer::{ChildOffer, Dynamic};
 use crate::machine::child_rekey::{ChildRekeying, Rival};
 use crate::machine::child_sa::{ChildSa, Outbound, Stage};
+use crate::machine::follow_up::FollowUp;
 use crate::machine::head::{Head, Wanted};
 use crate::machine::ike_rekey::{IkeRekeying, IkeRival};
 use crate::machine::ike_sa::{Fate, IkeSa};
@@ -25,7 +28,7 @@ use crate::machine::nat::Nat;
 use crate::machine::pending::Pending;
 use crate::machine::tasks::{Task, Tasks};
 use crate::machine::up::{KEEP_ALIVE, Peers, Up};
-use crate::wire::Identification;
+use crate::wire::{Identification, PayloadType};
 
 /// Why a context is none.
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Reader<'_> {
             keep_alive_at: nat.ours.then(|| now.monotonic + KEEP_ALIVE),
             ending: stored.ending.map(numbers::reason).transpose()?,
             is_frozen: false,
+            unfinished: Vec::new(),
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
             redirection: moving::redirection(now, stored.redirection.as_ref())?,
         })
@@ -129,6 +133,16 @@ impl Reader<'_> {
     }
 
     fn pending(&mut self, stored: &StoredPending) -> Result<Pending, ReadError> {
+        let mut about = self.created(stored)?;
+        let Some((first, payloads, done)) = &stored.follow_up else { return Ok(about) };
+        let secrets = about.secrets_mut().ok_or(Impossible("what a request is about"))?;
+        *secrets = self.keys.next(AdditionalSecrets::open_state)?;
+        let share = self.keys.next(AdditionalShare::open_state)?;
+        let answer = (PayloadType(*first), payloads.to_vec().into());
+        Ok(Pending::FollowUp(Box::new(FollowUp { about, answer, share, done: *done })))
+    }
+
+    fn created(&mut self, stored: &StoredPending) -> Result<Pending, ReadError> {
         let lacks = Impossible("what a request is about");
         Ok(match stored.kind {
             0 => Pending::Liveness,
@@ -147,7 +161,14 @@ impl Reader<'_> {
                 let rival = rival.map(|(spi, lowest)| IkeRival { spi: *spi, lowest: lowest.to_vec() });
                 let nonce = stored.nonce.as_ref().ok_or(lacks)?.to_vec();
                 let (spi, detours) = (stored.ike_spi.ok_or(lacks)?, stored.detours);
-                Pending::RekeyIke(Box::new(IkeRekeying { spi, nonce, share, detours, rival }))
+                Pending::RekeyIke(Box::new(IkeRekeying {
+                    spi,
+                    nonce,
+                    share,
+                    detours,
+                    rival,
+                    additional: AdditionalSecrets::default(),
+                }))
             }
             moving::REDIRECT => Pending::Redirect,
             40 => Pending::Routability(check(stored)?),
@@ -172,6 +193,7 @@ impl Reader<'_> {
             is_first: false,
             detours: stored.detours,
             gone: stored.gone.clone(),
+            additional: AdditionalSecrets::default(),
         })
     }
 

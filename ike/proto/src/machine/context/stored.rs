@@ -205,6 +205,10 @@ pub(super) struct StoredPending {
     pub(super) nonce: Option<ByteVec>,
     #[n(8)]
     pub(super) detours: u32,
+    /// If additional key exchanges are being done: of the answer to CREATE_CHILD_SA the type of the first payload and
+    /// all of them, and how many exchanges were done before. Their secrets and the private value are sealed.
+    #[n(9)]
+    pub(super) follow_up: Option<(u8, ByteVec, u32)>,
 }
 
 /// A pair of Child SAs on offer.

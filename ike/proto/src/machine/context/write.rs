@@ -10,7 +10,7 @@ use super::stored::{
 };
 use super::{VERSION, associated, moving};
 use crate::configuration::Mode;
-use crate::crypto::{ChildKeys, IkeKeys, KeyShare, Role, WrapKey};
+use crate::crypto::{AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, Role, WrapKey};
 use crate::host::Now;
 use crate::identity::Identity;
 use crate::machine::child_offer::ChildOffer;
@@ -27,6 +27,8 @@ enum Key<'a> {
     Ike(&'a IkeKeys),
     Share(&'a KeyShare),
     Child(&'a ChildKeys),
+    Secrets(&'a AdditionalSecrets),
+    Additional(&'a AdditionalShare),
 }
 
 impl Key<'_> {
@@ -35,6 +37,8 @@ impl Key<'_> {
             Self::Ike(keys) => keys.seal_state(wrap, associated, random),
             Self::Share(share) => share.seal_state(wrap, associated, random),
             Self::Child(keys) => keys.seal_state(wrap, associated, random),
+            Self::Secrets(secrets) => secrets.seal_state(wrap, associated, random),
+            Self::Additional(share) => share.seal_state(wrap, associated, random),
         }
     }
 }
@@ -91,8 +95,17 @@ impl Up {
 }
 
 fn keys_of(sa: &IkeSa) -> impl Iterator<Item = Key<'_>> {
-    let shares = sa.pending.iter().filter_map(|(_, pending)| pending.share());
-    std::iter::once(Key::Ike(&sa.keys)).chain(shares.map(Key::Share))
+    std::iter::once(Key::Ike(&sa.keys))
+        .chain(sa.pending.iter().flat_map(|(_, pending)| keys_of_pending(pending)))
+}
+
+fn keys_of_pending(pending: &Pending) -> Vec<Key<'_>> {
+    let mut keys: Vec<_> = pending.share().into_iter().map(Key::Share).collect();
+    if let Pending::FollowUp(follow_up) = pending {
+        keys.extend(follow_up.about.secrets().map(Key::Secrets));
+        keys.push(Key::Additional(&follow_up.share));
+    }
+    keys
 }
 
 /// Vectors take whatever is written: this cannot fail.
@@ -130,10 +143,19 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
         ike_spi: None,
         nonce: None,
         detours: 0,
+        follow_up: None,
     };
-    match pending {
+    if let Pending::FollowUp(follow_up) = pending {
+        let (first, payloads) = &follow_up.answer;
+        stored.follow_up = Some((first.0, payloads.to_vec().into(), follow_up.done));
+    }
+    match pending.about() {
         // None of them outlives the set-up, or says anything.
-        Pending::Intermediate | Pending::Authentication | Pending::Farewell | Pending::Liveness => {}
+        Pending::Intermediate
+        | Pending::Authentication
+        | Pending::Farewell
+        | Pending::Liveness
+        | Pending::FollowUp(_) => {}
         Pending::Redirect => stored.kind = moving::REDIRECT,
         Pending::Routability(check) => (stored.kind, stored.nonce, stored.detours) = stored_check(40, check),
         Pending::Update(update) => {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod ending;
+mod follow_up;
 mod inside;
 mod intermediate;
 mod moving;
