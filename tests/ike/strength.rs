@@ -1,9 +1,9 @@
 //! Postquantum preshared keys (RFC 8784) and IKE SAs that begin without a Child SA (RFC 6023).
 
-use baton_lab::PeerSite;
 use baton_lab::charon::Section;
 use baton_lab::control::Monitor;
 use baton_lab::negotiation::{CHILD, CONNECTION, Negotiation, Side};
+use baton_lab::{CharonSpec, PeerSite};
 use serde_json::json;
 
 use crate::cases;
@@ -58,7 +58,8 @@ fn without_a_common_postquantum_key_an_end_may_insist() {
     if !can_run("without_a_common_postquantum_key_an_end_may_insist") {
         return;
     }
-    let mut site = stage::site(Side::Responder, &cases::site_to_site(Side::Responder));
+    let spec = CharonSpec::new("charon").option("half_open_timeout", 2);
+    let mut site = stage::site_with(Side::Responder, &cases::site_to_site(Side::Responder), &spec);
     for baton in [Side::Responder, Side::Initiator] {
         for theirs in [Section::new(), secret("other.lab.test", OCTETS)] {
             let case = with_ppk(baton, false, false);
@@ -103,6 +104,7 @@ fn refused(site: &PeerSite) {
     eventually("no half-open IKE SA", || {
         site.b.ask_ike(json!({"request": "status"})).expect("status")["half_open"] == 0
     });
+    // strongSwan's own half-open one has no connection's name yet: it ends by itself.
     Ends::of(site).assert_nothing_is_left();
 }
 
@@ -114,21 +116,28 @@ fn the_first_child_comes_with_the_ike_sa_or_after_it() {
     }
     let mut site = stage::site(Side::Responder, &cases::site_to_site(Side::Responder));
     for baton in [Side::Responder, Side::Initiator] {
-        for (initiator, responder, is_later) in [
-            ("force", "allow", true),
-            ("prefer", "allow", true),
+        for (ours, theirs, is_later) in [
+            ("force", "allow", baton == Side::Initiator),
+            ("prefer", "allow", baton == Side::Initiator),
             ("prefer", "never", false),
-            ("allow", "prefer", false),
+            ("allow", "force", baton == Side::Responder),
+            ("never", "allow", false),
             ("force", "force", true),
         ] {
+            // strongSwan 5.9.8 knows no "prefer"; a responder that insists meets an initiator that does not.
+            if (baton, ours, theirs) == (Side::Responder, "force", "allow")
+                || (baton, ours, theirs) == (Side::Initiator, "allow", "force")
+            {
+                continue;
+            }
             let mut case = cases::site_to_site(baton);
             case.esp_proposals = vec!["aes128gcm16-x25519".into()];
-            case.initiator_options = Section::new().set("childless", initiator);
-            case.responder_options = Section::new().set("childless", responder);
+            case.connection_options = Section::new().set("childless", theirs);
+            case.baton_options = Section::new().set("childless", ours);
             stage::reconfigure(&mut site, baton, &case);
             let pair = stage::set_up(&site);
             let expected = if is_later { "aes128gcm16-x25519" } else { "aes128gcm16" };
-            assert_eq!(pair.tunnel["children"][0]["proposal"], expected, "{baton:?} {initiator} {responder}");
+            assert_eq!(pair.tunnel["children"][0]["proposal"], expected, "{baton:?} {ours} {theirs}");
             stage::ping(&site.topology);
             Ends::of(&site).delete(By::StrongSwan);
         }

@@ -71,6 +71,8 @@ counters! {
     children_failed,
     /// Rekeyings that both sides began at once (RFC 7296 section 2.8.1).
     collisions,
+    /// Additional key exchanges that were done (RFC 9370).
+    additional_key_exchanges,
     /// Peers that were taken for dead (RFC 7296 section 2.4).
     unreachable,
     /// Peers that were found at another address.

@@ -150,6 +150,7 @@ impl Up {
         };
         if let Some(secrets) = about.secrets_mut() {
             secrets.push(&shared);
+            cx.core.counters.additional_key_exchanges += 1;
         }
         // It was read before, when it came.
         let first = wire::parse_chain(answer.0, &answer.1).ok().and_then(|all| Message::sort(all).ok());

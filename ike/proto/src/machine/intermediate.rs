@@ -80,11 +80,13 @@ fn emit(payload: &Payload) -> Chain {
 
 /// The exchange is over: its keys are replaced. The old ones come back.
 fn advance(
+    cx: &mut Cx,
     sa: &mut IkeSa,
     begun: &mut Initialised,
     shared: &Shared,
     messages: (&Chain, &Chain),
 ) -> crate::crypto::IkeKeys {
+    cx.core.counters.additional_key_exchanges += 1;
     begun.intermediates.add(sa, messages.0, messages.1);
     let nonces = (begun.initiator_nonce.as_slice(), begun.responder_nonce.as_slice());
     let keys = sa.keys.after_intermediate(shared, nonces, (sa.initiator_spi, sa.responder_spi));
@@ -176,7 +178,7 @@ impl IntermediateSent {
     fn proceed(self: Box<Self>, cx: &mut Cx, shared: &Shared, response: &Chain) -> Option<Tunnel> {
         let request = emit(&self.payload());
         let Self { head, attempt, mut sa, mut begun, .. } = *self;
-        advance(&mut sa, &mut begun, shared, (&request, response));
+        advance(cx, &mut sa, &mut begun, shared, (&request, response));
         Self::begin(cx, head, attempt, sa, begun)
     }
 
@@ -220,7 +222,7 @@ pub(super) fn answer(
     let (payload, shared) = agree(cx, begun, sa, opened)?;
     let request = (ExchangeType::IKE_INTERMEDIATE, opened.message_id);
     sa.respond(cx, (head.path, &head.connection), request, std::slice::from_ref(&payload));
-    sa.keys_before = Some(advance(sa, begun, &shared, (&opened.chain, &emit(&payload))));
+    sa.keys_before = Some(advance(cx, sa, begun, &shared, (&opened.chain, &emit(&payload))));
     Ok(())
 }
 

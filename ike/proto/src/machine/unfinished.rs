@@ -128,6 +128,7 @@ impl Up {
         let Some((data, shared)) = answer else { return vec![flag(NotifyType::INVALID_SYNTAX)] };
         unfinished.secrets.push(&shared);
         unfinished.done += 1;
+        cx.core.counters.additional_key_exchanges += 1;
         let payload = Payload::KeyExchange { group: method.id(), data };
         self.advance(cx, at, unfinished, vec![payload])
     }

@@ -40,6 +40,8 @@ pub struct Setting {
     pub gives_addresses: bool,
     /// Tunnels may move (RFC 4555).
     pub mobike: Option<Mobike>,
+    pub ppk: (bool, bool),
+    pub childless: Childless,
 }
 
 impl Setting {
@@ -69,6 +71,8 @@ impl Setting {
                 check: if half(random) { Routability::Before } else { Routability::After },
                 nats: true,
             }),
+            ppk: *random.pick(&PPK).expect("some"),
+            childless: *random.pick(&[Childless::Allow, Childless::Prefer, Childless::Force]).expect("some"),
         }
     }
 
@@ -78,8 +82,8 @@ impl Setting {
             nodes: 2,
             behind_nat: vec![false, false],
             children: 1,
-            ike_proposals: PROPOSALS[0].0,
-            first_proposals: PROPOSALS[0].1,
+            ike_proposals: PROPOSALS[3].0,
+            first_proposals: PROPOSALS[3].1,
             esp_proposals: ESP[0],
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
@@ -91,7 +95,16 @@ impl Setting {
             cookie_threshold: 100,
             gives_addresses: false,
             mobike: None,
+            ppk: (false, false),
+            childless: Childless::Allow,
         }
+    }
+
+    /// Whether a run is the same each time, octet for octet: AWS-LC draws keys of ML-KEM by itself.
+    pub fn is_repeatable(&self) -> bool {
+        [self.ike_proposals, self.first_proposals, self.esp_proposals]
+            .iter()
+            .all(|text| !text.contains("mlkem"))
     }
 
     /// The node's own address.
@@ -151,8 +164,11 @@ impl Setting {
             rand_time: Duration::from_secs(10),
             over_time: Duration::from_mins(2),
             keying_tries: 3,
-            ppk: PostquantumKey::default(),
-            childless: Childless::Allow,
+            ppk: PostquantumKey {
+                identity: self.ppk.0.then(|| Identity::Fqdn("key.example".to_owned())),
+                is_required: self.ppk.1,
+            },
+            childless: self.childless,
             mobike: self.mobike,
             window: self.window,
             moving: Moving::default(),
@@ -191,17 +207,33 @@ impl Setting {
         let mut builder = CredentialsBuilder::default();
         let secret = b"a secret that all nodes share".to_vec().into();
         builder.add_shared_secret("secret", vec![], secret).expect("a secret");
+        let key = b"a postquantum preshared key".to_vec().into();
+        builder.add_postquantum_key("key", vec![], key).expect("a key");
         builder.build()
     }
 }
 
-const PROPOSALS: [(&str, &str); 3] = [
+const HYBRID: &str = "aes128gcm16-prfsha256-x25519-ke1_mlkem768";
+const PROPOSALS: [(&str, &str); 6] = [
+    (HYBRID, HYBRID),
+    (HYBRID, "aes128gcm16-prfsha256-ecp256-x25519-ke1_mlkem768-ke1_none"),
+    (
+        "aes128gcm16-prfsha256-x25519-ke1_ecp256-ke3_ecp384",
+        "aes128gcm16-prfsha256-x25519-ke1_ecp384-ke1_ecp256-ke2_none-ke3_ecp384",
+    ),
     ("aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-x25519"),
     ("aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-ecp256-x25519"),
     ("aes128-sha256-x25519", "aes128-sha256-ecp256-x25519"),
 ];
-const ESP: [&str; 3] =
-    ["aes128gcm16", "aes128gcm16-x25519", "aes128-sha256-x25519-ecp256,aes128gcm16-x25519"];
+const ESP: [&str; 5] = [
+    "aes128gcm16",
+    "aes128gcm16-x25519",
+    "aes128-sha256-x25519-ecp256,aes128gcm16-x25519",
+    "aes128gcm16-x25519-ke1_mlkem768",
+    "aes128gcm16-x25519-ke2_ecp256-ke3_ecp384",
+];
+/// Postquantum preshared keys: whether the initiator names one, and whether both require one.
+const PPK: [(bool, bool); 4] = [(false, false), (false, false), (true, false), (true, true)];
 
 pub fn connection_name(other: usize) -> String {
     format!("to-{other}")
