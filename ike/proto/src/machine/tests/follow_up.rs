@@ -156,8 +156,9 @@ fn rekeyings_at_once_leave_one_in_whatever_order_they_get_ahead() {
                 let packets = pair.take_packets();
                 let (slow, fast): (Vec<_>, Vec<_>) =
                     packets.into_iter().partition(|packet| packet.to_right == (step % 2 == 0));
-                fast.iter().for_each(|packet| pair.deliver(packet));
-                slow.iter().for_each(|packet| pair.deliver(packet));
+                for packet in fast.iter().chain(&slow) {
+                    pair.deliver(packet);
+                }
             }
             pair.run();
             assert_settled(&mut pair, &format!("at once, step {step}"));
@@ -182,7 +183,9 @@ fn what_is_not_gone_on_with_is_forgotten_and_its_key_exchange_unknown() {
     let now = pair.now();
     pair.right.timeout(now);
     pair.now = before;
-    late.iter().for_each(|packet| pair.deliver(packet));
+    for packet in &late {
+        pair.deliver(packet);
+    }
     pair.run();
     let spi = spis(&pair).1;
     pair.pass(Duration::from_secs(5));
