@@ -219,6 +219,8 @@ impl LocalMethod {
 pub enum EapMethod {
     /// A password (draft-kamath-pppext-eap-mschapv2).
     MsChapV2,
+    /// Certificates at both ends (RFC 5216, RFC 9190).
+    Tls,
 }
 
 impl EapMethod {
@@ -226,6 +228,7 @@ impl EapMethod {
     pub fn stands_alone(self) -> bool {
         match self {
             Self::MsChapV2 => false,
+            Self::Tls => true,
         }
     }
 }
@@ -239,6 +242,8 @@ pub struct EapUser {
     pub identity: Option<Identity>,
     /// Names of certificates for it; empty is any that fits.
     pub certificates: Vec<String>,
+    /// For whom the server's certificate has to be; `None` is who the peer is in IKE.
+    pub server: Option<Identity>,
 }
 
 /// How the peer proves itself.

@@ -8,10 +8,11 @@ use baton_ike_proto::identity::Identity;
 
 use super::field::{file_name, identity, list, refuse_keys, word};
 
-const METHODS: [(&str, RemoteMethod); 3] = [
+const METHODS: [(&str, RemoteMethod); 4] = [
     ("pubkey", RemoteMethod::Signature),
     ("psk", RemoteMethod::PreSharedKey),
     ("eap-mschapv2", RemoteMethod::Eap(EapMethod::MsChapV2)),
+    ("eap-tls", RemoteMethod::Eap(EapMethod::Tls)),
 ];
 const NO_CERTIFICATES: &str = "with auth = \"psk\" there are no certificates";
 const NO_CERTIFICATES_OF_USERS: &str = "with auth = \"eap-mschapv2\" there are no certificates";
@@ -20,7 +21,8 @@ const NO_EAP: &str = "an EAP identity is only with auth = \"eap-...\"";
 pub(super) fn local(section: &Section<'_, '_>) -> Option<LocalAuthentication> {
     let method = word(section, "auth", RemoteMethod::Signature, &METHODS);
     let identity = read_identity(section, "id", false);
-    let user = eap_identity(section, false);
+    let user = eap_identity(section, "eap_id", false);
+    let server = eap_identity(section, "aaa_id", false);
     let certificates = list(section, "certs", file_name);
     refuse_senseless(section, method, &["certs"]);
     section.finish();
@@ -29,7 +31,8 @@ pub(super) fn local(section: &Section<'_, '_>) -> Option<LocalAuthentication> {
         RemoteMethod::Signature => LocalMethod::Signature(certificates?),
         RemoteMethod::Eap(method) => {
             let (identity, certificates) = (user.ok()?.filter(|user| *user != Identity::Any), certificates?);
-            LocalMethod::Eap(EapUser { method, identity, certificates })
+            let server = server.ok()?.filter(|server| *server != Identity::Any);
+            LocalMethod::Eap(EapUser { method, identity, certificates, server })
         }
     };
     Some(LocalAuthentication { method, identity: identity? })
@@ -38,7 +41,7 @@ pub(super) fn local(section: &Section<'_, '_>) -> Option<LocalAuthentication> {
 pub(super) fn remote(section: &Section<'_, '_>) -> Option<RemoteAuthentication> {
     let method = word(section, "auth", RemoteMethod::Signature, &METHODS);
     let identity = read_identity(section, "id", true);
-    let user = eap_identity(section, true);
+    let user = eap_identity(section, "eap_id", true);
     let certificates = list(section, "certs", file_name);
     let authorities = list(section, "cacerts", file_name);
     let words = [("relaxed", Revocation::Relaxed), ("strict", Revocation::Strict)];
@@ -65,11 +68,12 @@ fn refuse_senseless(
         Some(RemoteMethod::PreSharedKey) => refuse_keys(section, of_certificates, NO_CERTIFICATES),
         Some(RemoteMethod::Eap(EapMethod::MsChapV2)) => {
             refuse_keys(section, of_certificates, NO_CERTIFICATES_OF_USERS);
+            refuse_keys(section, &["aaa_id"], NO_CERTIFICATES_OF_USERS);
         }
-        Some(RemoteMethod::Signature) | None => {}
+        Some(RemoteMethod::Signature | RemoteMethod::Eap(EapMethod::Tls)) | None => {}
     }
     if let Some(RemoteMethod::PreSharedKey | RemoteMethod::Signature) = method {
-        refuse_keys(section, &["eap_id"], NO_EAP);
+        refuse_keys(section, &["eap_id", "aaa_id"], NO_EAP);
     }
 }
 
@@ -77,9 +81,13 @@ fn refuse_senseless(
 struct Wrong;
 
 /// `None` is: as in IKE.
-fn eap_identity(section: &Section<'_, '_>, pattern: bool) -> Result<Option<Identity>, Wrong> {
-    let is_said = section.get("eap_id").is_some();
-    is_said.then(|| read_identity(section, "eap_id", pattern).ok_or(Wrong)).transpose()
+fn eap_identity(
+    section: &Section<'_, '_>,
+    key: &'static str,
+    pattern: bool,
+) -> Result<Option<Identity>, Wrong> {
+    let is_said = section.get(key).is_some();
+    is_said.then(|| read_identity(section, key, pattern).ok_or(Wrong)).transpose()
 }
 
 fn read_identity(section: &Section<'_, '_>, key: &'static str, pattern: bool) -> Option<Identity> {

@@ -204,7 +204,7 @@ pub struct ConnectionEntry {
     pub local_identity: String,
     /// As whom the peer has to.
     pub remote_identity: String,
-    /// `psk`, `pubkey` or `eap-mschapv2`.
+    /// `psk`, `pubkey`, `eap-mschapv2` or `eap-tls`.
     pub local_authentication: String,
     /// As `local_authentication`.
     pub remote_authentication: String,

@@ -99,6 +99,7 @@ fn mode(mode: Mode) -> &'static str {
 fn eap(method: EapMethod) -> &'static str {
     match method {
         EapMethod::MsChapV2 => "eap-mschapv2",
+        EapMethod::Tls => "eap-tls",
     }
 }
 

@@ -83,6 +83,11 @@ impl Certificate {
         std::iter::once(format!("\"{}\"", self.subject)).chain(names).collect::<Vec<_>>().join(", ")
     }
 
+    /// Its subject in DER.
+    pub(super) fn subject_der(&self) -> &[u8] {
+        &self.subject_der
+    }
+
     /// Whether it may sign certificates (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
     pub(super) fn is_authority(&self) -> bool {
         let is_ca = self.constraints.as_ref().is_some_and(|constraints| constraints.ca);

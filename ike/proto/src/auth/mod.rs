@@ -10,6 +10,7 @@ mod public_key;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trust;
 mod verify;
 
@@ -27,9 +28,10 @@ pub use algorithm::HashAlgorithm;
 pub use builder::CredentialsBuilder;
 pub use error::{AuthError, CredentialError};
 pub use secret::Secret;
+pub(crate) use tls::Expected;
 pub use verify::{MAX_PEER_CERTIFICATES, Verified};
 
-use crate::configuration::{LocalAuthentication, LocalMethod, RemoteAuthentication};
+use crate::configuration::{EapMethod, LocalAuthentication, LocalMethod, RemoteAuthentication};
 use crate::identity::Identity;
 use crate::wire::AuthenticationMethod;
 
@@ -108,9 +110,14 @@ impl Credentials {
     pub fn local_identity(&self, local: &LocalAuthentication, address: IpAddr) -> Identity {
         let configured = Some(&local.identity).filter(|identity| !identity.is_pattern());
         match (&local.method, configured) {
-            (LocalMethod::PreSharedKey | LocalMethod::Eap(_), Some(identity)) => identity.clone(),
-            (LocalMethod::PreSharedKey | LocalMethod::Eap(_), None) => address.into(),
-            (LocalMethod::Signature(names), configured) => {
+            (LocalMethod::PreSharedKey, Some(identity)) => identity.clone(),
+            (LocalMethod::PreSharedKey, None) => address.into(),
+            // A user by a password.
+            (LocalMethod::Eap(user), configured) if user.method == EapMethod::MsChapV2 => {
+                configured.cloned().unwrap_or_else(|| address.into())
+            }
+            (LocalMethod::Signature(_) | LocalMethod::Eap(_), configured) => {
+                let names = local.method.certificates();
                 let own = configured.and_then(|identity| self.own_for(names, identity));
                 match (own, configured, self.any_own(names)) {
                     (Some(_), Some(identity), _) => identity.clone(),

@@ -88,7 +88,7 @@ impl PrivateKey {
         is_understood(scheme.hash()).then_some(scheme)
     }
 
-    fn signature(&self, scheme: Scheme, octets: &[u8]) -> Result<Vec<u8>, Unspecified> {
+    pub(super) fn signature(&self, scheme: Scheme, octets: &[u8]) -> Result<Vec<u8>, Unspecified> {
         match (self, scheme) {
             (Self::Rsa(key), Scheme::RsaPkcs1(hash)) => rsa(key, hash, false, octets),
             (Self::Rsa(key), Scheme::RsaPss(hash)) => rsa(key, hash, true, octets),

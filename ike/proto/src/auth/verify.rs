@@ -58,6 +58,22 @@ impl Credentials {
         }
     }
 
+    /// Whether these certificates, in DER and the end's own first, are of `identity` and may be: what remains to be
+    /// seen is whether it has the key. For TLS.
+    pub(super) fn verify_certificates(
+        &self,
+        remote: &RemoteAuthentication,
+        identity: &Identity,
+        certificates: &[Vec<u8>],
+        unix: Duration,
+    ) -> Result<Verified, AuthError> {
+        let intermediates = self.intermediates(certificates)?;
+        let end = certificates.first().ok_or_else(|| AuthError::NoCertificate(identity.clone()))?;
+        let end = Certificate::parse(end).map_err(AuthError::Certificate)?;
+        check_certificate(&end, identity)?;
+        self.trusted(&end, &intermediates, remote, unix)
+    }
+
     /// What may stand between the peer's certificate and an authority: what the peer sent, and what we have.
     fn intermediates<'a>(&'a self, sent: &'a [Vec<u8>]) -> Result<Vec<CertificateDer<'a>>, AuthError> {
         if sent.len() > MAX_PEER_CERTIFICATES {

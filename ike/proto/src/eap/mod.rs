@@ -10,6 +10,7 @@ mod peer;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,9 +55,23 @@ pub struct Means<'a> {
     pub unix: Duration,
 }
 
+/// What follows an answer in a method.
+#[derive(Debug)]
+enum Step {
+    /// Ask this.
+    Ask(Vec<u8>),
+    /// The password was wrong: ask this, but not at once.
+    AskLater(Vec<u8>),
+    /// Both ends have proved who they are.
+    Success(Msk),
+    /// The peer has not, or does not accept us.
+    Failure(String),
+}
+
 /// The number of a method in packets.
 fn kind(method: EapMethod) -> Type {
     match method {
         EapMethod::MsChapV2 => Type::MSCHAPV2,
+        EapMethod::Tls => Type::TLS,
     }
 }

@@ -1,10 +1,9 @@
 //! The user: who answers.
 
-use super::mschapv2;
 use super::packet::{Code, MAX_IDENTITY, Packet, Type, response};
-use super::{Means, Msk, kind};
-use crate::auth::Secret;
-use crate::configuration::{EapMethod, EapUser};
+use super::{Means, Msk, kind, mschapv2, tls};
+use crate::auth::{Expected, Secret};
+use crate::configuration::{EapMethod, EapUser, RemoteAuthentication};
 use crate::identity::Identity;
 
 /// What follows a packet of the authenticator.
@@ -24,6 +23,7 @@ enum Running {
     /// None was asked for.
     Nothing,
     MsChapV2(mschapv2::Peer),
+    Tls(Box<tls::Peer>),
 }
 
 /// The user's end of a conversation.
@@ -32,16 +32,18 @@ pub struct Peer {
     user: EapUser,
     /// As whom.
     identity: Identity,
-    /// Who the authenticator is.
+    /// Who the authenticator is, and whose word is taken for that.
     server: Identity,
+    remote: RemoteAuthentication,
     running: Running,
 }
 
 impl Peer {
     /// Nothing was asked yet. `identity` is ours in IKE, `server` that of whom we speak with.
-    pub fn new(user: EapUser, identity: &Identity, server: Identity) -> Self {
+    pub fn new(user: EapUser, identity: &Identity, server: Identity, remote: RemoteAuthentication) -> Self {
         let identity = user.identity.as_ref().unwrap_or(identity).clone();
-        Self { user, identity, server, running: Running::Nothing }
+        let server = user.server.clone().unwrap_or(server);
+        Self { user, identity, server, remote, running: Running::Nothing }
     }
 
     /// Works on a packet of the authenticator.
@@ -91,6 +93,7 @@ impl Peer {
         match &mut self.running {
             Running::Nothing => Err("no method is agreed".to_owned()),
             Running::MsChapV2(peer) => peer.handle(data, means.random),
+            Running::Tls(peer) => peer.handle(data),
         }
     }
 
@@ -103,6 +106,13 @@ impl Peer {
                 })?;
                 Ok(Running::MsChapV2(mschapv2::Peer::new(&self.name(), password)))
             }
+            EapMethod::Tls => {
+                let (identity, remote) = (self.server.clone(), self.remote.clone());
+                let expected = Expected { identity, remote, unix: means.unix };
+                let names = &self.user.certificates;
+                let configuration = means.credentials.tls_client(names, &self.identity, expected);
+                Ok(Running::Tls(Box::new(tls::Peer::new(configuration.map_err(|error| error.to_string())?))))
+            }
         }
     }
 
@@ -111,6 +121,7 @@ impl Peer {
         let outcome = match std::mem::replace(&mut self.running, Running::Nothing) {
             Running::Nothing => Err("the peer accepts us without having asked for a proof".to_owned()),
             Running::MsChapV2(peer) => peer.finish(),
+            Running::Tls(peer) => peer.finish(),
         };
         outcome.map_or_else(Reply::Failure, |key| Reply::Success(Some(key)))
     }
@@ -121,6 +132,7 @@ impl Peer {
                 format!("the peer does not accept user \"{}\"; look at its log", self.identity)
             }
             Running::MsChapV2(peer) => peer.problem(),
+            Running::Tls(peer) => peer.problem(),
         }
     }
 }

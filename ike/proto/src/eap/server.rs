@@ -1,9 +1,8 @@
 //! The authenticator: who asks a user for its proof.
 
-use super::mschapv2;
 use super::packet::{Code, Packet, Type, request, verdict};
-use super::{Means, Msk, kind};
-use crate::auth::Secret;
+use super::{Means, Msk, Step, kind, mschapv2, tls};
+use crate::auth::{Expected, Secret};
 use crate::configuration::{EapMethod, RemoteAuthentication};
 use crate::identity::Identity;
 
@@ -38,6 +37,7 @@ enum Running {
     /// The identity is asked for.
     Identity,
     MsChapV2(mschapv2::Server),
+    Tls(Box<tls::Server>),
 }
 
 /// The authenticator's end of a conversation.
@@ -46,6 +46,8 @@ pub struct Server {
     method: EapMethod,
     /// Who we are.
     local: Identity,
+    /// Names of certificates that say so; empty is any.
+    certificates: Vec<String>,
     /// How the peer is to prove itself.
     remote: RemoteAuthentication,
     /// Who it says it is in IKE, which nothing proves.
@@ -60,28 +62,40 @@ pub struct Server {
 impl Server {
     /// The conversation and its first request. The EAP identity is asked for, unless the configuration says who it is,
     /// or says nothing: then it is that of IKE.
+    ///
+    /// # Errors
+    /// A sentence if we cannot prove ourselves by the method.
     pub fn begin(
         means: &mut Means,
         method: EapMethod,
-        local: Identity,
+        (local, certificates): (Identity, &[String]),
         remote: RemoteAuthentication,
         claimed: Identity,
-    ) -> (Self, Vec<u8>) {
+    ) -> Result<(Self, Vec<u8>), String> {
         let mut identifier = [0];
         (means.random)(&mut identifier);
         let identifier = identifier[0];
-        let (running, has_agreed) = (Running::Identity, false);
-        let mut server = Self { method, local, remote, claimed, user: None, identifier, running, has_agreed };
+        let mut server = Self {
+            method,
+            local,
+            certificates: certificates.to_vec(),
+            remote,
+            claimed,
+            user: None,
+            identifier,
+            running: Running::Identity,
+            has_agreed: false,
+        };
         let user = match &server.remote.eap_identity {
             None => Some(server.claimed.clone()),
             Some(identity) if identity.is_pattern() => None,
             Some(identity) => Some(identity.clone()),
         };
         let first = match user {
-            Some(user) => server.start_method(means, user),
+            Some(user) => server.start_method(means, user)?,
             None => request(identifier, Type::IDENTITY, &[]),
         };
-        (server, first)
+        Ok((server, first))
     }
 
     /// Works on a packet of the peer.
@@ -105,12 +119,15 @@ impl Server {
 
     /// RFC 3748 section 5.1.
     fn on_identity(&mut self, means: &mut Means, data: &[u8]) -> Turn {
-        match self.judge_identity(data) {
-            Ok(user) => {
-                self.identifier = self.identifier.wrapping_add(1);
-                Turn::Ask(self.start_method(means, user))
+        self.identifier = self.identifier.wrapping_add(1);
+        let first = self.judge_identity(data).and_then(|user| self.start_method(means, user));
+        match first {
+            Ok(first) => Turn::Ask(first),
+            Err(problem) => {
+                // The verdict is on what was answered.
+                self.identifier = self.identifier.wrapping_sub(1);
+                self.fail(&problem)
             }
-            Err(problem) => self.fail(&problem),
         }
     }
 
@@ -140,7 +157,7 @@ impl Server {
         ))
     }
 
-    fn start_method(&mut self, means: &mut Means, user: Identity) -> Vec<u8> {
+    fn start_method(&mut self, means: &mut Means, user: Identity) -> Result<Vec<u8>, String> {
         let kind = kind(self.method);
         let (running, data) = match self.method {
             EapMethod::MsChapV2 => {
@@ -149,21 +166,30 @@ impl Server {
                 let (server, data) = mschapv2::Server::begin(name.as_bytes(), password, means.random);
                 (Running::MsChapV2(server), data)
             }
+            EapMethod::Tls => {
+                let (identity, remote) = (user.clone(), self.remote.clone());
+                let expected = Expected { identity, remote, unix: means.unix };
+                let configuration = means.credentials.tls_server(&self.certificates, &self.local, expected);
+                let (server, data) = tls::Server::begin(configuration.map_err(|error| error.to_string())?)?;
+                (Running::Tls(Box::new(server)), data)
+            }
         };
         (self.running, self.user) = (running, Some(user));
-        request(self.identifier, kind, &data)
+        Ok(request(self.identifier, kind, &data))
     }
 
     fn on_method(&mut self, means: &mut Means, data: &[u8]) -> Turn {
         self.has_agreed = true;
-        match &mut self.running {
-            Running::Identity => self.fail("the peer answers what was not asked"),
-            Running::MsChapV2(server) => match server.handle(data, means.random) {
-                mschapv2::Turn::Ask(data) => Turn::Ask(self.ask(&data)),
-                mschapv2::Turn::AskLater(data) => Turn::AskLater(self.ask(&data)),
-                mschapv2::Turn::Success(key) => self.succeed(key),
-                mschapv2::Turn::Failure(problem) => self.fail(&problem),
-            },
+        let step = match &mut self.running {
+            Running::Identity => Step::Failure("the peer answers what was not asked".to_owned()),
+            Running::MsChapV2(server) => server.handle(data, means.random),
+            Running::Tls(server) => server.handle(data),
+        };
+        match step {
+            Step::Ask(data) => Turn::Ask(self.ask(&data)),
+            Step::AskLater(data) => Turn::AskLater(self.ask(&data)),
+            Step::Success(key) => self.succeed(key),
+            Step::Failure(problem) => self.fail(&problem),
         }
     }
 

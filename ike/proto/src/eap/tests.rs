@@ -41,12 +41,19 @@ fn with<T>(credentials: &Arc<Credentials>, work: impl FnOnce(&mut Means) -> T) -
 
 fn server(credentials: &Arc<Credentials>, remote: RemoteAuthentication, claimed: &str) -> (Server, Vec<u8>) {
     let method = EapMethod::MsChapV2;
-    with(credentials, |means| Server::begin(means, method, id("moon.test"), remote, id(claimed)))
+    with(credentials, |means| {
+        Server::begin(means, method, (id("moon.test"), &[]), remote, id(claimed)).unwrap()
+    })
 }
 
 fn peer(identity: &str) -> Peer {
-    let user = EapUser { method: EapMethod::MsChapV2, identity: Some(id(identity)), certificates: vec![] };
-    Peer::new(user, &id("carol.test"), id("moon.test"))
+    let user = EapUser {
+        method: EapMethod::MsChapV2,
+        identity: Some(id(identity)),
+        certificates: vec![],
+        server: None,
+    };
+    Peer::new(user, &id("carol.test"), id("moon.test"), remote("%any", None))
 }
 
 /// The conversation to its end: who it is, or why not.

@@ -57,9 +57,13 @@ pub(super) fn begin(
         Ok(introduced) => introduced,
         Err(problem) => return auth_answer::reject(cx, half, request(message_id), problem),
     };
-    let (local, remote) = (peers.local.clone(), half.head.connection.remote.clone());
-    let claimed = peers.remote.clone();
-    let (server, packet) = cx.with_means(|means| Server::begin(means, method, local, remote, claimed));
+    let connection = &half.head.connection;
+    let ours = (peers.local.clone(), connection.local.method.certificates());
+    let (remote, claimed) = (connection.remote.clone(), peers.remote.clone());
+    let (server, packet) = match cx.with_means(|means| Server::begin(means, method, ours, remote, claimed)) {
+        Ok(begun) => begun,
+        Err(problem) => return auth_answer::reject(cx, half, request(message_id), problem),
+    };
     payloads.push(Payload::Eap(packet));
     let mut state = EapAnswered { half, server, first, peers, our_id, proved: None, rounds: 0, held: None };
     state.respond(cx, message_id, &payloads);

@@ -63,7 +63,8 @@ impl AuthSent {
         match stage {
             AsUser::Begun(user) => match self.responder(cx, message) {
                 Ok(responder) => {
-                    let peer = Peer::new(user, &self.local, responder.identity.clone());
+                    let remote = self.head.connection.remote.clone();
+                    let peer = Peer::new(user, &self.local, responder.identity.clone(), remote);
                     self.converse(cx, responder, Box::new(peer), 0, message)
                 }
                 Err(problem) => self.reject(cx, problem),

@@ -8,7 +8,7 @@ mod server;
 mod tests;
 
 pub(super) use peer::Peer;
-pub(super) use server::{Server, Turn};
+pub(super) use server::Server;
 
 /// The part of a name that is hashed: without the domain in front (RFC 2759 section 4).
 fn without_domain(name: &[u8]) -> &[u8] {

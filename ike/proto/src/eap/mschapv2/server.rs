@@ -7,7 +7,7 @@ use super::hashes::{
 };
 use super::packet::{self, FromPeer};
 use super::without_domain;
-use crate::eap::Msk;
+use crate::eap::{Msk, Step};
 
 /// Passwords that one conversation may try.
 const MAX_TRIES: u32 = 3;
@@ -34,18 +34,6 @@ pub(in crate::eap) struct Server {
     stage: Stage,
 }
 
-/// What follows.
-pub(in crate::eap) enum Turn {
-    /// Ask this.
-    Ask(Vec<u8>),
-    /// The password was wrong: ask this, but not at once.
-    AskLater(Vec<u8>),
-    /// The peer has proved that it knows the password, and has accepted our proof.
-    Success(Msk),
-    /// It has not.
-    Failure(String),
-}
-
 impl Server {
     /// The conversation and its first question.
     pub(in crate::eap) fn begin(
@@ -63,22 +51,22 @@ impl Server {
     }
 
     /// Works on an answer.
-    pub(in crate::eap) fn handle(&mut self, data: &[u8], random: &mut dyn FnMut(&mut [u8])) -> Turn {
+    pub(in crate::eap) fn handle(&mut self, data: &[u8], random: &mut dyn FnMut(&mut [u8])) -> Step {
         let answer = match FromPeer::parse(data) {
             Ok(answer) => answer,
-            Err(malformed) => return Turn::Failure(format!("the peer's answer is {}", malformed.0)),
+            Err(malformed) => return Step::Failure(format!("the peer's answer is {}", malformed.0)),
         };
         match (std::mem::replace(&mut self.stage, Stage::Refused), answer) {
             // Its identifier says nothing that EAP's has not said.
             (Stage::Asked, FromPeer::Response { challenge, response, name }) => {
                 self.judge(challenge, response, name, random)
             }
-            (Stage::Shown(key), FromPeer::Success) => Turn::Success(key),
-            (Stage::Shown(_), FromPeer::Failure) => Turn::Failure(
+            (Stage::Shown(key), FromPeer::Success) => Step::Success(key),
+            (Stage::Shown(_), FromPeer::Failure) => Step::Failure(
                 "the peer does not believe that we know its password; compare it with the peer's".to_owned(),
             ),
-            (_, FromPeer::Failure) | (Stage::Refused, _) => Turn::Failure(self.wrong()),
-            _ => Turn::Failure("the peer's answers are out of order".to_owned()),
+            (_, FromPeer::Failure) | (Stage::Refused, _) => Step::Failure(self.wrong()),
+            _ => Step::Failure("the peer's answers are out of order".to_owned()),
         }
     }
 
@@ -100,7 +88,7 @@ impl Server {
         response: &[u8; 24],
         name: &[u8],
         random: &mut dyn FnMut(&mut [u8]),
-    ) -> Turn {
+    ) -> Step {
         let nobody = nt_password_hash(b"nobody's password");
         let hash = self.password.as_ref().unwrap_or(&nobody);
         let challenge = challenge_hash(peer, &self.challenge, without_domain(name));
@@ -108,12 +96,12 @@ impl Server {
         if is_right && self.password.is_some() {
             let proof = authenticator_response(hash, response, challenge);
             self.stage = Stage::Shown(msk(hash, response));
-            return Turn::Ask(packet::success(self.id, &proof));
+            return Step::Ask(packet::success(self.id, &proof));
         }
         self.refuse(random)
     }
 
-    fn refuse(&mut self, random: &mut dyn FnMut(&mut [u8])) -> Turn {
+    fn refuse(&mut self, random: &mut dyn FnMut(&mut [u8])) -> Step {
         self.tries += 1;
         let may_retry = self.tries < MAX_TRIES;
         let id = self.id;
@@ -123,7 +111,7 @@ impl Server {
             self.id = id.wrapping_add(1);
             self.stage = Stage::Asked;
         }
-        Turn::AskLater(packet::failure(id, may_retry, &self.challenge))
+        Step::AskLater(packet::failure(id, may_retry, &self.challenge))
     }
 }
 

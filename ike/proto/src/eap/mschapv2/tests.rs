@@ -1,18 +1,19 @@
 //! Both ends against each other.
 
 use super::packet::{FromPeer, FromServer};
-use super::{Peer, Server, Turn};
+use super::{Peer, Server};
+use crate::eap::Step;
 
 fn random(octets: &mut [u8]) {
     octets.iter_mut().enumerate().for_each(|(at, octet)| *octet = at as u8);
 }
 
 #[track_caller]
-fn asked(turn: Turn) -> Vec<u8> {
+fn asked(turn: Step) -> Vec<u8> {
     match turn {
-        Turn::Ask(data) | Turn::AskLater(data) => data,
-        Turn::Success(_) => panic!("it is over"),
-        Turn::Failure(problem) => panic!("{problem}"),
+        Step::Ask(data) | Step::AskLater(data) => data,
+        Step::Success(_) => panic!("it is over"),
+        Step::Failure(problem) => panic!("{problem}"),
     }
 }
 
@@ -23,7 +24,7 @@ fn both_ends_have_one_key() {
     let response = peer.handle(&challenge, &mut random).unwrap();
     let shown = asked(server.handle(&response, &mut random));
     let last = peer.handle(&shown, &mut random).unwrap();
-    let Turn::Success(key) = server.handle(&last, &mut random) else { panic!("no success") };
+    let Step::Success(key) = server.handle(&last, &mut random) else { panic!("no success") };
     assert_eq!(peer.finish().unwrap().octets(), key.octets());
     assert_ne!(key.octets()[..32], [0; 32]);
 }
@@ -35,12 +36,12 @@ fn a_wrong_password_is_refused_as_one_of_nobody_is() {
         let mut peer = Peer::new(b"User", b"clientPass");
         let response = peer.handle(&challenge, &mut random).unwrap();
         let turn = server.handle(&response, &mut random);
-        assert!(matches!(turn, Turn::AskLater(_)));
+        assert!(matches!(turn, Step::AskLater(_)));
         let refusal = asked(turn);
         assert!(refusal[4..].starts_with(b"E=691 R=1 C="), "{}", refusal.escape_ascii());
         let last = peer.handle(&refusal, &mut random).unwrap();
         assert_eq!(FromPeer::parse(&last), Ok(FromPeer::Failure));
-        assert!(matches!(server.handle(&last, &mut random), Turn::Failure(_)));
+        assert!(matches!(server.handle(&last, &mut random), Step::Failure(_)));
         assert!(peer.problem().contains("wrong name or password"));
         assert!(peer.finish().is_err());
     }
@@ -58,14 +59,14 @@ fn guesses_are_counted() {
         };
         let asks = super::packet::challenge(1, &challenge, b"moon");
         let response = Peer::new(b"User", b"wrong").handle(&asks, &mut random).unwrap();
-        let Turn::AskLater(refusal) = server.handle(&response, &mut random) else { panic!("no refusal") };
+        let Step::AskLater(refusal) = server.handle(&response, &mut random) else { panic!("no refusal") };
         let retry: &[u8] = if guess < 3 { b"E=691 R=1" } else { b"E=691 R=0" };
         assert!(refusal[4..].starts_with(retry));
         question = refusal;
     }
     let asks = super::packet::challenge(1, &server_challenge(&question), b"moon");
     let right = Peer::new(b"User", b"clientPass").handle(&asks, &mut random).unwrap();
-    assert!(matches!(server.handle(&right, &mut random), Turn::Failure(_)), "a fourth password was tried");
+    assert!(matches!(server.handle(&right, &mut random), Step::Failure(_)), "a fourth password was tried");
 }
 
 fn server_challenge(refusal: &[u8]) -> [u8; 16] {
@@ -79,7 +80,7 @@ fn a_second_password_may_be_right() {
     let refusal = asked(server.handle(&wrong, &mut random));
     let asks = super::packet::challenge(1, &server_challenge(&refusal), b"moon");
     let right = Peer::new(b"User", b"clientPass").handle(&asks, &mut random).unwrap();
-    assert!(matches!(server.handle(&right, &mut random), Turn::Ask(_)));
+    assert!(matches!(server.handle(&right, &mut random), Step::Ask(_)));
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn a_server_that_does_not_know_the_password_is_not_believed() {
 fn success_cannot_come_first() {
     assert!(Peer::new(b"User", b"clientPass").finish().is_err());
     let (mut server, _) = Server::begin(b"moon", Some(b"clientPass"), &mut random);
-    assert!(matches!(server.handle(super::packet::SUCCESS_RESPONSE, &mut random), Turn::Failure(_)));
+    assert!(matches!(server.handle(super::packet::SUCCESS_RESPONSE, &mut random), Step::Failure(_)));
 }
 
 #[test]

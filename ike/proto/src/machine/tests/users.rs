@@ -23,6 +23,7 @@ fn user(name: &str) -> Connection {
         method: EapMethod::MsChapV2,
         identity: Some(id(name)),
         certificates: vec![],
+        server: None,
     });
     left
 }
@@ -231,4 +232,97 @@ fn a_connection_of_users_cannot_be_initiated() {
     );
     pair.initiate();
     assert!(pair.left.problems()[0].contains("has to initiate"), "{:?}", pair.left.problems());
+}
+
+fn certified(own: &str) -> Arc<Credentials> {
+    let file = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/pki").join(name);
+        std::fs::read(path).unwrap()
+    };
+    let mut builder = CredentialsBuilder::default();
+    builder.add_certificate(own, &file(&format!("{own}.pem"))).unwrap();
+    builder.add_private_key(own, &file(&format!("{own}.key.pem"))).unwrap();
+    builder.add_authority("root", &file("root.pem")).unwrap();
+    builder.add_shared_secret("ike", Vec::new(), Zeroizing::new(b"secret".to_vec())).unwrap();
+    Arc::new(builder.build())
+}
+
+/// Left is user moon by a certificate; right is p384, and proves itself by a secret, or by EAP-TLS alone.
+fn by_certificates(is_alone: bool) -> (Connection, Connection) {
+    let user = |identity| EapUser { method: EapMethod::Tls, identity, certificates: vec![], server: None };
+    let (mut left, mut right) = (connection(true), connection(false));
+    left.local.identity = id("moon.example.org");
+    left.local.method = LocalMethod::Eap(user(None));
+    left.remote.identity = id("p384.example.org");
+    right.local.identity = id("p384.example.org");
+    right.remote.identity = id("*.example.org");
+    right.remote.method = RemoteMethod::Eap(EapMethod::Tls);
+    if is_alone {
+        left.remote.method = RemoteMethod::Eap(EapMethod::Tls);
+        right.local.method = LocalMethod::Eap(user(None));
+    }
+    (left, right)
+}
+
+fn run_by_certificates((left, right): (Connection, Connection), ours: &str, theirs: &str) -> Pair {
+    let mut pair = Pair::with(configuration(left), configuration(right), certified(ours), certified(theirs));
+    pair.initiate();
+    pair
+}
+
+#[test]
+fn a_user_comes_in_by_its_certificate() {
+    for is_alone in [false, true] {
+        let pair = run_by_certificates(by_certificates(is_alone), "moon", "p384");
+        pair.assert_up(1);
+        assert_eq!(pair.right.established(pair.now())[0].user, Some(id("moon.example.org")));
+    }
+}
+
+#[test]
+fn certificates_in_small_fragments_come_through() {
+    let (mut left, mut right) = by_certificates(false);
+    for side in [&mut left, &mut right] {
+        side.fragment_size = 576;
+        side.fragmentation = crate::configuration::Fragmentation::Force;
+    }
+    run_by_certificates((left, right), "moon", "p384").assert_up(1);
+}
+
+#[test]
+fn a_certificate_of_somebody_else_is_none() {
+    let (mut left, right) = by_certificates(false);
+    // It has the certificate of ed, and calls itself moon.
+    left.local.method = LocalMethod::Eap(EapUser {
+        method: EapMethod::Tls,
+        identity: Some(id("ed.example.org")),
+        certificates: vec![],
+        server: None,
+    });
+    let pair = run_by_certificates((left, right), "ed", "p384");
+    assert!(pair.right.established(pair.now()).is_empty());
+    assert!(pair.right.problems()[0].contains("moon.example.org"), "{:?}", pair.right.problems());
+}
+
+/// RFC 5998: EAP alone is used only if both ends have said so.
+#[test]
+fn eap_alone_takes_two() {
+    let (_, alone) = by_certificates(true);
+    let (left, right) = by_certificates(false);
+    let pair = run_by_certificates((left, alone), "moon", "p384");
+    assert!(pair.right.problems()[0].contains("RFC 5998"), "{:?}", pair.right.problems());
+    assert!(pair.left.established(pair.now()).is_empty());
+    let (alone, _) = by_certificates(true);
+    let pair = run_by_certificates((alone, right), "moon", "p384");
+    assert!(pair.left.problems()[0].contains("instead of EAP"), "{:?}", pair.left.problems());
+    assert!(pair.right.established(pair.now()).is_empty());
+}
+
+#[test]
+fn a_password_does_not_stand_alone() {
+    let mut left = user("carol");
+    left.remote.method = RemoteMethod::Eap(EapMethod::MsChapV2);
+    let mut pair = pair(left, asks(), "carol's");
+    pair.initiate();
+    assert!(pair.left.problems()[0].contains("both ends"), "{:?}", pair.left.problems());
 }
