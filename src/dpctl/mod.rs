@@ -64,6 +64,7 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Down(options) => ike::down(&config, options, output),
         Command::Ike(IkeCommand::List { connection }) => ike::list(&config, connection.as_deref(), output),
         Command::Ike(IkeCommand::Show { name }) => ike::show(&config, name, output),
+        Command::Ike(IkeCommand::Sync { name }) => ike::synchronize(&config, name, output),
         Command::Ike(IkeCommand::Release { name }) => ike::release(&config, name, output),
         Command::Rekey(options) => ike::rekey(&config, options, output),
         Command::Redirect(options) => ike::redirect(&config, options, output),

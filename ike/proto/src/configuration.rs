@@ -29,6 +29,8 @@ pub struct Configuration {
     pub retransmission: Retransmission,
     /// Whether new peers are sent to another gateway.
     pub maintenance: Maintenance,
+    /// Whether we give peers a token by which they know that we have lost an IKE SA (RFC 6290). Theirs are always taken.
+    pub crash_detection: bool,
 }
 
 /// Bounds on what strangers can cause (RFC 7296 section 2.6, RFC 8019 section 4).

@@ -318,6 +318,9 @@ pub enum Command {
     },
     /// Addresses or routes of this host have changed: tunnels that speak RFC 4555 look where they are now.
     AddressesChanged,
+    /// Agree with the peers about Message IDs: this gateway goes on with tunnels whose latest exchanges it may not know
+    /// (RFC 6311).
+    Synchronize(Target),
     /// Stop everything about a tunnel and answer nothing: its context is being read in order to move (RFC 4067
     /// section 2). It is thawed, or released.
     Freeze(String),
@@ -354,6 +357,11 @@ pub enum CommandError {
         "none of {0} tunnels can be redirected: their peers did not begin them, or do not know redirects; move them, or end them with `dpctl down`"
     )]
     NotRedirectable(usize),
+    /// No peer of them knows synchronization.
+    #[error(
+        "none of {0} tunnels can be synchronized: RFC 6311 was not agreed; end them with `dpctl down` and begin anew"
+    )]
+    NotSynchronizable(usize),
     /// Not in this state.
     #[error("tunnel {0} is frozen; thaw it first")]
     Frozen(String),
@@ -465,4 +473,6 @@ pub enum DownReason {
     Failed,
     /// It goes on at another gateway (RFC 5685).
     Redirected,
+    /// The peer has lost it, and proved so (RFC 6290).
+    Crashed,
 }

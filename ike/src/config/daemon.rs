@@ -29,6 +29,7 @@ pub(super) struct Read {
     pub(super) directory_is_named: bool,
     pub(super) rsa_pss: bool,
     pub(super) maintenance: Maintenance,
+    pub(super) crash_detection: bool,
 }
 
 pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> Option<Read> {
@@ -39,6 +40,7 @@ pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>)
     let limits = read_limits(section);
     let retransmission = read_retransmission(section);
     let slicing = read_slicing(section, gateway);
+    let crash_detection = moving::crash_detection(section, gateway);
     let maintenance = moving::maintenance(section, listen.as_deref().unwrap_or_default());
     section.finish();
     Some(Read {
@@ -50,6 +52,7 @@ pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>)
         directory_is_named: section.get("credential_directory").is_some(),
         rsa_pss: rsa_pss?,
         maintenance: maintenance?,
+        crash_detection: crash_detection?,
     })
 }
 

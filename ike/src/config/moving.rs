@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use baton_dataplane::config as gateway;
 use baton_dataplane::config::field::integer;
 use baton_dataplane::config::reader::{Section, Word, shortened};
 use baton_ike_proto::configuration::{AllowedGateway, Maintenance, Moving};
 use baton_ike_proto::wire::GatewayIdentity;
 
 use super::connection::address_match;
-use super::field::{list, refuse, time};
+use super::field::{boolean, list, refuse, time};
 
 /// What `[connections.NAME]` says.
 pub(super) fn of_connection(section: &Section<'_, '_>) -> Option<Moving> {
@@ -16,10 +17,12 @@ pub(super) fn of_connection(section: &Section<'_, '_>) -> Option<Moving> {
     let redirect_to = section.get("redirect_to").map_or(Some(None), |item| gateway(&item.text()?).map(Some));
     let redirect_timeout = time(section, "redirect_timeout", default.redirect_timeout);
     let follow_redirects = list(section, "follow_redirects", allowed);
+    let message_id_sync = boolean(section, "message_id_sync", default.message_id_sync);
     Some(Moving {
         redirect_to: redirect_to?,
         redirect_timeout: redirect_timeout?,
         follow_redirects: follow_redirects?,
+        message_id_sync: message_id_sync?,
     })
 }
 
@@ -37,6 +40,16 @@ pub(super) fn maintenance(section: &Section<'_, '_>, listen: &[IpAddr]) -> Optio
         item.report("it says when, and nothing says where", "add redirect_to, or leave it out");
     }
     Some(Maintenance { redirect_to, redirect_above: usize::try_from(redirect_above?).ok()? })
+}
+
+/// A token has to be the same after the crash: it follows from the cluster key.
+pub(super) fn crash_detection(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> Option<bool> {
+    let is_on = boolean(section, "crash_detection", false)?;
+    let has_key = gateway.is_none_or(|gateway| gateway.snapshot.key_file.is_some());
+    if let Some(item) = section.get("crash_detection").filter(|_| is_on && !has_key) {
+        item.report("a crash would end what tokens are made from", "set [snapshot] key_file");
+    }
+    Some(is_on)
 }
 
 fn gateway(word: &Word<'_, '_>) -> Option<GatewayIdentity> {

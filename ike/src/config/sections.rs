@@ -52,6 +52,7 @@ impl Read {
             limits: self.daemon.limits,
             retransmission: self.daemon.retransmission,
             maintenance: self.daemon.maintenance,
+            crash_detection: self.daemon.crash_detection,
         };
         Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), credentials }
     }

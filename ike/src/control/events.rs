@@ -171,6 +171,8 @@ pub enum DownWord {
     Failed,
     /// It goes on at another gateway.
     Redirected,
+    /// The peer has lost it, and proved so.
+    Crashed,
 }
 
 impl From<DownReason> for DownWord {
@@ -184,6 +186,7 @@ impl From<DownReason> for DownWord {
             DownReason::Reconfigured => Self::Reconfigured,
             DownReason::Moved => Self::Moved,
             DownReason::Redirected => Self::Redirected,
+            DownReason::Crashed => Self::Crashed,
             // Reasons to come are failures until they have a word.
             _ => Self::Failed,
         }

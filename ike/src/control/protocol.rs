@@ -53,6 +53,11 @@ pub enum Request {
         /// Where to: an address, or a domain name that the peers know.
         gateway: String,
     },
+    /// Agree with peers about Message IDs after a failover (RFC 6311); answered by [`Done`] as soon as it is begun.
+    Synchronize {
+        /// Which tunnels.
+        target: TargetText,
+    },
     /// Read configuration, secrets and certificates again; answered by [`Reloaded`].
     Reload,
     /// Say nothing more for a tunnel until it is thawed or released (RFC 4067 section 2); answered by [`Done`].

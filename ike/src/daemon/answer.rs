@@ -46,6 +46,7 @@ impl Loop {
                 self.done(Command::RekeyChild(target.into()))
             }
             Request::Redirect { target, gateway } => self.redirect(target, &gateway),
+            Request::Synchronize { target } => self.done(Command::Synchronize(target.into())),
             Request::Freeze { name } => {
                 // After the answer nothing of the tunnel leaves.
                 self.effects.let_all_go();

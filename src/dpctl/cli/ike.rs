@@ -44,6 +44,22 @@ WHAT CAN GO WRONG
         #[arg(value_name = "TUNNEL")]
         name: String,
     },
+    /// Agree with the peer about Message IDs, after a failover.
+    ///
+    /// For a tunnel that was restored from a copy which may not know its latest exchanges. The peer has to know RFC 6311:
+    /// `message-id-sync` is among the extensions that `dpctl ike show` gives. Until it answers, nothing else is asked of
+    /// it; a peer that never does is taken for gone.
+    #[command(after_help = "\
+EXAMPLE
+  dpctl ike sync site-a-2a000001
+
+WHAT CAN GO WRONG
+  Exit code 1: it was not agreed with that peer. 3: nothing of that name stands.")]
+    Sync {
+        /// A tunnel, or a connection: all of its tunnels.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Forget a frozen tunnel that goes on elsewhere, without a word to its peer.
     ///
     /// After `dpctl snapshot --move` into a pipe, once the other gateway has restored it. Its SAs and policies are

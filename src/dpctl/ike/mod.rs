@@ -15,7 +15,7 @@ use baton_ike::control::{Connections, Request, SOCKET, TargetText};
 
 pub(super) use change::{down, rekey, release, up};
 pub(super) use context::{IkeContexts, is_negotiated};
-pub(super) use redirect::redirect;
+pub(super) use redirect::{redirect, synchronize};
 pub(super) use show::{connections, list, log, show, tunnels};
 pub(super) use watch::sentence;
 

@@ -1,4 +1,4 @@
-//! Peers that are sent to another gateway.
+//! Peers that are sent to another gateway, or hear from one.
 
 use baton_dataplane::config::Config;
 use baton_ike::control::{Done, Occurred, Request, TargetText};
@@ -63,4 +63,11 @@ fn is_end_of(occurred: &Occurred, target: Option<&TargetText>) -> bool {
         Some(TargetText::Tunnel(wanted)) => tunnel == wanted,
         _ => true,
     }
+}
+
+pub(in crate::dpctl) fn synchronize(config: &Config, name: &str, output: Output) -> Result<(), DpctlError> {
+    let mut client = connect(config)?;
+    let target = target(&mut client, name, None)?;
+    let done: Done = client.request(&Request::Synchronize { target })?;
+    output.answer(&done, |out| writeln!(out, "{} tunnels of {name} are being synchronized", done.concerned))
 }

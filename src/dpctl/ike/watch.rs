@@ -104,6 +104,7 @@ pub(super) fn why(reason: DownWord) -> &'static str {
         DownWord::Reconfigured => "its connection is no longer configured",
         DownWord::Moved => "it is on another gateway now",
         DownWord::Failed => "it could not be set up",
+        DownWord::Crashed => "the peer has lost it",
         DownWord::Redirected => "it goes on at another gateway",
     }
 }

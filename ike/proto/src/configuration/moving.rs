@@ -16,11 +16,18 @@ pub struct Moving {
     pub redirect_timeout: Duration,
     /// Gateways that we let ourselves be sent to; if there are none we do not say that we can be redirected.
     pub follow_redirects: Vec<AllowedGateway>,
+    /// Whether we agree about Message IDs with a peer that has failed over, and it with us (RFC 6311).
+    pub message_id_sync: bool,
 }
 
 impl Default for Moving {
     fn default() -> Self {
-        Self { redirect_to: None, redirect_timeout: Duration::from_mins(1), follow_redirects: Vec::new() }
+        Self {
+            redirect_to: None,
+            redirect_timeout: Duration::from_mins(1),
+            follow_redirects: Vec::new(),
+            message_id_sync: true,
+        }
     }
 }
 

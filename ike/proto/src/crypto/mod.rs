@@ -7,6 +7,7 @@ mod additional;
 mod algorithm;
 mod child;
 mod cipher;
+mod crash;
 mod hash;
 mod kem;
 mod key_exchange;
@@ -22,6 +23,7 @@ pub use additional::{
 };
 pub use algorithm::{Encryption, Group, IkeSuite, Integrity, Prf};
 pub use child::{ChildKeys, KeyMaterial};
+pub use crash::{CrashSecret, TokenDigest};
 pub use hash::{cookie_mac, nat_detection_hash};
 pub use kem::MlKem;
 pub use key_exchange::{KeyExchangeError, KeyShare, Shared};

@@ -7,6 +7,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::crash::CrashSecret;
 use super::prf::Secret;
 use super::{
     AdditionalMethods, AdditionalSecrets, AdditionalShare, ChildKeys, Encryption, Group, IkeKeys, IkeSuite,
@@ -69,6 +70,14 @@ impl WrapKey {
     /// Never: 32 octets are within what HKDF gives.
     pub fn derive(secret: &[u8], purpose: &str) -> Self {
         Self(expand(&[], secret, purpose.as_bytes()))
+    }
+
+    /// What tokens of quick crash detection are made from: whoever has the key makes the same ones (RFC 6290 section 6).
+    ///
+    /// # Panics
+    /// Never: 32 octets are within what HKDF gives.
+    pub fn crash_secret(&self) -> CrashSecret {
+        CrashSecret::new(expand(&[], &*self.0, b"baton ike crash token"))
     }
 
     /// `salt | ciphertext | tag`.

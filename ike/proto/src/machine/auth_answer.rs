@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::auth_sent::window_size;
 use super::child_answer::{Asked, Granted, Refusal};
 use super::core::{Cx, Id, InitKey};
+use super::crash_detection;
 use super::eap_answered;
 use super::head::Head;
 use super::ike_sa::IkeSa;
@@ -18,6 +19,7 @@ use super::order::Order;
 use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
+use super::synchronization;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
 use crate::configuration::{Childless, Connection, RemoteMethod, Unique};
@@ -252,7 +254,11 @@ impl Half {
         let ends =
             replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
         cx.core.orders.extend(ends);
+        sa.take_token(message);
+        payloads.extend(crash_detection::token(cx, (sa.initiator_spi, sa.responder_spi)));
         let mut up = Up::new(cx, head, sa, peers);
+        up.can_synchronize = synchronization::is_agreed(&up.head.connection, message);
+        payloads.extend(synchronization::announcement(&up.head.connection).filter(|_| up.can_synchronize));
         up.ppk = ppk;
         // Where it has received our IKE_SA_INIT response; where its IKE_AUTH says that it comes from proves nothing.
         up.dynamic.remote = vec![source.ip()];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::auth_answer;
 use super::child_offer::{ChildOffer, Dynamic, everything, resolve};
 use super::core::Cx;
+use super::crash_detection;
 use super::eap_sent::AsUser;
 use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
@@ -19,6 +20,7 @@ use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
 use super::redirect_follow;
 use super::requests::Sent;
+use super::synchronization;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
 use super::waiting;
@@ -136,6 +138,8 @@ impl AuthSent {
             payloads.push(certificate_request(cx, &self.head));
         }
         payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
+        payloads.extend(crash_detection::token(cx, (self.sa.initiator_spi, self.sa.responder_spi)));
+        payloads.extend(synchronization::announcement(connection));
         payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
@@ -280,9 +284,11 @@ impl AuthSent {
             let end = |id| Order::End { id, reason: DownReason::Replaced, silent: false };
             cx.core.orders.extend(others.map(end));
         }
+        sa.take_token(message);
         redirect_follow::settle(cx, &attempt);
         let mut up = Up::new(cx, head, sa, Peers { local, remote, user: None });
         up.ppk = ppk;
+        up.can_synchronize = synchronization::is_agreed(&up.head.connection, message);
         up.redirection.is_follower = !up.head.connection.moving.follow_redirects.is_empty();
         up.redirection.trail = attempt.detour.trail.clone();
         if mobility::speaks(&up.head.connection) && message.has(NotifyType::MOBIKE_SUPPORTED) {

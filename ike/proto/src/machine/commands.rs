@@ -40,6 +40,7 @@ impl Ike {
             Command::InstallFailed { reqid, spi } => Ok(self.install_failed(now, host, reqid, spi)),
             Command::Redirect { target, gateway } => self.redirect(now, host, target.as_ref(), &gateway),
             Command::AddressesChanged => Ok(self.addresses_changed(now, host)),
+            Command::Synchronize(target) => self.synchronize(now, host, &target),
             Command::Freeze(name) => self.freeze(now, host, &name),
             Command::Thaw(name) => self.thaw(now, host, &name),
             Command::Release(name) => self.release(now, host, &name),

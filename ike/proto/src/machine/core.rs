@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::claims::Claims;
 use super::cookies::Cookies;
 use super::counters::Counters;
+use super::crash_detection::Elsewhere;
 use super::half_open::{HalfOpen, Source};
 use super::order::Order;
 use super::traps::Traps;
 use crate::auth::Credentials;
 use crate::configuration::{Configuration, Connection};
-use crate::crypto::WrapKey;
+use crate::crypto::{CrashSecret, WrapKey};
 use crate::host::{Event, Host, Now, Output, Path, TunnelName};
 use crate::identity::Identity;
 use crate::pool::Pools;
@@ -29,6 +30,8 @@ pub(super) struct Core {
     pub(super) configuration: Arc<Configuration>,
     pub(super) credentials: Arc<Credentials>,
     pub(super) wrap: Arc<WrapKey>,
+    pub(super) crash_secret: CrashSecret,
+    pub(super) elsewhere: Elsewhere,
     pub(super) traps: Traps,
     pub(super) pools: Pools,
     /// Inner addresses that peers have from our pools.
@@ -159,6 +162,8 @@ impl Core {
             pools: Pools::new(&configuration.pools, configuration.slicing),
             configuration,
             credentials,
+            crash_secret: wrap.crash_secret(),
+            elsewhere: Elsewhere::default(),
             wrap,
             traps: Traps::default(),
             leases: HashMap::new(),

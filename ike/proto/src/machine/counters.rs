@@ -77,6 +77,18 @@ counters! {
     unreachable,
     /// Peers that were found at another address.
     path_changes,
+    /// Peers that have proved that they lost their IKE SA (RFC 6290).
+    crashes_detected,
+    /// Tokens of crash detection that prove nothing.
+    crash_tokens_refused,
+    /// Tokens of crash detection that we told, of IKE SAs that are not here.
+    crash_tokens_sent,
+    /// Peers' synchronizations of Message IDs (RFC 6311) that we agreed to.
+    synchronizations,
+    /// Those that are replayed, forged or impossible.
+    synchronizations_refused,
+    /// Our own that were answered.
+    failovers,
     /// Peers that were sent to another gateway (RFC 5685).
     redirects_sent,
     /// Redirects to other gateways that we followed.

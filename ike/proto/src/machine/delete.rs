@@ -186,6 +186,9 @@ impl Up {
         answered: Option<u64>,
     ) -> Option<Tunnel> {
         let reason = self.end_reason(reason);
+        if reason == DownReason::Moved {
+            self.sas.iter().for_each(|sa| cx.core.elsewhere.note(sa.our_spi()));
+        }
         let children = std::mem::take(&mut self.children);
         self.remove_from_table(cx, &children);
         let mut reqids = Vec::new();
@@ -244,7 +247,7 @@ impl Up {
         match reason {
             _ if self.ending.is_some_and(|ending| ending == DownReason::Command) => EndAction::None,
             DownReason::Peer | DownReason::Expired => child.close_action,
-            DownReason::Unreachable => child.dpd_action,
+            DownReason::Unreachable | DownReason::Crashed => child.dpd_action,
             _ => EndAction::None,
         }
     }

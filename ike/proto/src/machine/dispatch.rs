@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cookies::Claim;
 use super::core::{Cx, Id};
+use super::crash_detection;
 use super::half_open::{Source, Verdict};
 use super::init_answered::Request;
 use super::message::Message;
@@ -47,14 +48,20 @@ impl Ike {
     fn on_unknown_spi(&mut self, now: Now, host: &mut dyn Host, path: Path, header: &Header) {
         self.core.counters.unknown_spi += 1;
         let Header { flags, .. } = *header;
-        if flags.response || now.monotonic < self.core.next_hint {
+        let ours = if flags.initiator { header.responder_spi } else { header.initiator_spi };
+        let is_elsewhere = self.core.elsewhere.has(ours);
+        if flags.response || is_elsewhere || now.monotonic < self.core.next_hint {
             return;
         }
         self.core.next_hint = now.monotonic + HINT_INTERVAL;
         let flags = Flags { initiator: !flags.initiator, response: true };
         let hint = Payload::Notify(Notify::new(NotifyType::INVALID_IKE_SPI, Vec::new()));
-        let datagram = wire::emit(&Header { flags, ..*header }, &[hint]);
-        self.stateless(now, host, |cx| cx.transmit(path, &[datagram]));
+        self.stateless(now, host, |cx| {
+            let token = crash_detection::confession(cx, header);
+            cx.core.counters.crash_tokens_sent += u64::from(token.is_some());
+            let payloads: Vec<Payload> = std::iter::once(hint).chain(token).collect();
+            cx.transmit(path, &[wire::emit(&Header { flags, ..*header }, &payloads)]);
+        });
     }
 
     /// Somebody says that the peer has lost the IKE SA. Whether it has, the peer itself is asked, if it has not been
@@ -63,6 +70,9 @@ impl Ike {
         self.core.counters.not_authentic += 1;
         let spis = [header.initiator_spi, header.responder_spi];
         let id = spis.iter().find_map(|spi| self.core.index.ike_spis.get(spi)).copied();
+        if let Some(id) = id.filter(|_| crash_detection::is_presented(message)) {
+            return self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_token(cx, header, message));
+        }
         let is_hint = header.flags.response && message.has(NotifyType::INVALID_IKE_SPI);
         if let Some(id) = id.filter(|_| is_hint) {
             self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.suspect(cx, path)));

@@ -127,7 +127,9 @@ impl Up {
         let spis = (rekeying.spi, peer);
         let secrets = (&shared, &rekeying.additional);
         let keys = self.sas[at].keys.rekey_additionally(suite, secrets, (&rekeying.nonce, nonce), spis);
-        Ok((self.next_sa(at, Role::Initiator, spis, keys), lowest(&rekeying.nonce, nonce)))
+        let mut sa = self.next_sa(at, Role::Initiator, spis, keys);
+        sa.take_token(message);
+        Ok((sa, lowest(&rekeying.nonce, nonce)))
     }
 
     /// A new IKE SA, with what was negotiated for the old one. Message IDs begin anew (RFC 7296 section 2.2), and so
@@ -179,7 +181,8 @@ impl Up {
         self.start_lifetime(cx);
         self.tasks.remove(&Task::RekeyIke);
         self.tasks.succeeded();
-        if window_size(self.head.connection.window).is_some() {
+        let tells_token = cx.core.configuration.crash_detection;
+        if tells_token || window_size(self.head.connection.window).is_some() {
             self.tasks.add(Task::AnnounceWindow);
         }
         if self.ending.is_some() {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::core::Cx;
 use super::fragments::Reassembly;
 use super::pending::Pending;
+use super::synchronization::Synchronization;
 use super::window::Window;
 use crate::configuration::{Connection, Fragmentation};
-use crate::crypto::{IkeKeys, Role, SealError};
+use crate::crypto::{IkeKeys, Role, SealError, TokenDigest};
 use crate::host::Path;
 use crate::wire::{ExchangeType, Flags, Header, Payload};
 
@@ -61,6 +62,9 @@ pub(super) struct IkeSa {
     /// What our outstanding requests are about, by Message ID.
     pub(super) pending: Vec<(u32, Pending)>,
     pub(super) fate: Fate,
+    /// By what the peer proves that it has lost it (RFC 6290).
+    pub(super) peer_token: Option<TokenDigest>,
+    pub(super) synchronization: Synchronization,
 }
 
 impl IkeSa {
@@ -77,6 +81,8 @@ impl IkeSa {
             peer_reassembles: false,
             pending: Vec::new(),
             fate: Fate::Lives,
+            peer_token: None,
+            synchronization: Synchronization::default(),
         }
     }
 
@@ -93,7 +99,7 @@ impl IkeSa {
         self.header(ExchangeType::INFORMATIONAL, false, 0)
     }
 
-    fn header(&self, exchange: ExchangeType, response: bool, message_id: u32) -> Header {
+    pub(super) fn header(&self, exchange: ExchangeType, response: bool, message_id: u32) -> Header {
         Header {
             initiator_spi: self.initiator_spi,
             responder_spi: self.responder_spi,
@@ -119,6 +125,10 @@ impl IkeSa {
         pending: Pending,
     ) -> bool {
         let Ok(message_id) = self.window.requests.sendable() else { return false };
+        // Nothing else is asked until both agree about Message IDs (RFC 6311 section 5.1).
+        if self.synchronization.ongoing.is_some() {
+            return false;
+        }
         if !self.can_seal(cx) {
             return false;
         }

@@ -33,6 +33,9 @@ impl Up {
         let header = datagram.header();
         let spis = (header.initiator_spi, header.responder_spi);
         let at = self.sas.iter().position(|sa| (sa.initiator_spi, sa.responder_spi) == spis);
+        if at.is_some_and(|at| self.on_synchronization(cx, path, at, datagram)) {
+            return Some(Tunnel::Up(self));
+        }
         let opened = at.and_then(|at| Some((at, self.sas[at].receive(cx, path, datagram)?)));
         match opened {
             None => Some(Tunnel::Up(self)),

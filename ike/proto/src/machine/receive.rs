@@ -49,14 +49,16 @@ impl IkeSa {
             self.window.responses.begin(header.message_id);
             self.keys_before = None;
         }
-        let content = match wire::parse_chain(first, &chain) {
-            Ok(payloads) => Message::sort(payloads).map_err(|_| Bad::Syntax),
-            Err(ParseError::UnsupportedCritical(kind)) => Err(Bad::Critical(kind)),
-            Err(_) => Err(Bad::Syntax),
-        };
+        let content = content(first, &chain);
         let Header { exchange, message_id, .. } = header;
         let is_response = header.flags.response;
         Some(Opened { exchange, message_id, is_response, content, chain: (first, chain) })
+    }
+
+    /// What a message of the peer's that is no fragment says, whatever its Message ID; `None` if it is forged.
+    pub(super) fn read(&self, cx: &mut Cx, sealed: &Encrypted) -> Option<Result<Message, Bad>> {
+        let chain = if self.is_ours(&sealed.header) { self.unseal(cx, sealed) } else { None };
+        Some(content(sealed.first, &chain?))
     }
 
     /// Both SPIs, and who sends: a message of ours that somebody sends back is none of the peer's.
@@ -143,6 +145,14 @@ impl IkeSa {
         let opened = self.keys.open(self.role.peer(), sealed).ok();
         cx.core.counters.not_authentic += u64::from(opened.is_none());
         opened
+    }
+}
+
+fn content(first: PayloadType, chain: &[u8]) -> Result<Message, Bad> {
+    match wire::parse_chain(first, chain) {
+        Ok(payloads) => Message::sort(payloads).map_err(|_| Bad::Syntax),
+        Err(ParseError::UnsupportedCritical(kind)) => Err(Bad::Critical(kind)),
+        Err(_) => Err(Bad::Syntax),
     }
 }
 

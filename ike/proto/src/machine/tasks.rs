@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::auth_sent::window_size;
 use super::core::Cx;
+use super::crash_detection;
 use super::head::Wanted;
 use super::ike_sa::Fate;
 use super::pending::Pending;
@@ -114,6 +115,11 @@ impl Tasks {
         self.waiting.iter().map(|waiting| &waiting.task)
     }
 
+    /// They are looked at again at once, but not before the present handler has finished.
+    pub(super) fn soon(&mut self, now: Duration) {
+        self.retry_at = Some(now);
+    }
+
     /// An exchange has succeeded.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
@@ -218,8 +224,12 @@ impl Up {
     fn announce_window(&mut self, cx: &mut Cx) {
         let window = self.head.connection.window;
         self.sas[0].window.responses.set_limit(window);
-        if let Some(payload) = window_size(window) {
-            self.ask(cx, ExchangeType::INFORMATIONAL, &[payload], Pending::Liveness);
+        let mut payloads: Vec<Payload> = window_size(window).into_iter().collect();
+        // SPIs are others, and so is the token (RFC 6290 section 4.3).
+        let sa = &self.sas[0];
+        payloads.extend(crash_detection::token(cx, (sa.initiator_spi, sa.responder_spi)));
+        if !payloads.is_empty() {
+            self.ask(cx, ExchangeType::INFORMATIONAL, &payloads, Pending::Liveness);
         }
     }
 

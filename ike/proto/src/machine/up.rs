@@ -71,6 +71,8 @@ pub(super) struct Up {
     /// The postquantum preshared key in its keys (RFC 8784).
     pub(super) ppk: Option<Identity>,
     pub(super) redirection: Redirection,
+    /// Both sides know RFC 6311.
+    pub(super) can_synchronize: bool,
 }
 
 impl Up {
@@ -95,6 +97,7 @@ impl Up {
             unfinished: Vec::new(),
             ppk: None,
             redirection: Redirection::default(),
+            can_synchronize: false,
             head,
         };
         up.start_lifetime(cx);

@@ -31,6 +31,7 @@ impl Up {
             self.liveness_at(),
             self.tasks.due(now),
             self.redirection.leave_at,
+            self.sas[0].synchronization.due(),
         ];
         let unfinished = self.unfinished.iter().map(Unfinished::until);
         requests
@@ -56,7 +57,7 @@ impl Up {
         if self.is_frozen {
             return Some(Tunnel::Up(self));
         }
-        if self.repeat_requests(cx) == Sent::Enough {
+        if self.repeat_requests(cx) == Sent::Enough || self.repeat_synchronization(cx) == Sent::Enough {
             cx.core.counters.unreachable += 1;
             let reason = self.ending.unwrap_or(DownReason::Unreachable);
             return self.end(cx, reason, None);

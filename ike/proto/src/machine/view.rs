@@ -214,7 +214,12 @@ impl Up {
 
     fn extensions(&self) -> Vec<&'static str> {
         let Redirection { is_follower, can_send, .. } = self.redirection;
-        let all = [("redirect", is_follower || can_send), ("mobike", self.mobility.is_some())];
+        let all = [
+            ("redirect", is_follower || can_send),
+            ("crash-detection", self.current().peer_token.is_some()),
+            ("message-id-sync", self.can_synchronize),
+            ("mobike", self.mobility.is_some()),
+        ];
         all.into_iter().filter(|(_, is_agreed)| *is_agreed).map(|(word, _)| word).collect()
     }
 

@@ -42,3 +42,10 @@ follow_redirects = ["gw.example.org", "192.0.2.1=192.0.2.2", "gw.example.org=192
     ));
     insta::assert_snapshot!(complaint("[ike]\nredirect_above = 5\n"));
 }
+
+#[test]
+fn tokens_need_a_key_that_survives() {
+    assert!(complaint("[ike]\ncrash_detection = true\n").contains("set [snapshot] key_file"));
+    let config = parse("[ike]\ncrash_detection = \"no\"\n").unwrap();
+    assert!(!config.protocol.crash_detection);
+}

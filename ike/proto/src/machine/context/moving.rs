@@ -1,9 +1,11 @@
 //! What a context has of other gateways.
 
 use super::numbers::{Impossible, monotonic, time};
-use super::stored::{StoredRedirection, Time};
+use super::stored::{StoredIkeSa, StoredRedirection, Time};
+use crate::crypto::TokenDigest;
 use crate::host::Now;
 use crate::machine::redirect::{MAX_REDIRECTS, Redirection, Trail};
+use crate::machine::synchronization::Synchronization;
 
 /// The kind of a request, or of something that waits to be one, that sends the peer elsewhere.
 pub(super) const REDIRECT: u8 = 45;
@@ -35,4 +37,16 @@ pub(super) fn redirection(now: Now, stored: Option<&StoredRedirection>) -> Resul
         leave_at: stored.leave_at.map(at),
         was_sent: stored.was_sent,
     })
+}
+
+/// By what the peer proves that it has lost the IKE SA.
+pub(super) fn token(stored: &StoredIkeSa) -> Result<Option<TokenDigest>, Impossible> {
+    let digest = stored.peer_token.as_ref().map(|octets| <[u8; 32]>::try_from(octets.as_slice()));
+    let digest = digest.transpose().map_err(|_| Impossible("a token of crash detection"))?;
+    Ok(digest.map(TokenDigest::restored))
+}
+
+pub(super) fn synchronization(stored: &StoredIkeSa) -> Synchronization {
+    let is_ongoing = stored.is_synchronizing.unwrap_or(false);
+    Synchronization::restored(stored.synchronized, is_ongoing, stored.failovers.unwrap_or(0))
 }

@@ -115,6 +115,7 @@ impl Reader<'_> {
             is_frozen: false,
             unfinished: Vec::new(),
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
+            can_synchronize: stored.can_synchronize.unwrap_or(false),
             redirection: moving::redirection(now, stored.redirection.as_ref())?,
         })
     }
@@ -124,6 +125,8 @@ impl Reader<'_> {
         let spis = (stored.initiator_spi, stored.responder_spi);
         let mut sa = IkeSa::new(role(stored.is_initiator), spis, keys, stored.window.clone());
         sa.peer_reassembles = stored.peer_reassembles;
+        sa.peer_token = moving::token(stored)?;
+        sa.synchronization = moving::synchronization(stored);
         sa.fate = numbers::fate(self.now, stored.fate, stored.fate_at)?;
         for pending in &stored.pending {
             sa.pending.push((pending.message_id, self.pending(pending)?));

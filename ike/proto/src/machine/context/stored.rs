@@ -87,6 +87,9 @@ pub(super) struct Stored {
     /// If both ends speak RFC 4555.
     #[n(40)]
     pub(super) mobility: Option<StoredMobility>,
+    /// Whether both sides know RFC 6311.
+    #[n(46)]
+    pub(super) can_synchronize: Option<bool>,
 }
 
 /// What there is of redirects.
@@ -174,6 +177,18 @@ pub(super) struct StoredIkeSa {
     pub(super) fate_at: Option<Time>,
     #[n(7)]
     pub(super) pending: Vec<StoredPending>,
+    /// Digest of the peer's token (RFC 6290).
+    #[n(45)]
+    pub(super) peer_token: Option<ByteVec>,
+    /// The highest Message ID that the peer has synchronized with (RFC 6311).
+    #[n(46)]
+    pub(super) synchronized: Option<u32>,
+    /// Whether a synchronization of ours is not answered.
+    #[n(47)]
+    pub(super) is_synchronizing: Option<bool>,
+    /// How many of ours were.
+    #[n(48)]
+    pub(super) failovers: Option<u32>,
 }
 
 /// What an outstanding request is about.

@@ -88,6 +88,7 @@ impl Up {
             ending: self.ending.map(stored_reason),
             is_frozen: self.is_frozen,
             ppk: self.ppk.as_ref().map(body),
+            can_synchronize: Some(self.can_synchronize),
             redirection: Some(moving::stored_redirection(now, &self.redirection)),
             mobility: self.mobility.as_ref().map(|mobility| stored_mobility(mobility, &self.head.roaming)),
         }
@@ -129,6 +130,10 @@ fn stored_sa(now: Now, sa: &IkeSa) -> StoredIkeSa {
         fate,
         fate_at,
         pending: sa.pending.iter().map(|(id, pending)| stored_pending(*id, pending)).collect(),
+        peer_token: sa.peer_token.map(|digest| digest.octets().to_vec().into()),
+        synchronized: sa.synchronization.highest,
+        is_synchronizing: Some(sa.synchronization.ongoing.is_some()),
+        failovers: Some(sa.synchronization.failovers),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pairs of machines and a virtual clock.
 
 mod addresses;
+mod crash;
 mod ending;
 mod follow_up;
 mod inside;
@@ -14,4 +15,5 @@ mod setup;
 mod side;
 mod signatures;
 mod strength;
+mod synchronization;
 mod users;

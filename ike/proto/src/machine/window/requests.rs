@@ -155,6 +155,13 @@ impl Requests {
         self.outstanding.iter().map(|request| request.repetitions).max().unwrap_or_default()
     }
 
+    /// Goes on with this Message ID, or with a higher one that is next already; nothing is outstanding any more (RFC 6311
+    /// section 5.1).
+    pub fn restart_at(&mut self, next: u32) {
+        self.next = self.next.max(next);
+        self.outstanding.clear();
+    }
+
     /// After a restart, or on another gateway: everything is due now, and was not repeated yet, because the peer was
     /// not silent, we were.
     pub fn resume(&mut self, now: Duration) {

@@ -47,6 +47,20 @@ impl Responses {
         self.limit
     }
 
+    /// One above the highest Message ID that has come.
+    pub fn unseen(&self) -> u32 {
+        let highest = self.kept.last_key_value().map_or(0, |(id, _)| id.saturating_add(1));
+        highest.max(self.expected)
+    }
+
+    /// Goes on with this Message ID; what was kept below is forgotten (RFC 6311 section 5.1). Never goes back.
+    pub fn restart_at(&mut self, expected: u32) {
+        if expected > self.expected {
+            self.expected = expected;
+            self.kept.retain(|id, _| *id > expected);
+        }
+    }
+
     /// What our SET_WINDOW_SIZE says. It never shrinks: the peer may have used it.
     pub fn set_limit(&mut self, limit: u32) {
         self.limit = self.limit.max(limit.min(MAX_WINDOW));
