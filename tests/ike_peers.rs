@@ -17,6 +17,8 @@ mod moves;
 mod operator;
 #[path = "ike/refusals.rs"]
 mod refusals;
+#[path = "ike/roaming.rs"]
+mod roaming;
 #[path = "ike/stage.rs"]
 mod stage;
 #[path = "ike/strength.rs"]

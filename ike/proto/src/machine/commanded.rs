@@ -251,6 +251,7 @@ impl Ike {
             for sa in &mut up.sas {
                 sa.window.requests.resume(cx.now.monotonic);
             }
+            up.reconsider(cx);
             Some(up.proceed(cx))
         })
     }

@@ -139,6 +139,7 @@ impl Up {
             return;
         }
         self.delete_doomed(cx);
+        self.ask_about_path();
         while self.is_sendable(cx) && self.run_one(cx) {}
     }
 

@@ -305,6 +305,7 @@ fn mobility(stored: &StoredMobility) -> Result<Mobility, Impossible> {
         announced: addresses(&stored.announced)?,
         newest: [stored.newest_update, stored.newest_list],
         changes: stored.changes,
+        confirmed: stored.confirmed,
         seen: stored.seen.as_ref().map(|seen| seen.to_vec()),
         refusals: stored.refusals,
         ..Mobility::default()

@@ -94,6 +94,9 @@ impl Ike {
             }
             up.put_in_force(cx);
             up.follow_again(cx);
+            if !is_frozen {
+                up.reconsider(cx);
+            }
             Some(Box::new(up).proceed(cx))
         });
         self.carry_out_orders(now, host);

@@ -142,6 +142,9 @@ pub(super) struct StoredMobility {
     /// Where the Child SAs stay until the present path is proven, with the NATs in front of us and of the peer.
     #[n(8)]
     pub(super) held: Option<(StoredPath, bool, bool)>,
+    /// How many changes are confirmed.
+    #[n(9)]
+    pub(super) confirmed: u32,
 }
 
 /// Outer addresses and ports.

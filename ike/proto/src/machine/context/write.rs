@@ -198,6 +198,7 @@ fn stored_mobility(mobility: &Mobility, roaming: &Roaming) -> StoredMobility {
         newest_update,
         newest_list,
         changes: mobility.changes,
+        confirmed: mobility.confirmed,
         seen: mobility.seen.clone().map(Into::into),
         refusals: mobility.refusals,
         held: roaming.held.map(|(path, nat)| (stored_path(path), nat.ours, nat.peers)),

@@ -4,7 +4,6 @@ use super::super::core::Cx;
 use super::super::init_answered::is_between;
 use super::super::message::{Message, flag, notify};
 use super::super::nat::{self, Nat};
-use super::super::tasks::Task;
 use super::super::up::{KEEP_ALIVE, Up};
 use super::addresses::{self, has_list, has_met_nat};
 use crate::configuration::Routability;
@@ -121,9 +120,9 @@ impl Up {
     /// address at which it does already.
     fn follow_to(&mut self, cx: &mut Cx, path: Path, nat: Nat) {
         let before = (self.head.path, self.head.nat);
+        let was_confirmed = self.mobility.as_ref().is_some_and(|m| m.confirmed == m.changes);
         let is_new = path.remote != before.0.remote;
         if is_new {
-            self.tasks.add_first(Task::CheckRoutability);
             let trusts = self.head.connection.mobike.is_some_and(|mobike| mobike.check == Routability::After);
             if !trusts {
                 self.head.roaming.held.get_or_insert(before);
@@ -136,6 +135,11 @@ impl Up {
         }
         self.change_path(cx, path);
         self.set_nat(cx, nat);
+        if proven.is_some() || (!is_new && was_confirmed) {
+            self.confirm();
+        }
+        // What is outstanding keeps what is to be asked from being sent.
+        self.sas.iter_mut().for_each(|sa| sa.window.requests.resume(cx.now.monotonic));
         if self.head.roaming.held.is_none() {
             self.place_children(cx);
         }

@@ -61,8 +61,6 @@ impl Up {
         }
         if check.changes == mobility.changes {
             self.settle_here(cx);
-        } else if self.head.roaming.held.is_some() {
-            self.tasks.add(Task::CheckRoutability);
         }
         Verdict::Stays
     }
@@ -79,8 +77,31 @@ impl Up {
 
     /// The present path leads to the peer: its Child SAs may use it.
     pub(super) fn settle_here(&mut self, cx: &mut Cx) {
+        self.confirm();
         if self.head.roaming.held.take().is_some() {
             self.place_children(cx);
+        }
+    }
+
+    pub(super) fn confirm(&mut self) {
+        if let Some(mobility) = &mut self.mobility {
+            mobility.confirmed = mobility.changes;
+        }
+    }
+
+    /// What is still to be asked about the present path waits, or is outstanding; also if it was outstanding on an IKE SA
+    /// that is gone.
+    pub(in crate::machine) fn ask_about_path(&mut self) {
+        let Some(mobility) = self.mobility.as_ref().filter(|m| m.confirmed != m.changes) else { return };
+        let is_it = |pending: &Pending| match pending {
+            Pending::Routability(check) => !mobility.leads && check.changes == mobility.changes,
+            Pending::Update(update) => update.moves && update.check.changes == mobility.changes,
+            _ => false,
+        };
+        let task = if mobility.leads { Task::UpdateAddresses } else { Task::CheckRoutability };
+        let is_asked = self.sas.iter().flat_map(|sa| &sa.pending).any(|(_, pending)| is_it(pending));
+        if !is_asked {
+            self.tasks.add_first(task);
         }
     }
 

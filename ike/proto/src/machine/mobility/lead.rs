@@ -83,8 +83,6 @@ impl Up {
         if self.head.roaming.held.is_none() {
             self.place_children(cx);
         }
-        self.tasks.remove(&Task::UpdateAddresses);
-        self.tasks.add_first(Task::UpdateAddresses);
         for sa in &mut self.sas {
             sa.window.requests.resume(cx.now.monotonic);
         }
@@ -152,6 +150,7 @@ impl Up {
         if !update.check.is_answered_by(message) {
             return self.on_wrong_cookie(cx);
         }
+        self.confirm();
         let nat = self.detected(message, path, at);
         let (was_held, has_changed) = (self.head.roaming.held.take().is_some(), nat != self.head.nat);
         self.set_nat(cx, nat);
@@ -198,11 +197,12 @@ impl Up {
         nat::detection(cx, &self.current().informational(), self.head.path, &self.head.connection).to_vec()
     }
 
-    /// The answer to it. The peer is told to follow if it sees us elsewhere than before.
+    /// The answer to it. The peer is told to follow if it sees us elsewhere than before, or if we do not know where it
+    /// did.
     pub(in crate::machine) fn on_lives(&mut self, message: &Message) {
         let before = self.mobility.as_ref().and_then(|mobility| mobility.seen.clone());
         let now = self.note_seen(message);
-        if self.leads() && self.head.nat.ours && now.is_some() && before.is_some() && now != before {
+        if self.leads() && self.head.nat.ours && now.is_some() && now != before {
             self.tasks.add_first(Task::UpdateAddresses);
         }
     }

@@ -40,6 +40,9 @@ pub(super) struct Mobility {
     pub(super) newest: [Option<RequestId>; 2],
     /// Changes of the path so far: what was asked before the last one says nothing of the present path.
     pub(super) changes: u32,
+    /// How many of them the peer has heeded, if we lead, or it has shown that it receives there, if we follow: until it
+    /// is all, there is something to ask (the "pending update" of section 3.5).
+    pub(super) confirmed: u32,
     /// How the peer saw our address last, as its hash (section 3.8).
     pub(super) seen: Option<Vec<u8>>,
     /// UNEXPECTED_NAT_DETECTED in a row (section 3.9).
