@@ -52,6 +52,10 @@ impl Host for SimulatedHost {
         Some(self.address)
     }
 
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        vec![self.address]
+    }
+
     fn spi_is_taken(&self, spi: u32) -> bool {
         self.table.inbound.contains_key(&spi)
     }

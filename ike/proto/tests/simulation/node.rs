@@ -217,6 +217,8 @@ impl Node {
                     other => failure = Some(format!("the context of {tunnel} is restored as {other:?}")),
                 }
             }
+            // As the daemon does: nobody knows what has changed meanwhile.
+            let _ = ike.command(now, Command::AddressesChanged, host);
         })?;
         self.sweep = Some((now + SWEEP_DELAY, self.orphans(now)));
         failure.map_or(Ok(sent), Err)

@@ -6,7 +6,7 @@ use baton_ike_proto::Command;
 use baton_ike_proto::host::Target;
 use baton_ike_proto::machine::TunnelView;
 
-use crate::setting::{child_name, connection_name};
+use crate::setting::{child_name, connection_name, place, seen};
 use crate::world::World;
 
 /// Something happens after so much time, on average.
@@ -43,7 +43,8 @@ fn act(world: &mut World) -> Result<(), String> {
             world.nodes[node].note(world.now, "its NAT forgets");
             Ok(())
         }
-        22..26 => {
+        22..25 => roam(world, node),
+        25..28 => {
             world.nodes[node].host.dry ^= true;
             Ok(())
         }
@@ -56,6 +57,21 @@ fn initiate(world: &mut World, node: usize, child: Option<String>) -> Result<(),
     let others: Vec<_> = (0..world.nodes.len()).filter(|other| *other != node).collect();
     let other = *world.random.pick(&others).expect("at least two nodes");
     world.command(node, Command::Initiate { connection: connection_name(other), child })
+}
+
+/// The node is somewhere else, or back, with all its tunnels. Those that it has not set up end by that (RFC 4555 section
+/// 3.6: with one address there is nowhere to say so from).
+fn roam(world: &mut World, node: usize) -> Result<(), String> {
+    if world.setting.mobike.is_none() || world.nodes[node].nat.is_some() {
+        return Ok(());
+    }
+    let address = match world.random.below(4) {
+        0 => seen(node),
+        at => place(node, at as u8),
+    };
+    world.nodes[node].host.address = address;
+    world.nodes[node].note(world.now, &format!("is at {address} now"));
+    world.command(node, Command::AddressesChanged)
 }
 
 /// Soon, between any two outputs.

@@ -136,8 +136,12 @@ impl Setting {
         let seen = AddressMatch { first: seen(other), last: seen(other) };
         Connection {
             name: connection_name(other),
-            local_addresses: vec![self.address(node)],
-            remote_addresses: if anywhere { vec![] } else { vec![seen] },
+            local_addresses: if self.mobike.is_some() { vec![] } else { vec![self.address(node)] },
+            remote_addresses: match self.mobike {
+                _ if anywhere => vec![],
+                Some(_) => vec![seen, PLACES],
+                None => vec![seen],
+            },
             local_port: 500,
             remote_port: 500,
             ike_proposals: IkeProposal::parse_list(proposals).expect("proposals"),
@@ -257,6 +261,17 @@ fn pool() -> Pool {
 /// The address at which others see a node.
 pub fn seen(node: usize) -> IpAddr {
     [192, 0, 2, 10 + node as u8].into()
+}
+
+/// Where nodes roam.
+const PLACES: AddressMatch = AddressMatch {
+    first: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 0)),
+    last: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 255)),
+};
+
+/// One of the places of a node.
+pub fn place(node: usize, at: u8) -> IpAddr {
+    [203, 0, 113, 16 * (1 + node as u8) + at].into()
 }
 
 /// An address that is nobody's.
