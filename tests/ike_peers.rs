@@ -26,3 +26,5 @@ mod strength;
 #[path = "ike/suites.rs"]
 mod suites;
 mod support;
+#[path = "ike/users.rs"]
+mod users;

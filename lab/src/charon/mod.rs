@@ -32,7 +32,7 @@ use crate::requirements;
 const DAEMON: &str = "/usr/sbin/charon-systemd";
 const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints curve25519 chapoly aes \
                        sha1 sha2 md5 hmac kdf gcm ctr ccm cmac xcbc gmp drbg resolve kernel-libipsec kernel-netlink \
-                       socket-default vici counters";
+                       socket-default vici counters eap-identity eap-mschapv2 eap-tls";
 pub(crate) const SWANCTL_PLUGINS: &str = "pem pkcs1 pkcs8 x509 revocation constraints pubkey openssl random";
 /// Folders that swanctl looks for.
 pub(crate) const FOLDERS: [&str; 13] = [
@@ -62,6 +62,10 @@ pub fn requirements() -> std::result::Result<(), String> {
     let libipsec = Path::new("/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so");
     if !libipsec.exists() {
         return Err("strongSwan's plugin kernel-libipsec is missing: run ./dev setup".into());
+    }
+    // One of libcharon-extauth-plugins.
+    if !Path::new("/usr/lib/ipsec/plugins/libstrongswan-eap-mschapv2.so").exists() {
+        return Err("strongSwan's plugin eap-mschapv2 is missing: run ./dev setup".into());
     }
     if !Path::new("/dev/net/tun").exists() {
         return Err("/dev/net/tun is missing: load the module tun".into());
