@@ -43,6 +43,7 @@ local_ts = "10.2.0.0/16"
 remote_ts = "10.1.0.0/16"
 close_action = "start"
 dpd_action = "trap"
+esp_proposals = "default, aes128gcm16-x25519-ke1_ecp256-ke2_mlkem512"
 [connections.site.children.transport]
 mode = "transport"
 esp_proposals = "aes128-sha256-esn-noesn"
