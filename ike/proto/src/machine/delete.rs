@@ -190,6 +190,9 @@ impl Up {
             self.sas.iter().for_each(|sa| cx.core.elsewhere.note(sa.our_spi()));
         }
         let children = std::mem::take(&mut self.children);
+        // First of all: whoever dies in between must not come back with a tunnel that has no SAs. SAs without a tunnel
+        // are found and removed.
+        cx.install(Output::Forget { tunnel: self.head.name() });
         self.remove_from_table(cx, &children);
         let mut reqids = Vec::new();
         for child in &children {
@@ -199,7 +202,6 @@ impl Up {
             }
         }
         cx.event(Event::IkeDown { tunnel: self.head.name(), reason });
-        cx.install(Output::Forget { tunnel: self.head.name() });
         cx.core.release_addresses(cx.id, cx.now.monotonic);
         self.after_end(cx, children, reason);
         let at = self.sas.iter().position(|sa| Some(sa.our_spi()) == answered)?;
