@@ -219,9 +219,10 @@ impl AuthSent {
 
     pub(super) fn refused(&self, kind: NotifyType) -> String {
         let (peer, local) = (self.head.peer(), &self.local);
+        let ppk = if self.ppk.is_some() { ", and the postquantum preshared key," } else { "" };
         match kind {
             NotifyType::AUTHENTICATION_FAILED => format!(
-                "peer {peer} does not accept us as \"{local}\"; compare identities and secrets or certificates with the peer's, and look at its log"
+                "peer {peer} does not accept us as \"{local}\"; compare identities and secrets or certificates{ppk} with the peer's, and look at its log"
             ),
             kind => format!("peer {peer} refuses IKE_AUTH: {kind}; look at its log"),
         }
