@@ -482,7 +482,7 @@ fn segments_are_the_tables_while_no_data_plane_runs() {
 /// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
 #[test]
 fn help_teaches_every_command() {
-    let commands: [&[&str]; 32] = [
+    let commands: [&[&str]; 33] = [
         &[],
         &["status"],
         &["counters"],
@@ -514,6 +514,7 @@ fn help_teaches_every_command() {
         &["segment", "drop"],
         &["reload"],
         &["capture"],
+        &["import-swanctl"],
         &["completions"],
     ];
     for command in commands {
@@ -532,6 +533,44 @@ fn help_teaches_every_command() {
 }
 
 /// The write end of a pipe that nobody reads.
+#[test]
+fn a_swanctl_conf_becomes_a_private_configuration() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let path = |name: &str| directory.path().join(name);
+    let text = "connections {\n a {\n local_addrs = 203.0.113.2\n mark_in = 7\n local { auth = psk }\n \
+                remote { auth = psk }\n children { b { updown = x } } } }\nsecrets { ike { secret = Kq7secret } }\n";
+    fs::write(path("swanctl.conf"), text).expect("written");
+    let dpctl = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpctl"));
+        command.current_dir(directory.path()).env_remove("BATON_CONFIG").args(arguments);
+        command.output().expect("dpctl starts")
+    };
+    let whole = ["--node", "1", "--cluster", "demo", "--outer", "eth0", "--inner", "eth1"];
+    let import = ["import-swanctl", "swanctl.conf", "-o", "baton.toml", "--json"];
+    let output = dpctl(&[&import[..], &whole].concat());
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["connections"], 1);
+    let lost: Vec<_> =
+        report["not_carried"].as_array().expect("a list").iter().map(|one| &one["option"]).collect();
+    assert_eq!(lost, ["connections.a.mark_in", "connections.a.children.b.updown"]);
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("Kq7secret"));
+    let mode = fs::metadata(path("baton.toml")).expect("written").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    baton_ike::config::Config::load(&path("baton.toml")).expect("it loads as it is");
+    // Without a gateway it is a part, on standard output; what is lost is on standard error.
+    let output = dpctl(&["import-swanctl", "swanctl.conf"]);
+    let (part, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(part.contains("[connections.a]") && !part.contains("\n[node]"), "{part}");
+    assert!(told.contains("swanctl.conf:4: connections.a.mark_in") && told.contains("Remedy"), "{told}");
+    fs::write(path("swanctl.conf"), "connections {\n secret = \"Kq7secret\n").expect("written");
+    let output = dpctl(&["import-swanctl", "swanctl.conf"]);
+    assert_eq!(output.status.code(), Some(7));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("Kq7secret"));
+    assert_eq!(dpctl(&["import-swanctl", "absent.conf"]).status.code(), Some(7));
+    assert_eq!(dpctl(&["import-swanctl", "swanctl.conf", "--node", "1"]).status.code(), Some(2));
+}
+
 fn abandoned_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

@@ -2,6 +2,7 @@
 
 mod context;
 mod ike;
+mod import;
 mod monitor;
 mod policy;
 
@@ -16,6 +17,7 @@ pub(super) use context::{InspectOptions, RestoreOptions, SnapshotOptions};
 pub(super) use ike::{
     ConnCommand, DownOptions, IkeCommand, LogOptions, RedirectOptions, RekeyOptions, UpOptions, Waiting,
 };
+pub(super) use import::ImportOptions;
 pub(super) use monitor::MonitorOptions;
 pub(super) use policy::{PolicyAddOptions, PolicyCommand, PolicyRemoveOptions};
 
@@ -304,6 +306,31 @@ EXAMPLE
 WHAT CAN GO WRONG
   Exit code 3: no outbound SA of that tunnel is installed. In transport mode there are no dummy packets.")]
     Dummy(DummyOptions),
+
+    /// Convert a swanctl.conf into a configuration of Baton, and list what could not be carried.
+    ///
+    /// Connections, children, pools, secrets and authorities are read with all that they include and inherit.
+    /// swanctl.conf does not say which gateway this is: with --node, --cluster, --outer and --inner a whole
+    /// configuration is written, otherwise sections to append to one. What is written is accepted by
+    /// `baton-ike --check`: what it would refuse is listed instead, by file and line, with what to do.
+    ///
+    /// Where an option cannot be carried that says who a peer has to be or what is protected, its connection or child
+    /// is written as a comment, so that nothing is let in that was not before.
+    #[command(
+        name = "import-swanctl",
+        after_help = "\
+EXAMPLES
+  dpctl import-swanctl /etc/swanctl/swanctl.conf
+  dpctl import-swanctl /etc/swanctl/swanctl.conf -o baton.toml \\
+    --node 1 --cluster demo --outer eth0 --inner eth1
+  dpctl import-swanctl swanctl.conf -o ike.toml --json | jq '.not_carried[]'
+
+WHAT CAN GO WRONG
+  Exit code 7: a file is broken; the sentence says where. Nothing was written.
+  Secrets are in what is written: a file is for its owner only, standard output goes where you send it.
+  Certificates and keys stay where they are: name swanctl's directory in [ike] credential_directory."
+    )]
+    ImportSwanctl(ImportOptions),
 
     /// Print a completion script for your shell.
     #[command(after_help = "EXAMPLE\n  dpctl completions bash > /etc/bash_completion.d/dpctl")]

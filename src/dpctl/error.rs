@@ -11,6 +11,8 @@ use baton_dataplane::control::{ClientError, Code, Daemon};
 use baton_sad::{FreezeError, GetError, PutError, TableError, WriteError};
 use thiserror::Error;
 
+use super::import::ImportError;
+
 /// The exit codes; `dpctl --help` and docs/DPCTL.md list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -184,6 +186,9 @@ pub enum DpctlError {
         /// How long was waited.
         seconds: u64,
     },
+    /// A swanctl.conf.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// Standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -198,7 +203,12 @@ impl DpctlError {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Key(_) => Exit::Config,
+            Self::Import(ImportError::File { source, .. })
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                Exit::Permission
+            }
+            Self::Config(_) | Self::Key(_) | Self::Import(_) => Exit::Config,
             Self::NotFound(_)
             | Self::Nothing
             | Self::NoConnection(_)

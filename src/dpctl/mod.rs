@@ -7,6 +7,7 @@ mod capture;
 mod cli;
 mod error;
 mod ike;
+mod import;
 mod interruption;
 mod live;
 mod monitor;
@@ -54,6 +55,9 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         clap_complete::generate(*shell, &mut Arguments::command(), "dpctl", &mut script);
         return Ok(std::io::stdout().lock().write_all(&script)?);
     }
+    if let Command::ImportSwanctl(options) = &arguments.command {
+        return import::run(options, output);
+    }
     let config = Config::load(&arguments.config)?;
     match &arguments.command {
         Command::Status => live::status(&config, output),
@@ -88,7 +92,7 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
             segments::change(&config, segments, false, output)
         }
         Command::Capture(options) => capture::run(&config, options),
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::ImportSwanctl(_) => Ok(()),
     }
 }
 
