@@ -8,9 +8,14 @@ use baton_ike::config::Config;
 use super::comparison::{Here, Row, rows};
 use super::*;
 
+/// One that every kind of secret may be.
+const SECRET: &str = "0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 /// What every option is tried with until one is accepted: words of all kinds of options.
-const VALUES: [&str; 21] = [
+const VALUES: [&str; 24] = [
     "ifasked",
+    "allow",
+    "ppk.example.org",
+    SECRET,
     "p",
     "70m",
     "yes",
@@ -100,8 +105,14 @@ fn text_with(path: &[&str], value: &str) -> String {
         if path.starts_with(&["secrets", "ike-a", "secret"]) { "" } else { "secret = 0x0102\n" },
         line(&["secrets", "ike-a"], &[]),
         match path {
-            ["secrets", kind, key] if *kind != "ike-a" => format!("{kind} {{\n {key} = {value}\n }}\n"),
+            ["secrets", kind, key] if *kind != "ike-a" => {
+                let others = [("id-z", "ppk.example.org"), ("secret", SECRET)];
+                let others = others.iter().filter(|(other, _)| other.get(..2) != key.get(..2));
+                let others: String = others.map(|(other, value)| format!("{other} = {value}\n")).collect();
+                format!("{kind} {{\n {key} = {value}\n {others} }}\n")
+            }
             ["secrets", kind] => format!("{kind} {{\n }}\n"),
+            [.., "ppk_id"] => format!("ppk {{\n id = ppk.example.org\n secret = {SECRET}\n }}\n"),
             _ => String::new(),
         },
     )
