@@ -108,7 +108,8 @@ fn text_with(path: &[&str], value: &str) -> String {
             ["secrets", kind, key] if *kind != "ike-a" => {
                 let others = [("id-z", "ppk.example.org"), ("secret", SECRET)];
                 let others = others.iter().filter(|(other, _)| other.get(..2) != key.get(..2));
-                let others: String = others.map(|(other, value)| format!("{other} = {value}\n")).collect();
+                let others: Vec<_> = others.map(|(other, value)| format!("{other} = {value}\n")).collect();
+                let others = others.concat();
                 format!("{kind} {{\n {key} = {value}\n {others} }}\n")
             }
             ["secrets", kind] => format!("{kind} {{\n }}\n"),
