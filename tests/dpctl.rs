@@ -482,7 +482,7 @@ fn segments_are_the_tables_while_no_data_plane_runs() {
 /// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
 #[test]
 fn help_teaches_every_command() {
-    let commands: [&[&str]; 33] = [
+    let commands: [&[&str]; 34] = [
         &[],
         &["status"],
         &["counters"],
@@ -491,6 +491,7 @@ fn help_teaches_every_command() {
         &["policy", "add"],
         &["policy", "remove"],
         &["monitor"],
+        &["top"],
         &["conn"],
         &["conn", "list"],
         &["up"],

@@ -5,6 +5,7 @@ mod ike;
 mod import;
 mod monitor;
 mod policy;
+mod top;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(super) use ike::{
 pub(super) use import::ImportOptions;
 pub(super) use monitor::MonitorOptions;
 pub(super) use policy::{PolicyAddOptions, PolicyCommand, PolicyRemoveOptions};
+pub(super) use top::{Order, TopOptions};
 
 const AFTER_HELP: &str = "\
 EXAMPLES
@@ -29,6 +31,7 @@ EXAMPLES
   dpctl sa list                                  which SAs are installed?
   dpctl counters --nonzero                       what was dropped, and why?
   dpctl monitor                                  what happens right now?
+  dpctl top                                      how much goes through, by tunnel?
   dpctl snapshot site-a -o site-a.ctx            keep a copy of one tunnel
   dpctl snapshot --move site-a -o site-a.ctx     take a tunnel out, to restore it elsewhere
 
@@ -111,6 +114,26 @@ WHAT CAN GO WRONG
   Eight monitors at most listen at once. Events of a flood are limited to some hundred a second; the
   counters of the group caretaker tell how many were lost.")]
     Monitor(MonitorOptions),
+
+    /// Watch the gateway live: tunnels with their rates, drops, segments, workers, alarms.
+    ///
+    /// Rates are those between two looks at the SA table, so that they go on while a daemon is restarted; the view says
+    /// which one is gone, and goes on when it is back. States, peers and ages come from the IKE daemon, of large
+    /// gateways 1,000 tunnels a look.
+    #[command(after_help = "\
+KEYS
+  s sort, r reverse, / filter, arrows, PgUp, PgDn, Home, End scroll, p hold, ? help, q quit
+
+EXAMPLES
+  dpctl top
+  dpctl top --sort drops --filter roads --interval 5
+  dpctl top --once -n 20                          the 20 busiest tunnels, for a script or a mail
+  dpctl top --json | jq -c '.total'               one object per interval, until you end it
+
+WHAT CAN GO WRONG
+  Exit code 2: standard output is no terminal; use --once or --json. 4: there is no SA table yet.
+  Who owns a segment that is not owned here, this gateway does not know: ask the others.")]
+    Top(TopOptions),
 
     /// Connections: what may be set up.
     #[command(subcommand)]

@@ -186,6 +186,12 @@ pub enum DpctlError {
         /// How long was waited.
         seconds: u64,
     },
+    /// A live view without a terminal.
+    #[error("a live view needs a terminal; use --once, or --json for programs")]
+    NoTerminal,
+    /// Neither a daemon nor a table.
+    #[error("no data plane answers, and there is no SA table to look at: {0}")]
+    NothingToSee(String),
     /// A swanctl.conf.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -216,6 +222,7 @@ impl DpctlError {
             | Self::Freeze(FreezeError::NotFound { .. }) => Exit::NotFound,
             Self::Table(TableError::NotFound(_))
             | Self::Client(ClientError::NotReachable { .. })
+            | Self::NothingToSee(_)
             | Self::MonitorEnded(_) => Exit::Unreachable,
             // What the disk, the table or a worker does is not the file's fault.
             Self::Open(OpenError::Io(_))
@@ -233,7 +240,7 @@ impl DpctlError {
             | Self::Twice(_) => Exit::File,
             Self::Client(ClientError::Permission(_)) => Exit::Permission,
             Self::Client(ClientError::Refused(refusal)) if refusal.code == Code::NotFound => Exit::NotFound,
-            Self::Terminal => Exit::Usage,
+            Self::Terminal | Self::NoTerminal => Exit::Usage,
             Self::Table(TableError::System { source, .. }) | Self::File { source, .. }
                 if source.kind() == ErrorKind::PermissionDenied =>
             {

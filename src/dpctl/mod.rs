@@ -17,6 +17,7 @@ mod restore;
 mod sa;
 mod segments;
 mod snapshot;
+mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Status => live::status(&config, output),
         Command::Counters(options) => live::counters(&config, options, output),
         Command::Monitor(options) => monitor::run(&config, options, output),
+        Command::Top(options) => top::run(&config, options, output),
         Command::Conn(ConnCommand::List) => ike::connections(&config, output),
         Command::Up(options) => ike::up(&config, options, output),
         Command::Down(options) => ike::down(&config, options, output),

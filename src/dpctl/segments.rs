@@ -43,7 +43,7 @@ impl FromStr for SegmentSet {
 }
 
 /// The shortest text for rising numbers.
-fn text_of(segments: &[u8]) -> String {
+pub(super) fn text_of(segments: &[u8]) -> String {
     match segments.len() {
         0 => "none".to_owned(),
         256 => "all".to_owned(),
