@@ -91,12 +91,10 @@ impl Converted {
     }
 
     fn end(&mut self, own: &[String], path: &[String], section: &Whole<'_>) {
-        let shared = meaning::is_shared_secret(section);
         for (name, value) in &section.values {
             let at = below(path, name);
-            if shared && matches!(*name, "certs" | "cacerts" | "revocation") {
-                let remedy = "nothing: with a shared secret there are no certificates";
-                self.find(Finding::new(value.origin, &at, "it has no meaning beside auth = psk", remedy));
+            if let Some(why) = meaning::senseless(section, name) {
+                self.find(Finding::new(value.origin, &at, why, "nothing: swanctl passes over it as well"));
             } else {
                 self.value(own, &at, value);
             }

@@ -20,7 +20,7 @@ const FALSE: [&str; 4] = ["no", "false", "disabled", "0"];
 /// Takes out what the parser refuses, until it refuses nothing. The text is of the last turn.
 pub(super) fn judge(to: &mut Converted, head: &str, path: &Path) -> Result<Page, ImportError> {
     for _ in 0..MAX_TURNS {
-        meaning::psk_has_secrets(to);
+        meaning::secrets_are_there(to);
         let page = to.draft.print(head);
         let Err(errors) = Config::parse_as(&page.text, path, true) else { return Ok(page) };
         Turn { to, page: &page, words: BTreeMap::new() }.take_out(&errors)?;

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::comparison::{Here, Row};
 use super::convert::Converted;
-use super::draft::Form;
+use super::draft::{Form, Table};
 use super::inherit::Whole;
 
 /// Options that say who may come in or what is protected. Without one of them its connection, child or secret would let
@@ -167,9 +167,19 @@ fn method(text: &str) -> (Form, Option<String>) {
     (Form::Text(Zeroizing::new(word.to_owned())), lost)
 }
 
-pub(super) fn is_shared_secret(end: &Whole<'_>) -> bool {
+/// Why an option has no meaning beside the method of authentication, which swanctl passes over and Baton refuses.
+pub(super) fn senseless(end: &Whole<'_>, key: &str) -> Option<&'static str> {
     let auth = end.values.iter().find(|(name, _)| *name == "auth").and_then(|(_, value)| value.text.as_ref());
-    auth.is_some_and(|text| text.as_str() == "psk")
+    let method = auth.map_or("pubkey", |text| text.as_str());
+    match key {
+        "certs" | "cacerts" | "revocation" if matches!(method, "psk" | "eap-mschapv2") => {
+            Some("it has no meaning beside an authentication without certificates")
+        }
+        "eap_id" if !method.starts_with("eap") => {
+            Some("it has no meaning beside an authentication without EAP")
+        }
+        _ => None,
+    }
 }
 
 /// What comes into force or does not as one: a child, a connection, a pool, a secret, an authority.
@@ -178,18 +188,24 @@ pub(super) fn whole_of(path: &[String]) -> &[String] {
     &path[..path.len().min(if is_child { 4 } else { 2 })]
 }
 
-/// Connections with shared secrets need one. The parser would tell of one connection at a time.
-pub(super) fn psk_has_secrets(to: &mut Converted) {
-    let tables = &to.draft.tables;
-    if tables.iter().any(|table| table.path[0] == "secrets" && !table.left_out) {
-        return;
+/// Connections with shared secrets or passwords need one. The parser would tell of one connection at a time.
+pub(super) fn secrets_are_there(to: &mut Converted) {
+    for (method, kind) in [("psk", "ike"), ("eap", "eap")] {
+        let mut tables = to.draft.tables.iter().filter(|table| !table.left_out);
+        let is_secret = |table: &Table| table.path[0] == "secrets" && table.path[1].starts_with(kind);
+        if tables.any(is_secret) {
+            continue;
+        }
+        let needs = to.draft.tables.iter().filter(|table| !table.left_out && is_by(table, method));
+        let needs: Vec<_> = needs.map(|table| (table.path.clone(), table.origin)).collect();
+        for (path, origin) in needs {
+            to.leave_out(&path, origin, &format!("it needs a secret, and no secrets.{kind} section has one"));
+        }
     }
-    let is_psk = |form: &Form| matches!(form, Form::Text(text) if text.as_str() == "psk");
-    let needs = tables.iter().filter(|table| table.path.len() == 3 && !table.left_out);
-    let needs =
-        needs.filter(|table| table.entries.iter().any(|entry| entry.key == "auth" && is_psk(&entry.form)));
-    let needs: Vec<_> = needs.map(|table| (table.path.clone(), table.origin)).collect();
-    for (path, origin) in needs {
-        to.leave_out(&path, origin, "it needs a shared secret, and no secrets.ike section has one");
-    }
+}
+
+/// Whether an end authenticates by that method.
+fn is_by(table: &Table, method: &str) -> bool {
+    let fits = |form: &Form| matches!(form, Form::Text(text) if text.starts_with(method));
+    table.path.len() == 3 && table.entries.iter().any(|entry| entry.key == "auth" && fits(&entry.form))
 }

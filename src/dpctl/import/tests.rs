@@ -113,6 +113,7 @@ fn text_with(path: &[&str], value: &str) -> String {
                 format!("{kind} {{\n {key} = {value}\n {others} }}\n")
             }
             ["secrets", kind] => format!("{kind} {{\n }}\n"),
+            [.., "eap_id"] => format!("eap {{\n id = u.example.org\n secret = {SECRET}\n }}\n"),
             [.., "ppk_id"] => format!("ppk {{\n id = ppk.example.org\n secret = {SECRET}\n }}\n"),
             _ => String::new(),
         },

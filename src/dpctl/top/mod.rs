@@ -56,9 +56,9 @@ fn print(config: &Config, options: &TopOptions, choice: &Choice, output: Output)
         let limit = if options.limit == 0 { usize::MAX } else { options.limit };
         view.tunnels = chosen.take(limit).collect();
         if output.is_json() {
-            line(&view)?
+            line(&view)?;
         } else {
-            table(&view, output)?
+            table(&view, output)?;
         }
         if options.once {
             return Ok(());
