@@ -175,7 +175,7 @@ pub(super) fn senseless(end: &Whole<'_>, key: &str) -> Option<&'static str> {
         "certs" | "cacerts" | "revocation" if matches!(method, "psk" | "eap-mschapv2") => {
             Some("it has no meaning beside an authentication without certificates")
         }
-        "eap_id" if !method.starts_with("eap") => {
+        "eap_id" | "aaa_id" if !method.starts_with("eap") => {
             Some("it has no meaning beside an authentication without EAP")
         }
         _ => None,
@@ -190,7 +190,7 @@ pub(super) fn whole_of(path: &[String]) -> &[String] {
 
 /// Connections with shared secrets or passwords need one. The parser would tell of one connection at a time.
 pub(super) fn secrets_are_there(to: &mut Converted) {
-    for (method, kind) in [("psk", "ike"), ("eap", "eap")] {
+    for (method, kind) in [("psk", "ike"), ("eap-mschapv2", "eap")] {
         let mut tables = to.draft.tables.iter().filter(|table| !table.left_out);
         let is_secret = |table: &Table| table.path[0] == "secrets" && table.path[1].starts_with(kind);
         if tables.any(is_secret) {

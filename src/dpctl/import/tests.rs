@@ -89,8 +89,19 @@ fn text_with(path: &[&str], value: &str) -> String {
         _ => String::new(),
     };
     let [local, remote] = ["local", "remote"].map(|end| line(&["connections", "a", end], &[]));
-    let auth =
-        |lines: &str| if lines.contains("certs") || lines.contains("revocation") { "pubkey" } else { "psk" };
+    let auth = |lines: &str| match lines {
+        lines if lines.contains("aaa_id") => "eap-tls",
+        lines if lines.contains("eap_id") => "eap-mschapv2",
+        lines
+            if lines.contains("certs")
+                || lines.contains("revocation")
+                || path.contains(&"eap_id")
+                || path.contains(&"aaa_id") =>
+        {
+            "pubkey"
+        }
+        _ => "psk",
+    };
     format!(
         "connections {{\n a {{\n {}local {{\n {}{local} }}\n remote {{\n {}{remote} }}\n children {{\n b {{\n {} }}\n }}\n }}\n }}\n\
          pools {{\n p {{\n {}{} }}\n }}\nauthorities {{\n x {{\n cacert = y.pem\n {} }}\n }}\n\
