@@ -11,7 +11,7 @@ use super::ike_sa::{Fate, IkeSa};
 use super::message::Message;
 use super::tunnel::Tunnel;
 use crate::crypto::{CrashSecret, TokenDigest};
-use crate::host::DownReason;
+use crate::host::{DownReason, Path};
 use crate::wire::{Header, Notify, NotifyType, Payload, ProtocolId};
 
 /// Tokens of one message that are looked at; RFC 6290 section 4.5 asks for four.
@@ -89,14 +89,21 @@ pub(super) fn is_presented(message: &Message) -> bool {
 
 impl Tunnel {
     /// A message in the clear that presents tokens. With a right one the IKE SA and all of its Child SAs are deleted
-    /// without a word (RFC 6290 section 4.5).
-    pub(super) fn on_token(self, cx: &mut Cx, header: &Header, message: &Message) -> Option<Self> {
+    /// without a word (RFC 6290 section 4.5); with a wrong one it is a hint like any other.
+    pub(super) fn on_token(
+        self,
+        cx: &mut Cx,
+        path: Path,
+        header: &Header,
+        message: &Message,
+    ) -> Option<Self> {
         let Self::Up(mut up) = self else { return Some(self) };
         let at = up.sas.iter().position(|sa| sa.is_lost(header, message)).filter(|_| !up.is_frozen);
         match at {
             None => {
                 cx.core.counters.crash_tokens_refused += 1;
-                Some(Self::Up(up))
+                let is_hint = header.flags.response && message.has(NotifyType::INVALID_IKE_SPI);
+                Some(if is_hint { Self::Up(up).suspect(cx, path) } else { Self::Up(up) })
             }
             Some(0) => {
                 cx.core.counters.crashes_detected += 1;

@@ -71,7 +71,7 @@ impl Ike {
         let spis = [header.initiator_spi, header.responder_spi];
         let id = spis.iter().find_map(|spi| self.core.index.ike_spis.get(spi)).copied();
         if let Some(id) = id.filter(|_| crash_detection::is_presented(message)) {
-            return self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_token(cx, header, message));
+            return self.with_tunnel(now, host, id, |tunnel, cx| tunnel.on_token(cx, path, header, message));
         }
         let is_hint = header.flags.response && message.has(NotifyType::INVALID_IKE_SPI);
         if let Some(id) = id.filter(|_| is_hint) {

@@ -134,7 +134,7 @@ impl Up {
     pub(super) fn follow_again(&mut self, cx: &mut Cx) {
         let Some(gateway) = &self.redirection.following else { return };
         match path_to(cx.host, &self.head.connection, gateway) {
-            Some(path) if !self.is_ending() => self.begin_successor(cx, path),
+            Some(path) if !self.is_ending() && !self.is_frozen => self.begin_successor(cx, path),
             _ => self.redirection.following = None,
         }
     }
