@@ -13,6 +13,8 @@ mod life;
 mod messages;
 #[path = "ike/moves.rs"]
 mod moves;
+#[path = "ike/moving.rs"]
+mod moving;
 #[path = "ike/operator.rs"]
 mod operator;
 #[path = "ike/refusals.rs"]
