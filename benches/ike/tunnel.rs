@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
     AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling, Limits,
-    LocalAuthentication, LocalMethod, Mode, PostquantumKey, RemoteAuthentication, RemoteMethod, Revocation,
-    SendCertificate, StartAction, Unique,
+    LocalAuthentication, LocalMethod, Mode, Moving, PostquantumKey, RemoteAuthentication, RemoteMethod,
+    Revocation, SendCertificate, StartAction, Unique,
 };
 use baton_ike_proto::crypto::WrapKey;
 use baton_ike_proto::host::{Host, Now};
@@ -118,7 +118,9 @@ fn connection(
         keying_tries: 1,
         ppk: PostquantumKey::default(),
         childless: Childless::Allow,
+        mobike: None,
         window: 1,
+        moving: Moving::default(),
     }
 }
 
