@@ -4,6 +4,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
+use super::Role;
 use super::hash::cookie_mac;
 
 /// Octets that a token may have (RFC 6290 section 5).
@@ -23,9 +24,12 @@ impl CrashSecret {
         Self(secret)
     }
 
-    /// The token of an IKE SA, from its SPIs alone (RFC 6290 section 5.1; HMAC in the place of a plain hash).
-    pub fn token(&self, initiator_spi: u64, responder_spi: u64) -> [u8; 32] {
-        cookie_mac(&self.0, &[&initiator_spi.to_be_bytes(), &responder_spi.to_be_bytes()])
+    /// The token of an IKE SA in which `ours` is our role, from its SPIs alone (RFC 6290 section 5.1; HMAC in the place
+    /// of a plain hash). Which of the SPIs is ours is part of it: who says that the other one is gets another token, and
+    /// so cannot get that of an IKE SA that lives by asking for one that does not.
+    pub fn token(&self, ours: Role, initiator_spi: u64, responder_spi: u64) -> [u8; 32] {
+        let spis = [initiator_spi.to_be_bytes(), responder_spi.to_be_bytes()];
+        cookie_mac(&self.0, &[&[u8::from(ours == Role::Responder)], &spis[0], &spis[1]])
     }
 }
 
@@ -69,9 +73,11 @@ mod tests {
     #[test]
     fn a_token_follows_from_the_secret_and_the_spis() {
         let secret = |octet| WrapKey::new([octet; 32]).crash_secret();
-        let token = secret(1).token(2, 3);
-        assert_eq!(token, secret(1).token(2, 3));
-        for other in [secret(1).token(3, 2), secret(1).token(2, 4), secret(2).token(2, 3)] {
+        let token = secret(1).token(Role::Initiator, 2, 3);
+        assert_eq!(token, secret(1).token(Role::Initiator, 2, 3));
+        let others = [(1, Role::Initiator, 3, 2), (1, Role::Initiator, 2, 4), (2, Role::Initiator, 2, 3)];
+        for (of, ours, initiator, responder) in others.into_iter().chain([(1, Role::Responder, 2, 3)]) {
+            let other = secret(of).token(ours, initiator, responder);
             assert_ne!(token, other);
         }
         let digest = TokenDigest::of(&token).expect("of the right length");

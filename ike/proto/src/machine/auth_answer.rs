@@ -255,7 +255,7 @@ impl Half {
             replaced.into_iter().map(|id| Order::End { id, reason: DownReason::Replaced, silent: is_first });
         cx.core.orders.extend(ends);
         sa.take_token(message);
-        payloads.extend(crash_detection::token(cx, (sa.initiator_spi, sa.responder_spi)));
+        payloads.extend(crash_detection::token(cx, sa.role, (sa.initiator_spi, sa.responder_spi)));
         let mut up = Up::new(cx, head, sa, peers);
         up.can_synchronize = synchronization::is_agreed(&up.head.connection, message);
         payloads.extend(synchronization::announcement(&up.head.connection).filter(|_| up.can_synchronize));

@@ -138,7 +138,11 @@ impl AuthSent {
             payloads.push(certificate_request(cx, &self.head));
         }
         payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
-        payloads.extend(crash_detection::token(cx, (self.sa.initiator_spi, self.sa.responder_spi)));
+        payloads.extend(crash_detection::token(
+            cx,
+            Role::Initiator,
+            (self.sa.initiator_spi, self.sa.responder_spi),
+        ));
         payloads.extend(synchronization::announcement(connection));
         payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));

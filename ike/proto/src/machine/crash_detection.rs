@@ -2,7 +2,8 @@
 //! again when it has lost everything else. Who presents it has lost the IKE SA.
 //!
 //! Tokens follow from the SPIs and a secret of the cluster alone, so that any of its gateways makes them. One is told
-//! only for SPIs that no IKE SA has in a segment that is ours: of a live one it would be a weapon (section 9.2).
+//! only for SPIs that no IKE SA has in a segment that is ours, and to who says which of the two is: of a live one it would
+//! be a weapon (section 9.2).
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,7 +11,7 @@ use super::core::Cx;
 use super::ike_sa::{Fate, IkeSa};
 use super::message::Message;
 use super::tunnel::Tunnel;
-use crate::crypto::{CrashSecret, TokenDigest};
+use crate::crypto::{CrashSecret, Role, TokenDigest};
 use crate::host::{DownReason, Path};
 use crate::wire::{Header, Notify, NotifyType, Payload, ProtocolId};
 
@@ -43,12 +44,12 @@ impl Elsewhere {
 }
 
 /// Our token of an IKE SA, if we make any (RFC 6290 sections 4.1 and 5.1).
-pub(super) fn token(cx: &Cx, spis: (u64, u64)) -> Option<Payload> {
-    cx.core.configuration.crash_detection.then(|| payload(&cx.core.crash_secret, spis))
+pub(super) fn token(cx: &Cx, ours: Role, spis: (u64, u64)) -> Option<Payload> {
+    cx.core.configuration.crash_detection.then(|| payload(&cx.core.crash_secret, ours, spis))
 }
 
-fn payload(secret: &CrashSecret, (initiator_spi, responder_spi): (u64, u64)) -> Payload {
-    let data = secret.token(initiator_spi, responder_spi).to_vec();
+fn payload(secret: &CrashSecret, ours: Role, (initiator_spi, responder_spi): (u64, u64)) -> Payload {
+    let data = secret.token(ours, initiator_spi, responder_spi).to_vec();
     let kind = NotifyType::QUICK_CRASH_DETECTION;
     Payload::Notify(Notify { protocol: ProtocolId::IKE, spi: Vec::new(), kind, data })
 }
@@ -57,7 +58,8 @@ fn payload(secret: &CrashSecret, (initiator_spi, responder_spi): (u64, u64)) -> 
 pub(super) fn confession(cx: &Cx, header: &Header) -> Option<Payload> {
     let (initiator_spi, responder_spi) = (header.initiator_spi, header.responder_spi);
     let is_whole = initiator_spi != 0 && responder_spi != 0;
-    token(cx, (initiator_spi, responder_spi)).filter(|_| is_whole)
+    let ours = if header.flags.initiator { Role::Responder } else { Role::Initiator };
+    token(cx, ours, (initiator_spi, responder_spi)).filter(|_| is_whole)
 }
 
 fn tokens(message: &Message) -> impl Iterator<Item = &[u8]> {

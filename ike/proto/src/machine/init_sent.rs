@@ -11,6 +11,7 @@ use super::intermediate::{IntermediateSent, Intermediates};
 use super::message::{Message, flag, notify};
 use super::mobility;
 use super::nat::{self, Nat};
+use super::ppk;
 use super::redirect;
 use super::tunnel::Tunnel;
 use super::waiting;
@@ -116,7 +117,7 @@ impl InitSent {
         payloads.extend(abilities(&self.head.connection));
         let has_additional = self.head.connection.ike_proposals.iter().any(IkeProposal::has_additional);
         payloads.extend(has_additional.then(|| flag(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED)));
-        payloads.extend(self.head.connection.ppk.identity.is_some().then(|| flag(NotifyType::USE_PPK)));
+        payloads.extend(ppk::is_announced(cx, &self.head.connection).then(|| flag(NotifyType::USE_PPK)));
         payloads.extend(redirect::announcement(&self.head.connection, &self.attempt.detour));
         wire::emit(&header, &payloads)
     }
@@ -257,7 +258,7 @@ impl InitSent {
             responder_nonce: answer.nonce.clone(),
             peer_hashes: message.signature_hashes(),
             certificates_asked: message.asks_for_x509(),
-            uses_ppk: head.connection.ppk.identity.is_some() && message.has(NotifyType::USE_PPK),
+            uses_ppk: ppk::is_announced(cx, &head.connection) && message.has(NotifyType::USE_PPK),
             may_be_childless: message.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
             intermediates: Intermediates::default(),
             takes_redirects: (false, None),

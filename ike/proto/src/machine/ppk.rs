@@ -20,6 +20,12 @@ pub(super) struct Mixed {
     pub(super) identity: Identity,
 }
 
+/// Whether we say in IKE_SA_INIT that we can: who says so and then names no key is refused (RFC 8784 section 3).
+pub(super) fn is_announced(cx: &Cx, connection: &Connection) -> bool {
+    let identity = connection.ppk.identity.as_ref();
+    identity.is_some_and(|identity| cx.core.credentials.postquantum_key(identity).is_some())
+}
+
 /// The keys for an IKE_AUTH request: mixed if both sides can and we have the key. Going on without is refused where the
 /// connection requires it.
 pub(super) fn for_request(
@@ -73,8 +79,9 @@ pub(super) fn of_response(
     }
 }
 
-/// The keys for an IKE_AUTH request that has come, by the key that the peer names. If that is none of ours, and the peer
-/// leaves the choice to us, its proof without the key takes the other one's place (RFC 8784 section 3).
+/// The keys for an IKE_AUTH request that has come, by the key that the peer names. If that is none of ours, or not the
+/// connection's, and the peer leaves the choice to us, its proof without the key takes the other one's place. Who has
+/// agreed to use one has to name it (RFC 8784 section 3).
 pub(super) fn of_request(
     cx: &Cx,
     connection: &Connection,
@@ -83,21 +90,41 @@ pub(super) fn of_request(
     message: &mut Message,
 ) -> Result<Option<Mixed>, String> {
     let named = message.notify(NotifyType::PPK_IDENTITY).filter(|_| begun.uses_ppk);
+    let is_named = named.is_some();
     let identity = named.and_then(|notify| identity(&notify.data));
-    let key = identity.as_ref().and_then(|identity| cx.core.credentials.postquantum_key(identity));
-    if let (Some(identity), Some(key)) = (&identity, key) {
+    let usable = identity.as_ref().filter(|identity| is_for(connection, identity));
+    let key = usable.and_then(|identity| cx.core.credentials.postquantum_key(identity));
+    if let (Some(identity), Some(key)) = (usable, key) {
         let keys = keys.with_postquantum_key(key.octets());
         return Ok(Some(Mixed { keys, identity: identity.clone() }));
     }
-    let is_named = named.is_some();
     if connection.ppk.is_required {
-        let problem = match &identity {
-            Some(identity) => format!("there is no key \"{identity}\"; add [secrets.ppk-...] with it"),
-            None => "the peer names none; set ppk_id there".to_owned(),
-        };
-        return Err(required(connection, &problem));
+        return Err(required(connection, &unusable(connection, identity.as_ref())));
     }
-    if is_named { without(message).map(|()| None) } else { Ok(None) }
+    match (is_named, begun.uses_ppk) {
+        (true, _) => without(message).map(|()| None),
+        (false, true) => {
+            Err("the peer has agreed to use a postquantum preshared key and names none; look at its log"
+                .to_owned())
+        }
+        (false, false) => Ok(None),
+    }
+}
+
+/// Whether a key may be a connection's: others are of other peers.
+fn is_for(connection: &Connection, identity: &Identity) -> bool {
+    connection.ppk.identity.as_ref().is_none_or(|own| own == identity)
+}
+
+/// Why the key that the peer names is not used.
+fn unusable(connection: &Connection, identity: Option<&Identity>) -> String {
+    match (identity, &connection.ppk.identity) {
+        (Some(named), Some(own)) if named != own => {
+            format!("the peer names \"{named}\" and ppk_id is \"{own}\"; set the same at both ends")
+        }
+        (Some(named), _) => format!("there is no key \"{named}\"; add [secrets.ppk-...] with it"),
+        (None, _) => "the peer names none; set ppk_id there".to_owned(),
+    }
 }
 
 /// NO_PPK_AUTH has the data of an AUTH payload of the same method.

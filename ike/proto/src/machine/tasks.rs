@@ -228,7 +228,7 @@ impl Up {
         let mut payloads: Vec<Payload> = window_size(window).into_iter().collect();
         // SPIs are others, and so is the token (RFC 6290 section 4.3).
         let sa = &self.sas[0];
-        payloads.extend(crash_detection::token(cx, (sa.initiator_spi, sa.responder_spi)));
+        payloads.extend(crash_detection::token(cx, sa.role, (sa.initiator_spi, sa.responder_spi)));
         if !payloads.is_empty() {
             self.ask(cx, ExchangeType::INFORMATIONAL, &payloads, Pending::Liveness);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::pair::{Packet, Pair, configuration, connection, secrets};
 use super::side::Side;
 use crate::configuration::{Child, Configuration, Connection, EndAction};
+use crate::crypto::Role;
 use crate::host::{Command, DownReason, Event, Path, Target};
 use crate::machine::{Restoring, TunnelView};
 use crate::wire::{self, ExchangeType, Flags, Header, Notify, NotifyType, Payload, ProtocolId};
@@ -98,7 +99,7 @@ fn presented(view: &TunnelView, tokens: &[Vec<u8>], is_response: bool) -> Vec<u8
 /// The peer's true token, as it makes it.
 fn token_of_right(view: &TunnelView) -> Vec<u8> {
     let secret = crate::crypto::WrapKey::new([2; 32]).crash_secret();
-    secret.token(view.spis.0, view.spis.1).to_vec()
+    secret.token(Role::Responder, view.spis.0, view.spis.1).to_vec()
 }
 
 #[test]
@@ -109,7 +110,8 @@ fn forged_tokens_end_nothing() {
     let path =
         Path { local: view.path.local, remote: SocketAddr::from(([198, 51, 100, 66], 4500)), marked: true };
     let right = token_of_right(&view);
-    let own = crate::crypto::WrapKey::new([1; 32]).crash_secret().token(view.spis.0, view.spis.1);
+    let own = crate::crypto::WrapKey::new([1; 32]).crash_secret();
+    let own = own.token(Role::Initiator, view.spis.0, view.spis.1);
     let swapped = TunnelView { spis: (view.spis.1, view.spis.0), ..view.clone() };
     for forged in [vec![0; 32], right[..31].to_vec(), [&right[..], &[0]].concat(), own.to_vec(), Vec::new()] {
         for is_response in [true, false] {
@@ -158,6 +160,30 @@ fn no_token_is_told_of_a_living_tunnel() {
     pair.right.ike.restore(now, &context, Restoring::Move, &mut pair.right.host).unwrap();
     pair.right.drain();
     assert_eq!(pair.left.established(now)[0].name.to_string(), name);
+}
+
+/// The SPIs of an IKE SA that lives, under a flag that makes the peer's one ours, of which nothing is known.
+#[test]
+fn no_token_is_got_by_telling_the_roles_wrong() {
+    let mut pair = pair();
+    let view = pair.left.established(pair.now())[0].clone();
+    let now = pair.now();
+    pair.left.command(now, Command::RekeyChild(target())).unwrap();
+    let mut packet: Packet = pair.take_packets().remove(0);
+    // The flag I of RFC 7296 section 3.1. To right the SPI of left looks like one of a segment of its own.
+    pair.right.host.segment = pair.left.host.segment;
+    packet.octets[19] ^= 0x08;
+    pair.deliver(&packet);
+    let answers: Vec<_> = pair.right.sent.drain(..).collect();
+    assert_eq!(pair.right.ike.counters().crash_tokens_sent, 1, "of an IKE SA that nobody has");
+    let right = token_of_right(&view);
+    assert!(!answers.iter().any(|sent| sent.1.windows(right.len()).any(|octets| octets == right)));
+    for answer in answers {
+        let path = Path { remote: SocketAddr::from(([198, 51, 100, 66], 4500)), ..view.path };
+        pair.left.datagram(now, path, &answer.1);
+    }
+    assert!(!pair.left.events.iter().any(is_crash));
+    pair.left.established(now);
 }
 
 #[test]

@@ -119,6 +119,56 @@ fn who_names_no_key_is_refused_by_who_requires_one() {
     assert!(pair.right.problems()[0].contains("names none; set ppk_id there"), "{:?}", pair.right.problems());
 }
 
+/// Whoever else has a key of ours may not use it in the place of this connection's.
+#[test]
+fn a_key_of_another_connection_is_none() {
+    let both: Keys = &[("key.example", KEY), ("other.example", b"another key, of another peer")];
+    for is_required in [true, false] {
+        let mut pair = Pair::with(
+            configuration(with_ppk(true, Some("other.example"), false)),
+            configuration(with_ppk(false, Some("key.example"), is_required)),
+            keys(both),
+            keys(both),
+        );
+        pair.initiate();
+        if is_required {
+            assert!(pair.right.established(pair.now()).is_empty());
+            assert!(
+                pair.right.problems()[0].contains("ppk_id is \"key.example\""),
+                "{:?}",
+                pair.right.problems()
+            );
+        } else {
+            pair.assert_up(1);
+            assert_eq!(key_of(&pair), [None, None]);
+        }
+    }
+}
+
+/// RFC 8784 section 3: AUTHENTICATION_FAILED.
+#[test]
+fn who_has_announced_a_key_has_to_name_it() {
+    let (left, right) = (with_ppk(true, Some("key.example"), false), with_ppk(false, None, false));
+    let known: Keys = &[("key.example", KEY)];
+    let mut pair = Pair::with(configuration(left), configuration(right), keys(known), keys(known));
+    pair.left.command(pair.now(), Command::Initiate { connection: "net".to_owned(), child: None }).unwrap();
+    let request = pair.take_packets().remove(0);
+    pair.deliver(&request);
+    // Between the two messages the operator takes the key away.
+    let now = pair.now();
+    let unset = Arc::new(configuration(with_ppk(true, None, false)));
+    pair.left.ike.reconfigure(now, unset, keys(&[]), &mut pair.left.host);
+    pair.left.drain();
+    pair.run();
+    assert!(pair.right.established(now).is_empty());
+    assert!(pair.right.problems()[0].contains("names none"), "{:?}", pair.right.problems());
+    // Who has not got it does not announce it.
+    let (left, right) = (with_ppk(true, Some("key.example"), false), with_ppk(false, None, false));
+    let mut pair = Pair::with(configuration(left), configuration(right), keys(&[]), keys(known));
+    pair.initiate();
+    pair.assert_up(1);
+}
+
 #[test]
 fn a_wrong_key_proves_nothing_even_where_it_is_optional() {
     let wrong: Keys = &[("key.example", b"a key that is another one")];
