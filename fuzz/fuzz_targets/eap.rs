@@ -113,7 +113,7 @@ fn attack_peer(means: &mut Means, method: EapMethod, packets: &[&[u8]], is_helpe
                 assert_eq!(Packet::parse(&answer).expect("ours").code, Code::Response);
             }
             Reply::Success(_) => panic!("somebody was believed"),
-            Reply::Failure(problem) => {
+            Reply::Failure(problem) | Reply::Refusal(problem) => {
                 assert!(!problem.is_empty());
                 return;
             }

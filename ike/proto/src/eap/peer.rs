@@ -13,8 +13,10 @@ pub enum Reply {
     Answer(Vec<u8>),
     /// The authenticator accepts us; the key that both ends have now, if the method gives one.
     Success(Option<Msk>),
-    /// It does not, or we do not accept it.
+    /// It does not.
     Failure(String),
+    /// We do not accept it: it does not know what it should, or does not speak as it should.
+    Refusal(String),
 }
 
 /// A method and its state.
@@ -52,13 +54,13 @@ impl Peer {
             Ok(Packet { code: Code::Request, identifier, content: Some((kind, data)) }) => {
                 match self.answer(means, identifier, kind, data) {
                     Ok(answer) => Reply::Answer(answer),
-                    Err(problem) => Reply::Failure(problem),
+                    Err(problem) => Reply::Refusal(problem),
                 }
             }
             Ok(Packet { code: Code::Success, .. }) => self.finish(),
             Ok(Packet { code: Code::Failure, .. }) => Reply::Failure(self.problem()),
-            Ok(_) => Reply::Failure("the peer answers what we did not ask by EAP".to_owned()),
-            Err(malformed) => Reply::Failure(malformed.to_string()),
+            Ok(_) => Reply::Refusal("the peer answers what we did not ask by EAP".to_owned()),
+            Err(malformed) => Reply::Refusal(malformed.to_string()),
         }
     }
 
@@ -123,7 +125,7 @@ impl Peer {
             Running::MsChapV2(peer) => peer.finish(),
             Running::Tls(peer) => peer.finish(),
         };
-        outcome.map_or_else(Reply::Failure, |key| Reply::Success(Some(key)))
+        outcome.map_or_else(Reply::Refusal, |key| Reply::Success(Some(key)))
     }
 
     fn problem(&self) -> String {

@@ -208,8 +208,20 @@ impl Server {
     }
 
     fn fail(&self, problem: &str) -> Turn {
+        Turn::Failure { packet: verdict(Code::Failure, self.identifier), problem: self.of_user(problem) }
+    }
+
+    fn of_user(&self, problem: &str) -> String {
         let who = self.user.as_ref().map_or(String::new(), |user| format!("user \"{user}\": "));
-        let problem = format!("{who}{problem}");
-        Turn::Failure { packet: verdict(Code::Failure, self.identifier), problem }
+        format!("{who}{problem}")
+    }
+
+    /// Why the peer may have ended the conversation by other means than a packet.
+    pub fn given_up(&self) -> String {
+        self.of_user(&match &self.running {
+            Running::Identity => "the peer gave up; look at its log".to_owned(),
+            Running::MsChapV2(server) => server.given_up(),
+            Running::Tls(server) => server.given_up(),
+        })
     }
 }

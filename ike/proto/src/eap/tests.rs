@@ -68,7 +68,7 @@ fn talk(
         let answer = match with(theirs, |means| peer.handle(means, &request)) {
             Reply::Answer(answer) => answer,
             Reply::Success(_) => panic!("too early"),
-            Reply::Failure(problem) => return Err(problem),
+            Reply::Failure(problem) | Reply::Refusal(problem) => return Err(problem),
         };
         request = match with(ours, |means| server.handle(means, &answer)) {
             Turn::Ask(request) | Turn::AskLater(request) => request,
@@ -168,12 +168,12 @@ fn success_comes_only_after_the_method() {
     let credentials = credentials("carol", "secret");
     let success = super::packet::verdict(Code::Success, 1);
     let mut fresh = peer("carol");
-    assert!(matches!(with(&credentials, |means| fresh.handle(means, &success)), Reply::Failure(_)));
+    assert!(matches!(with(&credentials, |means| fresh.handle(means, &success)), Reply::Refusal(_)));
     // Nor half-way, when we have shown what we know and the other has not.
     let (_, challenge) = server(&credentials, remote("%any", Some("carol")), "carol");
     let mut half = peer("carol");
     assert!(matches!(with(&credentials, |means| half.handle(means, &challenge)), Reply::Answer(_)));
-    assert!(matches!(with(&credentials, |means| half.handle(means, &success)), Reply::Failure(_)));
+    assert!(matches!(with(&credentials, |means| half.handle(means, &success)), Reply::Refusal(_)));
 }
 
 #[test]

@@ -107,8 +107,19 @@ pub(super) fn refuse(
     refusal: Payload,
     problem: String,
 ) -> Tunnel {
+    close(cx, half, request, &[refusal], problem)
+}
+
+/// The IKE SA is over, after this answer.
+pub(super) fn close(
+    cx: &mut Cx,
+    half: Half,
+    request: (ExchangeType, u32),
+    answer: &[Payload],
+    problem: String,
+) -> Tunnel {
     let Half { head, mut sa, origin, .. } = half;
-    sa.respond(cx, (head.path, &head.connection), request, &[refusal]);
+    sa.respond(cx, (head.path, &head.connection), request, answer);
     cx.core.counters.ike_failed += 1;
     head.failed(cx, problem);
     Lingering::refused(cx, head, sa, origin)

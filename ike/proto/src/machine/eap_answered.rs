@@ -112,6 +112,11 @@ fn request(message_id: u32) -> (ExchangeType, u32) {
     (ExchangeType::IKE_AUTH, message_id)
 }
 
+/// Whether an INFORMATIONAL request says that there is to be no IKE SA.
+fn is_end(message: &Message) -> bool {
+    message.has(NotifyType::AUTHENTICATION_FAILED) || !message.deletes.is_empty()
+}
+
 impl EapAnswered {
     fn respond(&mut self, cx: &mut Cx, message_id: u32, payloads: &[Payload]) {
         let Half { head, sa, .. } = &mut self.half;
@@ -134,6 +139,9 @@ impl EapAnswered {
         self.rounds += 1;
         let message = match content {
             Ok(message) if exchange == ExchangeType::IKE_AUTH => message,
+            Ok(message) if exchange == ExchangeType::INFORMATIONAL && is_end(&message) => {
+                return self.given_up(cx, message_id);
+            }
             Err(Bad::Critical(kind)) => {
                 return auth_answer::critical(cx, self.half, request(message_id), kind);
             }
@@ -151,6 +159,13 @@ impl EapAnswered {
                 auth_answer::reject(cx, self.half, request(message_id), problem)
             }
         }
+    }
+
+    /// The peer does not want our part of the conversation, and has not said so in EAP (RFC 7296 section 2.21.2).
+    fn given_up(self, cx: &mut Cx, message_id: u32) -> Tunnel {
+        cx.core.counters.authentication_failed += 1;
+        let problem = self.server.given_up();
+        auth_answer::close(cx, self.half, (ExchangeType::INFORMATIONAL, message_id), &[], problem)
     }
 
     fn converse(mut self, cx: &mut Cx, message_id: u32, packet: &[u8]) -> Tunnel {

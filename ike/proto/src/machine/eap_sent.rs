@@ -63,6 +63,10 @@ impl AuthSent {
         match stage {
             AsUser::Begun(user) => match self.responder(cx, message) {
                 Ok(responder) => {
+                    let is_proved = message.authentication.is_some();
+                    if let Some(gateway) = self.sent_to(message).filter(|_| is_proved) {
+                        return self.on_early_redirect(cx, &gateway);
+                    }
                     let remote = self.head.connection.remote.clone();
                     let peer = Peer::new(user, &self.local, responder.identity.clone(), remote);
                     self.converse(cx, responder, Box::new(peer), 0, message)
@@ -122,6 +126,7 @@ impl AuthSent {
                 cx.core.counters.authentication_failed += 1;
                 self.fail(cx, problem)
             }
+            Reply::Refusal(problem) => self.reject(cx, problem),
         }
     }
 

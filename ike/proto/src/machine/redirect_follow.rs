@@ -10,6 +10,7 @@ use super::core::{Cx, Id};
 use super::head::{Attempt, Head, Wanted};
 use super::init_sent::InitSent;
 use super::message::Message;
+use super::mobility::Roaming;
 use super::nat::Nat;
 use super::order::Order;
 use super::pending::Pending;
@@ -87,11 +88,27 @@ impl AuthSent {
         message: &Message,
         remote: Identity,
     ) -> Option<Tunnel> {
-        let is_follower = !self.head.connection.moving.follow_redirects.is_empty();
-        match redirect::read_sealed(message).filter(|_| is_follower) {
+        match self.sent_to(message) {
             Some(gateway) => self.on_redirect(cx, &gateway),
             None => Some(self.establish(cx, message, remote)),
         }
+    }
+
+    /// Where the message sends us, if we go where we are sent.
+    pub(super) fn sent_to(&self, message: &Message) -> Option<GatewayIdentity> {
+        let is_follower = !self.head.connection.moving.follow_redirects.is_empty();
+        redirect::read_sealed(message).filter(|_| is_follower)
+    }
+
+    /// The gateway has proved who it is and does not ask for our proof: there is no IKE SA that would have to be deleted
+    /// (RFC 5685 section 6).
+    pub(super) fn on_early_redirect(
+        self: Box<Self>,
+        cx: &mut Cx,
+        gateway: &GatewayIdentity,
+    ) -> Option<Tunnel> {
+        let Self { head, attempt, .. } = *self;
+        go_on(cx, head, attempt, gateway)
     }
 
     /// RFC 5685 section 6: there is an IKE SA without Child SAs, which the initiator deletes. Nobody waits for the
@@ -144,7 +161,8 @@ impl Up {
         let detour =
             Detour { trail: self.redirection.trail.clone(), from: Some(self.head.peer()), old: Some(cx.id) };
         let attempt = Attempt { wanted: self.carried(), detour, ..Attempt::default() };
-        let head = Head { path, nat: Nat::default(), ..self.head.clone() };
+        let (nat, roaming) = (Nat::default(), Roaming::default());
+        let head = Head { path, nat, roaming, ..self.head.clone() };
         cx.core.orders.push_back(Order::Follow { head, attempt });
     }
 

@@ -11,6 +11,8 @@ use crate::eap::{Msk, Step};
 
 /// Passwords that one conversation may try.
 const MAX_TRIES: u32 = 3;
+/// The peer does not take our proof.
+const UNBELIEVED: &str = "the peer does not believe that we know its password; compare it with the peer's";
 
 /// Where the conversation is.
 enum Stage {
@@ -62,11 +64,17 @@ impl Server {
                 self.judge(challenge, response, name, random)
             }
             (Stage::Shown(key), FromPeer::Success) => Step::Success(key),
-            (Stage::Shown(_), FromPeer::Failure) => Step::Failure(
-                "the peer does not believe that we know its password; compare it with the peer's".to_owned(),
-            ),
+            (Stage::Shown(_), FromPeer::Failure) => Step::Failure(UNBELIEVED.to_owned()),
             (_, FromPeer::Failure) | (Stage::Refused, _) => Step::Failure(self.wrong()),
             _ => Step::Failure("the peer's answers are out of order".to_owned()),
+        }
+    }
+
+    /// Why the peer may have ended the conversation.
+    pub(in crate::eap) fn given_up(&self) -> String {
+        match self.stage {
+            Stage::Shown(_) => UNBELIEVED.to_owned(),
+            Stage::Asked | Stage::Refused => self.wrong(),
         }
     }
 

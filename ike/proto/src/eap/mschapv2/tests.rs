@@ -93,6 +93,20 @@ fn a_server_that_does_not_know_the_password_is_not_believed() {
     assert!(peer.finish().is_err());
 }
 
+/// strongSwan says it outside of EAP.
+#[test]
+fn who_gives_up_has_a_reason() {
+    let (mut server, challenge) = Server::begin(b"moon", Some(b"clientPass"), &mut random);
+    assert!(server.given_up().contains("look at its log"));
+    let right = Peer::new(b"User", b"clientPass").handle(&challenge, &mut random).unwrap();
+    server.handle(&right, &mut random);
+    assert!(server.given_up().contains("does not believe that we know its password"));
+    let (mut server, challenge) = Server::begin(b"moon", Some(b"clientPass"), &mut random);
+    let wrong = Peer::new(b"User", b"wrong").handle(&challenge, &mut random).unwrap();
+    server.handle(&wrong, &mut random);
+    assert!(server.given_up().contains("the password was wrong once"));
+}
+
 #[test]
 fn success_cannot_come_first() {
     assert!(Peer::new(b"User", b"clientPass").finish().is_err());

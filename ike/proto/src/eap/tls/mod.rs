@@ -44,6 +44,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Why the peer may have ended the conversation.
+    pub(super) fn given_up(&self) -> String {
+        match self.0.problem() {
+            Some(problem) => format!("TLS fails: {problem}"),
+            None => "the peer does not accept our certificate; look at its log".to_owned(),
+        }
+    }
+}
+
 /// The user's end.
 #[derive(Debug)]
 pub(super) struct Peer {

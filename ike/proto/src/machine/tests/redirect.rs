@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::pair::{LEFT, RIGHT, child, configuration, connection, secrets};
 use super::side::Side;
 use crate::configuration::{
-    AddressMatch, AllowedGateway, Child, Configuration, Connection, EndAction, Maintenance, Moving,
+    AddressMatch, AllowedGateway, Child, Configuration, Connection, EndAction, Maintenance, Mobike, Moving,
     StartAction,
 };
-use crate::host::{Command, CommandError, DownReason, Event, Now, Path, Target};
+use crate::host::{Command, CommandError, DownReason, Event, Movement, Now, Path, Target};
 use crate::machine::Restoring;
 use crate::wire::{self, Datagram, Notify, NotifyType, Payload, Redirect};
 
@@ -352,6 +352,21 @@ fn a_standing_tunnel_goes_to_another_gateway() {
         assert_eq!(net.redirect(OTHER, None, RIGHT), Ok(1));
         net.assert_only_at(RIGHT);
     }
+}
+
+/// What was agreed with the old gateway about roaming says nothing of the new one.
+#[test]
+fn a_tunnel_that_roams_stops_at_a_gateway_that_does_not() {
+    let mobike = Some(Mobike::default());
+    let client = Connection { mobike, ..client_connection(&["192.0.2.3"], |_| {}) };
+    let roaming = configuration(Connection { mobike, ..gateway_connection(RIGHT) });
+    let mut net = Net::new(configuration(client), vec![(RIGHT, roaming), (OTHER, gateway(OTHER))]);
+    net.initiate();
+    let movement = |net: &mut Net| net.client().inbound.values().next_back().unwrap().ends.movement;
+    assert_eq!(movement(&mut net), Movement::Roams);
+    assert_eq!(net.redirect(RIGHT, None, OTHER), Ok(1));
+    net.assert_only_at(OTHER);
+    assert_eq!(net.client().outbound.values().next().unwrap().1.ends.movement, Movement::Fixed);
 }
 
 #[test]

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::pair::{Pair, configuration, connection};
+use super::pair::{Packet, Pair, configuration, connection};
 use crate::auth::{Credentials, CredentialsBuilder};
-use crate::configuration::{Connection, EapMethod, EapUser, LocalMethod, Pool, RemoteMethod, Unique};
+use crate::configuration::{
+    AddressMatch, AllowedGateway, Connection, EapMethod, EapUser, LocalMethod, Pool, RemoteMethod, Unique,
+};
+use crate::crypto::Role;
 use crate::host::Command;
 use crate::identity::Identity;
 use crate::machine::Restoring;
+use crate::machine::tunnel::Tunnel;
+use crate::wire::{self, Datagram, Notify, NotifyType, Payload, Redirect};
 
 fn id(text: &str) -> Identity {
     Identity::parse(text).unwrap()
@@ -325,4 +330,68 @@ fn a_password_does_not_stand_alone() {
     let mut pair = pair(left, asks(), "carol's");
     pair.initiate();
     assert!(pair.left.problems()[0].contains("both ends"), "{:?}", pair.left.problems());
+}
+
+/// It has no password, and says so outside of EAP.
+#[test]
+fn a_user_that_gives_up_is_answered_and_forgotten() {
+    let mut pair = pair(user("erin"), asks(), "carol's");
+    pair.initiate();
+    assert!(pair.left.problems()[0].contains("no secret of user \"erin\""), "{:?}", pair.left.problems());
+    let problem = &pair.right.problems()[0];
+    assert!(problem.contains("user \"erin\": the peer gave up"), "{problem}");
+    assert_eq!(pair.right.ike.counters().authentication_failed, 1);
+    assert!(pair.right.tunnels(pair.now()).is_empty() && pair.right.inbound.is_empty());
+    pair.pass(Duration::from_secs(40));
+    assert_eq!(pair.right.ike.half_open(), 0);
+}
+
+/// What the responder's first answer is if it sends the user elsewhere instead of asking it (RFC 5685 section 6);
+/// without its proof, on demand.
+fn sent_on(pair: &mut Pair, octets: &[u8], is_proved: bool) -> Vec<u8> {
+    let Ok(Datagram::Encrypted(sealed)) = wire::parse(octets) else { panic!("a fragment") };
+    let tunnel = &pair.right.ike.tunnels.values().next().unwrap().tunnel;
+    let Tunnel::EapAnswered(state) = tunnel else { panic!("nobody is asked") };
+    let keys = &state.half.sa.keys;
+    let chain = keys.open(Role::Responder, &sealed).unwrap();
+    let mut payloads = wire::parse_chain(sealed.first, &chain).unwrap();
+    payloads.retain(|payload| match payload {
+        Payload::Eap(_) => false,
+        Payload::Authentication { .. } => is_proved,
+        _ => true,
+    });
+    let gateway = "192.0.2.9".parse().unwrap();
+    let data = Redirect { gateway, nonce: Vec::new() }.emit();
+    payloads.push(Payload::Notify(Notify::new(NotifyType::REDIRECT, data)));
+    keys.seal(Role::Responder, &sealed.header, &payloads, &mut pair.right.host).unwrap()
+}
+
+#[test]
+fn a_user_goes_where_a_proven_gateway_sends_it_before_it_is_asked() {
+    for is_proved in [true, false] {
+        let mut left = user("carol");
+        let addresses =
+            AddressMatch { first: "192.0.2.9".parse().unwrap(), last: "192.0.2.9".parse().unwrap() };
+        left.moving.follow_redirects = vec![AllowedGateway { name: None, addresses }];
+        let mut pair = pair(left, asks(), "carol's");
+        pair.left
+            .command(pair.now(), Command::Initiate { connection: "net".to_owned(), child: None })
+            .unwrap();
+        for _ in 0..3 {
+            let packet = pair.take_packets().remove(0);
+            pair.deliver(&packet);
+        }
+        let packet = pair.take_packets().remove(0);
+        let octets = sent_on(&mut pair, &packet.octets, is_proved);
+        pair.deliver(&Packet { octets, ..packet });
+        let (path, octets) = pair.left.sent.pop_front().unwrap();
+        if is_proved {
+            assert_eq!(path.remote.ip().to_string(), "192.0.2.9");
+            assert_eq!(pair.left.ike.counters().redirects_followed, 1);
+            assert!(matches!(wire::parse(&octets), Ok(Datagram::Plain(..))), "it begins anew there");
+        } else {
+            assert_eq!(pair.left.ike.counters().redirects_followed, 0);
+            assert!(!pair.left.problems().is_empty());
+        }
+    }
 }
