@@ -96,7 +96,7 @@ impl PlayedIke {
     fn change(&self, request: &Request) -> Result<Done, Refusal> {
         let mut played = self.played.lock().expect("sound");
         match request {
-            Request::Freeze { name } | Request::Thaw { name } => {
+            Request::Freeze { name } | Request::Thaw { name, .. } => {
                 let tunnel = played.tunnels.get_mut(name).ok_or_else(|| absent(name))?;
                 tunnel.frozen = matches!(request, Request::Freeze { .. });
                 return Ok(Done { concerned: 1 });
@@ -170,7 +170,7 @@ impl Service for PlayedIke {
             Request::IkeList(list) => client.reply(Ok(self.list(list.after.as_deref()))),
             Request::IkeShow { name } => client.reply(self.show(&name)),
             Request::ContextGet { name } => client.reply(self.context(&name)),
-            Request::Restore { context } => client.reply(self.restore(&context)),
+            Request::Restore { context, .. } => client.reply(self.restore(&context)),
             Request::Monitor(request) => {
                 client.stream_lines(&self.listeners.listen(&request.kinds).expect("a seat"))
             }

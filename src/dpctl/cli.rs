@@ -256,7 +256,8 @@ WHAT CAN GO WRONG
     /// into force. A file made with --move continues exactly where the tunnel was frozen. A copy does not know what was sent and
     /// received after it was made: sequence numbers sent again would be dropped by the peer as replays, and packets
     /// received before could be replayed to us. So both edges are advanced by --advance: choose it larger than the
-    /// packets of either direction since the snapshot. A refused file changes nothing.
+    /// packets of either direction since the snapshot. What the peer sends is refused until it is as far: one that
+    /// negotiated and knows RFC 6311 is asked to skip ahead at once, or gets new Child SAs; any other has to be rekeyed. A refused file changes nothing.
     #[command(after_help = "\
 EXAMPLES
   dpctl restore site-a.ctx

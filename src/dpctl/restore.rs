@@ -109,12 +109,13 @@ impl Job<'_> {
 
     /// Gives the IKE part of a context, whose SAs are installed, to the IKE daemon.
     fn hand_over(&mut self, context: &Context) -> Result<(), DpctlError> {
+        let advanced = if context.kind == Kind::Copy { self.advance } else { 0 };
         match &context.ike {
             None => Ok(()),
             Some(_) if self.frozen_here.contains(&context.name) => {
-                self.ike.thaw(context.name.as_str()).map(drop)
+                self.ike.thaw(context.name.as_str(), advanced).map(drop)
             }
-            Some(part) => self.ike.put(part),
+            Some(part) => self.ike.put(part, advanced),
         }
     }
 

@@ -234,7 +234,7 @@ pub(super) fn thaw(config: &Config, table: &Table, name: &str, output: Output) -
     let name = found.first().map_or_else(|| name.to_owned(), |found| found.sa.name.to_string());
     let keys: Vec<_> = found.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let thawed = table.thaw(&keys)?;
-    let with_ike = ike::is_negotiated(config, &name) && IkeContexts::new(config).thaw(&name)?;
+    let with_ike = ike::is_negotiated(config, &name) && IkeContexts::new(config).thaw(&name, 0)?;
     if keys.is_empty() && !with_ike {
         return Err(DpctlError::NotFound(name));
     }

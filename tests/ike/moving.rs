@@ -8,7 +8,7 @@ use baton_lab::negotiation::{CONNECTION, Side};
 use serde_json::Value;
 
 use crate::cases;
-use crate::stage::{self, By, Ends, Pair, Steady, can_run};
+use crate::stage::{self, By, Ends, Steady, can_run};
 use crate::support::eventually;
 
 fn dpctl(gateway: &Gateway, arguments: &[&str]) -> Value {

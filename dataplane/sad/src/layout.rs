@@ -12,7 +12,7 @@
 /// Octets `BATONSAD` read as a big-endian number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BATONSAD");
 /// The version of this layout; another one is refused.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 /// The largest capacity: memory for it must exist, and slot numbers are 32 bits.
 pub(crate) const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
 /// Words per cache line.
@@ -98,8 +98,10 @@ pub(crate) mod slot {
     pub(crate) const INTEGRITY_FAILURES: usize = HOT + 4;
     /// When the last packet was protected or accepted.
     pub(crate) const LAST_USED: usize = HOT + 5;
-    /// Learned path MTU << 48 | when it ends in ms. The only word of this line that the control plane writes.
+    /// Learned path MTU << 48 | when it ends in ms. The control plane writes it.
     pub(crate) const PATH_MTU: usize = HOT + 6;
+    /// Outbound: no sequence number up to this one is sent any more. The control plane writes it.
+    pub(crate) const FLOOR: usize = HOT + 7;
     /// The replay bitmap: a ring of 65 words (RFC 6479), on nine lines.
     pub(crate) const REPLAY: usize = 2 * LINE;
     /// Configuration and keys.

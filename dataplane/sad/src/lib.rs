@@ -8,7 +8,7 @@
 //! | invariant | kept by |
 //! |---|---|
 //! | I1 nonce | [`EpochKeeper`] and [`Table::iv_block`] |
-//! | I2, I3 sequence and replay | [`SlotView`]'s counters, [`Table::freeze`], [`Counters::advance`] |
+//! | I2, I3 sequence and replay | [`SlotView`]'s counters, [`Table::freeze`], [`Table::skip_sequence`], [`Counters::advance`] |
 //! | I4 ownership | [`Table::lease`] |
 //! | I5 torn | a sequence lock per slot, and one commit word per PUT |
 //! | I6 durable | the file, and recovery |
@@ -33,6 +33,7 @@ mod quiescence;
 #[cfg(not(loom))]
 mod sa;
 mod seqlock;
+mod sequence;
 #[cfg(not(loom))]
 mod shared;
 #[cfg(not(loom))]
@@ -63,8 +64,8 @@ pub use sa::{
 pub use slot::{SaHandle, SlotState, SlotView};
 #[cfg(not(loom))]
 pub use table::{
-    ConfigError, FreezeError, GetError, PutError, PutReceipt, Snapshot, Table, TableError, TableOptions,
-    UpdateError, WriteError,
+    ConfigError, FreezeError, GetError, PutError, PutReceipt, SkipError, Snapshot, Table, TableError,
+    TableOptions, UpdateError, WriteError,
 };
 #[cfg(not(loom))]
 pub use workers::{AttachError, DataplaneLease, WorkerSlot};

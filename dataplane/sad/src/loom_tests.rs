@@ -6,7 +6,7 @@ use loom::thread;
 
 use crate::index::{self, Index};
 use crate::sync::{AtomicU64, Ordering, store};
-use crate::{publication, quiescence, seqlock};
+use crate::{publication, quiescence, seqlock, sequence};
 
 /// Explores all interleavings with so many preemptions that the known bugs of such code show.
 fn model(test: impl Fn() + Sync + Send + 'static) {
@@ -227,5 +227,28 @@ fn no_iv_is_drawn_twice() {
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn.len(), count, "an IV was drawn twice");
+    });
+}
+
+/// I2: a worker that takes sequence numbers while some are skipped takes none twice, and none that was skipped once it
+/// is known to be.
+#[test]
+fn no_skipped_sequence_number_is_taken() {
+    model(|| {
+        let shared = words(&[10, 0]);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || [1, 2].map(|count| sequence::take(&shared[0], &shared[1], count, 1000)))
+        };
+        let raised = sequence::skip(&shared[0], &shared[1], 100, 1000).expect("numbers are left");
+        assert!((110..=113).contains(&raised));
+        assert!(sequence::edge(&shared[0], &shared[1]) >= raised);
+        let [first, second] = worker.join().expect("joined").map(|number| number.expect("some are left"));
+        assert!(second > first);
+        let taken_before = raised - 100;
+        assert!([first, second].iter().all(|number| *number <= 13 || *number > raised), "{first} {second}");
+        assert!(taken_before >= 10);
+        let next = sequence::take(&shared[0], &shared[1], 1, 1000).expect("one is left");
+        assert!(next > raised && next > second);
     });
 }

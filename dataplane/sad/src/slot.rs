@@ -2,6 +2,7 @@
 
 use crate::layout::{REPLAY_WORDS, slot};
 use crate::sa::ring_index;
+use crate::sequence;
 use crate::shared::SlotWords;
 use crate::sync::{AtomicU64, Ordering, add_single_writer, fence, store};
 
@@ -99,28 +100,25 @@ impl<'a> SlotView<'a> {
         self.words[slot::GENERATION].load(Ordering::Acquire)
     }
 
-    /// Outbound: the last sequence number sent. Inbound: the top of the replay window.
+    /// Outbound: the last sequence number sent or skipped. Inbound: the top of the replay window.
     #[inline]
     pub fn sequence(&self) -> u64 {
-        self.words[slot::SEQUENCE].load(Ordering::Acquire)
+        sequence::edge(&self.words[slot::SEQUENCE], &self.words[slot::FLOOR])
     }
 
     /// Outbound: reserves `count` sequence numbers and gives the first; `None`, and nothing reserved,
     /// if the last would lie above `limit` (2^32 - 1, or 2^64 - 1 with extended numbers: RFC 4303
     /// section 3.3.3). They are in the table before a packet carries them, so that a crash skips
-    /// numbers but never repeats one (I2).
+    /// numbers but never repeats one (I2). They are above all that [`crate::Table::skip_sequence`] skips.
     #[inline]
     pub fn next_sequence(&self, count: u32, limit: u64) -> Option<u64> {
-        let last = self.words[slot::SEQUENCE].load(Ordering::Relaxed);
-        let new_last = last.checked_add(u64::from(count)).filter(|new| *new <= limit)?;
-        store(&self.words[slot::SEQUENCE], new_last, Ordering::Release);
-        Some(last + 1)
+        sequence::take(&self.words[slot::SEQUENCE], &self.words[slot::FLOOR], count, limit)
     }
 
     /// Inbound: the highest sequence number authenticated.
     #[inline]
     pub fn replay_top(&self) -> u64 {
-        self.sequence()
+        self.words[slot::SEQUENCE].load(Ordering::Acquire)
     }
 
     /// The bits of a block of 64 sequence numbers (`sequence / 64`), which must be the top's or one of
@@ -194,7 +192,7 @@ impl<'a> SlotView<'a> {
         (word != 0 && now / 1_000_000 < ends_in_ms).then_some((word >> LEARNED_SHIFT) as u16)
     }
 
-    /// Learns a path MTU until `until` (ns of the boot clock). The one thing here that the control plane writes,
+    /// Learns a path MTU until `until` (ns of the boot clock). The one thing of this view that the control plane writes,
     /// one thread of it.
     pub fn learn_path_mtu(&self, octets: u16, until: u64) {
         let ends_in_ms = (until / 1_000_000).min((1 << LEARNED_SHIFT) - 1);

@@ -121,6 +121,14 @@ pub enum Output {
     },
     /// Put a policy into force without SAs: its traffic comes back as [`Command::Acquire`].
     Trap(Box<PolicyInstall>),
+    /// Skip sequence numbers of outbound SAs while packets leave by them (RFC 6311 section 5.2): none up to the present
+    /// one and as many more is used again. Where too few are left, tell [`Command::SoftLimit`].
+    SkipSequence {
+        /// Their reqids.
+        reqids: Vec<u32>,
+        /// How many, on each.
+        numbers: u64,
+    },
     /// Where the peer is now: the outer addresses and ports of these SAs change, their counters stay.
     MovePeer {
         /// Inbound SPIs.
@@ -318,9 +326,17 @@ pub enum Command {
     },
     /// Addresses or routes of this host have changed: tunnels that speak RFC 4555 look where they are now.
     AddressesChanged,
-    /// Agree with the peers about Message IDs: this gateway goes on with tunnels whose latest exchanges it may not know
-    /// (RFC 6311).
+    /// Agree with the peers about Message IDs, and about sequence numbers where [`Self::Advanced`] was said: this gateway
+    /// goes on with tunnels whose latest exchanges it may not know (RFC 6311).
     Synchronize(Target),
+    /// The SAs of a tunnel were restored from a copy, and both edges advanced: what the peer sends is refused until it
+    /// is as far ahead. Begins what [`Self::Synchronize`] does, if the peer knows how.
+    Advanced {
+        /// The tunnel.
+        tunnel: String,
+        /// By how many packets.
+        packets: u64,
+    },
     /// Stop everything about a tunnel and answer nothing: its context is being read in order to move (RFC 4067
     /// section 2). It is thawed, or released.
     Freeze(String),

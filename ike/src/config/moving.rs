@@ -18,11 +18,13 @@ pub(super) fn of_connection(section: &Section<'_, '_>) -> Option<Moving> {
     let redirect_timeout = time(section, "redirect_timeout", default.redirect_timeout);
     let follow_redirects = list(section, "follow_redirects", allowed);
     let message_id_sync = boolean(section, "message_id_sync", default.message_id_sync);
+    let replay_counter_sync = boolean(section, "replay_counter_sync", default.replay_counter_sync);
     Some(Moving {
         redirect_to: redirect_to?,
         redirect_timeout: redirect_timeout?,
         follow_redirects: follow_redirects?,
         message_id_sync: message_id_sync?,
+        replay_counter_sync: replay_counter_sync?,
     })
 }
 

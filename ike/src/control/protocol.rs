@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::events::Kind;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
@@ -69,6 +74,9 @@ pub enum Request {
     Thaw {
         /// The tunnel's name.
         name: String,
+        /// By how many packets both edges of its SAs were advanced meanwhile.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        advanced: u64,
     },
     /// Forget a frozen tunnel without a word to its peer: it is on another gateway now. Answered by [`Done`].
     Release {
@@ -84,6 +92,10 @@ pub enum Request {
     Restore {
         /// As `context-get` gave it: hexadecimal digits.
         context: String,
+        /// By how many packets both edges of its SAs were advanced, because it is a copy. Then both ends agree about what
+        /// comes next, if they know how (RFC 6311).
+        #[serde(default, skip_serializing_if = "is_zero")]
+        advanced: u64,
     },
     /// Hear what happens; answered by an empty object and then a notice of an [`Occurred`](super::Occurred) per line
     /// until the connection closes.

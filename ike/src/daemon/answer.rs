@@ -52,9 +52,9 @@ impl Loop {
                 self.effects.let_all_go();
                 self.done(Command::Freeze(name))
             }
-            Request::Thaw { name } => self.done(Command::Thaw(name)),
+            Request::Thaw { name, advanced } => self.thaw(name, advanced),
             Request::Release { name } => self.done(Command::Release(name)),
-            Request::Restore { context } => self.restore(&context),
+            Request::Restore { context, advanced } => self.restore(&context, advanced),
             // The desk answers these itself.
             Request::Reload | Request::ContextGet { .. } | Request::Monitor(_) | Request::Log(_) => {
                 Err(Refusal::new(Code::Internal, "this request was sent to the wrong place", "report this"))
@@ -74,13 +74,27 @@ impl Loop {
         self.done(Command::Redirect { target: target.map(Into::into), gateway })
     }
 
-    fn restore(&mut self, context: &str) -> Result<Answer, Refusal> {
+    fn thaw(&mut self, name: String, advanced: u64) -> Result<Answer, Refusal> {
+        let thawed = self.done(Command::Thaw(name.clone()))?;
+        if advanced > 0 {
+            self.done(Command::Advanced { tunnel: name, packets: advanced })?;
+        }
+        Ok(thawed)
+    }
+
+    fn restore(&mut self, context: &str, advanced: u64) -> Result<Answer, Refusal> {
         let context = hex::decode(context).map_err(|error| {
             let message = format!("the context is not in hexadecimal digits: {error}");
             Refusal::new(Code::BadRequest, message, "pass it as context-get gave it")
         })?;
         let restored = self.ike.restore(clock::now(), &context, Restoring::Move, &mut self.node);
         let result = restored.map(|name| RestoreAnswer { name: name.to_string() });
+        if let Ok(answer) = &result {
+            // With the rest of it, so that no restart comes between.
+            let command = Command::Advanced { tunnel: answer.name.clone(), packets: advanced };
+            let noted = self.ike.command(clock::now(), command, &mut self.node);
+            debug_assert!(noted.is_ok(), "it was restored");
+        }
         self.carry_out();
         let answer = result.map_err(|error| split(Code::Refused, &error.to_string()))?;
         info!(tunnel = answer.name, "taken over from another gateway");

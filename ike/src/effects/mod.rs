@@ -13,7 +13,7 @@ use std::time::Duration;
 use baton_dataplane::control::Listeners;
 use baton_ike_proto::host::{Install, OuterEnds};
 use baton_ike_proto::{Command, Event, Output, Path};
-use baton_sad::{Counters, Direction, GetError, PutError, Sa, Table, UpdateError, WriteError};
+use baton_sad::{Counters, Direction, GetError, PutError, Sa, SkipError, Table, UpdateError, WriteError};
 use thiserror::Error;
 use tracing::{debug, error, warn};
 
@@ -167,6 +167,9 @@ impl Effects {
                 Output::RemovePolicies { names, keep_prohibited } => {
                     self.policies.change(Change::Remove { names, keep_prohibited });
                 }
+                Output::SkipSequence { reqids, numbers } => {
+                    failed.extend(reqids.iter().filter_map(|reqid| self.skip(*reqid, numbers)));
+                }
                 Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, &ends),
                 Output::Store { tunnel, context } => {
                     self.note_stored(self.store.put(tunnel.as_str(), &context));
@@ -269,6 +272,17 @@ impl Effects {
             self.table.update(&sa)?;
         }
         Ok(())
+    }
+
+    /// Skips sequence numbers of an outbound SA. One that cannot, because too few are left, is to be replaced by one that
+    /// begins anew.
+    fn skip(&self, reqid: u32, numbers: u64) -> Option<Command> {
+        let error = self.table.skip_sequence(reqid, numbers).err()?;
+        if !matches!(error, SkipError::NotFound(_)) {
+            warn!(reqid, numbers, %error, "the peer's wish cannot be done; the Child SA is rekeyed");
+        }
+        let found = self.table.get(Direction::Outbound, reqid).ok().flatten()?;
+        Some(Command::SoftLimit { reqid, spi: found.sa.spi })
     }
 
     /// Tells of an event, and never of a later one before it.

@@ -215,6 +215,56 @@ fn a_peer_that_moves_keeps_its_sas() {
     assert_eq!(packets(&stage, IN, 0x2a00_0101), 5);
 }
 
+fn sequence(stage: &Stage, direction: Direction, key: u32) -> u64 {
+    stage.table.get(direction, key).expect("readable").expect("installed").counters.edge()
+}
+
+/// RFC 6311 section 5.2: a wish that would leave none replaces the SA instead, and of others nothing is touched.
+#[test]
+fn sequence_numbers_are_skipped_or_the_pair_is_rekeyed() {
+    let mut stage = stage();
+    assert_eq!(perform(&mut stage, install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator)), []);
+    let skip = |numbers| Output::SkipSequence { reqids: vec![REQID, REQID + 1], numbers };
+    assert_eq!(all(&mut stage, vec![skip(1 << 20)]), []);
+    assert_eq!((sequence(&stage, OUT, REQID), sequence(&stage, IN, 0x2a00_0101)), (1 << 20, 0));
+    let slot = || stage.table.slot(stage.table.lookup(OUT, REQID).expect("found")).expect("there");
+    assert_eq!(slot().next_sequence(1, u64::MAX), Some((1 << 20) + 1));
+    let rekey = Command::SoftLimit { reqid: REQID, spi: 0x1100_0101 };
+    assert_eq!(all(&mut stage, vec![skip(u64::from(u32::MAX))]), [rekey.clone()]);
+    assert_eq!(sequence(&stage, OUT, REQID), (1 << 20) + 1);
+    stage.table.freeze(&[(OUT, REQID)], Duration::from_secs(1)).expect("frozen");
+    assert_eq!(all(&mut stage, vec![skip(1)]), [rekey]);
+    assert_eq!(sequence(&stage, OUT, REQID), (1 << 20) + 1);
+}
+
+/// RFC 4555: what the peer sends is taken from and at any address, of which nothing is moved; what we send leads where
+/// it is.
+#[test]
+fn a_peer_that_roams_is_taken_from_anywhere() {
+    let mut stage = stage();
+    let roaming = |remote: &str| OuterEnds { movement: Movement::Roams, ..ends(remote) };
+    let mut first = install(&tunnel(1), (0x2a00_0101, 0x1100_0101), 7, Role::Initiator);
+    first.ends = roaming("198.51.100.1:4500");
+    assert_eq!(perform(&mut stage, first), []);
+    for remote in ["198.51.100.9:1024", "[2001:db8::9]:4500"] {
+        let mut ends = roaming(remote);
+        if ends.remote.is_ipv6() {
+            ends.local = "[2001:db8::2]:4500".parse().expect("an address");
+        }
+        let moved = Output::MovePeer { inbound: vec![0x2a00_0101], outbound: vec![REQID], ends };
+        assert_eq!(all(&mut stage, vec![moved]), []);
+        let (inbound, outbound) =
+            (sa(&stage, IN, 0x2a00_0101).expect("in"), sa(&stage, OUT, REQID).expect("out"));
+        assert!(inbound.source.is_unspecified() && inbound.destination.is_unspecified());
+        assert_eq!(
+            (inbound.source.is_ipv6(), inbound.destination.is_ipv6()),
+            (ends.remote.is_ipv6(), ends.remote.is_ipv6())
+        );
+        assert_eq!((outbound.source, outbound.destination), (ends.local.ip(), ends.remote.ip()));
+        assert!(!inbound.encapsulation.expect("in UDP").follows_peer);
+    }
+}
+
 /// A data plane that takes all policies but those called `bad`.
 #[derive(Default)]
 struct Played(Mutex<Vec<PolicySpec>>);

@@ -44,11 +44,13 @@ WHAT CAN GO WRONG
         #[arg(value_name = "TUNNEL")]
         name: String,
     },
-    /// Agree with the peer about Message IDs, after a failover.
+    /// Agree with the peer about Message IDs and sequence numbers, after a failover.
     ///
-    /// For a tunnel that was restored from a copy which may not know its latest exchanges. The peer has to know RFC 6311:
-    /// `message-id-sync` is among the extensions that `dpctl ike show` gives. Until it answers, nothing else is asked of
-    /// it; a peer that never does is taken for gone.
+    /// For a tunnel that was restored from a copy which may not know its latest exchanges; `dpctl restore` does it by
+    /// itself where it has advanced the edges. The peer has to know RFC 6311: `message-id-sync` is among the extensions
+    /// that `dpctl ike show` gives. Until it answers, nothing else is asked of it; a peer that never does is taken for
+    /// gone. If the edges were advanced, a peer with `replay-counter-sync` skips as many sequence numbers; with another
+    /// one the Child SAs are rekeyed.
     #[command(after_help = "\
 EXAMPLE
   dpctl ike sync site-a-2a000001

@@ -58,8 +58,8 @@ impl<'a> IkeContexts<'a> {
     }
 
     /// Goes on with a tunnel; one that the daemon does not have is nothing to go on with.
-    pub(in crate::dpctl) fn thaw(&mut self, name: &str) -> Result<bool, DpctlError> {
-        let done = self.request::<Done>(&Request::Thaw { name: name.to_owned() });
+    pub(in crate::dpctl) fn thaw(&mut self, name: &str, advanced: u64) -> Result<bool, DpctlError> {
+        let done = self.request::<Done>(&Request::Thaw { name: name.to_owned(), advanced });
         Ok(unless_absent(done)?.is_some())
     }
 
@@ -83,17 +83,17 @@ impl<'a> IkeContexts<'a> {
         Ok(unless_absent(found)?.map(|tunnel| tunnel.frozen))
     }
 
-    /// Takes a tunnel over, whose SAs are in the table.
-    pub(in crate::dpctl) fn put(&mut self, part: &IkePart) -> Result<(), DpctlError> {
+    /// Takes a tunnel over, whose SAs are in the table, both edges advanced by so many packets.
+    pub(in crate::dpctl) fn put(&mut self, part: &IkePart, advanced: u64) -> Result<(), DpctlError> {
         let context = to_hexadecimal(part.octets());
-        self.request::<RestoreAnswer>(&Request::Restore { context }).map(drop)
+        self.request::<RestoreAnswer>(&Request::Restore { context, advanced }).map(drop)
     }
 }
 
 impl Drop for IkeContexts<'_> {
     fn drop(&mut self) {
         for name in std::mem::take(&mut self.frozen) {
-            let _ = self.thaw(&name);
+            let _ = self.thaw(&name, 0);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::writer::{WriteError, Writer};
 use crate::layout::{MAX_BATCH, header, slot};
 use crate::publication::SETTLED;
 use crate::sa::{Counters, Direction, Name, Sa, SaError, holds_key};
+use crate::sequence;
 use crate::slot::SaHandle;
 use crate::sync::{Ordering, store};
 
@@ -186,7 +187,7 @@ impl Writer<'_> {
 
     fn check_newer(&self, number: u32, sa: &Sa, counters: &Counters) -> Result<(), PutError> {
         let words = self.words(number);
-        let installed = words[slot::SEQUENCE].load(Ordering::Acquire);
+        let installed = sequence::edge(&words[slot::SEQUENCE], &words[slot::FLOOR]);
         let given = counters.edge();
         if given < installed && holds_key(&words[slot::CONFIG..], &sa.key) {
             return Err(PutError::Older { name: sa.name, direction: sa.direction, installed, given });

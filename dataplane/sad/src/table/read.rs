@@ -12,10 +12,10 @@ use super::slots::split_key_word;
 use super::writer::WriteError;
 use crate::layout::{CONFIG_WORDS, header, slot};
 use crate::sa::{Counters, Direction, ReplayWindow, Sa, decode, name_tag, ring_index};
-use crate::seqlock;
 use crate::shared::SlotWords;
 use crate::slot::{SaHandle, is_installed, state};
 use crate::sync::{Ordering, fence, spin};
+use crate::{seqlock, sequence};
 
 /// Tries of a GET that spin: a writer is inside an SA for a fraction of a microsecond.
 const SPINS: u32 = 1_000;
@@ -261,7 +261,10 @@ fn read_counters(words: &SlotWords, sa: &Sa) -> Counters {
         Direction::Outbound => ReplayWindow::default(),
     };
     Counters {
-        sequence: if sa.direction == Direction::Inbound { window.top } else { word(slot::SEQUENCE) },
+        sequence: match sa.direction {
+            Direction::Inbound => window.top,
+            Direction::Outbound => sequence::edge(&words[slot::SEQUENCE], &words[slot::FLOOR]),
+        },
         window,
         packets: word(slot::PACKETS),
         octets: word(slot::OCTETS),

@@ -185,6 +185,7 @@ fn fill_counters(words: &SlotWords, sa: &Sa, counters: &Counters) {
         (slot::INTEGRITY_FAILURES, counters.integrity_failures),
         (slot::LAST_USED, 0),
         (slot::PATH_MTU, 0),
+        (slot::FLOOR, 0),
     ] {
         store(&words[word], value, Ordering::Relaxed);
     }

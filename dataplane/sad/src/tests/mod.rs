@@ -9,6 +9,7 @@ mod inspect;
 mod machine;
 mod model;
 mod refusals;
+mod skip;
 mod stress;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -18,6 +18,8 @@ pub struct Moving {
     pub follow_redirects: Vec<AllowedGateway>,
     /// Whether we agree about Message IDs with a peer that has failed over, and it with us (RFC 6311).
     pub message_id_sync: bool,
+    /// Whether a peer that has failed over may ask us to skip sequence numbers, and we it (RFC 6311).
+    pub replay_counter_sync: bool,
 }
 
 impl Default for Moving {
@@ -27,6 +29,7 @@ impl Default for Moving {
             redirect_timeout: Duration::from_mins(1),
             follow_redirects: Vec::new(),
             message_id_sync: true,
+            replay_counter_sync: true,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::order::Order;
 use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
+use super::replay_counters;
 use super::synchronization;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
@@ -270,6 +271,9 @@ impl Half {
         let mut up = Up::new(cx, head, sa, peers);
         up.can_synchronize = synchronization::is_agreed(&up.head.connection, message);
         payloads.extend(synchronization::announcement(&up.head.connection).filter(|_| up.can_synchronize));
+        up.can_synchronize_counters = replay_counters::is_agreed(&up.head.connection, message);
+        let counters = replay_counters::announcement(&up.head.connection);
+        payloads.extend(counters.filter(|_| up.can_synchronize_counters));
         up.ppk = ppk;
         // Where it has received our IKE_SA_INIT response; where its IKE_AUTH says that it comes from proves nothing.
         up.dynamic.remote = vec![source.ip()];

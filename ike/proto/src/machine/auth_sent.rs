@@ -19,6 +19,7 @@ use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
 use super::redirect_follow;
+use super::replay_counters;
 use super::requests::Sent;
 use super::synchronization;
 use super::tunnel::Tunnel;
@@ -144,6 +145,7 @@ impl AuthSent {
             (self.sa.initiator_spi, self.sa.responder_spi),
         ));
         payloads.extend(synchronization::announcement(connection));
+        payloads.extend(replay_counters::announcement(connection));
         payloads.extend(inner::request(&self.head));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
@@ -294,6 +296,7 @@ impl AuthSent {
         let mut up = Up::new(cx, head, sa, Peers { local, remote, user: None });
         up.ppk = ppk;
         up.can_synchronize = synchronization::is_agreed(&up.head.connection, message);
+        up.can_synchronize_counters = replay_counters::is_agreed(&up.head.connection, message);
         up.redirection.is_follower = !up.head.connection.moving.follow_redirects.is_empty();
         up.redirection.trail = attempt.detour.trail.clone();
         if mobility::speaks(&up.head.connection) && message.has(NotifyType::MOBIKE_SUPPORTED) {

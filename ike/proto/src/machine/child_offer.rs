@@ -285,6 +285,7 @@ impl Made {
             established: cx.now.unix,
             rekey_at: lifetime::randomized(cx, child.rekey_time, child.rand_time),
             expires_at: lifetime::after(cx, child.life_time),
+            gap: 0,
             child: Arc::clone(child),
         }
     }

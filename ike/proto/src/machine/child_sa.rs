@@ -40,6 +40,9 @@ pub(super) struct ChildSa {
     pub(super) rekey_at: Option<Duration>,
     /// When it ends.
     pub(super) expires_at: Option<Duration>,
+    /// How many sequence numbers our inbound edge is ahead of where the peer may be, because it was restored from a
+    /// copy.
+    pub(super) gap: u64,
 }
 
 /// The outbound half.

@@ -211,7 +211,7 @@ impl Ike {
         usize::from(has_moved)
     }
 
-    fn with_named(
+    pub(super) fn with_named(
         &mut self,
         now: Now,
         host: &mut dyn Host,

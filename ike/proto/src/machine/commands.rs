@@ -41,6 +41,7 @@ impl Ike {
             Command::Redirect { target, gateway } => self.redirect(now, host, target.as_ref(), &gateway),
             Command::AddressesChanged => Ok(self.addresses_changed(now, host)),
             Command::Synchronize(target) => self.synchronize(now, host, &target),
+            Command::Advanced { tunnel, packets } => self.advanced(now, host, &tunnel, packets),
             Command::Freeze(name) => self.freeze(now, host, &name),
             Command::Thaw(name) => self.thaw(now, host, &name),
             Command::Release(name) => self.release(now, host, &name),

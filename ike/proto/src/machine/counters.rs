@@ -89,6 +89,8 @@ counters! {
     synchronizations_refused,
     /// Our own that were answered.
     failovers,
+    /// Peers' wishes that we skip sequence numbers (RFC 6311).
+    counter_synchronizations,
     /// Peers that were sent to another gateway (RFC 5685).
     redirects_sent,
     /// Redirects to other gateways that we followed.

@@ -21,6 +21,7 @@ pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> 
     }
     up.on_redirect(cx, message);
     up.sas[at].take_token(message);
+    up.skip_as_asked(cx, message);
     if message.deletes.iter().any(|delete| delete.protocol == ProtocolId::IKE) {
         return (Vec::new(), up.on_ike_delete(cx, at));
     }

@@ -51,6 +51,7 @@ mod reconfigure;
 mod redirect;
 mod redirect_follow;
 mod redirect_send;
+mod replay_counters;
 mod requests;
 mod synchronization;
 mod tasks;

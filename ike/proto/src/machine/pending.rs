@@ -21,6 +21,8 @@ pub(super) enum Pending {
     Redirect,
     /// Whether the peer receives where it says that it is (RFC 4555 section 3.7).
     Routability(Check),
+    /// The peer skips sequence numbers (RFC 6311).
+    Counters,
     /// The peer is told of our addresses (RFC 4555 sections 3.5 and 3.6).
     Update(Update),
     /// The IKE SA itself is deleted.

@@ -13,13 +13,14 @@ use super::ike_sa::{Fate, IkeSa};
 use super::message::{Message, flag, notify};
 use super::pending::Pending;
 use super::receive::Bad;
+use super::replay_counters;
 use super::requests::Sent;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::up::Up;
 use crate::configuration::Connection;
 use crate::host::{CommandError, Host, Now, Path, Target};
-use crate::wire::{Datagram, ExchangeType, MessageIdSync, NotifyType, Payload};
+use crate::wire::{Datagram, ExchangeType, MessageIdSync, NotifyType, Payload, ReplayCounterSync};
 
 /// How often the room for requests of the lost gateway is doubled.
 const MAX_DOUBLINGS: u32 = 16;
@@ -42,6 +43,8 @@ pub(super) struct Ongoing {
     m1: u32,
     p1: u32,
     repetitions: u32,
+    /// Whether it asks to skip sequence numbers as well.
+    skips: bool,
     /// When it is tried again (monotonic).
     due: Duration,
 }
@@ -55,6 +58,13 @@ impl Synchronization {
     pub(super) fn restored(highest: Option<u32>, is_ongoing: bool, failovers: u32) -> Self {
         Self { highest, ongoing: is_ongoing.then(Ongoing::default), failovers }
     }
+}
+
+/// Whether nothing else is in a request or answer than may be (RFC 6311 section 5.1).
+fn is_alone(message: &Message) -> bool {
+    let is_allowed =
+        |kind| kind == NotifyType::IKEV2_MESSAGE_ID_SYNC || kind == NotifyType::IPSEC_REPLAY_COUNTER_SYNC;
+    message.deletes.is_empty() && message.notifies.iter().all(|notify| is_allowed(notify.kind))
 }
 
 /// What IKE_AUTH says of it (RFC 6311 section 4).
@@ -84,14 +94,17 @@ impl Up {
             && header.exchange == ExchangeType::INFORMATIONAL
             && (!header.flags.response || self.sas[at].synchronization.ongoing.is_some());
         let message = if is_possible { self.sas[at].peek(cx, datagram) } else { None };
-        let sync = message.as_ref().and_then(|message| message.notify(NotifyType::IKEV2_MESSAGE_ID_SYNC));
+        let Some(message) = message else { return false };
+        let sync = message.notify(NotifyType::IKEV2_MESSAGE_ID_SYNC);
         let Some(sync) = sync.and_then(|notify| MessageIdSync::parse(&notify.data).ok()) else {
             return false;
         };
-        let is_done = if header.flags.response {
+        let is_done = if !is_alone(&message) {
+            false
+        } else if header.flags.response {
             self.on_synchronized(cx, at, sync)
         } else {
-            self.answer_synchronization(cx, path, at, sync)
+            self.answer_synchronization(cx, path, at, (sync, &message))
         };
         if is_done {
             self.heard = cx.now.monotonic;
@@ -105,7 +118,13 @@ impl Up {
 
     /// The peer has failed over (RFC 6311 section 5.1). What it sends next has to be above all that it is known to have
     /// sent, by whatever of its gateways; what we send next is above all that we have sent.
-    fn answer_synchronization(&mut self, cx: &mut Cx, path: Path, at: usize, sync: MessageIdSync) -> bool {
+    fn answer_synchronization(
+        &mut self,
+        cx: &mut Cx,
+        path: Path,
+        at: usize,
+        (sync, message): (MessageIdSync, &Message),
+    ) -> bool {
         let sa = &self.sas[at];
         let is_replayed = sync.expected_send < sa.window.responses.unseen()
             || sa.synchronization.highest.is_some_and(|highest| sync.expected_send <= highest);
@@ -116,12 +135,13 @@ impl Up {
         let ongoing = sa.synchronization.ongoing.as_ref();
         let p2 = ongoing.map_or(ours, |ongoing| ongoing.m1.max(ours)).max(sync.expected_receive);
         self.ask_again(at);
+        self.skip_as_asked(cx, message);
         let sa = &mut self.sas[at];
         sa.window.requests.restart_at(p2);
         sa.window.responses.restart_at(sync.expected_send);
         sa.synchronization.highest = Some(sync.expected_send);
         let answer = MessageIdSync { expected_send: p2, expected_receive: sync.expected_send, ..sync };
-        sa.send_outside(cx, path, true, answer);
+        sa.send_outside(cx, path, true, (answer, None));
         cx.core.counters.synchronizations += 1;
         true
     }
@@ -133,13 +153,12 @@ impl Up {
             let is_ours = ongoing.repetitions > 0 && ongoing.nonce == sync.nonce;
             is_ours && sync.expected_receive >= ongoing.m1 && sync.expected_send >= ongoing.p1
         });
-        if ongoing.is_none() {
-            return false;
-        }
+        let Some(ongoing) = ongoing else { return false };
         sa.window.requests.restart_at(sync.expected_receive);
         sa.window.responses.restart_at(sync.expected_send);
         sa.synchronization.failovers = sa.synchronization.failovers.saturating_add(1);
         cx.core.counters.failovers += 1;
+        self.on_counters(ongoing.skips);
         true
     }
 
@@ -168,16 +187,22 @@ impl Up {
                 Pending::Update(_) => {
                     self.tasks.add(Task::UpdateAddresses);
                 }
+                Pending::Counters => {
+                    self.tasks.add(Task::SynchronizeCounters);
+                }
                 // Those of Child SAs that are being deleted are asked for again by themselves.
                 _ => {}
             }
         }
     }
 
-    /// Begins to agree about Message IDs; whether the peer can.
-    fn synchronize(&mut self, cx: &mut Cx) -> bool {
-        if !self.can_synchronize || self.is_ending() {
+    /// Begins to agree about Message IDs and sequence numbers; whether the peer can.
+    pub(super) fn synchronize(&mut self, cx: &mut Cx) -> bool {
+        if self.is_ending() {
             return false;
+        }
+        if !self.can_synchronize {
+            return self.begin_counters();
         }
         self.ask_again(0);
         self.sas[0].synchronization.ongoing = Some(Ongoing { due: cx.now.monotonic, ..Ongoing::default() });
@@ -190,6 +215,7 @@ impl Up {
     /// one before must not answer the same again. M1 leaves room for the requests that the lost gateway may have sent:
     /// a window (RFC 6311 section 5.1), and each time twice as many, because the peer does not say why it is silent.
     pub(super) fn repeat_synchronization(&mut self, cx: &mut Cx) -> Sent {
+        let skip = self.wanted_skip();
         let sa = &mut self.sas[0];
         let Some(ongoing) = sa.synchronization.ongoing.clone().filter(|o| o.due <= cx.now.monotonic) else {
             return Sent::Again;
@@ -203,11 +229,11 @@ impl Up {
         let (nonce, p1) = (cx.random::<4>(), sa.window.responses.expected());
         let due = cx.now.monotonic.saturating_add(backoff::wait(&retransmission, ongoing.repetitions));
         let repetitions = ongoing.repetitions + 1;
-        sa.synchronization.ongoing = Some(Ongoing { nonce, m1, p1, repetitions, due });
+        sa.synchronization.ongoing = Some(Ongoing { nonce, m1, p1, repetitions, skips: skip.is_some(), due });
         sa.window.requests.restart_at(m1);
         let sync = MessageIdSync { nonce, expected_send: m1, expected_receive: p1 };
         if sa.can_seal(cx) {
-            sa.send_outside(cx, self.head.path, false, sync);
+            sa.send_outside(cx, self.head.path, false, (sync, skip));
         }
         cx.store();
         Sent::Again
@@ -222,9 +248,16 @@ impl IkeSa {
     }
 
     /// Sends what no window keeps.
-    fn send_outside(&self, cx: &mut Cx, path: Path, response: bool, sync: MessageIdSync) {
+    fn send_outside(
+        &self,
+        cx: &mut Cx,
+        path: Path,
+        response: bool,
+        (sync, skip): (MessageIdSync, Option<ReplayCounterSync>),
+    ) {
         let header = self.header(ExchangeType::INFORMATIONAL, response, 0);
-        let payloads = [notify(NotifyType::IKEV2_MESSAGE_ID_SYNC, sync.emit())];
+        let sync = notify(NotifyType::IKEV2_MESSAGE_ID_SYNC, sync.emit());
+        let payloads: Vec<_> = std::iter::once(sync).chain(skip.map(replay_counters::payload)).collect();
         let host = &mut cx.core.ivs.before(cx.host);
         if let Ok(datagram) = self.keys.seal(self.role, &header, &payloads, host) {
             cx.transmit(path, &[datagram]);

@@ -43,6 +43,8 @@ pub(super) enum Task {
     UpdateAddresses,
     /// At which further addresses we are.
     AnnounceAddresses,
+    /// That it skips sequence numbers.
+    SynchronizeCounters,
 }
 
 impl Task {
@@ -195,7 +197,8 @@ impl Up {
             | Task::Redirect(_)
             | Task::CheckRoutability
             | Task::UpdateAddresses
-            | Task::AnnounceAddresses => true,
+            | Task::AnnounceAddresses
+            | Task::SynchronizeCounters => true,
         }
     }
 
@@ -218,6 +221,7 @@ impl Up {
             Task::CheckRoutability => self.ask_routability(cx),
             Task::UpdateAddresses => self.ask_update(cx),
             Task::AnnounceAddresses => self.ask_list(cx),
+            Task::SynchronizeCounters => self.ask_counters(cx),
         }
     }
 

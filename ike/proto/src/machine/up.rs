@@ -71,8 +71,10 @@ pub(super) struct Up {
     /// The postquantum preshared key in its keys (RFC 8784).
     pub(super) ppk: Option<Identity>,
     pub(super) redirection: Redirection,
-    /// Both sides know RFC 6311.
+    /// Both sides agree about Message IDs after a failover (RFC 6311).
     pub(super) can_synchronize: bool,
+    /// Both sides skip sequence numbers after one (RFC 6311).
+    pub(super) can_synchronize_counters: bool,
 }
 
 impl Up {
@@ -98,6 +100,7 @@ impl Up {
             ppk: None,
             redirection: Redirection::default(),
             can_synchronize: false,
+            can_synchronize_counters: false,
             head,
         };
         up.start_lifetime(cx);

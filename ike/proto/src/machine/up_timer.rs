@@ -129,7 +129,7 @@ impl Up {
     /// The outbound half of a pair has waited long enough. While our own request to rekey the same pair is outstanding
     /// it goes on waiting: if the answer makes ours the one to use, that one may be in the table since before a
     /// restart, and an SA that was replaced must not come back (I2).
-    fn on_outbound_due(&mut self, cx: &mut Cx, at: usize) {
+    pub(super) fn on_outbound_due(&mut self, cx: &mut Cx, at: usize) {
         let (spi, reqid) = (self.children[at].inbound_spi, self.children[at].reqid);
         let mut pending = self.sas.iter().flat_map(|sa| &sa.pending);
         if !pending.any(|(_, pending)| pending.rival() == Some(spi)) {

@@ -218,6 +218,7 @@ impl Up {
             ("redirect", is_follower || can_send),
             ("crash-detection", self.current().peer_token.is_some()),
             ("message-id-sync", self.can_synchronize),
+            ("replay-counter-sync", self.can_synchronize_counters),
             ("mobike", self.mobility.is_some()),
         ];
         all.into_iter().filter(|(_, is_agreed)| *is_agreed).map(|(word, _)| word).collect()

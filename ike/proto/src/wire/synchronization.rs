@@ -58,6 +58,14 @@ impl ReplayCounterSync {
         }
     }
 
+    /// How many.
+    pub fn numbers(&self) -> u64 {
+        match self {
+            Self::Short(numbers) => u64::from(*numbers),
+            Self::Extended(numbers) => *numbers,
+        }
+    }
+
     /// As the data of a notify.
     pub fn emit(&self) -> Vec<u8> {
         match self {

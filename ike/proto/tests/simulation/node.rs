@@ -195,6 +195,10 @@ impl Node {
                 self.note(now, &format!("forgets {tunnel}"));
             }
             Output::Event(event) => self.note(now, &format!("{event:?}")),
+            Output::SkipSequence { reqids, numbers } => {
+                self.host.table.skip(&reqids, numbers);
+                self.note(now, &format!("skips {numbers} of {reqids:08x?}"));
+            }
             Output::MovePeer { inbound, outbound, ends } => {
                 self.host.table.move_peer(&inbound, &outbound, ends);
             }

@@ -16,6 +16,8 @@ pub struct Sa {
     pub key: Vec<u8>,
     pub suite: String,
     pub ends: OuterEnds,
+    /// Outbound: the last sequence number sent. Inbound: the edge, up to which nothing is accepted any more.
+    pub sequence: u64,
     /// It took another one's place, and traffic with it.
     pub is_successor: bool,
     pub local: Vec<TrafficSelector>,
@@ -59,6 +61,13 @@ impl Table {
         Ok(())
     }
 
+    /// What was sent by the SAs is not sent again.
+    pub fn skip(&mut self, reqids: &[u32], numbers: u64) {
+        for (_, sa) in self.outbound.iter_mut().filter(|(reqid, _)| reqids.contains(reqid)) {
+            sa.sequence += numbers;
+        }
+    }
+
     pub fn move_peer(&mut self, inbound: &[u32], outbound: &[u32], ends: OuterEnds) {
         for (_, sa) in self.inbound.iter_mut().filter(|(spi, _)| inbound.contains(spi)) {
             sa.ends = ends;
@@ -94,6 +103,7 @@ fn sa(install: &Install, inbound: bool) -> Result<Sa, String> {
         key: key.expose().to_vec(),
         suite: install.suite.keyword(),
         ends: install.ends,
+        sequence: 0,
         is_successor: false,
         local: install.local.clone(),
         remote: install.remote.clone(),

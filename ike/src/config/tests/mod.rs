@@ -153,6 +153,7 @@ window = 4
 redirect_to = "2001:db8::9"
 redirect_timeout = "10s"
 message_id_sync = false
+replay_counter_sync = false
 follow_redirects = ["198.51.100.0/24", "gw2.example.org=192.0.2.1"]
 [connections.roads.local]
 id = "C=CH, O=Baton, CN=gateway"

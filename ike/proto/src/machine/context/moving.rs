@@ -10,6 +10,9 @@ use crate::machine::synchronization::Synchronization;
 /// The kind of a request, or of something that waits to be one, that sends the peer elsewhere.
 pub(super) const REDIRECT: u8 = 45;
 
+/// The kind of one that asks the peer to skip sequence numbers.
+pub(super) const COUNTERS: u8 = 70;
+
 pub(super) fn stored_redirection(now: Now, redirection: &Redirection) -> StoredRedirection {
     StoredRedirection {
         is_follower: redirection.is_follower,

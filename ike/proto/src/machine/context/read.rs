@@ -116,6 +116,7 @@ impl Reader<'_> {
             unfinished: Vec::new(),
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
             can_synchronize: stored.can_synchronize.unwrap_or(false),
+            can_synchronize_counters: stored.can_synchronize_counters.unwrap_or(false),
             redirection: moving::redirection(now, stored.redirection.as_ref())?,
         })
     }
@@ -174,6 +175,7 @@ impl Reader<'_> {
                 }))
             }
             moving::REDIRECT => Pending::Redirect,
+            moving::COUNTERS => Pending::Counters,
             40 => Pending::Routability(check(stored)?),
             41 | 42 => Pending::Update(Update { moves: stored.kind == 41, check: check(stored)? }),
             _ => return Err(lacks.into()),
@@ -252,6 +254,7 @@ impl Reader<'_> {
             rekey_at: at(stored.rekey_at),
             expires_at: at(stored.expires_at),
             ending: stored.ending.map(numbers::reason).transpose()?,
+            gap: stored.gap.unwrap_or(0),
         })
     }
 
@@ -281,6 +284,7 @@ impl Reader<'_> {
             (40, _) => Some(Task::CheckRoutability),
             (41, _) => Some(Task::UpdateAddresses),
             (42, _) => Some(Task::AnnounceAddresses),
+            (moving::COUNTERS, _) => Some(Task::SynchronizeCounters),
             _ => None,
         }
     }

@@ -87,9 +87,12 @@ pub(super) struct Stored {
     /// If both ends speak RFC 4555.
     #[n(40)]
     pub(super) mobility: Option<StoredMobility>,
-    /// Whether both sides know RFC 6311.
+    /// Whether both sides agree about Message IDs after a failover (RFC 6311).
     #[n(46)]
     pub(super) can_synchronize: Option<bool>,
+    /// Whether both sides skip sequence numbers after one.
+    #[n(70)]
+    pub(super) can_synchronize_counters: Option<bool>,
 }
 
 /// What there is of redirects.
@@ -201,7 +204,7 @@ pub(super) struct StoredPending {
     #[n(0)]
     pub(super) message_id: u32,
     /// 0 liveness, 1 deletion of the IKE SA, 2 of Child SAs, 3 a new pair, 4 a pair in the place of another, 5 an IKE
-    /// SA, 45 another gateway for the peer; 40 return routability, 41 an update of addresses, 42 a list of them, with
+    /// SA, 45 another gateway for the peer, 70 sequence numbers to skip; 40 return routability, 41 an update of addresses, 42 a list of them, with
     /// the cookie as nonce and the number of changes of the path as detours.
     #[n(1)]
     pub(super) kind: u8,
@@ -334,6 +337,9 @@ pub(super) struct StoredChild {
     /// Why it is being deleted, if it is.
     #[n(17)]
     pub(super) ending: Option<u8>,
+    /// How many sequence numbers our inbound edge is ahead of where the peer may be.
+    #[n(70)]
+    pub(super) gap: Option<u64>,
 }
 
 /// Something to ask of the peer.
@@ -341,7 +347,7 @@ pub(super) struct StoredChild {
 #[cbor(map)]
 pub(super) struct StoredTask {
     /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window; 40
-    /// return routability, 41 an update of addresses, 42 a list of them; 45 another gateway for the peer.
+    /// return routability, 41 an update of addresses, 42 a list of them; 45 another gateway for the peer; 70 sequence numbers to skip.
     #[n(0)]
     pub(super) kind: u8,
     #[n(1)]

@@ -89,6 +89,7 @@ impl Up {
             is_frozen: self.is_frozen,
             ppk: self.ppk.as_ref().map(body),
             can_synchronize: Some(self.can_synchronize),
+            can_synchronize_counters: Some(self.can_synchronize_counters),
             redirection: Some(moving::stored_redirection(now, &self.redirection)),
             mobility: self.mobility.as_ref().map(|mobility| stored_mobility(mobility, &self.head.roaming)),
         }
@@ -162,6 +163,7 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
         | Pending::Liveness
         | Pending::FollowUp(_) => {}
         Pending::Redirect => stored.kind = moving::REDIRECT,
+        Pending::Counters => stored.kind = moving::COUNTERS,
         Pending::Routability(check) => (stored.kind, stored.nonce, stored.detours) = stored_check(40, check),
         Pending::Update(update) => {
             let kind = if update.moves { 41 } else { 42 };
@@ -251,6 +253,7 @@ fn stored_child(now: Now, child: &ChildSa) -> StoredChild {
         rekey_at: child.rekey_at.map(|at| time(now, at)),
         expires_at: child.expires_at.map(|at| time(now, at)),
         ending: child.ending.map(stored_reason),
+        gap: (child.gap > 0).then_some(child.gap),
     }
 }
 
@@ -275,6 +278,7 @@ fn stored_task(task: &Task) -> Option<StoredTask> {
         Task::CheckRoutability => of(40, None),
         Task::UpdateAddresses => of(41, None),
         Task::AnnounceAddresses => of(42, None),
+        Task::SynchronizeCounters => of(moving::COUNTERS, None),
         // Silence asks again.
         Task::Liveness => None,
     }

@@ -10,6 +10,7 @@ mod moving;
 mod pair;
 mod redirect;
 mod rekey;
+mod replay_counters;
 mod roaming;
 mod setup;
 mod side;

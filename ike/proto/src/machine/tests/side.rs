@@ -106,6 +106,8 @@ pub(super) struct Side {
     /// What was done, in order, by first words.
     pub(super) log: Vec<&'static str>,
     /// Keys that were ever installed, to see that none is twice.
+    /// Sequence numbers that were skipped, by reqids.
+    pub(super) skips: Vec<(Vec<u32>, u64)>,
     seen: HashMap<(u32, bool), KeyMaterial>,
 }
 
@@ -132,6 +134,7 @@ impl Side {
             keep_alives: 0,
             log: Vec::new(),
             seen: HashMap::new(),
+            skips: Vec::new(),
         }
     }
 
@@ -178,6 +181,10 @@ impl Side {
             Output::Trap(policy) => {
                 self.policies.remove(&policy.name);
                 self.traps.insert(policy.name.clone(), policy.reqid);
+            }
+            Output::SkipSequence { reqids, numbers } => {
+                self.log.push("skip");
+                self.skips.push((reqids, numbers));
             }
             Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, ends),
             Output::Store { tunnel, context } => {
