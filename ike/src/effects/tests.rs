@@ -229,11 +229,11 @@ fn sequence_numbers_are_skipped_or_the_pair_is_rekeyed() {
     assert_eq!((sequence(&stage, OUT, REQID), sequence(&stage, IN, 0x2a00_0101)), (1 << 20, 0));
     let slot = || stage.table.slot(stage.table.lookup(OUT, REQID).expect("found")).expect("there");
     assert_eq!(slot().next_sequence(1, u64::MAX), Some((1 << 20) + 1));
-    let rekey = Command::SoftLimit { reqid: REQID, spi: 0x1100_0101 };
-    assert_eq!(all(&mut stage, vec![skip(u64::from(u32::MAX))]), [rekey.clone()]);
+    let rekey = [Command::SoftLimit { reqid: REQID, spi: 0x1100_0101 }];
+    assert_eq!(all(&mut stage, vec![skip(u64::from(u32::MAX))]), rekey);
     assert_eq!(sequence(&stage, OUT, REQID), (1 << 20) + 1);
     stage.table.freeze(&[(OUT, REQID)], Duration::from_secs(1)).expect("frozen");
-    assert_eq!(all(&mut stage, vec![skip(1)]), [rekey]);
+    assert_eq!(all(&mut stage, vec![skip(1)]), rekey);
     assert_eq!(sequence(&stage, OUT, REQID), (1 << 20) + 1);
 }
 
