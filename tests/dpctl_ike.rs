@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use baton_dataplane::config::Config;
@@ -588,4 +588,91 @@ fn without_the_ike_daemon_a_negotiated_tunnel_is_not_torn_apart() {
     b.server = None;
     b.fails(&["snapshot", TUNNEL, "-o", &b.path("x").display().to_string()], 4, "no IKE daemon answers");
     assert!(!b.path("x").exists());
+}
+
+/// What `dpctl top` writes to a terminal of its own while it gets these keys, and how the terminal is set before and
+/// after it.
+struct OnTerminal {
+    child: Child,
+    keys: ChildStdin,
+    shown: BufReader<ChildStdout>,
+    seen: String,
+}
+
+impl OnTerminal {
+    fn new(gateway: &Gateway) -> Self {
+        let dpctl = env!("CARGO_BIN_EXE_dpctl");
+        let config = gateway.path("baton.toml").display().to_string();
+        let command = format!(
+            "stty cols 120 rows 30; stty -g; {dpctl} --config {config} top --interval 0.2; echo exit=$?; stty -g"
+        );
+        let mut child = Command::new("script")
+            .args(["--quiet", "--flush", "--command", &command, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script(1) starts");
+        let keys = child.stdin.take().expect("a pipe");
+        let shown = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, keys, shown, seen: String::new() }
+    }
+
+    /// Reads on until this is written.
+    #[track_caller]
+    fn until(&mut self, word: &str) {
+        let from = self.seen.len();
+        while !self.seen[from..].contains(word) {
+            let read = self.shown.fill_buf().expect("readable");
+            assert!(!read.is_empty(), "`{word}` never came: {:?}", &self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(read));
+            let length = read.len();
+            self.shown.consume(length);
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("pressed");
+    }
+
+    /// All that was written in the end.
+    fn end(mut self) -> String {
+        self.shown.read_to_string(&mut self.seen).expect("readable");
+        assert!(self.child.wait().expect("ended").success());
+        self.seen
+    }
+}
+
+#[test]
+fn top_lives_in_a_terminal_and_leaves_it_as_it_was() {
+    let gateway = Gateway::with_tunnel(2);
+    let mut top = OnTerminal::new(&gateway);
+    top.until("\x1b[?1049h");
+    top.until(TUNNEL);
+    top.press("?");
+    top.until("replayed,");
+    top.press("q");
+    top.until("\x1b[?1049l");
+    let all = top.end();
+    assert!(all.contains("exit=0"), "{all:?}");
+    let settings: Vec<_> = all.lines().map(str::trim).filter(|line| line.matches(':').count() > 20).collect();
+    assert_eq!(settings.len(), 2, "{all:?}");
+    assert!(settings[1].ends_with(settings[0]), "the terminal is set otherwise than before: {settings:?}");
+}
+
+#[test]
+fn top_shows_the_table_that_took_the_place_of_another() {
+    let gateway = Gateway::with_tunnel(2);
+    let mut top = OnTerminal::new(&gateway);
+    top.until(TUNNEL);
+    let config = Config::load(&gateway.path("baton.toml")).expect("a good configuration");
+    fs::remove_file(config.table_path()).expect("removed");
+    let options = TableOptions { capacity: 64, node: config.node.id, cluster: config.cluster_id() };
+    let table = Table::create(&config.table_path(), &options).expect("a table");
+    let mut sa = config.tunnels[0].inbound_sa(0).expect("keyed");
+    sa.name = Name::new("another").expect("a name");
+    table.put(&[(sa, Counters::default())]).expect("installed");
+    top.until("another");
+    top.press("q");
+    assert!(top.end().contains("exit=0"));
 }

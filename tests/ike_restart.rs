@@ -285,14 +285,19 @@ fn assert_no_ike_iv_repeats(frames: &[Captured]) {
 /// Where the IV of a message stands whose first payload is Encrypted: behind both headers.
 const IV: std::ops::Range<usize> = 32..40;
 
-/// An encrypted IKE message in an Ethernet frame with IPv4 (RFC 7296 sections 3.1 and 3.14).
+/// An encrypted IKE message in an Ethernet frame with IPv4 (RFC 7296 sections 3.1 and 3.14); on port 4500 it stands
+/// behind the non-ESP marker (RFC 3948 section 2.2).
 fn ike_message(frame: &[u8]) -> Option<&[u8]> {
     const ENCRYPTED: u8 = 46;
     let ip = frame.get(14..)?;
     let is_udp = frame.get(12..14)? == [0x08, 0x00] && *ip.get(9)? == 17;
     let udp = ip.get(usize::from(ip[0] & 0xf) * 4..)?;
-    let is_ike = udp.get(2..4)? == 500_u16.to_be_bytes();
     let length = usize::from(u16::from_be_bytes(*udp.get(4..6)?.first_chunk()?));
-    let message = udp.get(8..length)?;
-    (is_udp && is_ike && message.len() > IV.end && message[16] == ENCRYPTED).then_some(message)
+    let datagram = udp.get(8..length)?;
+    let message = match u16::from_be_bytes(*udp.get(2..4)?.first_chunk()?) {
+        500 => datagram,
+        4500 => datagram.strip_prefix(&[0; 4])?,
+        _ => return None,
+    };
+    (is_udp && message.len() > IV.end && message[16] == ENCRYPTED).then_some(message)
 }

@@ -33,6 +33,8 @@ pub(super) fn of_child(section: &Section<'_, '_>) -> Option<Times> {
     let known = rekey.unwrap_or_default();
     let end = time(section, "life_time", known + known / 10);
     let spread = end.filter(|end| !end.is_zero()).map_or(known / 10, |end| end.saturating_sub(known));
+    // A long time between the two is no wish to rekey at any moment.
+    let spread = spread.min(known / 2);
     let rand = time(section, "rand_time", spread);
     let times = Times { rekey: rekey?, end: end?, rand: rand? };
     if !times.end.is_zero() && times.rekey >= times.end {

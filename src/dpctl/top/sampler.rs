@@ -1,6 +1,9 @@
 //! Asks the daemons and reads the table, again and again; whoever is gone is looked for again each time.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use baton_dataplane::config::Config;
@@ -15,11 +18,15 @@ use crate::dpctl::{ike, live, open};
 /// The group of counters that the reasons for drops are in.
 const DROPS: &str = "drop";
 
+/// Device and inode.
+type FileIdentity = (u64, u64);
+
 /// Connections that stay open from one moment to the next.
 pub(super) struct Sampler<'c> {
     config: &'c Config,
     began: Instant,
-    table: Option<Table>,
+    /// The table and the file that it was opened from.
+    table: Option<(Table, Option<FileIdentity>)>,
     data_plane: Option<Client>,
     ike: Option<Client>,
     /// Whether there ever was an IKE daemon: one that is gone is missed.
@@ -54,15 +61,14 @@ impl<'c> Sampler<'c> {
     }
 
     fn read_table(&mut self) -> Result<Vec<SaSample>, String> {
+        let now = file_at(&self.config.table_path());
         // One of another boot or another gateway may stand there now.
-        if self.table.is_none() {
-            self.table = Some(open(self.config).map_err(|error| error.to_string())?);
-        }
-        let table = self.table.as_ref().map(|table| table.iter().map(|found| sa_sample(&found)).collect());
-        // A table that was replaced is another file of the same name.
-        if !self.config.table_path().exists() {
+        if self.table.as_ref().is_none_or(|(_, file)| now.is_none() || *file != now) {
             self.table = None;
+            self.table = Some((open(self.config).map_err(|error| error.to_string())?, now));
         }
+        let table =
+            self.table.as_ref().map(|(table, _)| table.iter().map(|found| sa_sample(&found)).collect());
         table.ok_or_else(|| "there is no SA table".to_owned())
     }
 
@@ -130,6 +136,11 @@ impl Tunnels {
         self.known.extend(piece.tunnels.into_iter().map(|tunnel| (tunnel.name.clone(), tunnel)));
         self.after = last;
     }
+}
+
+/// Which file has that name now: a table that was replaced is another file of the same name.
+fn file_at(path: &Path) -> Option<FileIdentity> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn sa_sample(found: &Snapshot) -> SaSample {

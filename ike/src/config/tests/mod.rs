@@ -103,6 +103,13 @@ fn a_small_child_gets_swanctls_defaults() {
 }
 
 #[test]
+fn a_long_life_alone_is_no_wish_to_rekey_at_any_moment() {
+    let long = SMALL.replace("children.net = {}", "children.net.life_time = \"3h\"");
+    let config = parse(&long).unwrap();
+    assert_eq!(child(&config).rand_time, Duration::from_mins(30));
+}
+
+#[test]
 fn everything_can_be_said() {
     let config = parse(EVERYTHING).unwrap();
     insta::assert_debug_snapshot!((&config.daemon, &config.protocol, &config.credentials));
