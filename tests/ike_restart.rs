@@ -181,23 +181,82 @@ fn two_gateways_set_a_tunnel_up_and_traffic_crosses_it() {
         return;
     }
     let pair = Pair::start(&case());
-    let before = pair.set_up();
-    let (_echo, prober) = traffic(&pair.topology);
-    flows(&pair, &prober, "a new tunnel");
-    for (gateway, what) in [(&pair.a, "child"), (&pair.b, "child"), (&pair.a, "ike"), (&pair.b, "ike")] {
-        let tunnel = Standing::of(gateway).expect("a tunnel").name;
-        let request = json!({"request": "rekey", "target": {"tunnel": tunnel}, "what": what});
-        assert_eq!(gateway.ask_ike(request).expect("begun")["concerned"], 1);
-        flows(&pair, &prober, what);
-    }
-    let after = pair.agreement();
-    assert_eq!(after.name, before.name, "a tunnel keeps its name");
-    assert!(after.ike != before.ike && after.child != before.child, "{before:?} {after:?}");
+    pair.set_up();
+    rekeyed_from_both_ends(&pair);
     let request = json!({"request": "terminate", "target": {"connection": CONNECTION}});
     assert_eq!(pair.b.ask_ike(request).expect("ended")["concerned"], 1);
     support::eventually("the end at both", || {
         [&pair.a, &pair.b].iter().all(|gateway| gateway.tunnels().is_ok_and(|tunnels| tunnels.is_empty()))
     });
+}
+
+/// New keys for the IKE SA and the Child SA, asked for by either, while traffic crosses.
+fn rekeyed_from_both_ends(pair: &Pair) {
+    let before = pair.agreement();
+    let (_echo, prober) = traffic(&pair.topology);
+    flows(pair, &prober, "a new tunnel");
+    for (gateway, what) in [(&pair.a, "child"), (&pair.b, "child"), (&pair.a, "ike"), (&pair.b, "ike")] {
+        let tunnel = Standing::of(gateway).expect("a tunnel").name;
+        let request = json!({"request": "rekey", "target": {"tunnel": tunnel}, "what": what});
+        assert_eq!(gateway.ask_ike(request).expect("begun")["concerned"], 1);
+        flows(pair, &prober, what);
+    }
+    let after = pair.agreement();
+    assert_eq!(after.name, before.name, "a tunnel keeps its name");
+    assert!(after.ike != before.ike && after.child != before.child, "{before:?} {after:?}");
+}
+
+/// RFC 9242 and RFC 9370 on a wire: three key exchanges in the set-up, as many in the rekeying of the IKE SA, two in
+/// that of the Child SA, whoever asks.
+#[test]
+fn two_gateways_exchange_keys_several_times() {
+    if !can_run("two_gateways_exchange_keys_several_times") {
+        return;
+    }
+    let mut case = case();
+    let (ike, esp) =
+        ("aes128gcm16-prfsha256-x25519-ke1_mlkem768-ke2_mlkem1024", "aes128gcm16-x25519-ke1_mlkem768");
+    (case.ike_proposals, case.esp_proposals) = (vec![ike.into()], vec![esp.into()]);
+    let pair = Pair::start(&case);
+    pair.set_up();
+    rekeyed_from_both_ends(&pair);
+    for gateway in [&pair.a, &pair.b] {
+        let tunnel = &gateway.tunnels().expect("told")[0];
+        assert_eq!(tunnel["proposal"], ike);
+        assert_eq!(tunnel["children"][0]["proposal"], esp);
+    }
+}
+
+/// RFC 6290 on a wire: a gateway that has lost a tunnel says so by a token, and its peer lets go at once; without one,
+/// the peer goes on asking.
+#[test]
+fn a_tunnel_that_the_other_gateway_has_lost_is_let_go_at_once() {
+    if !can_run("a_tunnel_that_the_other_gateway_has_lost_is_let_go_at_once") {
+        return;
+    }
+    assert!(is_let_go_when_lost(true), "the token was not believed");
+    assert!(!is_let_go_when_lost(false), "nobody may end a tunnel without a token");
+}
+
+/// Whether A lets its tunnel go in three seconds after B has forgotten all about it and A has asked B for something.
+fn is_let_go_when_lost(has_token: bool) -> bool {
+    let mut case = case();
+    case.daemon_options = case.daemon_options.set("crash_detection", if has_token { "yes" } else { "no" });
+    let mut pair = Pair::start(&case);
+    pair.set_up();
+    let lost = Standing::of(&pair.a).expect("a tunnel").name;
+    pair.kill(Victim::IkeOfB);
+    std::fs::remove_dir_all(pair.b.runtime_directory().join("ike")).expect("forgotten");
+    pair.start_again(Victim::IkeOfB);
+    assert!(pair.b.tunnels().expect("told").is_empty(), "B still has its tunnel");
+    let request = json!({"request": "rekey", "target": {"tunnel": lost}, "what": "ike"});
+    pair.a.ask_ike(request).expect("begun");
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let is_there = || pair.a.tunnels().expect("told").iter().any(|tunnel| tunnel["name"] == lost);
+    while is_there() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    !is_there()
 }
 
 #[test]
