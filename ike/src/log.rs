@@ -104,6 +104,7 @@ pub(crate) fn event(event: &Event, counted: &Counted) {
         Event::IkeUp { tunnel, remote, path, virtual_addresses, .. } => {
             info!(%tunnel, peer = %remote, at = %path.remote, ?virtual_addresses, "IKE SA is up");
         }
+        Event::Resumed { tunnel, by_us } => info!(%tunnel, by_us, "IKE SA was resumed by a ticket"),
         Event::IkeDown { tunnel, reason } => {
             info!(%tunnel, reason = ?DownWord::from(*reason), "IKE SA is down");
         }

@@ -17,6 +17,10 @@ use crate::fence::{User, UserError};
 pub const MAX_CONTEXT_OCTETS: usize = 256 * 1024;
 /// What a file on its way is called until it is whole.
 const UNFINISHED: &str = ".new";
+/// The directory of tickets, beside those of the segments.
+const TICKETS: &str = "tickets";
+/// What a ticket's file is called, after its connection.
+const TICKET: &str = ".ticket";
 /// What a file is called that could not be used.
 const BAD: &str = ".bad";
 
@@ -107,6 +111,52 @@ impl Store {
         }
     }
 
+    /// Keeps the ticket of a connection (RFC 5723) in the place of its former one.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the former one is still there.
+    pub fn put_ticket(&self, connection: &str, ticket: &[u8]) -> Result<(), StoreError> {
+        let path = self.ticket_path(connection).map_err(failed("store", &self.directory))?;
+        replace(&path, ticket).map_err(failed("store", &path))
+    }
+
+    /// Forgets the ticket of a connection.
+    ///
+    /// # Errors
+    /// [`StoreError`], if there was one and it is still there.
+    pub fn remove_ticket(&self, connection: &str) -> Result<(), StoreError> {
+        let path = self.ticket_path(connection).map_err(failed("remove", &self.directory))?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All tickets with their connections. What cannot be read goes: without a ticket a tunnel is set up in full.
+    pub fn tickets(&self) -> Vec<(String, Vec<u8>)> {
+        let entries = fs::read_dir(self.directory.join(TICKETS)).into_iter().flatten().flatten();
+        let mut tickets = Vec::new();
+        for path in entries.map(|entry| entry.path()) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.and_then(|name| name.strip_suffix(TICKET)).map(ToOwned::to_owned);
+            match (name, read(&path)) {
+                (Some(name), Ok(ticket)) => tickets.push((name, ticket)),
+                _ => {
+                    let _ = fs::remove_file(&path);
+                }
+            }
+        }
+        tickets
+    }
+
+    fn ticket_path(&self, connection: &str) -> io::Result<PathBuf> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if connection.is_empty() || !connection.chars().all(plain) {
+            return Err(io::Error::other("this is no connection's name"));
+        }
+        Ok(self.directory.join(TICKETS).join(format!("{connection}{TICKET}")))
+    }
+
     /// Sets a context aside that cannot be used, so that an operator can look at it and nobody tries it again.
     pub fn set_aside(&self, tunnel: &str) {
         if let Ok(path) = self.path(tunnel) {
@@ -121,7 +171,10 @@ impl Store {
     pub fn read_all(&self) -> Result<(Vec<Stored>, usize), StoreError> {
         let (mut contexts, mut bad) = (Vec::new(), 0);
         let segments = fs::read_dir(&self.directory).map_err(failed("read", &self.directory))?;
-        for segment in segments.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let is_segment = |entry: &fs::DirEntry| {
+            entry.file_name() != TICKETS && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        };
+        for segment in segments.flatten().filter(is_segment) {
             let files = fs::read_dir(segment.path()).map_err(failed("read", &segment.path()))?;
             for path in files.flatten().map(|entry| entry.path()) {
                 match self.read_found(&path) {
@@ -290,6 +343,29 @@ mod tests {
         fs::write(&unfinished, b"half").expect("written");
         store.put("home-2a000001", b"new").expect("stored, whatever is left from before");
         assert_eq!(store.get("home-2a000001").expect("readable"), Some(b"new".to_vec()));
+    }
+
+    #[test]
+    fn tickets_are_kept_beside_the_contexts() {
+        let (directory, store) = store();
+        assert!(store.tickets().is_empty());
+        store.put_ticket("home", b"first").expect("stored");
+        store.put_ticket("home", b"second").expect("replaced");
+        store.put_ticket("..", b"dots").expect("a name like any other");
+        let path = directory.path().join("ike/tickets/home.ticket");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        fs::write(directory.path().join("ike/tickets/home.ticket.new"), b"half").expect("written");
+        let mut tickets = store.tickets();
+        tickets.sort();
+        let both = [("..", "dots"), ("home", "second")];
+        assert_eq!(tickets, both.map(|(name, ticket)| (name.to_owned(), ticket.as_bytes().to_vec())));
+        assert_eq!(all(&store), (vec![], 0), "they are no contexts");
+        store.remove_ticket("home").expect("removed");
+        store.remove_ticket("home").expect("gone is gone");
+        assert_eq!(store.tickets().len(), 1);
+        for name in ["", "a/b", "../x", "a b"] {
+            assert!(store.put_ticket(name, b"x").is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -163,6 +163,11 @@ impl Gateway {
         restored.map(|_| ())
     }
 
+    /// Takes back a ticket of a tunnel that was lost.
+    pub fn restore_ticket(&mut self, kept: &[u8]) -> Result<Option<String>, RestoreError> {
+        self.ike.restore_ticket(self.now(), kept)
+    }
+
     /// Calls the hub; its first request.
     fn initiate(&mut self) -> Vec<u8> {
         self.path = path_to(HUB);

@@ -276,6 +276,19 @@ pub enum RemoteMethod {
     Eap(EapMethod),
 }
 
+impl RemoteMethod {
+    /// The method by a word, as tickets have it: a peer that proved itself otherwise than it has to now is to do so
+    /// again.
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::PreSharedKey => "psk",
+            Self::Signature => "pubkey",
+            Self::Eap(EapMethod::MsChapV2) => "eap-mschapv2",
+            Self::Eap(EapMethod::Tls) => "eap-tls",
+        }
+    }
+}
+
 /// What is made of certificate revocation lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Revocation {

@@ -150,6 +150,14 @@ pub enum Output {
         /// Whose it was.
         tunnel: TunnelName,
     },
+    /// Keep this ticket, by which a connection whose tunnel was lost comes back (RFC 5723), in the place of the one
+    /// before; or with `None` forget it.
+    KeepTicket {
+        /// The connection's name.
+        connection: String,
+        /// As the machine restores it.
+        ticket: Option<Vec<u8>>,
+    },
     /// Something that somebody may want to know.
     Event(Event),
 }
@@ -399,6 +407,13 @@ pub enum Event {
         path: Path,
         /// Inner addresses that the peer was given, or that we were given.
         virtual_addresses: Vec<IpAddr>,
+    },
+    /// A tunnel was set up by a ticket (RFC 5723); [`Self::IkeUp`] of it follows.
+    Resumed {
+        /// Which.
+        tunnel: TunnelName,
+        /// Whether we have presented the ticket.
+        by_us: bool,
     },
     /// A tunnel is over.
     IkeDown {

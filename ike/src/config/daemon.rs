@@ -126,7 +126,7 @@ fn read_limits(section: &Section<'_, '_>) -> Option<Limits> {
 }
 
 /// The time under `key`, in seconds within bounds.
-fn bounded_time(
+pub(super) fn bounded_time(
     section: &Section<'_, '_>,
     key: &'static str,
     allowed: RangeInclusive<u64>,

@@ -68,6 +68,8 @@ pub enum SecretKind {
     Ppk,
     /// A password of users, for EAP.
     Eap,
+    /// What tickets of session resumption are sealed under (RFC 5723).
+    Ticket,
 }
 
 /// `[secrets.NAME]`: a secret and whom it is shared by.

@@ -1,6 +1,7 @@
 //! Other gateways: where peers are sent, and where we go.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use baton_dataplane::config as gateway;
 use baton_dataplane::config::field::integer;
@@ -9,7 +10,11 @@ use baton_ike_proto::configuration::{AllowedGateway, Maintenance, Moving};
 use baton_ike_proto::wire::GatewayIdentity;
 
 use super::connection::address_match;
+use super::daemon::bounded_time;
 use super::field::{boolean, list, refuse, time};
+
+/// Seconds: a ticket is worth its renewals, and the key that seals it outlives it (RFC 5723 section 6.2).
+const TICKET_LIFETIMES: RangeInclusive<u64> = 60..=604_800;
 
 /// What `[connections.NAME]` says.
 pub(super) fn of_connection(section: &Section<'_, '_>) -> Option<Moving> {
@@ -19,12 +24,18 @@ pub(super) fn of_connection(section: &Section<'_, '_>) -> Option<Moving> {
     let follow_redirects = list(section, "follow_redirects", allowed);
     let message_id_sync = boolean(section, "message_id_sync", default.message_id_sync);
     let replay_counter_sync = boolean(section, "replay_counter_sync", default.replay_counter_sync);
+    let session_resumption = boolean(section, "session_resumption", default.session_resumption);
+    let ticket_lifetime = bounded_time(section, "ticket_lifetime", TICKET_LIFETIMES, default.ticket_lifetime);
+    let resumption_time = time(section, "resumption_time", default.resumption_time);
     Some(Moving {
         redirect_to: redirect_to?,
         redirect_timeout: redirect_timeout?,
         follow_redirects: follow_redirects?,
         message_id_sync: message_id_sync?,
         replay_counter_sync: replay_counter_sync?,
+        session_resumption: session_resumption?,
+        ticket_lifetime: ticket_lifetime?,
+        resumption_time: resumption_time?,
     })
 }
 

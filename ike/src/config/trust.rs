@@ -15,6 +15,8 @@ const OTHER_KINDS: [&str; 8] = ["xauth", "ntlm", "private", "rsa", "ecdsa", "pkc
 const PPK: &str = "ppk";
 /// Beginning of names of users' passwords.
 const EAP: &str = "eap";
+/// Beginning of names of keys that tickets are sealed under.
+const TICKET: &str = "ticket";
 
 /// An authority's certificate and its revocation lists.
 pub(super) struct Authority {
@@ -36,12 +38,16 @@ pub(super) fn secret(
     let kind = match own_name.text {
         text if text.starts_with(PPK) => SecretKind::Ppk,
         text if text.starts_with(EAP) => SecretKind::Eap,
+        text if text.starts_with(TICKET) => SecretKind::Ticket,
         _ => SecretKind::Ike,
     };
     let owners = sentences(section, "id", identity);
     if kind == SecretKind::Eap && owners.as_ref().is_some_and(Vec::is_empty) {
         let remedy = "name the user: id = \"...\"";
         section.place().report(section.source(), "the password is nobody's", remedy);
+    }
+    if let Some(item) = section.get("id").filter(|_| kind == SecretKind::Ticket) {
+        item.report("a key of tickets is nobody's", "leave `id` out");
     }
     let source = source(section, private);
     section.finish();

@@ -24,6 +24,13 @@ pub enum Occurred {
         /// Inner addresses that the peer was given, or that we were given.
         virtual_addresses: Vec<IpAddr>,
     },
+    /// A tunnel was set up by a ticket (RFC 5723); `ike-up` follows.
+    Resumed {
+        /// Which.
+        tunnel: String,
+        /// Whether we have presented the ticket.
+        by_us: bool,
+    },
     /// A tunnel is over.
     IkeDown {
         /// Which.
@@ -106,6 +113,7 @@ pub enum Occurred {
 #[allow(missing_docs)] // As in `Occurred`.
 pub enum Kind {
     IkeUp,
+    Resumed,
     IkeDown,
     IkeRekeyed,
     ChildUp,
@@ -122,6 +130,7 @@ impl Occurrence for Occurred {
     fn kind(&self) -> Kind {
         match self {
             Self::IkeUp { .. } => Kind::IkeUp,
+            Self::Resumed { .. } => Kind::Resumed,
             Self::IkeDown { .. } => Kind::IkeDown,
             Self::IkeRekeyed { .. } => Kind::IkeRekeyed,
             Self::ChildUp { .. } => Kind::ChildUp,
@@ -214,6 +223,7 @@ impl Occurred {
                 path: path.into(),
                 virtual_addresses: virtual_addresses.clone(),
             },
+            Event::Resumed { tunnel, by_us } => Self::Resumed { tunnel: tunnel.to_string(), by_us: *by_us },
             Event::IkeDown { tunnel, reason } => {
                 Self::IkeDown { tunnel: tunnel.to_string(), reason: (*reason).into() }
             }

@@ -304,9 +304,12 @@ pub struct IkeEntry {
     pub rekey_seconds: Option<u64>,
     /// Inner addresses that were given to the peer, or to us.
     pub virtual_addresses: Vec<IpAddr>,
-    /// What was agreed beyond RFC 7296, as `redirect`.
+    /// What was agreed beyond RFC 7296, as `redirect`; `resumed` is that it was set up by a ticket.
     #[serde(default)]
     pub extensions: Vec<String>,
+    /// Seconds for which the ticket is good by which it comes back, ours or the peer's; absent if there is none.
+    #[serde(default)]
+    pub ticket_seconds: Option<u64>,
     /// Its Child SAs.
     pub children: Vec<ChildEntry>,
 }

@@ -156,6 +156,7 @@ impl Loader<'_> {
                 SecretKind::Ike => self.builder.add_shared_secret(&name, owners, octets),
                 SecretKind::Ppk => self.builder.add_postquantum_key(&name, owners, octets),
                 SecretKind::Eap => self.builder.add_password(&name, owners, octets),
+                SecretKind::Ticket => self.builder.add_ticket_key(&name, &octets),
             };
             added.map_err(|error| error.to_string())
         });

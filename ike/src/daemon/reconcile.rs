@@ -62,11 +62,28 @@ impl Loop {
             )
         };
         self.alarms.set("contexts", (bad > 0).then(sentence));
+        self.restore_tickets(store);
         if restored > 0 {
             info!(tunnels = restored, "restored from their contexts");
         }
         self.report_missing();
         Ok(())
+    }
+
+    /// Takes back the tickets of connections whose tunnels were lost. What is of no use is forgotten: without it the
+    /// tunnel is set up in full.
+    fn restore_tickets(&mut self, store: &Store) {
+        for (connection, ticket) in store.tickets() {
+            let restored = self.ike.restore_ticket(clock::now(), &ticket);
+            if let Err(problem) = &restored {
+                warn!(connection, %problem, "a kept ticket cannot be used and is forgotten");
+            }
+            if restored != Ok(Some(connection.clone()))
+                && let Err(error) = store.remove_ticket(&connection)
+            {
+                warn!(connection, %error, "a ticket cannot be forgotten");
+            }
+        }
     }
 
     /// Tells the protocol of Child SAs that are not in the table.

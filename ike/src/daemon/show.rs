@@ -39,6 +39,10 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
         established_seconds: view.established.map(|since| unix.saturating_sub(since).as_secs()),
         rekey_seconds: view.rekey_at.map(|at| at.saturating_sub(unix).as_secs()),
         virtual_addresses: view.virtual_addresses.clone(),
+        ticket_seconds: view
+            .resumption
+            .as_ref()
+            .and_then(|resumption| Some(resumption.until?.saturating_sub(unix).as_secs())),
         extensions: view.extensions.iter().map(ToString::to_string).collect(),
         children: view.children.iter().map(|child| self::child(child, table, unix)).collect(),
     }

@@ -175,6 +175,12 @@ impl Effects {
                     self.note_stored(self.store.put(tunnel.as_str(), &context));
                 }
                 Output::Forget { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
+                Output::KeepTicket { connection, ticket: Some(ticket) } => {
+                    self.note_stored(self.store.put_ticket(&connection, &ticket));
+                }
+                Output::KeepTicket { connection, ticket: None } => {
+                    self.note_stored(self.store.remove_ticket(&connection));
+                }
                 Output::Event(event) => self.tell(event, is_early),
             }
         }

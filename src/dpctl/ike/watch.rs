@@ -59,6 +59,8 @@ pub(in crate::dpctl) fn sentence(occurred: &Occurred) -> String {
                 if inner.is_empty() { String::new() } else { format!(", inside {}", inner.join(" ")) };
             format!("ike-up  {tunnel}: {remote_identity}, {}{inner}", ends(path))
         }
+        Occurred::Resumed { tunnel, by_us: true } => format!("resumed  {tunnel}: by the peer's ticket"),
+        Occurred::Resumed { tunnel, by_us: false } => format!("resumed  {tunnel}: by a ticket of ours"),
         Occurred::IkeDown { tunnel, reason } => format!("ike-down  {tunnel}: {}", why(*reason)),
         Occurred::IkeRekeyed { tunnel, initiator_spi, responder_spi } => {
             format!("ike-rekeyed  {tunnel}: SPIs {initiator_spi} {responder_spi}")

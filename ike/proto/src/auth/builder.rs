@@ -11,11 +11,15 @@ use super::pem::{Block, PemError, blocks};
 use super::private_key::PrivateKey;
 use super::trust::{Authority, reason};
 use super::{CredentialError, Credentials, Named, Own, Secret};
+use crate::crypto::TicketKey;
 use crate::identity::Identity;
 
 /// Octets of a postquantum preshared key. 32 random ones are advised (RFC 8784 section 6); of less than these nobody
 /// expects that they withstand anything.
 const MIN_POSTQUANTUM_KEY: usize = 16;
+
+/// Octets of a key that tickets are sealed under: of random ones these are enough.
+const MIN_TICKET_KEY: usize = 16;
 
 /// Collects credentials; [`Self::build`] makes them one. Names are those by which the configuration refers to the file.
 #[derive(Debug, Default)]
@@ -28,6 +32,7 @@ pub struct CredentialsBuilder {
     authorities: Vec<Authority>,
     lists: Vec<(std::time::Duration, OwnedCertRevocationList)>,
     with_pss: bool,
+    ticket_keys: Vec<TicketKey>,
 }
 
 impl CredentialsBuilder {
@@ -149,6 +154,20 @@ impl CredentialsBuilder {
         Ok(())
     }
 
+    /// Adds a secret that tickets of resumption are sealed under (RFC 5723). The first one seals; all open.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError`] if it is too short: whoever finds it reads the keys in all tickets.
+    pub fn add_ticket_key(&mut self, name: &str, secret: &[u8]) -> Result<(), CredentialError> {
+        if secret.len() < MIN_TICKET_KEY {
+            let problem = format!("a key of tickets has {MIN_TICKET_KEY} octets at least");
+            return Err(CredentialError::new(name, problem, "take 32 random octets, as hexadecimal"));
+        }
+        self.ticket_keys.push(TicketKey::new(secret));
+        Ok(())
+    }
+
     /// Adds a password of these users, for EAP.
     ///
     /// # Errors
@@ -189,6 +208,7 @@ impl CredentialsBuilder {
             authorities: self.authorities,
             lists: self.lists.into_iter().map(|(_, list)| CertRevocationList::from(list)).collect(),
             with_pss: self.with_pss,
+            ticket_keys: self.ticket_keys,
         }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use tls::Expected;
 pub use verify::{MAX_PEER_CERTIFICATES, Verified};
 
 use crate::configuration::{EapMethod, LocalAuthentication, LocalMethod, RemoteAuthentication};
+use crate::crypto::TicketKey;
 use crate::identity::Identity;
 use crate::wire::AuthenticationMethod;
 
@@ -54,6 +55,8 @@ pub struct Credentials {
     /// The newest first.
     lists: Vec<CertRevocationList<'static>>,
     with_pss: bool,
+    /// The one that seals first.
+    ticket_keys: Vec<TicketKey>,
 }
 
 /// A certificate and the file that it is from.
@@ -102,6 +105,12 @@ impl Credentials {
     /// the user speaks with. One that does not name the user is none of its.
     pub fn password(&self, other: &Identity, user: &Identity) -> Option<&Secret> {
         secret::of_user(&self.passwords, other, user)
+    }
+
+    /// What tickets of resumption are sealed under (RFC 5723): the first seals, all open. Without any the gateway has
+    /// one of its own.
+    pub fn ticket_keys(&self) -> &[TicketKey] {
+        &self.ticket_keys
     }
 
     /// As whom we speak: what is configured, else the subject of our certificate, else our address. An identity that

@@ -20,6 +20,13 @@ pub struct Moving {
     pub message_id_sync: bool,
     /// Whether a peer that has failed over may ask us to skip sequence numbers, and we it (RFC 6311).
     pub replay_counter_sync: bool,
+    /// Whether tunnels are resumed (RFC 5723): as initiator we ask for tickets and come back by them, as responder we
+    /// give them and take them.
+    pub session_resumption: bool,
+    /// How long a ticket of ours is good at most (RFC 5723 section 6.2); whole seconds, never none.
+    pub ticket_lifetime: Duration,
+    /// For how long after the peer has proved who it is its tunnel may be resumed, however often; zero: for ever.
+    pub resumption_time: Duration,
 }
 
 impl Default for Moving {
@@ -30,6 +37,9 @@ impl Default for Moving {
             follow_redirects: Vec::new(),
             message_id_sync: true,
             replay_counter_sync: true,
+            session_resumption: false,
+            ticket_lifetime: Duration::from_hours(1),
+            resumption_time: Duration::from_hours(24),
         }
     }
 }

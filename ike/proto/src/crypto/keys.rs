@@ -116,7 +116,13 @@ impl IkeKeys {
         prf(self.suite.prf, self.derivation_key(), &seed)
     }
 
-    fn expand(suite: IkeSuite, seed: &[u8], nonces: &[u8], initiator_spi: u64, responder_spi: u64) -> Self {
+    pub(super) fn expand(
+        suite: IkeSuite,
+        seed: &[u8],
+        nonces: &[u8],
+        initiator_spi: u64,
+        responder_spi: u64,
+    ) -> Self {
         let spis = [initiator_spi.to_be_bytes(), responder_spi.to_be_bytes()].concat();
         let material = prf_plus(suite.prf, seed, &[nonces, &spis], Layout::of(suite).length());
         Self { suite, material }
@@ -195,12 +201,12 @@ impl IkeKeys {
         verify_slices_are_equal(&self.eap_auth(side, octets, key), data).is_ok()
     }
 
-    fn derivation_key(&self) -> &[u8] {
+    pub(super) fn derivation_key(&self) -> &[u8] {
         &self.material[Layout::of(self.suite).derivation()]
     }
 
     /// SK_pi or SK_pr.
-    fn authentication_key(&self, side: Role) -> &[u8] {
+    pub(super) fn authentication_key(&self, side: Role) -> &[u8] {
         &self.material[Layout::of(self.suite).authentication(side)]
     }
 

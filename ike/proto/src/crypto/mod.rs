@@ -17,6 +17,7 @@ mod prf;
 mod state;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 pub use additional::{
     AdditionalMethods, AdditionalSecrets, AdditionalShare, KeyExchangeMethod, answer as answer_additional,
@@ -30,3 +31,4 @@ pub use key_exchange::{KeyExchangeError, KeyShare, Shared};
 pub use keys::{IkeKeys, Role};
 pub use message::{OpenError, SealError};
 pub use state::{OpenStateError, WrapKey};
+pub use ticket::{NoTicket, ResumptionSecret, TicketKey};

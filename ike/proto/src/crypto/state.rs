@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::crash::CrashSecret;
 use super::prf::Secret;
+use super::ticket::TicketKey;
 use super::{
     AdditionalMethods, AdditionalSecrets, AdditionalShare, ChildKeys, Encryption, Group, IkeKeys, IkeSuite,
     Integrity, KeyExchangeMethod, KeyShare, Prf,
@@ -70,6 +71,15 @@ impl WrapKey {
     /// Never: 32 octets are within what HKDF gives.
     pub fn derive(secret: &[u8], purpose: &str) -> Self {
         Self(expand(&[], secret, purpose.as_bytes()))
+    }
+
+    pub(super) fn octets(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What tickets are sealed under where no keys are configured for that: whoever has this key opens them.
+    pub fn ticket_key(&self) -> TicketKey {
+        TicketKey::new(&*self.0)
     }
 
     /// What tokens of quick crash detection are made from: whoever has the key makes the same ones (RFC 6290 section 6).
@@ -289,6 +299,18 @@ fn additional_from(octets: &[u8; ADDITIONAL]) -> Option<AdditionalMethods> {
         *place = if id == 0 { None } else { Some(KeyExchangeMethod::from_id(id)?) };
     }
     Some(AdditionalMethods::new(places))
+}
+
+/// All algorithms of an IKE SA.
+pub(super) fn write_suite(suite: IkeSuite) -> Vec<u8> {
+    [&suite_octets(suite)[..], &additional_octets(suite.additional)].concat()
+}
+
+/// What [`write_suite`] wrote, and the octets behind it.
+pub(super) fn read_suite(octets: &[u8]) -> Option<(IkeSuite, &[u8])> {
+    let (suite, rest) = octets.split_at_checked(10)?;
+    let (additional, rest) = rest.split_first_chunk::<ADDITIONAL>()?;
+    Some((IkeSuite { additional: additional_from(additional)?, ..suite_from(suite)? }, rest))
 }
 
 /// Encryption, its key length, integrity (0 is none), PRF, group: 16 bits each.

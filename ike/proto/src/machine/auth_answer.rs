@@ -20,6 +20,7 @@ use super::ppk::{self, Mixed};
 use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
 use super::replay_counters;
+use super::resumption::{self, Resumed};
 use super::synchronization;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
@@ -50,6 +51,8 @@ pub(super) struct Accepted {
     pub(super) replaced: Vec<Id>,
     /// Keys that are used from now on.
     pub(super) ppk: Option<Mixed>,
+    /// What a ticket has brought back.
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// Works on the first sealed message of a half-open IKE SA.
@@ -67,6 +70,9 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
     if mobility::speaks(&half.head.connection) && mobility::has_met_nat(&message, half.head.path) {
         let problem = format!("peer {} forbids NATs, and there is one", half.head.peer());
         return refuse(cx, half, request, flag(NotifyType::UNEXPECTED_NAT_DETECTED), problem);
+    }
+    if let Some(resumed) = half.begun.resumed.take() {
+        return resumption::answer(cx, half, message_id, &message, resumed);
     }
     let peers = match half.recognize(cx, &message) {
         Ok(peers) => peers,
@@ -166,7 +172,7 @@ impl Half {
         payloads.push(authentication);
         payloads.extend(ppk::agreed(ppk.as_ref()));
         let replaced = self.replaced(cx, message, remote)?;
-        Ok(Accepted { peers, payloads, replaced, ppk })
+        Ok(Accepted { peers, payloads, replaced, ppk, resumed: None })
     }
 
     /// The connection that fits both identities best, among those between these addresses that accept what
@@ -250,7 +256,7 @@ impl Half {
         accepted: Accepted,
     ) -> Tunnel {
         let Self { head, begun, mut sa, origin: ((_, source), _), .. } = self;
-        let Accepted { peers, mut payloads, replaced, ppk } = accepted;
+        let Accepted { peers, mut payloads, replaced, ppk, resumed } = accepted;
         let ppk = ppk.map(|Mixed { keys, identity }| {
             sa.keys = keys;
             identity
@@ -258,7 +264,8 @@ impl Half {
         sa.window.requests.set_limit(message.window_size().unwrap_or(1));
         sa.window.responses.set_limit(head.connection.window);
         payloads.extend(window_size(head.connection.window));
-        let is_first = message.has(NotifyType::INITIAL_CONTACT);
+        // Nobody is there to be told (RFC 7296 section 2.4, RFC 5723 section 4.3.4).
+        let is_first = message.has(NotifyType::INITIAL_CONTACT) || resumed.is_some();
         // They may have the very address that this one is to have.
         for id in &replaced {
             cx.core.release_addresses(*id, cx.now.monotonic);
@@ -275,6 +282,7 @@ impl Half {
         let counters = replay_counters::announcement(&up.head.connection);
         payloads.extend(counters.filter(|_| up.can_synchronize_counters));
         up.ppk = ppk;
+        up.begin_as_server(cx, resumed);
         // Where it has received our IKE_SA_INIT response; where its IKE_AUTH says that it comes from proves nothing.
         up.dynamic.remote = vec![source.ip()];
         let (can_send, from) = begun.takes_redirects;
@@ -286,6 +294,7 @@ impl Half {
             cx.store();
             return Tunnel::Up(Box::new(up));
         }
+        payloads.extend(up.answer_ticket_request(cx, 0, message));
         payloads.extend(up.speak_mobike(cx, message));
         let given = up.give_addresses(cx, message);
         up.announce(cx);
@@ -325,7 +334,7 @@ pub(super) fn others(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec
 }
 
 /// Tunnels of connections that ask the same proof of the same peer.
-fn proved_alike(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec<Id> {
+pub(super) fn proved_alike(cx: &Cx, connection: &Connection, remote: &Identity) -> Vec<Id> {
     let ask_the_same = |other: &&Arc<Connection>| {
         let (ours, others) = (&connection.remote, &other.remote);
         let same_proof = (ours.method, &ours.authorities, &ours.certificates)

@@ -21,6 +21,7 @@ use super::receive::{Bad, Opened};
 use super::redirect_follow;
 use super::replay_counters;
 use super::requests::Sent;
+use super::resumption;
 use super::synchronization;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
@@ -39,7 +40,7 @@ pub(super) struct AuthSent {
     pub(super) head: Head,
     pub(super) attempt: Attempt,
     pub(super) sa: IkeSa,
-    begun: Initialised,
+    pub(super) begun: Initialised,
     pub(super) local: Identity,
     /// `None` if the connection has no child, or it is to come later.
     pub(super) offer: Option<ChildOffer>,
@@ -60,9 +61,14 @@ impl AuthSent {
         sa: IkeSa,
         begun: Initialised,
     ) -> Option<Tunnel> {
-        let local = cx.core.credentials.local_identity(&head.connection.local, head.path.local.ip());
+        let local = match &begun.resumed {
+            Some(resumed) => resumed.session.peers.local.clone(),
+            None => cx.core.credentials.local_identity(&head.connection.local, head.path.local.ip()),
+        };
         let prepared = is_childless(&head, &begun).and_then(|is_childless| {
-            Ok((is_childless, ppk::for_request(cx, &head.connection, &begun, &sa.keys)?))
+            let is_mixed = begun.resumed.is_some();
+            let ppk = if is_mixed { None } else { ppk::for_request(cx, &head.connection, &begun, &sa.keys)? };
+            Ok((is_childless, ppk))
         });
         let (is_childless, ppk) = match prepared {
             Ok(prepared) => prepared,
@@ -72,6 +78,9 @@ impl AuthSent {
         let offer = if is_childless { None } else { first_offer(cx, &head, &attempt, nonce) };
         let (as_user, asked) = (None, Vec::new());
         let mut state = Box::new(Self { head, attempt, sa, begun, local, offer, ppk, as_user, asked });
+        if state.begun.resumed.is_some() {
+            return Some(state.begin_resumed(cx));
+        }
         let connection = &state.head.connection;
         let begun = AsUser::of(&connection.local.method, connection.remote.method).and_then(|as_user| {
             state.as_user = as_user;
@@ -127,15 +136,26 @@ impl AuthSent {
         Ok(payloads)
     }
 
+    /// A ticket whose identity cannot be said does not exist.
+    fn begin_resumed(self: Box<Self>, cx: &mut Cx) -> Tunnel {
+        if let Ok(payloads) = self.payloads(cx) {
+            return self.ask(cx, payloads);
+        }
+        let Self { head, attempt, .. } = *self;
+        resumption::fall_back(cx, head, attempt)
+    }
+
     fn payloads(&self, cx: &mut Cx) -> Result<Vec<Payload>, String> {
         let connection = &self.head.connection;
         let remote = &connection.remote;
         let id = auth_answer::our_id(&self.local)?;
         let proof = self.first_proof(cx, &id)?;
+        let resumed = self.begun.resumed.as_ref();
         let mut payloads = vec![Payload::IdentificationInitiator(id)];
         payloads.extend(proof);
         payloads.extend(self.is_initial_contact(cx).then(|| flag(NotifyType::INITIAL_CONTACT)));
-        if remote.method == RemoteMethod::Signature && connection.send_certificate_request {
+        let asks = remote.method == RemoteMethod::Signature && connection.send_certificate_request;
+        if asks && resumed.is_none() {
             payloads.push(certificate_request(cx, &self.head));
         }
         payloads.extend(remote.identity.to_wire().map(Payload::IdentificationResponder));
@@ -146,7 +166,8 @@ impl AuthSent {
         ));
         payloads.extend(synchronization::announcement(connection));
         payloads.extend(replay_counters::announcement(connection));
-        payloads.extend(inner::request(&self.head));
+        payloads.extend(inner::request(&self.head, resumed.map_or(&[], |resumed| &resumed.addresses)));
+        payloads.extend(resumption::request(connection));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
         payloads.extend(self.speaks_mobike(cx).0);
@@ -166,6 +187,9 @@ impl AuthSent {
     /// be the responder's only proof as well (RFC 5998 section 3).
     fn first_proof(&self, cx: &Cx, id: &Identification) -> Result<Vec<Payload>, String> {
         let remote = &self.head.connection.remote;
+        if self.begun.resumed.is_some() {
+            return Ok(vec![self.proofs().prove_resumed(id)]);
+        }
         if self.as_user.is_some() {
             let is_by_eap = matches!(remote.method, RemoteMethod::Eap(_));
             return Ok(is_by_eap.then(|| flag(NotifyType::EAP_ONLY_AUTHENTICATION)).into_iter().collect());
@@ -208,6 +232,9 @@ impl AuthSent {
     }
 
     fn on_answer(mut self: Box<Self>, cx: &mut Cx, message: &Message) -> Option<Tunnel> {
+        if let Some(resumed) = self.begun.resumed.clone() {
+            return self.on_resumed_answer(cx, message, &resumed.session.peers.remote);
+        }
         if let Some(stage) = self.as_user.take() {
             return self.on_user_answer(cx, stage, message);
         }
@@ -220,6 +247,23 @@ impl AuthSent {
                 Ok(remote) => self.on_proved(cx, message, remote),
                 Err(problem) => self.reject(cx, problem),
             },
+        }
+    }
+
+    /// Whoever answers otherwise than the peer of the ticket would is answered by a whole new attempt.
+    fn on_resumed_answer(
+        self: Box<Self>,
+        cx: &mut Cx,
+        message: &Message,
+        remote: &Identity,
+    ) -> Option<Tunnel> {
+        let proved = match (&message.authentication, message.error()) {
+            (None, Some(error)) => Err(self.refused(error.kind)),
+            _ => self.proofs().verify_resumed(remote, message.responder.as_ref(), message),
+        };
+        match proved {
+            Ok(()) => self.on_proved(cx, message, remote.clone()),
+            Err(problem) => self.fail(cx, problem),
         }
     }
 
@@ -273,7 +317,11 @@ impl AuthSent {
     }
 
     pub(super) fn fail(self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
-        let Self { head, attempt, .. } = *self;
+        let Self { head, attempt, begun, .. } = *self;
+        if begun.resumed.is_some() {
+            head.failed(cx, problem);
+            return Some(resumption::fall_back(cx, head, attempt));
+        }
         waiting::after_failure(cx, head, attempt, problem)
     }
 
@@ -294,7 +342,9 @@ impl AuthSent {
         sa.take_token(message);
         redirect_follow::settle(cx, &attempt);
         let mut up = Up::new(cx, head, sa, Peers { local, remote, user: None });
-        up.ppk = ppk;
+        let resumed = begun.resumed.as_ref();
+        up.ppk = ppk.or_else(|| resumed?.session.ppk.clone());
+        up.begin_as_client(cx, resumed, message);
         up.can_synchronize = synchronization::is_agreed(&up.head.connection, message);
         up.can_synchronize_counters = replay_counters::is_agreed(&up.head.connection, message);
         up.redirection.is_follower = !up.head.connection.moving.follow_redirects.is_empty();

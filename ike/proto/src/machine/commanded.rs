@@ -20,7 +20,11 @@ impl Tunnel {
     pub(super) fn is_alive(&self) -> bool {
         match self {
             Self::Up(up) => !up.is_ending(),
-            Self::Waiting(_) | Self::InitSent(_) | Self::IntermediateSent(_) | Self::AuthSent(_) => true,
+            Self::Waiting(_)
+            | Self::InitSent(_)
+            | Self::ResumeSent(_)
+            | Self::IntermediateSent(_)
+            | Self::AuthSent(_) => true,
             Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => false,
         }
     }
@@ -35,6 +39,7 @@ impl Tunnel {
         match &mut self {
             Self::Waiting(state) => state.attempt.add(wanted),
             Self::InitSent(state) => state.attempt.add(wanted),
+            Self::ResumeSent(state) => state.attempt.add(wanted),
             Self::IntermediateSent(state) => state.attempt.add(wanted),
             Self::AuthSent(state) => state.attempt.add(wanted),
             Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => {}
@@ -83,7 +88,11 @@ impl Tunnel {
             }
             Self::InitAnswered(_) | Self::Lingering(_) => Some(self),
             Self::EapAnswered(_) => None,
-            Self::Waiting(_) | Self::InitSent(_) | Self::IntermediateSent(_) | Self::AuthSent(_) => {
+            Self::Waiting(_)
+            | Self::InitSent(_)
+            | Self::ResumeSent(_)
+            | Self::IntermediateSent(_)
+            | Self::AuthSent(_) => {
                 cx.event(Event::IkeDown { tunnel: self.head().name(), reason });
                 None
             }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::Ike;
 use super::core::Id;
 use super::head::{Attempt, Head, Wanted};
-use super::init_sent::InitSent;
 use super::mobility::Roaming;
 use super::nat::Nat;
 use super::order::Order;
+use super::resumption;
 use super::traps::Trap;
 use super::tunnel::Tunnel;
 use super::waiting::{path_to, wanted};
@@ -144,7 +144,7 @@ impl Ike {
         Ok(self.begin(now, host, |cx| {
             let (nat, roaming) = (Nat::default(), Roaming::default());
             let head = Head { number: cx.number(segment), connection, path, nat, roaming };
-            Some(InitSent::begin(cx, head, attempt))
+            Some(resumption::begin(cx, head, attempt))
         }))
     }
 

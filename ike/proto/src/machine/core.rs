@@ -11,10 +11,11 @@ use super::counters::Counters;
 use super::crash_detection::Elsewhere;
 use super::half_open::{HalfOpen, Source};
 use super::order::Order;
+use super::resumption::{Spent, Ticket};
 use super::traps::Traps;
 use crate::auth::Credentials;
 use crate::configuration::{Configuration, Connection};
-use crate::crypto::{CrashSecret, WrapKey};
+use crate::crypto::{CrashSecret, TicketKey, WrapKey};
 use crate::host::{Event, Host, Now, Output, Path, TunnelName};
 use crate::identity::Identity;
 use crate::pool::Pools;
@@ -31,6 +32,12 @@ pub(super) struct Core {
     pub(super) credentials: Arc<Credentials>,
     pub(super) wrap: Arc<WrapKey>,
     pub(super) crash_secret: CrashSecret,
+    /// What tickets are sealed under if no keys are configured for that.
+    pub(super) own_ticket_key: TicketKey,
+    /// Tickets of ours that may not be used any more.
+    pub(super) spent: Spent,
+    /// Tickets of peers that were lost, by connection.
+    pub(super) tickets: HashMap<String, Arc<Ticket>>,
     pub(super) elsewhere: Elsewhere,
     pub(super) traps: Traps,
     pub(super) pools: Pools,
@@ -163,6 +170,9 @@ impl Core {
             configuration,
             credentials,
             crash_secret: wrap.crash_secret(),
+            own_ticket_key: wrap.ticket_key(),
+            spent: Spent::default(),
+            tickets: HashMap::new(),
             elsewhere: Elsewhere::default(),
             wrap,
             traps: Traps::default(),

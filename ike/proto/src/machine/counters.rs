@@ -97,6 +97,14 @@ counters! {
     redirects_followed,
     /// Redirects that we did not follow: forbidden, forged, too many.
     redirects_refused,
+    /// Tunnels, of either side, that were set up by a ticket (RFC 5723).
+    resumed,
+    /// Our attempts to resume that went on in full.
+    resumptions_failed,
+    /// Tickets that we gave.
+    tickets_issued,
+    /// Tickets that were presented and are none of ours, too old, used, or of a peer that may not resume.
+    tickets_refused,
     /// Updates of addresses by peers that were heeded (RFC 4555 section 3.5).
     mobike_updates,
     /// Updates that came too fast, and were to be sent again.

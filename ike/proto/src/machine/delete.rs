@@ -192,6 +192,7 @@ impl Up {
         let children = std::mem::take(&mut self.children);
         // First of all: whoever dies in between must not come back with a tunnel that has no SAs. SAs without a tunnel
         // are found and removed.
+        self.leave_ticket(cx, reason);
         cx.install(Output::Forget { tunnel: self.head.name() });
         self.remove_from_table(cx, &children);
         let mut reqids = Vec::new();

@@ -79,7 +79,7 @@ impl Ike {
         }
     }
 
-    /// In the clear there is IKE_SA_INIT. Everything else is an error notify, and may come from anybody: it is not
+    /// In the clear there are IKE_SA_INIT and IKE_SESSION_RESUME. Everything else is an error notify, and may come from anybody: it is not
     /// believed (RFC 7296 section 2.4).
     fn on_plain(
         &mut self,
@@ -93,7 +93,8 @@ impl Ike {
             self.core.counters.syntax += 1;
             return;
         };
-        if header.exchange != ExchangeType::IKE_SA_INIT || header.message_id != 0 {
+        let begins = [ExchangeType::IKE_SA_INIT, ExchangeType::IKE_SESSION_RESUME].contains(&header.exchange);
+        if !begins || header.message_id != 0 {
             return self.on_hint(now, host, path, header, &message);
         }
         match header.flags {
@@ -120,7 +121,12 @@ impl Ike {
             return;
         };
         self.with_tunnel(now, host, id, |tunnel, cx| match tunnel {
-            Tunnel::InitSent(state) => state.on_response(cx, (header, octets), message, path),
+            Tunnel::InitSent(state) if header.exchange == ExchangeType::IKE_SA_INIT => {
+                state.on_response(cx, (header, octets), message, path)
+            }
+            Tunnel::ResumeSent(state) if header.exchange == ExchangeType::IKE_SESSION_RESUME => {
+                state.on_response(cx, (header, octets), message, path)
+            }
             other => Some(other),
         });
     }
@@ -163,7 +169,8 @@ impl Ike {
 
     /// Limits and cookies come before any work (RFC 7296 section 2.6).
     fn begin_init(&mut self, now: Now, host: &mut dyn Host, segment: u8, request: &Request) {
-        let (Some(nonce), Some(_)) = (&request.message.nonce, &request.message.proposals) else {
+        let is_whole = request.is_whole();
+        let Some(nonce) = request.message.nonce.as_ref().filter(|_| is_whole) else {
             self.core.counters.syntax += 1;
             return;
         };

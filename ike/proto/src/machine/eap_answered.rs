@@ -222,7 +222,7 @@ impl EapAnswered {
         payloads.extend(ppk::agreed(ppk.as_ref()));
         let replaced = self.half.replaced(cx, &self.first, &user)?;
         let peers = Peers { user: Some(user), ..self.peers.clone() };
-        Ok(Accepted { peers, payloads, replaced, ppk })
+        Ok(Accepted { peers, payloads, replaced, ppk, resumed: None })
     }
 
     /// When something is due: an answer, or the end (RFC 7296 section 2.6).

@@ -7,6 +7,7 @@ use super::core::{Cx, Who};
 use super::mobility::Roaming;
 use super::nat::{self, Nat};
 use super::redirect::Detour;
+use super::resumption::Ticket;
 use crate::configuration::{Child, Connection};
 use crate::host::{OuterEnds, Path, TunnelName};
 use crate::selector::TrafficSelector;
@@ -91,4 +92,8 @@ pub(super) struct Attempt {
     pub(super) failures: u32,
     /// How it came to another gateway than the configured one.
     pub(super) detour: Detour,
+    /// Of a tunnel that still stands and that this one is to follow; otherwise that of the connection is taken.
+    pub(super) ticket: Option<Arc<Ticket>>,
+    /// It goes without a ticket.
+    pub(super) is_whole: bool,
 }

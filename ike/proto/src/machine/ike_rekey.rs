@@ -181,6 +181,7 @@ impl Up {
         self.start_lifetime(cx);
         self.tasks.remove(&Task::RekeyIke);
         self.tasks.succeeded();
+        self.renew_ticket(cx);
         let tells_token = cx.core.configuration.crash_detection;
         if tells_token || window_size(self.head.connection.window).is_some() {
             self.tasks.add(Task::AnnounceWindow);

@@ -162,6 +162,10 @@ impl Up {
                 self.on_counters(true);
                 Verdict::Stays
             }
+            Pending::Ticket => {
+                self.on_ticket(cx, at, &message);
+                Verdict::Stays
+            }
             Pending::Routability(check) => self.on_routability(cx, &check, &message),
             Pending::Update(update) => self.on_updated(cx, (at, path), &update, &message),
             Pending::Intermediate | Pending::Authentication | Pending::Farewell => Verdict::Stays,

@@ -30,7 +30,8 @@ pub(super) fn answer(up: &mut Up, cx: &mut Cx, at: usize, message: &Message) -> 
     let paired = up.on_child_deletes(cx, &spis);
     let is_any = !paired.is_empty();
     let delete = is_any.then_some(Payload::Delete(Delete { protocol: ProtocolId::ESP, spis: paired }));
-    let payloads = delete.into_iter().chain(configuration(message));
+    let ticket = up.answer_ticket_request(cx, at, message);
+    let payloads = delete.into_iter().chain(configuration(message)).chain(ticket);
     (payloads.collect(), Verdict::Stays)
 }
 

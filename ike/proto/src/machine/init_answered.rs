@@ -15,6 +15,7 @@ use super::mobility::Roaming;
 use super::nat::{self, Nat};
 use super::receive::Opened;
 use super::redirect;
+use super::resumption::Resumed;
 use super::tunnel::Tunnel;
 use super::window::Window;
 use crate::configuration::{Childless, Connection, RemoteMethod};
@@ -23,7 +24,7 @@ use crate::host::Path;
 use crate::proposal::{Selected, select_ike};
 use crate::wire::{
     self, CertificateEncoding, Datagram, ExchangeType, Flags, Header, NotifyType, Payload, Proposal,
-    TransformType,
+    ProtocolId, TransformType,
 };
 
 /// We have answered an IKE_SA_INIT request. The peer is not authenticated.
@@ -34,8 +35,8 @@ pub(super) struct InitAnswered {
     pub(super) suite: IkeSuite,
     /// What was chosen, as it went over the wire: other connections may take it as well.
     pub(super) chosen: Proposal,
-    share: KeyShare,
-    peer_public: Vec<u8>,
+    /// Our key share, and the peer's public value; `None` if it was resumed, which has its keys already.
+    agreement: Option<(KeyShare, Vec<u8>)>,
     peer_reassembles: bool,
     /// Where the request came from.
     pub(super) source: Path,
@@ -61,6 +62,14 @@ impl Request<'_> {
         (self.header.initiator_spi, self.path.remote)
     }
 
+    /// Whether it has what its exchange is about.
+    pub(super) fn is_whole(&self) -> bool {
+        match self.header.exchange {
+            ExchangeType::IKE_SESSION_RESUME => self.message.has(NotifyType::TICKET_OPAQUE),
+            _ => self.message.proposals.is_some(),
+        }
+    }
+
     /// Answers with a notify alone, keeping nothing.
     pub(super) fn refuse(&self, cx: &mut Cx, kind: NotifyType, data: &[u8]) {
         let header = Header { flags: Flags { initiator: false, response: true }, ..*self.header };
@@ -70,6 +79,9 @@ impl Request<'_> {
 
     /// Works on a request that limits and cookies have let through.
     pub(super) fn answer(&self, cx: &mut Cx, segment: u8) -> Option<Tunnel> {
+        if self.header.exchange == ExchangeType::IKE_SESSION_RESUME {
+            return self.resume(cx, segment);
+        }
         let Message { proposals: Some(offered), key_exchange: Some(public), nonce: Some(nonce), .. } =
             self.message
         else {
@@ -159,12 +171,12 @@ impl Request<'_> {
                 intermediates: Intermediates::default(),
                 may_be_childless: head.connection.childless != Childless::Never,
                 takes_redirects: (redirect::is_supported(self.message), redirect::origin(self.message)),
+                resumed: None,
             },
             spis,
             suite: selected.suite,
             chosen: selected.proposal,
-            share,
-            peer_public: public.to_vec(),
+            agreement: Some((share, public.to_vec())),
             peer_reassembles: reassembles(&head.connection, self.message),
             source: self.path,
             is_proven: self.is_proven,
@@ -227,6 +239,46 @@ fn answer_payloads(
 }
 
 impl InitAnswered {
+    /// By a ticket: what is said of the IKE SA is said, and its keys are there.
+    pub(super) fn resumed(
+        cx: &Cx,
+        request: &Request,
+        head: Head,
+        (response, responder_nonce): (Vec<u8>, Vec<u8>),
+        sa: IkeSa,
+        resumed: Resumed,
+    ) -> Self {
+        let message = request.message;
+        let begun = Initialised {
+            request: request.octets.to_vec(),
+            response,
+            initiator_nonce: message.nonce.clone().unwrap_or_default(),
+            responder_nonce,
+            peer_hashes: Vec::new(),
+            certificates_asked: false,
+            uses_ppk: false,
+            intermediates: Intermediates::default(),
+            may_be_childless: head.connection.childless != Childless::Never,
+            takes_redirects: (redirect::is_supported(message), redirect::origin(message)),
+            resumed: Some(resumed),
+        };
+        let chosen =
+            Proposal { number: 1, protocol: ProtocolId::IKE, spi: Vec::new(), transforms: Vec::new() };
+        Self {
+            head,
+            begun,
+            spis: (sa.initiator_spi, sa.responder_spi),
+            suite: sa.keys.suite(),
+            chosen,
+            agreement: None,
+            peer_reassembles: sa.peer_reassembles,
+            source: request.path,
+            is_proven: request.is_proven,
+            deadline: cx.now.monotonic.saturating_add(cx.core.configuration.limits.half_open_timeout),
+            sa: Some(sa),
+        }
+    }
+
     /// The request that began it, and whether its source was proven.
     pub(super) fn half_open(&self) -> (InitKey, bool) {
         ((self.spis.0, self.source.remote), self.is_proven)
@@ -250,7 +302,8 @@ impl InitAnswered {
         datagram: &Datagram,
     ) -> Option<Tunnel> {
         if self.sa.is_none() {
-            let Ok(shared) = self.share.agree(&self.peer_public) else {
+            let agreement = self.agreement.as_ref();
+            let Some(shared) = agreement.and_then(|(share, public)| share.agree(public).ok()) else {
                 let problem = format!("peer {} sent an impossible public value", self.head.peer());
                 self.head.failed(cx, problem);
                 return None;

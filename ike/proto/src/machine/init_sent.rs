@@ -13,6 +13,7 @@ use super::mobility;
 use super::nat::{self, Nat};
 use super::ppk;
 use super::redirect;
+use super::resumption::Resumed;
 use super::tunnel::Tunnel;
 use super::waiting;
 use super::window::Window;
@@ -62,6 +63,8 @@ pub(super) struct Initialised {
     pub(super) intermediates: Intermediates,
     /// Whether the peer, as initiator, can be sent to another gateway; and which one has sent it here.
     pub(super) takes_redirects: (bool, Option<IpAddr>),
+    /// What came back, if it was IKE_SESSION_RESUME instead (RFC 5723).
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// What an IKE_SA_INIT response must have.
@@ -244,13 +247,7 @@ impl InitSent {
         let mut sa = IkeSa::new(Role::Initiator, spis, keys, Window::new(1, 0));
         let Self { mut head, attempt, nonce, request, .. } = *self;
         sa.peer_reassembles = reassembles(&head.connection, message);
-        head.nat = Nat::detect(message, header, path);
-        head.path = Path { local: path.local, ..head.path };
-        // Who may move does so before there is a NAT that it would have to move for (RFC 4555 section 3.3).
-        let may_roam = mobility::speaks(&head.connection) && message.has(NotifyType::NAT_DETECTION_SOURCE_IP);
-        if head.nat.is_there() || head.connection.force_encapsulation || may_roam {
-            head.path = nat::floated(head.path);
-        }
+        settle_path(&mut head, message, header, path);
         let begun = Initialised {
             request,
             response: octets.to_vec(),
@@ -262,6 +259,7 @@ impl InitSent {
             may_be_childless: message.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
             intermediates: Intermediates::default(),
             takes_redirects: (false, None),
+            resumed: None,
         };
         IntermediateSent::begin(cx, head, attempt, sa, begun)
     }
@@ -287,6 +285,17 @@ impl InitSent {
     }
 }
 
+/// What the first response says of the way that it has come along, and where the next request goes.
+pub(super) fn settle_path(head: &mut Head, message: &Message, header: &Header, path: Path) {
+    head.nat = Nat::detect(message, header, path);
+    head.path = Path { local: path.local, ..head.path };
+    // Who may move does so before there is a NAT that it would have to move for (RFC 4555 section 3.3).
+    let may_roam = mobility::speaks(&head.connection) && message.has(NotifyType::NAT_DETECTION_SOURCE_IP);
+    if head.nat.is_there() || head.connection.force_encapsulation || may_roam {
+        head.path = nat::floated(head.path);
+    }
+}
+
 /// KE with our public value.
 pub(super) fn key_exchange(share: &KeyShare) -> Payload {
     Payload::KeyExchange { group: share.group().id(), data: share.public().to_vec() }
@@ -296,11 +305,13 @@ pub(super) fn key_exchange(share: &KeyShare) -> Payload {
 /// section 4).
 pub(super) fn abilities(connection: &Connection) -> Vec<Payload> {
     let hashes: Vec<u8> = auth::signature_hash_algorithms().into_iter().flat_map(u16::to_be_bytes).collect();
-    let mut payloads = vec![notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, hashes)];
-    if connection.fragmentation != Fragmentation::No {
-        payloads.push(flag(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
-    }
-    payloads
+    let hashes = notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, hashes);
+    std::iter::once(hashes).chain(fragmentation(connection)).collect()
+}
+
+/// That we take fragments (RFC 7383 section 2.3).
+pub(super) fn fragmentation(connection: &Connection) -> Option<Payload> {
+    (connection.fragmentation != Fragmentation::No).then(|| flag(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED))
 }
 
 /// Whether both sides have announced fragmentation (RFC 7383 section 2.3).

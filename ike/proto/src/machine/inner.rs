@@ -128,10 +128,15 @@ impl Up {
     }
 }
 
-/// The request for inner addresses, if the connection is to have any.
-pub(super) fn request(head: &Head) -> Option<Payload> {
-    let wanted = &head.connection.virtual_addresses;
-    (!wanted.is_empty()).then(|| Payload::Configuration(Request::write(wanted)))
+/// The request for inner addresses, if the connection is to have any: where the choice is the peer's, those that we had
+/// before (RFC 5723 section 5).
+pub(super) fn request(head: &Head, before: &[IpAddr]) -> Option<Payload> {
+    let wanted = head.connection.virtual_addresses.iter().map(|wanted| {
+        let same = before.iter().find(|had| had.is_ipv4() == wanted.is_ipv4());
+        *same.filter(|_| wanted.is_unspecified()).unwrap_or(wanted)
+    });
+    let wanted: Vec<IpAddr> = wanted.collect();
+    (!wanted.is_empty()).then(|| Payload::Configuration(Request::write(&wanted)))
 }
 
 /// Notes the addresses of a tunnel that was restored, all or none.

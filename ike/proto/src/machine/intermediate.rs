@@ -241,6 +241,7 @@ fn agree(cx: &mut Cx, begun: &Initialised, sa: &IkeSa, opened: &Opened) -> Resul
 impl Half {
     /// Whether key exchanges that were agreed on are still to be done; IKE_AUTH comes after the last.
     pub(super) fn lacks_key_exchanges(&self) -> bool {
-        next_method(&self.sa, &self.begun).is_some()
+        // A resumed IKE SA has the keys of those that were done before.
+        self.begun.resumed.is_none() && next_method(&self.sa, &self.begun).is_some()
     }
 }

@@ -53,6 +53,7 @@ mod redirect_follow;
 mod redirect_send;
 mod replay_counters;
 mod requests;
+mod resumption;
 mod synchronization;
 mod tasks;
 mod traps;
@@ -73,7 +74,7 @@ use std::time::Duration;
 
 pub use context::{RestoreError, Restoring};
 pub use counters::Counters;
-pub use view::{ChildView, MobilityView, TunnelState, TunnelView};
+pub use view::{ChildView, MobilityView, ResumptionView, TunnelState, TunnelView};
 
 use self::claims::Claims;
 use self::core::{Core, Cx, Id};

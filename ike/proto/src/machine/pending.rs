@@ -25,6 +25,8 @@ pub(super) enum Pending {
     Counters,
     /// The peer is told of our addresses (RFC 4555 sections 3.5 and 3.6).
     Update(Update),
+    /// A ticket is asked for (RFC 5723 section 4.1).
+    Ticket,
     /// The IKE SA itself is deleted.
     DeleteIke,
     /// Child SAs are deleted, by our SPIs.

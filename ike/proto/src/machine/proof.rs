@@ -150,6 +150,32 @@ impl Proofs<'_> {
         is_right.then_some(()).ok_or_else(|| problem.to_owned())
     }
 
+    /// Our AUTH payload in a resumed IKE SA (RFC 5723 section 4.3.3).
+    pub(super) fn prove_resumed(&self, id: &Identification) -> Payload {
+        let data = self.keys.resumption_auth(self.role, &self.octets(self.role, id));
+        Payload::Authentication { method: SHARED_KEY, data }
+    }
+
+    /// Whether the peer says that it is `peer`, and has the keys of the IKE SA that it resumes; a sentence if not.
+    pub(super) fn verify_resumed(
+        &self,
+        peer: &Identity,
+        id: Option<&Identification>,
+        message: &Message,
+    ) -> Result<(), String> {
+        let side = self.role.peer();
+        let id = id.ok_or("the peer does not say who it is")?;
+        if identity(id)? != *peer {
+            return Err(format!("the peer resumes a tunnel of \"{peer}\" as somebody else; look at its log"));
+        }
+        let is_right = message.authentication.as_ref().is_some_and(|(kind, data)| {
+            *kind == SHARED_KEY && self.keys.verify_resumption_auth(side, &self.octets(side, id), data)
+        });
+        let problem =
+            "the peer does not have the keys of the tunnel that it resumes; somebody may be in between";
+        is_right.then_some(()).ok_or_else(|| problem.to_owned())
+    }
+
     /// The same work and the same answer whether there is a secret or not.
     fn verify_secret(
         &self,

@@ -22,6 +22,7 @@ impl Ike {
         self.core.pools.reconfigure(&configuration.pools, configuration.slicing);
         self.core.configuration = configuration;
         self.core.credentials = credentials;
+        self.core.forget_tickets();
         self.withdraw_traps();
         let ids: Vec<Id> = self.tunnels.keys().copied().collect();
         for id in ids {
@@ -85,6 +86,7 @@ impl Tunnel {
             // The next attempt follows it.
             Self::Waiting(state) => state.head.connection = connection,
             Self::InitSent(_)
+            | Self::ResumeSent(_)
             | Self::IntermediateSent(_)
             | Self::AuthSent(_)
             | Self::InitAnswered(_)

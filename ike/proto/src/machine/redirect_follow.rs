@@ -15,6 +15,7 @@ use super::nat::Nat;
 use super::order::Order;
 use super::pending::Pending;
 use super::redirect::{self, Detour, LOOP_DETECT_PERIOD, MAX_REDIRECTS, Trail};
+use super::resumption;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::up::Up;
@@ -51,27 +52,41 @@ fn announce(cx: &mut Cx, head: &Head, gateway: &GatewayIdentity) {
 }
 
 impl InitSent {
-    /// The answer to IKE_SA_INIT sends us elsewhere. It is not authentic: only one with our nonce can be from somebody
-    /// who saw the request, and all others are dropped (RFC 5685 section 3).
+    /// The answer to IKE_SA_INIT sends us elsewhere.
     pub(super) fn on_redirect(self: Box<Self>, cx: &mut Cx, data: &[u8]) -> Option<Tunnel> {
-        let redirect = Redirect::parse(data).ok().filter(|redirect| redirect.nonce == self.nonce);
-        let Some(redirect) = redirect.filter(|_| !self.head.connection.moving.follow_redirects.is_empty())
-        else {
-            cx.core.counters.redirects_refused += 1;
-            return Some(Tunnel::InitSent(self));
-        };
+        let gateway = unprotected(cx, &self.head.connection, &self.nonce, data);
+        let Some(gateway) = gateway else { return Some(Tunnel::InitSent(self)) };
         let Self { head, attempt, .. } = *self;
-        go_on(cx, head, attempt, &redirect.gateway)
+        go_on(cx, head, attempt, &gateway)
     }
 }
 
+/// Where an answer that is not authentic sends us: only one with our nonce can be from somebody who saw the request
+/// (RFC 5685 section 3).
+pub(super) fn unprotected(
+    cx: &mut Cx,
+    connection: &Connection,
+    nonce: &[u8],
+    data: &[u8],
+) -> Option<GatewayIdentity> {
+    let redirect = Redirect::parse(data).ok().filter(|redirect| redirect.nonce == nonce);
+    let redirect = redirect.filter(|_| !connection.moving.follow_redirects.is_empty());
+    cx.core.counters.redirects_refused += u64::from(redirect.is_none());
+    redirect.map(|redirect| redirect.gateway)
+}
+
 /// The attempt goes on at another gateway.
-fn go_on(cx: &mut Cx, head: Head, mut attempt: Attempt, gateway: &GatewayIdentity) -> Option<Tunnel> {
+pub(super) fn go_on(
+    cx: &mut Cx,
+    head: Head,
+    mut attempt: Attempt,
+    gateway: &GatewayIdentity,
+) -> Option<Tunnel> {
     match permitted(cx, &head, &mut attempt.detour.trail, gateway) {
         Ok(path) => {
             announce(cx, &head, gateway);
             attempt.detour.from = Some(head.peer());
-            Some(InitSent::begin(cx, Head { path, nat: Nat::default(), ..head }, attempt))
+            Some(resumption::begin(cx, Head { path, nat: Nat::default(), ..head }, attempt))
         }
         Err(problem) => {
             cx.core.counters.redirects_refused += 1;
@@ -117,7 +132,10 @@ impl AuthSent {
         let delete = [Payload::Delete(Delete { protocol: ProtocolId::IKE, spis: Vec::new() })];
         let way = (self.head.path, &*self.head.connection);
         self.sa.request(cx, way, (ExchangeType::INFORMATIONAL, &delete), Pending::Farewell);
-        let Self { head, attempt, .. } = *self;
+        // A ticket that has brought us here was used.
+        let Self { head, mut attempt, begun, .. } = *self;
+        attempt.ticket = None;
+        attempt.is_whole = begun.resumed.is_some();
         go_on(cx, head, attempt, gateway)
     }
 }
@@ -160,7 +178,8 @@ impl Up {
     fn begin_successor(&self, cx: &mut Cx, path: Path) {
         let detour =
             Detour { trail: self.redirection.trail.clone(), from: Some(self.head.peer()), old: Some(cx.id) };
-        let attempt = Attempt { wanted: self.carried(), detour, ..Attempt::default() };
+        let ticket = self.ticket(cx.now.unix).map(Arc::new);
+        let attempt = Attempt { wanted: self.carried(), detour, ticket, ..Attempt::default() };
         let (nat, roaming) = (Nat::default(), Roaming::default());
         let head = Head { path, nat, roaming, ..self.head.clone() };
         cx.core.orders.push_back(Order::Follow { head, attempt });
@@ -200,7 +219,7 @@ impl Ike {
         }
         self.begin(now, host, |cx| {
             let head = Head { number: cx.number(head.segment()), ..head };
-            Some(InitSent::begin(cx, head, attempt))
+            Some(resumption::begin(cx, head, attempt))
         });
     }
 

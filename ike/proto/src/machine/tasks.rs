@@ -45,6 +45,8 @@ pub(super) enum Task {
     AnnounceAddresses,
     /// That it skips sequence numbers.
     SynchronizeCounters,
+    /// A ticket, to come back by.
+    RequestTicket,
 }
 
 impl Task {
@@ -198,7 +200,8 @@ impl Up {
             | Task::CheckRoutability
             | Task::UpdateAddresses
             | Task::AnnounceAddresses
-            | Task::SynchronizeCounters => true,
+            | Task::SynchronizeCounters
+            | Task::RequestTicket => true,
         }
     }
 
@@ -222,6 +225,7 @@ impl Up {
             Task::UpdateAddresses => self.ask_update(cx),
             Task::AnnounceAddresses => self.ask_list(cx),
             Task::SynchronizeCounters => self.ask_counters(cx),
+            Task::RequestTicket => self.ask_ticket(cx),
         }
     }
 

@@ -11,6 +11,7 @@ use super::init_answered::InitAnswered;
 use super::init_sent::InitSent;
 use super::intermediate::IntermediateSent;
 use super::lingering::Lingering;
+use super::resumption::ResumeSent;
 use super::up::Up;
 use super::waiting::Waiting;
 use crate::host::Path;
@@ -22,6 +23,8 @@ pub(super) enum Tunnel {
     Waiting(Box<Waiting>),
     /// Initiator: IKE_SA_INIT is outstanding.
     InitSent(Box<InitSent>),
+    /// Initiator: IKE_SESSION_RESUME is outstanding.
+    ResumeSent(Box<ResumeSent>),
     /// Initiator: IKE_INTERMEDIATE is outstanding.
     IntermediateSent(Box<IntermediateSent>),
     /// Initiator: IKE_AUTH is outstanding.
@@ -52,7 +55,7 @@ impl Tunnel {
             Self::EapAnswered(state) => Some(state.on_sealed(cx, path, datagram)),
             Self::Up(state) => state.on_sealed(cx, path, datagram),
             Self::Lingering(state) => Some(state.on_sealed(cx, path, datagram)),
-            state @ (Self::Waiting(_) | Self::InitSent(_)) => Some(state),
+            state @ (Self::Waiting(_) | Self::InitSent(_) | Self::ResumeSent(_)) => Some(state),
         }
     }
 
@@ -61,6 +64,7 @@ impl Tunnel {
         match self {
             Self::Waiting(state) => Some(state.on_timeout(cx)),
             Self::InitSent(state) => state.on_timeout(cx),
+            Self::ResumeSent(state) => Some(state.on_timeout(cx)),
             Self::IntermediateSent(state) => state.on_timeout(cx),
             Self::AuthSent(state) => state.on_timeout(cx),
             // Nobody has authenticated in time: it is forgotten (RFC 7296 section 2.6).
@@ -79,6 +83,7 @@ impl Tunnel {
         match self {
             Self::Waiting(state) => Some(state.until),
             Self::InitSent(state) => Some(state.due),
+            Self::ResumeSent(state) => Some(state.due),
             Self::IntermediateSent(state) => Some(state.due(now)),
             Self::AuthSent(state) => Some(state.due(now)),
             Self::InitAnswered(state) => Some(state.deadline),
@@ -92,6 +97,7 @@ impl Tunnel {
         match self {
             Self::Waiting(state) => &state.head,
             Self::InitSent(state) => &state.head,
+            Self::ResumeSent(state) => &state.head,
             Self::IntermediateSent(state) => &state.head,
             Self::AuthSent(state) => &state.head,
             Self::InitAnswered(state) => &state.head,
@@ -109,6 +115,7 @@ impl Tunnel {
         match self {
             Self::Waiting(_) => own,
             Self::InitSent(state) => Claims { ike_spis: vec![state.spi], ..own },
+            Self::ResumeSent(state) => Claims { ike_spis: vec![state.spi], ..own },
             Self::IntermediateSent(state) => Claims { ike_spis: vec![state.sa.our_spi()], ..own },
             Self::AuthSent(state) => {
                 let (esp_spis, reqids) = state.offer.iter().map(|offer| (offer.spi, offer.reqid)).unzip();

@@ -14,6 +14,7 @@ use super::lifetime;
 use super::message::{Message, notify};
 use super::mobility::Mobility;
 use super::redirect::Redirection;
+use super::resumption::Resumption;
 use super::tasks::{Task, Tasks};
 use super::tunnel::Tunnel;
 use super::unfinished::Unfinished;
@@ -75,6 +76,7 @@ pub(super) struct Up {
     pub(super) can_synchronize: bool,
     /// Both sides skip sequence numbers after one (RFC 6311).
     pub(super) can_synchronize_counters: bool,
+    pub(super) resumption: Resumption,
 }
 
 impl Up {
@@ -101,6 +103,7 @@ impl Up {
             redirection: Redirection::default(),
             can_synchronize: false,
             can_synchronize_counters: false,
+            resumption: Resumption::default(),
             head,
         };
         up.start_lifetime(cx);

@@ -31,6 +31,7 @@ impl Up {
             self.liveness_at(),
             self.tasks.due(now),
             self.redirection.leave_at,
+            self.resumption.renew_at,
             self.sas[0].synchronization.due(),
         ];
         let unfinished = self.unfinished.iter().map(Unfinished::until);
@@ -73,6 +74,7 @@ impl Up {
         if self.liveness_at().is_some_and(|at| at <= now) {
             self.tasks.add(Task::Liveness);
         }
+        self.on_ticket_due(cx);
         self.on_children_due(cx);
         self.on_sas_due(cx);
         self.forget_unfinished(now);

@@ -8,6 +8,7 @@ use super::ike_sa::Fate;
 use super::lifetime;
 use super::mobility::Mobility;
 use super::redirect::Redirection;
+use super::resumption::Resumption;
 use super::tunnel::Tunnel;
 use super::up::Up;
 use crate::configuration::Mode;
@@ -76,8 +77,23 @@ pub struct TunnelView {
     pub extensions: Vec<&'static str>,
     /// How it may move, if both ends speak RFC 4555.
     pub mobility: Option<MobilityView>,
+    /// By what it comes back if it is lost, and whether it has (RFC 5723).
+    pub resumption: Option<ResumptionView>,
     /// Its Child SAs.
     pub children: Vec<ChildView>,
+}
+
+/// How a tunnel comes back that was lost (RFC 5723).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumptionView {
+    /// Whether it was set up by a ticket.
+    pub is_resumed: bool,
+    /// Whether we hold a ticket of the peer's; otherwise the peer holds ours.
+    pub is_ours: bool,
+    /// How long the newest one is good (unix time).
+    pub until: Option<Duration>,
+    /// When both ends have proved who they are (unix time).
+    pub authenticated: Duration,
 }
 
 /// How a tunnel may move (RFC 4555).
@@ -138,6 +154,10 @@ impl Tunnel {
                 let view = attempt(&state.head, TunnelState::Connecting);
                 Some(TunnelView { spis: (state.spi, 0), ..view })
             }
+            Self::ResumeSent(state) => {
+                let view = attempt(&state.head, TunnelState::Connecting);
+                Some(TunnelView { spis: (state.spi, 0), ..view })
+            }
             Self::IntermediateSent(state) => {
                 let view = attempt(&state.head, TunnelState::Connecting);
                 let spis = (state.sa.initiator_spi, state.sa.responder_spi);
@@ -175,6 +195,7 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         message_ids: (0, 0),
         extensions: Vec::new(),
         mobility: None,
+        resumption: None,
         children: Vec::new(),
     }
 }
@@ -187,6 +208,20 @@ impl Mobility {
             changes: self.changes,
             unproven: head.roaming.held.map(|(path, _)| path),
         }
+    }
+}
+
+impl Resumption {
+    /// Nothing if there is nothing to say.
+    fn view(&self) -> Option<ResumptionView> {
+        let held = self.ticket.as_ref().map(|ticket| ticket.until);
+        let until = held.or_else(|| self.issued.last().map(|(_, until)| *until));
+        (self.is_resumed || until.is_some()).then_some(ResumptionView {
+            is_resumed: self.is_resumed,
+            is_ours: self.is_client,
+            until,
+            authenticated: self.authenticated,
+        })
     }
 }
 
@@ -207,6 +242,7 @@ impl Up {
             message_ids: (sa.window.requests.next_id(), sa.window.responses.expected()),
             extensions: self.extensions(),
             mobility: self.mobility.as_ref().map(|mobility| mobility.view(&self.head)),
+            resumption: self.resumption.view(),
             children: self.children.iter().map(|child| child.view(&self.head, now)).collect(),
             ..attempt(&self.head, self.state())
         }
@@ -220,6 +256,8 @@ impl Up {
             ("message-id-sync", self.can_synchronize),
             ("replay-counter-sync", self.can_synchronize_counters),
             ("mobike", self.mobility.is_some()),
+            ("resumed", self.resumption.is_resumed),
+            ("resumption", self.resumption.ticket.is_some() || !self.resumption.issued.is_empty()),
         ];
         all.into_iter().filter(|(_, is_agreed)| *is_agreed).map(|(word, _)| word).collect()
     }

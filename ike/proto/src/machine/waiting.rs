@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::core::Cx;
 use super::head::{Attempt, Head};
-use super::init_sent::InitSent;
 use super::mobility::Roaming;
 use super::nat::{NAT_PORT, Nat};
 use super::redirect_follow;
+use super::resumption;
 use super::traps::Traps;
 use super::tunnel::Tunnel;
 use crate::configuration::Connection;
@@ -32,7 +32,12 @@ impl Waiting {
         let Self { head, mut attempt, .. } = self;
         let path = path_to(cx.host, &head.connection, Some(head.path)).unwrap_or(head.path);
         attempt.detour.from = None;
-        InitSent::begin(cx, Head { path, nat: Nat::default(), roaming: Roaming::default(), ..head }, attempt)
+        attempt.is_whole = false;
+        resumption::begin(
+            cx,
+            Head { path, nat: Nat::default(), roaming: Roaming::default(), ..head },
+            attempt,
+        )
     }
 }
 

@@ -13,7 +13,9 @@ mod text;
 
 pub use error::{AnswerError, ProposalError};
 pub use esp::{EspCipher, EspEncryption, EspIntegrity, EspSuite};
-pub use negotiation::{Selected, accept_esp, accept_ike, offer_esp, offer_ike, select_esp, select_ike};
+pub use negotiation::{
+    Selected, accept_esp, accept_ike, accepts_ike, offer_esp, offer_ike, select_esp, select_ike,
+};
 
 use crate::crypto::{AdditionalMethods, Encryption, Group, Integrity, KeyExchangeMethod, Prf};
 

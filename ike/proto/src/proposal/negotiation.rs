@@ -82,7 +82,28 @@ pub fn accept_esp(
     accept(ProtocolId::ESP, offered, answer, esp_suite)
 }
 
+/// Whether one of these proposals would give these algorithms.
+pub fn accepts_ike(configured: &[IkeProposal], suite: IkeSuite) -> bool {
+    configured.iter().any(|proposal| proposal.gives(suite))
+}
+
 impl IkeProposal {
+    fn gives(&self, suite: IkeSuite) -> bool {
+        let integrity = match suite.integrity {
+            Some(integrity) => self.integrity.contains(&integrity),
+            None => self.integrity.is_empty(),
+        };
+        let mut places = self.additional.iter().zip(suite.additional.places());
+        let additional = |(ours, chosen): (&Vec<Option<KeyExchangeMethod>>, &Option<KeyExchangeMethod>)| {
+            ours.contains(chosen) || (ours.is_empty() && chosen.is_none())
+        };
+        self.encryption.contains(&suite.encryption)
+            && integrity
+            && self.prf.contains(&suite.prf)
+            && self.groups.contains(&suite.group)
+            && places.all(additional)
+    }
+
     /// By type, then by preference.
     fn transforms(&self) -> Vec<Transform> {
         let encryption = self.encryption.iter().map(|a| encryption(a.id(), a.key_length_attribute()));

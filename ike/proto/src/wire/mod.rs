@@ -23,6 +23,7 @@ mod security_association;
 mod synchronization;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod traffic_selector;
 
 pub use authentication::{AuthenticationMethod, CertificateEncoding};
@@ -40,6 +41,7 @@ pub use payload::Payload;
 pub use redirect::{GatewayIdentity, NoGateway, Redirect, RedirectedFrom};
 pub use security_association::{Proposal, Transform};
 pub use synchronization::{MessageIdSync, ReplayCounterSync};
+pub use ticket::{MAX_TICKET, TicketWithLifetime};
 pub use traffic_selector::TrafficSelector;
 
 /// Octets of the header of a message (RFC 7296 section 3.1).

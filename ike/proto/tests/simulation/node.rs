@@ -32,6 +32,8 @@ pub struct Node {
     /// The process dies before it has made so many more outputs.
     pub fuse: Option<u64>,
     pub restart_at: Option<Duration>,
+    /// When it dies next, it loses all that it has stored.
+    pub forgets: bool,
     sweep: Option<(Duration, Orphans)>,
     /// Where the process's clock began.
     base: Duration,
@@ -64,6 +66,7 @@ impl Node {
             nat,
             fuse: None,
             restart_at: None,
+            forgets: false,
             sweep: None,
             base: Duration::from_secs(random.below(1_000_000)),
             configuration,
@@ -194,6 +197,12 @@ impl Node {
                 self.host.table.contexts.remove(&tunnel);
                 self.note(now, &format!("forgets {tunnel}"));
             }
+            Output::KeepTicket { connection, ticket: Some(ticket) } => {
+                self.host.table.tickets.insert(connection, ticket);
+            }
+            Output::KeepTicket { connection, ticket: None } => {
+                self.host.table.tickets.remove(&connection);
+            }
             Output::Event(event) => self.note(now, &format!("{event:?}")),
             Output::SkipSequence { reqids, numbers } => {
                 self.host.table.skip(&reqids, numbers);
@@ -212,6 +221,10 @@ impl Node {
         self.fuse = None;
         self.base = Duration::from_secs(self.host.random.below(1_000_000));
         self.note(now, "starts again");
+        if std::mem::take(&mut self.forgets) {
+            self.host.table.lose_all();
+            self.note(now, "has lost all that it had stored");
+        }
         self.ike = Some(Ike::new(self.configuration.clone(), self.credentials.clone(), wrap()));
         let mut failure = None;
         let sent = self.act(now, history, |ike, now, host| {
@@ -219,6 +232,13 @@ impl Node {
                 match ike.restore(now, &context, Restoring::Restart, host) {
                     Ok(name) if name == tunnel => {}
                     other => failure = Some(format!("the context of {tunnel} is restored as {other:?}")),
+                }
+            }
+            for (connection, ticket) in &host.table.tickets {
+                match ike.restore_ticket(now, ticket) {
+                    Ok(None) => {}
+                    Ok(Some(name)) if name == *connection => {}
+                    other => failure = Some(format!("the ticket of {connection} is restored as {other:?}")),
                 }
             }
             // As the daemon does: nobody knows what has changed meanwhile.

@@ -35,6 +35,7 @@ fn act(world: &mut World) -> Result<(), String> {
     match world.random.below(100) {
         0..8 => initiate(world, node, None),
         8..16 => {
+            world.nodes[node].forgets = world.random.per_mille(200);
             crash(world, node);
             Ok(())
         }

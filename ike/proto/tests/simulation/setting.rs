@@ -42,6 +42,8 @@ pub struct Setting {
     pub mobike: Option<Mobike>,
     pub ppk: (bool, bool),
     pub childless: Childless,
+    /// Tunnels that were lost are resumed (RFC 5723).
+    pub resumption: bool,
 }
 
 impl Setting {
@@ -73,6 +75,7 @@ impl Setting {
             }),
             ppk: *random.pick(&PPK).expect("some"),
             childless: *random.pick(&[Childless::Allow, Childless::Prefer, Childless::Force]).expect("some"),
+            resumption: half(random),
         }
     }
 
@@ -97,6 +100,7 @@ impl Setting {
             mobike: None,
             ppk: (false, false),
             childless: Childless::Allow,
+            resumption: false,
         }
     }
 
@@ -175,7 +179,11 @@ impl Setting {
             childless: self.childless,
             mobike: self.mobike,
             window: self.window,
-            moving: Moving::default(),
+            moving: Moving {
+                session_resumption: self.resumption,
+                ticket_lifetime: Duration::from_mins(4),
+                ..Moving::default()
+            },
         }
     }
 
@@ -213,6 +221,7 @@ impl Setting {
         builder.add_shared_secret("secret", vec![], secret).expect("a secret");
         let key = b"a postquantum preshared key".to_vec().into();
         builder.add_postquantum_key("key", vec![], key).expect("a key");
+        builder.add_ticket_key("tickets", b"a key of all nodes' tickets").expect("a key");
         builder.build()
     }
 }

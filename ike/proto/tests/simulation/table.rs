@@ -32,9 +32,16 @@ pub struct Table {
     pub outbound: BTreeMap<u32, Sa>,
     pub policies: BTreeMap<String, PolicyInstall>,
     pub contexts: BTreeMap<TunnelName, Vec<u8>>,
+    /// Tickets of peers that were lost, by connection.
+    pub tickets: BTreeMap<String, Vec<u8>>,
 }
 
 impl Table {
+    /// Another machine takes its place.
+    pub fn lose_all(&mut self) {
+        *self = Self::default();
+    }
+
     pub fn install(&mut self, node: usize, install: &Install, history: &mut History) -> Result<(), String> {
         if install.inbound_spi >> 24 != u32::from(install.segment) {
             return Err(format!("SPI {:08x} is not in segment {}", install.inbound_spi, install.segment));

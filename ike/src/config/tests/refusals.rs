@@ -133,6 +133,22 @@ secret = "0x00112233445566778899aabbccddeeff"
 }
 
 #[test]
+fn resumption_is_checked() {
+    insta::assert_snapshot!(complaint(
+        r#"
+[connections.a]
+session_resumption = "maybe"
+ticket_lifetime = "10s"
+resumption_time = "for ever"
+children.a = {}
+[secrets.ticket-1]
+id = "a"
+secret = "0x00112233445566778899aabbccddeeff"
+"#
+    ));
+}
+
+#[test]
 fn secrets_and_authorities_are_checked() {
     insta::assert_snapshot!(complaint(
         r#"

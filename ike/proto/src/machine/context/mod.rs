@@ -12,8 +12,8 @@
 //! Each key is sealed under the wrap key with the version, its place in the array and the octets of key 1 as
 //! associated data: neither can a key be moved, nor anything that it belongs to be changed. In the order of the IKE SAs:
 //! SK_* of the IKE SA, then the private values of its outstanding requests (RFC 7296 section 2.12); then, in the order
-//! of the Child SAs, keys of those whose outbound half is not installed yet. All other keys of Child SAs are in the SA
-//! table.
+//! of the Child SAs, keys of those whose outbound half is not installed yet; then SK_d, if the tunnel has a ticket to be
+//! resumed by (RFC 5723). All other keys of Child SAs are in the SA table.
 //!
 //! Addresses are text, identities and selectors as RFC 7296 writes them; times are seconds and nanoseconds of unix
 //! time. Outstanding requests and kept answers are there octet for octet. Fields that a reader does not know are passed
@@ -23,6 +23,7 @@ mod moving;
 mod numbers;
 mod read;
 mod restore;
+mod resumption;
 mod stored;
 mod write;
 

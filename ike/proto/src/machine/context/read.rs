@@ -9,7 +9,7 @@ use super::numbers::{self, Impossible, addresses, from_time, monotonic, selector
 use super::stored::{
     Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
 };
-use super::{associated, moving};
+use super::{associated, moving, resumption};
 use crate::configuration::{Child, Connection, Mode};
 use crate::crypto::{
     AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey,
@@ -57,7 +57,7 @@ pub(super) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn next<T>(
+    pub(super) fn next<T>(
         &mut self,
         open: impl FnOnce(&WrapKey, &[u8], &[u8]) -> Result<T, OpenStateError>,
     ) -> Result<T, ReadError> {
@@ -118,6 +118,7 @@ impl Reader<'_> {
             can_synchronize: stored.can_synchronize.unwrap_or(false),
             can_synchronize_counters: stored.can_synchronize_counters.unwrap_or(false),
             redirection: moving::redirection(now, stored.redirection.as_ref())?,
+            resumption: resumption::resumption(now, stored.resumption.as_ref(), &mut self.keys)?,
         })
     }
 
@@ -176,6 +177,7 @@ impl Reader<'_> {
             }
             moving::REDIRECT => Pending::Redirect,
             moving::COUNTERS => Pending::Counters,
+            resumption::TICKET => Pending::Ticket,
             40 => Pending::Routability(check(stored)?),
             41 | 42 => Pending::Update(Update { moves: stored.kind == 41, check: check(stored)? }),
             _ => return Err(lacks.into()),
@@ -281,6 +283,7 @@ impl Reader<'_> {
             (3, Some(spi)) => Some(Task::DeleteUnwanted(spi)),
             (4, _) => Some(Task::AnnounceWindow),
             (moving::REDIRECT, _) => Some(Task::Redirect(stored.gateway.as_ref()?.parse().ok()?)),
+            (resumption::TICKET, _) => Some(Task::RequestTicket),
             (40, _) => Some(Task::CheckRoutability),
             (41, _) => Some(Task::UpdateAddresses),
             (42, _) => Some(Task::AnnounceAddresses),
@@ -316,7 +319,7 @@ fn mobility(stored: &StoredMobility) -> Result<Mobility, Impossible> {
     })
 }
 
-fn identity(body: &[u8]) -> Result<Identity, Impossible> {
+pub(super) fn identity(body: &[u8]) -> Result<Identity, Impossible> {
     let id = Identification::parse(body).map_err(|_| Impossible("an identity"))?;
     Identity::from_wire(&id).map_err(|_| Impossible("an identity"))
 }

@@ -138,7 +138,7 @@ impl Ike {
     }
 }
 
-fn envelope(context: &[u8]) -> Result<Envelope, RestoreError> {
+pub(super) fn envelope(context: &[u8]) -> Result<Envelope, RestoreError> {
     if context.len() > MAX_CONTEXT {
         return Err(RestoreError::Damaged("its length"));
     }

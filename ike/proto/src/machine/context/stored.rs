@@ -3,6 +3,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use super::resumption::StoredResumption;
 use crate::machine::window::Window;
 
 /// The outer map.
@@ -93,6 +94,8 @@ pub(super) struct Stored {
     /// Whether both sides skip sequence numbers after one.
     #[n(70)]
     pub(super) can_synchronize_counters: Option<bool>,
+    #[n(65)]
+    pub(super) resumption: Option<StoredResumption>,
 }
 
 /// What there is of redirects.
@@ -204,7 +207,8 @@ pub(super) struct StoredPending {
     #[n(0)]
     pub(super) message_id: u32,
     /// 0 liveness, 1 deletion of the IKE SA, 2 of Child SAs, 3 a new pair, 4 a pair in the place of another, 5 an IKE
-    /// SA, 45 another gateway for the peer, 70 sequence numbers to skip; 40 return routability, 41 an update of addresses, 42 a list of them, with
+    /// SA, 45 another gateway for the peer, 65 a ticket, 70 sequence numbers to skip; 40 return routability, 41 an update of
+    /// addresses, 42 a list of them, with
     /// the cookie as nonce and the number of changes of the path as detours.
     #[n(1)]
     pub(super) kind: u8,
@@ -347,7 +351,8 @@ pub(super) struct StoredChild {
 #[cbor(map)]
 pub(super) struct StoredTask {
     /// 0 a new pair, 1 a pair in the place of another, 2 an IKE SA, 3 deletion of an unwanted pair, 4 the window; 40
-    /// return routability, 41 an update of addresses, 42 a list of them; 45 another gateway for the peer; 70 sequence numbers to skip.
+    /// return routability, 41 an update of addresses, 42 a list of them; 45 another gateway for the peer; 65 a ticket;
+    /// 70 sequence numbers to skip.
     #[n(0)]
     pub(super) kind: u8,
     #[n(1)]

@@ -8,9 +8,11 @@ use super::numbers::{
 use super::stored::{
     Envelope, Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
 };
-use super::{VERSION, associated, moving};
+use super::{VERSION, associated, moving, resumption};
 use crate::configuration::Mode;
-use crate::crypto::{AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, Role, WrapKey};
+use crate::crypto::{
+    AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, ResumptionSecret, Role, WrapKey,
+};
 use crate::host::Now;
 use crate::identity::Identity;
 use crate::machine::child_offer::ChildOffer;
@@ -29,6 +31,7 @@ enum Key<'a> {
     Child(&'a ChildKeys),
     Secrets(&'a AdditionalSecrets),
     Additional(&'a AdditionalShare),
+    Resumption(&'a ResumptionSecret),
 }
 
 impl Key<'_> {
@@ -39,6 +42,7 @@ impl Key<'_> {
             Self::Child(keys) => keys.seal_state(wrap, associated, random),
             Self::Secrets(secrets) => secrets.seal_state(wrap, associated, random),
             Self::Additional(share) => share.seal_state(wrap, associated, random),
+            Self::Resumption(secret) => secret.seal_state(wrap, associated, random),
         }
     }
 }
@@ -61,6 +65,7 @@ impl Up {
             Outbound::Delayed(_, keys) => Some(Key::Child(keys)),
             Outbound::Installed | Outbound::Unused => None,
         }));
+        keys.extend(self.resumption.ticket.as_ref().map(|ticket| Key::Resumption(&ticket.secret)));
         keys
     }
 
@@ -90,6 +95,7 @@ impl Up {
             ppk: self.ppk.as_ref().map(body),
             can_synchronize: Some(self.can_synchronize),
             can_synchronize_counters: Some(self.can_synchronize_counters),
+            resumption: Some(resumption::stored_resumption(now, &self.resumption)),
             redirection: Some(moving::stored_redirection(now, &self.redirection)),
             mobility: self.mobility.as_ref().map(|mobility| stored_mobility(mobility, &self.head.roaming)),
         }
@@ -111,12 +117,12 @@ fn keys_of_pending(pending: &Pending) -> Vec<Key<'_>> {
 }
 
 /// Vectors take whatever is written: this cannot fail.
-fn encode(value: &impl minicbor::Encode<()>) -> Vec<u8> {
+pub(super) fn encode(value: &impl minicbor::Encode<()>) -> Vec<u8> {
     minicbor::to_vec(value).unwrap_or_default()
 }
 
 /// An identity that somebody has is no pattern.
-fn body(identity: &Identity) -> ByteVec {
+pub(super) fn body(identity: &Identity) -> ByteVec {
     identity.to_wire().map(|id| id.body()).unwrap_or_default().into()
 }
 
@@ -164,6 +170,7 @@ fn stored_pending(message_id: u32, pending: &Pending) -> StoredPending {
         | Pending::FollowUp(_) => {}
         Pending::Redirect => stored.kind = moving::REDIRECT,
         Pending::Counters => stored.kind = moving::COUNTERS,
+        Pending::Ticket => stored.kind = resumption::TICKET,
         Pending::Routability(check) => (stored.kind, stored.nonce, stored.detours) = stored_check(40, check),
         Pending::Update(update) => {
             let kind = if update.moves { 41 } else { 42 };
@@ -275,6 +282,7 @@ fn stored_task(task: &Task) -> Option<StoredTask> {
             reqid: None,
             gateway: Some(gateway.to_string()),
         }),
+        Task::RequestTicket => of(resumption::TICKET, None),
         Task::CheckRoutability => of(40, None),
         Task::UpdateAddresses => of(41, None),
         Task::AnnounceAddresses => of(42, None),

@@ -11,6 +11,7 @@ mod pair;
 mod redirect;
 mod rekey;
 mod replay_counters;
+mod resumption;
 mod roaming;
 mod setup;
 mod side;

@@ -101,6 +101,8 @@ pub(super) struct Side {
     pub(super) traps: BTreeMap<String, u32>,
     pub(super) events: Vec<Event>,
     pub(super) contexts: HashMap<String, Vec<u8>>,
+    /// Tickets to be kept, by connection.
+    pub(super) tickets: HashMap<String, Vec<u8>>,
     pub(super) sent: VecDeque<(Path, Vec<u8>)>,
     pub(super) keep_alives: usize,
     /// What was done, in order, by first words.
@@ -130,6 +132,7 @@ impl Side {
             traps: BTreeMap::new(),
             events: Vec::new(),
             contexts: HashMap::new(),
+            tickets: HashMap::new(),
             sent: VecDeque::new(),
             keep_alives: 0,
             log: Vec::new(),
@@ -193,6 +196,12 @@ impl Side {
             }
             Output::Forget { tunnel } => {
                 self.contexts.remove(tunnel.as_str());
+            }
+            Output::KeepTicket { connection, ticket: Some(ticket) } => {
+                self.tickets.insert(connection, ticket);
+            }
+            Output::KeepTicket { connection, ticket: None } => {
+                self.tickets.remove(&connection);
             }
             Output::Event(event) => self.events.push(event),
         }
