@@ -1,8 +1,8 @@
 //! What a user does to its authenticator, and an authenticator to its user: EAP packets, and what methods carry.
 //!
 //! The first octet chooses: its lowest bit who is attacked, the next one the method, the one after that whether a
-//! packet is sealed by the attacker, or its type and identifier are made right and the rest is the method's. Then come
-//! the packets, each after its length in two octets.
+//! packet is sealed by the attacker, or its type and identifier are made right and the rest is the method's, and the
+//! fourth whether a user is asked who it is. Then come the packets, each after its length in two octets.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -42,8 +42,9 @@ fuzz_target!(|input: &[u8]| {
     let unix = Duration::from_secs(2_000_000_000);
     let mut means = Means { credentials: &CREDENTIALS, random, unix };
     let is_helped = choice & 4 != 0;
+    let user = (choice & 8 != 0).then_some(Identity::Any);
     if choice & 1 == 0 {
-        attack_server(&mut means, method, &packets, is_helped);
+        attack_server(&mut means, (method, user), &packets, is_helped);
     } else {
         attack_peer(&mut means, method, &packets, is_helped);
     }
@@ -81,15 +82,23 @@ fn kind(method: EapMethod) -> Type {
 }
 
 /// Nobody comes in without the password or the key.
-fn attack_server(means: &mut Means, method: EapMethod, packets: &[&[u8]], is_helped: bool) {
+fn attack_server(
+    means: &mut Means,
+    (method, user): (EapMethod, Option<Identity>),
+    packets: &[&[u8]],
+    is_helped: bool,
+) {
     let local = (moon(), &[][..]);
+    let remote = RemoteAuthentication { eap_identity: user, ..remote(method) };
     let (mut server, mut request) =
-        Server::begin(means, method, local, remote(method), moon()).expect("a certificate");
+        Server::begin(means, method, local, remote, moon()).expect("a certificate");
     for data in packets {
         let identifier = Packet::parse(&request).expect("ours").identifier;
         let content = Some((kind(method), *data));
         let made = Packet { code: Code::Response, identifier, content }.emit();
-        match server.handle(means, if is_helped { &made } else { data }) {
+        let turn = server.handle(means, if is_helped { &made } else { data });
+        assert!(!server.given_up().is_empty());
+        match turn {
             Turn::Ask(next) | Turn::AskLater(next) => request = next,
             Turn::Success { .. } => panic!("somebody came in"),
             Turn::Failure { packet, problem } => {

@@ -1,19 +1,26 @@
 //! Users: EAP with strongSwan, in both roles.
 
 use baton_lab::charon::Section;
-use baton_lab::negotiation::{Authentication, Negotiation, Party, Side};
+use baton_lab::control::Monitor;
+use baton_lab::negotiation::{Authentication, CHILD, Negotiation, Party, Side};
 use baton_lab::pki::KeyKind;
+use serde_json::json;
 
 use crate::cases;
-use crate::stage::{self, By, Ends, can_run};
+use crate::stage::{self, By, EXCHANGE, Ends, can_run};
+use crate::support::eventually;
 
 const USER: &str = "carol";
 const PASSWORD: &str = "Pa$$word of Carol's";
 
+fn secrets(password: &str) -> Section {
+    Section::new().with("eap-carol", Section::new().set("id", USER).set("secret", password))
+}
+
 /// The initiator is a user by a password; the responder proves itself by a secret.
 fn by_password(baton: Side) -> Negotiation {
     let mut case = cases::site_to_site(baton);
-    case.secrets = Section::new().with("eap-carol", Section::new().set("id", USER).set("secret", PASSWORD));
+    case.secrets = secrets(PASSWORD);
     let (initiator, responder) = (case.initiator.identity.clone(), case.responder.identity.clone());
     case.initiator_options = Section::new()
         .with("local", method("eap-mschapv2", &initiator).set("eap_id", USER))
@@ -68,6 +75,43 @@ fn users_come_in_by_passwords() {
         ends.rekey_ike(By::StrongSwan);
         assert_eq!(ends.pair().tunnel["eap_identity"], if baton == Side::Responder { USER } else { "" });
         ends.delete(By::Baton);
+    }
+}
+
+#[test]
+fn wrong_passwords_are_refused_by_either_end() {
+    if !can_run("wrong_passwords_are_refused_by_either_end") {
+        return;
+    }
+    let mut site = stage::site(Side::Responder, &by_password(Side::Responder));
+    for (baton, sentence) in [
+        (Side::Responder, "user \"carol\": the password was wrong"),
+        (Side::Initiator, "wrong name or password"),
+    ] {
+        stage::reconfigure(&mut site, baton, &by_password(baton));
+        let theirs = Negotiation { secrets: secrets("another"), ..by_password(baton) };
+        site.charon.set_negotiation(&theirs, baton.other()).expect("a configuration");
+        let mut events = Monitor::of_ike(&site.b, &["failed"]).expect("a monitor");
+        if baton == Side::Responder {
+            let asked = ["--initiate", "--child", CHILD, "--timeout", "10"];
+            let (is_up, said) = site.charon.swanctl_output(&asked).expect("swanctl");
+            assert!(!is_up, "{said}");
+        } else {
+            stage::initiate(&site);
+        }
+        let event = events.next_within(EXCHANGE).unwrap_or_else(|error| {
+            panic!("{error}\n{}\n{}", site.b.ike_log(), site.charon.log());
+        });
+        let problem = event["problem"].as_str().unwrap_or_default().to_owned();
+        assert!(problem.contains(sentence), "{problem}\n{}", site.charon.log());
+        // Failing is no way around the limits of half-open IKE SAs: they count for a while.
+        eventually("the end of both", || {
+            let tunnels = site.b.tunnels().expect("tunnels");
+            tunnels.iter().all(|tunnel| tunnel["state"] != "established")
+                && site.charon.sas().expect("SAs").iter().all(|sa| sa.state != "ESTABLISHED")
+        });
+        assert!(!site.charon.log().contains("established between"), "{}", site.charon.log());
+        site.b.ask_ike(json!({"request": "status"})).expect("it runs");
     }
 }
 

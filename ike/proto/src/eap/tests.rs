@@ -145,6 +145,27 @@ fn nobody_is_called_by_a_pattern() {
 }
 
 #[test]
+fn users_may_have_unusual_names_and_no_impossible_ones() {
+    for name in
+        ["DOMAIN\\carol", "Zoë", "two words", "carol@a@b", "C=CH, O=x, CN=carol", "@#c0ffee", "%carol"]
+    {
+        let credentials = credentials(name, "secret");
+        let began = server(&credentials, remote("%any", Some("%any")), "192.0.2.9");
+        assert_eq!(talk(began, &credentials, peer(name), &credentials), Ok(id(name)));
+    }
+    let credentials = credentials("%any", "secret");
+    for name in [&b"\xff\xfe"[..], b"a\0b", b"a\nb", b"a\x1b[31m", &[b'a'; 254]] {
+        let (mut server, request) = server(&credentials, remote("%any", Some("%any")), "192.0.2.9");
+        let identifier = Packet::parse(&request).unwrap().identifier;
+        let answer = super::packet::response(identifier, Type::IDENTITY, name);
+        let Turn::Failure { problem, .. } = with(&credentials, |means| server.handle(means, &answer)) else {
+            panic!("{name:?} is somebody");
+        };
+        assert!(!problem.chars().any(char::is_control), "{problem:?}");
+    }
+}
+
+#[test]
 fn another_method_is_refused_and_a_refusal_ends_it() {
     let credentials = credentials("carol", "secret");
     let request = super::packet::request(5, Type(4), &[16; 17]);

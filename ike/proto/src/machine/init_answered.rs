@@ -104,10 +104,11 @@ impl Request<'_> {
     /// The first connection between these addresses that accepts one of the peer's proposals. IKE_AUTH may turn to
     /// another one, when it is known who the peer is.
     fn select(&self, cx: &Cx, offered: &[Proposal]) -> Option<(Arc<Connection>, Selected<IkeSuite>)> {
-        // Without IKE_INTERMEDIATE there is no place for additional key exchanges (RFC 9370 section 2.2.1).
+        // Without IKE_INTERMEDIATE there is no place for additional key exchanges, and offers of them are passed over
+        // (RFC 9370 section 2.2.1).
         let can_add = self.message.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
-        let offered =
-            if can_add { offered.to_vec() } else { offered.iter().filter_map(without_additional).collect() };
+        let offered = offered.iter().filter(|offer| can_add || !is_additional(offer));
+        let offered: Vec<_> = offered.cloned().collect();
         candidates(cx, self.path).find_map(|connection| {
             let selected = select_ike(&connection.ike_proposals, &offered)?;
             Some((Arc::clone(connection), selected))
@@ -201,15 +202,10 @@ pub(super) fn is_between(connection: &Connection, path: Path) -> bool {
     has_local && has_remote
 }
 
-/// The offer to a peer that can do no additional key exchanges; `None` if it insists on one.
-fn without_additional(offer: &Proposal) -> Option<Proposal> {
-    let mut offer = offer.clone();
-    let is_place = |kind| (TransformType::ADDKE1..=TransformType::ADDKE7).contains(&kind);
-    let kinds: Vec<_> =
-        offer.transforms.iter().map(|transform| transform.kind).filter(|k| is_place(*k)).collect();
-    offer.transforms.retain(|transform| !is_place(transform.kind) || transform.id == 0);
-    let allows_none = |kind: &TransformType| offer.transforms.iter().any(|other| other.kind == *kind);
-    kinds.iter().all(allows_none).then_some(offer)
+/// Whether an offer has additional key exchanges, even such as may be left out.
+fn is_additional(offer: &Proposal) -> bool {
+    let places = TransformType::ADDKE1..=TransformType::ADDKE7;
+    offer.transforms.iter().any(|transform| places.contains(&transform.kind))
 }
 
 fn answer_payloads(

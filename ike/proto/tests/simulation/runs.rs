@@ -55,23 +55,27 @@ fn run(world: &mut World) -> Result<(), String> {
 
 #[test]
 fn both_ends_agree_whatever_happens_on_the_way() {
-    let (mut failures, mut tunnels) = (Vec::new(), 0);
+    let (mut failures, mut tunnels, mut users) = (Vec::new(), 0, 0);
     let mut counters = BTreeMap::<_, u64>::new();
     for seed in seeds(300) {
         let _seed = Seed(seed);
         let mut world = world(seed);
         match run(&mut world) {
-            Ok(()) => tunnels += world.standing(0).len(),
+            Ok(()) => {
+                tunnels += world.standing(0).len();
+                users += world.standing(0).iter().filter(|view| view.user.is_some()).count();
+            }
             Err(why) => failures.push(format!("BATON_SEED={seed}: at {:.3?}: {why}", world.now)),
         }
         for (name, value) in world.nodes.iter().flat_map(Node::counters) {
             *counters.entry(name).or_default() += value;
         }
     }
-    println!("{tunnels} tunnels stood at the end on the first nodes; {counters:?}");
+    println!("{tunnels} tunnels stood at the end on the first nodes, {users} of users; {counters:?}");
     assert!(failures.is_empty(), "{} seeds failed\n{}", failures.len(), failures.join("\n"));
     let never: Vec<_> =
         MUST_HAPPEN.iter().filter(|name| counters.get(*name).is_none_or(|n| *n == 0)).collect();
+    assert!(users > 0 || std::env::var("BATON_SEED").is_ok(), "no user came in");
     assert!(never.is_empty() || std::env::var("BATON_SEED").is_ok(), "{never:?} never happened");
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Childless, Configuration, Connection, EndAction, Fragmentation, Handling,
-    LocalAuthentication, LocalMethod, Mobike, Mode, Moving, Pool, PostquantumKey, RemoteAuthentication,
-    RemoteMethod, Retransmission, Revocation, Routability, SendCertificate, StartAction, Unique,
+    AddressMatch, Child, Childless, Configuration, Connection, EapMethod, EapUser, EndAction, Fragmentation,
+    Handling, LocalAuthentication, LocalMethod, Mobike, Mode, Moving, Pool, PostquantumKey,
+    RemoteAuthentication, RemoteMethod, Retransmission, Revocation, Routability, SendCertificate,
+    StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
 use baton_ike_proto::proposal::{EspProposal, IkeProposal};
@@ -44,6 +45,8 @@ pub struct Setting {
     pub childless: Childless,
     /// Tunnels that were lost are resumed (RFC 5723).
     pub resumption: bool,
+    /// The others are users of node 0, by EAP, and initiate.
+    pub has_users: bool,
 }
 
 impl Setting {
@@ -76,6 +79,7 @@ impl Setting {
             ppk: *random.pick(&PPK).expect("some"),
             childless: *random.pick(&[Childless::Allow, Childless::Prefer, Childless::Force]).expect("some"),
             resumption: half(random),
+            has_users: random.per_mille(200),
         }
     }
 
@@ -101,6 +105,7 @@ impl Setting {
             ppk: (false, false),
             childless: Childless::Allow,
             resumption: false,
+            has_users: false,
         }
     }
 
@@ -149,9 +154,12 @@ impl Setting {
             local_port: 500,
             remote_port: 500,
             ike_proposals: IkeProposal::parse_list(proposals).expect("proposals"),
-            local: LocalAuthentication { method: LocalMethod::PreSharedKey, identity: identity(node) },
+            local: LocalAuthentication {
+                method: if self.has_users && other == 0 { user() } else { LocalMethod::PreSharedKey },
+                identity: identity(node),
+            },
             remote: RemoteAuthentication {
-                method: RemoteMethod::PreSharedKey,
+                method: if self.has_users && node == 0 { USER } else { RemoteMethod::PreSharedKey },
                 identity: identity(other),
                 authorities: vec![],
                 certificates: vec![],
@@ -219,6 +227,8 @@ impl Setting {
         let mut builder = CredentialsBuilder::default();
         let secret = b"a secret that all nodes share".to_vec().into();
         builder.add_shared_secret("secret", vec![], secret).expect("a secret");
+        let (users, password) = (Identity::Fqdn("*.example".to_owned()), b"a password of all users");
+        builder.add_password("password", vec![users], password.to_vec().into()).expect("a password");
         let key = b"a postquantum preshared key".to_vec().into();
         builder.add_postquantum_key("key", vec![], key).expect("a key");
         builder.add_ticket_key("tickets", b"a key of all nodes' tickets").expect("a key");
@@ -258,6 +268,14 @@ pub fn child_name(child: usize) -> String {
 
 fn identity(node: usize) -> Identity {
     Identity::Fqdn(format!("node-{node}.example"))
+}
+
+/// How users prove themselves.
+const USER: RemoteMethod = RemoteMethod::Eap(EapMethod::MsChapV2);
+
+fn user() -> LocalMethod {
+    let method = EapMethod::MsChapV2;
+    LocalMethod::Eap(EapUser { method, identity: None, certificates: vec![], server: None })
 }
 
 fn pool() -> Pool {
