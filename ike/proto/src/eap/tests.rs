@@ -146,9 +146,7 @@ fn nobody_is_called_by_a_pattern() {
 
 #[test]
 fn users_may_have_unusual_names_and_no_impossible_ones() {
-    for name in
-        ["DOMAIN\\carol", "Zoë", "two words", "carol@a@b", "C=CH, O=x, CN=carol", "@#c0ffee", "%carol"]
-    {
+    for name in ["DOMAIN\\carol", "Zoë", "two words", "carol@a@b", "C=CH, O=x, CN=carol", "%carol"] {
         let credentials = credentials(name, "secret");
         let began = server(&credentials, remote("%any", Some("%any")), "192.0.2.9");
         assert_eq!(talk(began, &credentials, peer(name), &credentials), Ok(id(name)));
