@@ -64,8 +64,12 @@ fn chained(sa: &IkeSa, side: Role, message_id: u32, before: &[u8], (first, paylo
     sa.keys.intermediate_auth(side, before, &head, payloads)
 }
 
-/// The method of the next key exchange that is still to be done.
+/// The method of the next key exchange that is still to be done. A resumed IKE SA has the keys of those that were done
+/// before.
 fn next_method(sa: &IkeSa, begun: &Initialised) -> Option<KeyExchangeMethod> {
+    if begun.resumed.is_some() {
+        return None;
+    }
     sa.keys.suite().additional.iter().nth(begun.intermediates.count as usize)
 }
 
@@ -241,7 +245,6 @@ fn agree(cx: &mut Cx, begun: &Initialised, sa: &IkeSa, opened: &Opened) -> Resul
 impl Half {
     /// Whether key exchanges that were agreed on are still to be done; IKE_AUTH comes after the last.
     pub(super) fn lacks_key_exchanges(&self) -> bool {
-        // A resumed IKE SA has the keys of those that were done before.
-        self.begun.resumed.is_none() && next_method(&self.sa, &self.begun).is_some()
+        next_method(&self.sa, &self.begun).is_some()
     }
 }

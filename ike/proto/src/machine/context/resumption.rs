@@ -106,6 +106,7 @@ pub(super) fn resumption(
         ticket: stored.ticket.as_ref().map(|stored| ticket(stored, keys)).transpose()?,
         renew_at: stored.renew_at.map(|at| monotonic(now, at)),
         issued: issued.collect::<Result<_, Impossible>>()?,
+        ..Resumption::default()
     })
 }
 

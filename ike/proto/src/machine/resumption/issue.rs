@@ -14,7 +14,8 @@ use crate::wire::{NotifyType, Payload, TicketWithLifetime};
 /// Tickets that are remembered as spent: as many as are used within their lifetime on a busy gateway. Of more the oldest
 /// are forgotten; who presents one of those must still have its keys.
 const MAX_SPENT: usize = 65_536;
-/// Tickets of one tunnel that are remembered, to be revoked with it.
+/// Tickets of one tunnel that are good at once, and are revoked with it. One that there are too many of is void: who asks
+/// often enough must not have one left that survives the tunnel's end.
 const MAX_ISSUED: usize = 4;
 
 /// Tickets of ours that were used or revoked (RFC 5723 sections 4.3.1 and 6.2).
@@ -86,7 +87,8 @@ impl Up {
         if !asks || !self.head.connection.moving.session_resumption || self.is_ending() {
             return None;
         }
-        let Some(lifetime) = self.ticket_lifetime(cx) else {
+        let lifetime = self.ticket_lifetime(cx).filter(|_| self.resumption.rate.admit(cx.now.monotonic));
+        let Some(lifetime) = lifetime else {
             return Some(flag(NotifyType::TICKET_NACK));
         };
         let spi = self.sas[at].our_spi();
@@ -96,7 +98,8 @@ impl Up {
         let contents = Issue::of(self, id, until, spi).encode();
         let sealed = seal(cx, &keys, &contents)?;
         if self.resumption.issued.len() >= MAX_ISSUED {
-            self.resumption.issued.remove(0);
+            let (oldest, until) = self.resumption.issued.remove(0);
+            cx.core.spent.note(cx.now.unix, oldest, until);
         }
         self.resumption.issued.push((id, until));
         cx.core.counters.tickets_issued += 1;

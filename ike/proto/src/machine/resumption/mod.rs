@@ -26,6 +26,7 @@ pub(super) use issue::Spent;
 pub(super) use resume_sent::ResumeSent;
 pub(super) use ticket::Ticket;
 
+use super::mobility::Rate;
 use super::up::Peers;
 use crate::identity::Identity;
 
@@ -82,4 +83,6 @@ pub(super) struct Resumption {
     pub(super) renew_at: Option<Duration>,
     /// Tickets that the peer has of us, and how long they are good (unix time).
     pub(super) issued: Vec<(TicketId, Duration)>,
+    /// How often it may ask for others: each takes a place among those that are remembered as spent.
+    pub(super) rate: Rate,
 }

@@ -14,6 +14,7 @@ use crate::configuration::{
 use crate::host::{Command, DownReason, Event, Path, Target};
 use crate::identity::Identity;
 use crate::machine::Restoring;
+use crate::machine::tunnel::Tunnel;
 use crate::wire::{self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, Payload};
 
 /// Both give and take tickets; the left one comes back by itself.
@@ -375,6 +376,37 @@ fn who_was_told_to_go_cannot_come_back() {
     lose(&mut pair);
     assert_whole(&pair);
     assert_eq!(pair.right.ike.counters().tickets_refused, 1);
+}
+
+/// What is kept of tickets to be revoked is bounded, and must not be a way around that.
+#[test]
+fn of_many_tickets_none_survives_the_end_of_the_tunnel() {
+    let mut pair = pair();
+    let now = pair.now();
+    let first = pair.left.ike.tunnels.values().find_map(|slot| match &slot.tunnel {
+        Tunnel::Up(up) => up.ticket(now.unix),
+        _ => None,
+    });
+    for _ in 0..30 {
+        let id = *pair.left.ike.tunnels.keys().next().unwrap();
+        let Side { ike, host, .. } = &mut pair.left;
+        ike.with_tunnel(now, host, id, |tunnel, cx| {
+            let Tunnel::Up(mut up) = tunnel else { return Some(tunnel) };
+            up.ask_ticket(cx);
+            Some(Tunnel::Up(up))
+        });
+        pair.left.drain();
+        pair.run();
+    }
+    let issued = pair.right.ike.counters().tickets_issued;
+    assert!((5..10).contains(&issued), "{issued} at once");
+    pair.right.command(now, Command::Terminate(Target::Connection("net".to_owned()))).unwrap();
+    pair.run();
+    assert!(pair.left.established(now).is_empty());
+    pair.left.ike.core.tickets.insert("net".to_owned(), Arc::new(first.unwrap()));
+    pair.initiate();
+    assert_eq!(pair.right.ike.counters().tickets_refused, 1);
+    assert_whole(&pair);
 }
 
 #[test]
