@@ -215,7 +215,7 @@ impl Resumption {
     /// Nothing if there is nothing to say.
     fn view(&self) -> Option<ResumptionView> {
         let held = self.ticket.as_ref().map(|ticket| ticket.until);
-        let until = held.or_else(|| self.issued.last().map(|(_, until)| *until));
+        let until = held.or_else(|| self.issued.map(|(_, until)| until));
         (self.is_resumed || until.is_some()).then_some(ResumptionView {
             is_resumed: self.is_resumed,
             is_ours: self.is_client,
@@ -257,7 +257,7 @@ impl Up {
             ("replay-counter-sync", self.can_synchronize_counters),
             ("mobike", self.mobility.is_some()),
             ("resumed", self.resumption.is_resumed),
-            ("resumption", self.resumption.ticket.is_some() || !self.resumption.issued.is_empty()),
+            ("resumption", self.resumption.ticket.is_some() || self.resumption.issued.is_some()),
         ];
         all.into_iter().filter(|(_, is_agreed)| *is_agreed).map(|(word, _)| word).collect()
     }

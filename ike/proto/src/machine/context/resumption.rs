@@ -35,9 +35,9 @@ pub(super) struct StoredResumption {
     ticket: Option<StoredTicket>,
     #[n(4)]
     renew_at: Option<Time>,
-    /// Names of our tickets that the peer has, and how long they are good.
+    /// The name of our tickets that the peer has, and how long the last is good.
     #[n(5)]
-    issued: Vec<(ByteVec, Time)>,
+    issued: Option<(ByteVec, Time)>,
 }
 
 /// A ticket of the peer's. Its secret is the last of the sealed keys.
@@ -65,14 +65,14 @@ pub(super) struct StoredTicket {
 }
 
 pub(super) fn stored_resumption(now: Now, resumption: &Resumption) -> StoredResumption {
-    let issued = resumption.issued.iter().map(|(id, until)| (id.to_vec().into(), unix(*until)));
+    let issued = resumption.issued.map(|(id, until)| (id.to_vec().into(), unix(until)));
     StoredResumption {
         is_client: resumption.is_client,
         is_resumed: resumption.is_resumed,
         authenticated: unix(resumption.authenticated),
         ticket: resumption.ticket.as_ref().map(|ticket| stored_ticket(ticket, None)),
         renew_at: resumption.renew_at.map(|at| time(now, at)),
-        issued: issued.collect(),
+        issued,
     }
 }
 
@@ -98,15 +98,14 @@ pub(super) fn resumption(
 ) -> Result<Resumption, ReadError> {
     let Some(stored) = stored else { return Ok(Resumption::default()) };
     let id = |id: &ByteVec| TicketId::try_from(id.as_slice()).map_err(|_| Impossible("a ticket's name"));
-    let issued = stored.issued.iter().map(|(name, until)| Ok((id(name)?, from_time(*until))));
+    let issued = stored.issued.as_ref().map(|(name, until)| id(name).map(|id| (id, from_time(*until))));
     Ok(Resumption {
         is_client: stored.is_client,
         is_resumed: stored.is_resumed,
         authenticated: from_time(stored.authenticated),
         ticket: stored.ticket.as_ref().map(|stored| ticket(stored, keys)).transpose()?,
         renew_at: stored.renew_at.map(|at| monotonic(now, at)),
-        issued: issued.collect::<Result<_, Impossible>>()?,
-        ..Resumption::default()
+        issued: issued.transpose()?,
     })
 }
 

@@ -11,12 +11,9 @@ use crate::machine::message::{Message, flag, notify};
 use crate::machine::up::Up;
 use crate::wire::{NotifyType, Payload, TicketWithLifetime};
 
-/// Tickets that are remembered as spent: as many as are used within their lifetime on a busy gateway. Of more the oldest
+/// IKE SAs whose tickets are remembered as spent: as many as are used within their lifetime on a busy gateway. Of more the oldest
 /// are forgotten; who presents one of those must still have its keys.
 const MAX_SPENT: usize = 65_536;
-/// Tickets of one tunnel that are good at once, and are revoked with it. One that there are too many of is void: who asks
-/// often enough must not have one left that survives the tunnel's end.
-const MAX_ISSUED: usize = 4;
 
 /// Tickets of ours that were used or revoked (RFC 5723 sections 4.3.1 and 6.2).
 #[derive(Debug, Default)]
@@ -87,21 +84,17 @@ impl Up {
         if !asks || !self.head.connection.moving.session_resumption || self.is_ending() {
             return None;
         }
-        let lifetime = self.ticket_lifetime(cx).filter(|_| self.resumption.rate.admit(cx.now.monotonic));
-        let Some(lifetime) = lifetime else {
+        let Some(lifetime) = self.ticket_lifetime(cx).filter(|_| at == 0) else {
             return Some(flag(NotifyType::TICKET_NACK));
         };
         let spi = self.sas[at].our_spi();
         let keys = self.sas[at].keys.resumption_secret();
         let until = Duration::from_secs(cx.now.unix.as_secs().saturating_add(lifetime.into()));
-        let id = cx.random();
+        let id = self.resumption.issued.map_or_else(|| cx.random(), |(id, _)| id);
         let contents = Issue::of(self, id, until, spi).encode();
         let sealed = seal(cx, &keys, &contents)?;
-        if self.resumption.issued.len() >= MAX_ISSUED {
-            let (oldest, until) = self.resumption.issued.remove(0);
-            cx.core.spent.note(cx.now.unix, oldest, until);
-        }
-        self.resumption.issued.push((id, until));
+        let last = self.resumption.issued.map_or(until, |(_, before)| until.max(before));
+        self.resumption.issued = Some((id, last));
         cx.core.counters.tickets_issued += 1;
         let data = TicketWithLifetime { lifetime, ticket: sealed }.emit();
         Some(notify(NotifyType::TICKET_LT_OPAQUE, data))
@@ -120,7 +113,7 @@ impl Up {
 
     /// The peer's tickets are void.
     pub(super) fn revoke_issued(&mut self, cx: &mut Cx) {
-        for (id, until) in self.resumption.issued.drain(..) {
+        if let Some((id, until)) = self.resumption.issued.take() {
             cx.core.spent.note(cx.now.unix, id, until);
         }
     }

@@ -26,14 +26,13 @@ pub(super) use issue::Spent;
 pub(super) use resume_sent::ResumeSent;
 pub(super) use ticket::Ticket;
 
-use super::mobility::Rate;
 use super::up::Peers;
 use crate::identity::Identity;
 
-/// Octets that name a ticket of ours.
+/// Octets that name the tickets of an IKE SA.
 pub(super) const TICKET_ID: usize = 16;
 
-/// A ticket of ours by its name.
+/// The tickets that were given on one IKE SA: when one was used, or the IKE SA is over, all of them are void.
 pub(super) type TicketId = [u8; TICKET_ID];
 
 /// Who both ends have proved to be, and what else goes on with them.
@@ -81,8 +80,6 @@ pub(super) struct Resumption {
     pub(super) ticket: Option<Ticket>,
     /// When another one is asked for (monotonic).
     pub(super) renew_at: Option<Duration>,
-    /// Tickets that the peer has of us, and how long they are good (unix time).
-    pub(super) issued: Vec<(TicketId, Duration)>,
-    /// How often it may ask for others: each takes a place among those that are remembered as spent.
-    pub(super) rate: Rate,
+    /// The peer has tickets of ours: their name, and how long the last is good (unix time).
+    pub(super) issued: Option<(TicketId, Duration)>,
 }
