@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use baton_lab::charon::Section;
 use baton_lab::content::Content;
 use baton_lab::gateway::random;
 use baton_lab::http::{Download, FileServer};
@@ -259,6 +260,112 @@ fn is_let_go_when_lost(has_token: bool) -> bool {
     !is_there()
 }
 
+/// Both ends resume; the initiator finds out quickly that its peer is gone, and comes back by itself. The keys of tickets
+/// are the cluster's.
+fn resuming() -> Negotiation {
+    let mut case = case();
+    case.connection_options = Section::new().set("session_resumption", "yes").set("mobike", "no");
+    case.initiator_options = Section::new().set("dpd_delay", "2s").set("keyingtries", 0);
+    case.child_options = Section::new().set("dpd_action", "restart");
+    case.daemon_options =
+        Section::new().set("retransmit_timeout", 0.2).set("retransmit_base", 1.0).set("retransmit_tries", 8);
+    let octets = "0x8f1d3c5a7b9e02468ace13579bdf0011223344556677889900aabbccddeeff01";
+    case.secrets = Section::new().with("ticket-1", Section::new().set("secret", octets));
+    case
+}
+
+/// Waits until both have a tunnel that was set up by a ticket.
+fn assert_resumed(pair: &Pair) {
+    pair.agreement();
+    for gateway in [&pair.a, &pair.b] {
+        let tunnel = gateway.tunnels().expect("tunnels").remove(0);
+        let words = tunnel["extensions"].as_array().expect("words").clone();
+        let (a, b) = (pair.a.ike_log(), pair.b.ike_log());
+        assert!(words.iter().any(|word| word == "resumed"), "{tunnel}\nA:\n{a}\nB:\n{b}");
+        assert!(tunnel["ticket_seconds"].as_u64().is_some_and(|seconds| seconds > 3000), "{tunnel}");
+    }
+}
+
+/// Frames with a message of an exchange in the clear.
+fn messages_of(exchange: u8, frames: &[Captured]) -> usize {
+    let messages = frames.iter().filter_map(|captured| message(&captured.frame));
+    messages.filter(|message| message.get(18) == Some(&exchange)).count()
+}
+
+#[test]
+fn a_lost_tunnel_is_resumed_at_another_gateway_of_the_cluster() {
+    const INIT: u8 = 34;
+    const RESUME: u8 = 38;
+    if !can_run("a_lost_tunnel_is_resumed_at_another_gateway_of_the_cluster") {
+        return;
+    }
+    let case = resuming();
+    let mut pair = Pair::start(&case);
+    pair.set_up();
+    let (_echo, prober) = traffic(&pair.topology);
+    flows(&pair, &prober, "a new tunnel");
+    let wire = Tap::start(&pair.topology.wan, "a", Direction::In);
+    replace_b(&mut pair, &case, 3);
+    assert_resumed(&pair);
+    flows(&pair, &prober, "a resumed tunnel");
+    let frames = wire.finish();
+    assert_eq!((messages_of(INIT, &frames), messages_of(RESUME, &frames) > 0), (0, true));
+    // The ticket survives the end of the process, once the tunnel is lost.
+    pair.b.kill_ike();
+    pair.b.kill();
+    let ticket = pair.a.runtime_directory().join("ike/tickets").join(format!("{CONNECTION}.ticket"));
+    support::eventually("the tunnel is lost and its ticket kept", || ticket.exists());
+    pair.kill(Victim::IkeOfA);
+    replace_b(&mut pair, &case, 4);
+    pair.start_again(Victim::IkeOfA);
+    let request = json!({"request": "initiate", "connection": CONNECTION, "child": CHILD});
+    pair.a.ask_ike(request).expect("begun");
+    assert_resumed(&pair);
+    flows(&pair, &prober, "a tunnel that was resumed after both died");
+    support::eventually("a ticket serves once", || !ticket.exists());
+    // A gateway of another cluster does not know it: the tunnel is set up in full.
+    let mut other = case.clone();
+    let octets = "0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    other.secrets = Section::new().with("ticket-1", Section::new().set("secret", octets));
+    replace_b(&mut pair, &other, 5);
+    flows(&pair, &prober, "a tunnel that was refused its ticket");
+    let tunnel = pair.a.tunnels().expect("tunnels").remove(0);
+    assert!(!tunnel["extensions"].to_string().contains("resumed"), "{tunnel}");
+}
+
+/// Another machine answers at B's address, and knows nothing of B's tunnels.
+fn replace_b(pair: &mut Pair, case: &Negotiation, node: u8) {
+    pair.b.kill_ike();
+    pair.b.kill();
+    let _ = pair.b.uninstall();
+    let new = spec(&format!("b{node}"), node, B_OUTER.into(), pair.b.spec().core);
+    pair.b = Gateway::new(&pair.lab, &pair.topology.b, new).expect("another gateway");
+    pair.b.set_negotiation(case, Side::Responder).expect("configured");
+    pair.b.start(&pair.lab).expect("a data plane");
+    pair.b.start_ike(&pair.lab).expect("an IKE daemon");
+}
+
+fn counter(gateway: &Gateway, name: &str) -> u64 {
+    let answer = gateway.ask_ike(json!({"request": "counters"})).expect("counters");
+    let counters = answer["counters"].as_array().expect("counters");
+    let found = counters.iter().find(|counter| counter["name"] == name);
+    found.and_then(|counter| counter["value"].as_u64()).unwrap_or_else(|| panic!("no {name} in {answer}"))
+}
+
+#[test]
+fn a_gateway_that_asks_for_puzzles_is_answered() {
+    if !can_run("a_gateway_that_asks_for_puzzles_is_answered") {
+        return;
+    }
+    let mut case = case();
+    case.daemon_options = Section::new().set("puzzle_threshold", 0).set("puzzle_difficulty", 16);
+    let pair = Pair::start(&case);
+    pair.set_up();
+    let (_echo, prober) = traffic(&pair.topology);
+    flows(&pair, &prober, "a tunnel whose initiator has solved a puzzle");
+    assert_eq!((counter(&pair.a, "puzzles-worked"), counter(&pair.b, "puzzles-solved")), (1, 1));
+}
+
 #[test]
 fn whoever_is_killed_no_tunnel_is_lost() {
     if !can_run("whoever_is_killed_no_tunnel_is_lost") {
@@ -348,15 +455,19 @@ const IV: std::ops::Range<usize> = 32..40;
 /// behind the non-ESP marker (RFC 3948 section 2.2).
 fn ike_message(frame: &[u8]) -> Option<&[u8]> {
     const ENCRYPTED: u8 = 46;
+    message(frame).filter(|message| message.len() > IV.end && message[16] == ENCRYPTED)
+}
+
+/// What an Ethernet frame with IPv4 has for IKE's ports.
+fn message(frame: &[u8]) -> Option<&[u8]> {
     let ip = frame.get(14..)?;
     let is_udp = frame.get(12..14)? == [0x08, 0x00] && *ip.get(9)? == 17;
     let udp = ip.get(usize::from(ip[0] & 0xf) * 4..)?;
     let length = usize::from(u16::from_be_bytes(*udp.get(4..6)?.first_chunk()?));
-    let datagram = udp.get(8..length)?;
-    let message = match u16::from_be_bytes(*udp.get(2..4)?.first_chunk()?) {
-        500 => datagram,
-        4500 => datagram.strip_prefix(&[0; 4])?,
-        _ => return None,
-    };
-    (is_udp && message.len() > IV.end && message[16] == ENCRYPTED).then_some(message)
+    let datagram = udp.get(8..length).filter(|_| is_udp)?;
+    match u16::from_be_bytes(*udp.get(2..4)?.first_chunk()?) {
+        500 => Some(datagram),
+        4500 => datagram.strip_prefix(&[0; 4]),
+        _ => None,
+    }
 }

@@ -27,6 +27,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// How requests are sent again.
     pub retransmission: Retransmission,
+    /// What we do for gateways that ask us to solve puzzles.
+    pub puzzles: PuzzleEffort,
     /// Whether new peers are sent to another gateway.
     pub maintenance: Maintenance,
     /// Whether we give peers a token by which they know that we have lost an IKE SA (RFC 6290). Theirs are always taken.
@@ -44,6 +46,11 @@ pub struct Limits {
     pub half_open_per_source: usize,
     /// Half-open IKE SAs from which on a cookie is asked for; 0 asks always.
     pub cookie_threshold: usize,
+    /// Half-open IKE SAs of initiators with a cookie from which on a puzzle is asked for (RFC 8019); 0 asks always, more
+    /// than `half_open` never.
+    pub puzzle_threshold: usize,
+    /// Zero bits of the easiest puzzle; 0 leaves it to the initiator.
+    pub puzzle_difficulty: u8,
     /// IKE_SA_INIT requests per second that are worked on, from one source; 0 is no bound.
     pub init_per_source: u32,
     /// How long an IKE SA may stay half-open.
@@ -59,10 +66,27 @@ impl Default for Limits {
             half_open: 10_000,
             half_open_per_source: 50,
             cookie_threshold: 100,
+            puzzle_threshold: 5_000,
+            puzzle_difficulty: 16,
             init_per_source: 100,
             half_open_timeout: Duration::from_secs(30),
             max_children: 16,
         }
+    }
+}
+
+/// What an initiator does for a gateway that asks it to solve a puzzle (RFC 8019 section 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PuzzleEffort {
+    /// Zero bits of the hardest puzzle that is tried; 0 tries none.
+    pub most: u8,
+    /// How long one is tried.
+    pub time: Duration,
+}
+
+impl Default for PuzzleEffort {
+    fn default() -> Self {
+        Self { most: 20, time: Duration::from_secs(10) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::configuration::{Child, Connection, Mode};
-use crate::crypto::{ChildKeys, Role};
+use crate::crypto::{ChildKeys, Puzzle, Role};
 use crate::identity::Identity;
 use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
@@ -149,6 +149,21 @@ pub enum Output {
     Forget {
         /// Whose it was.
         tunnel: TunnelName,
+    },
+    /// Look for the keys that solve this puzzle (RFC 8019), beside all else: it takes long. Tell
+    /// [`Command::Solved`], unless [`Self::StopSolving`] comes first.
+    Solve {
+        /// Our SPI of the IKE SA that it is for.
+        spi: u64,
+        /// The puzzle.
+        puzzle: Puzzle,
+        /// Zero bits that each key has to give.
+        zeros: u32,
+    },
+    /// Nobody wants the solution for this SPI any more.
+    StopSolving {
+        /// As in [`Self::Solve`].
+        spi: u64,
     },
     /// Keep this ticket, by which a connection whose tunnel was lost comes back (RFC 5723), in the place of the one
     /// before; or with `None` forget it.
@@ -317,6 +332,13 @@ pub enum Command {
         spi: u32,
         /// Where the peer is.
         remote: SocketAddr,
+    },
+    /// A puzzle of an [`Output::Solve`] is solved, or cannot be.
+    Solved {
+        /// Our SPI of the IKE SA that it is for.
+        spi: u64,
+        /// The keys; `None` if the host has given up.
+        solution: Option<Vec<u8>>,
     },
     /// An [`Output::Install`] could not be done.
     InstallFailed {

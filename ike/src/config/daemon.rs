@@ -8,7 +8,7 @@ use std::time::Duration;
 use baton_dataplane::config as gateway;
 use baton_dataplane::config::field::{integer, unicast};
 use baton_dataplane::config::reader::{Section, Word, shortened};
-use baton_ike_proto::configuration::{Limits, Maintenance, Retransmission};
+use baton_ike_proto::configuration::{Limits, Maintenance, PuzzleEffort, Retransmission};
 use baton_ike_proto::pool::Slicing;
 
 use super::field::{boolean, list, time};
@@ -30,6 +30,7 @@ pub(super) struct Read {
     pub(super) rsa_pss: bool,
     pub(super) maintenance: Maintenance,
     pub(super) crash_detection: bool,
+    pub(super) puzzles: PuzzleEffort,
 }
 
 pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> Option<Read> {
@@ -41,6 +42,7 @@ pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>)
     let retransmission = read_retransmission(section);
     let slicing = read_slicing(section, gateway);
     let crash_detection = moving::crash_detection(section, gateway);
+    let puzzles = read_puzzles(section);
     let maintenance = moving::maintenance(section, listen.as_deref().unwrap_or_default());
     section.finish();
     Some(Read {
@@ -53,6 +55,7 @@ pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>)
         rsa_pss: rsa_pss?,
         maintenance: maintenance?,
         crash_detection: crash_detection?,
+        puzzles: puzzles?,
     })
 }
 
@@ -111,6 +114,8 @@ fn read_limits(section: &Section<'_, '_>) -> Option<Limits> {
     let half_open = count("half_open", 1..=1_000_000, default.half_open);
     let per_source = count("half_open_per_source", 1..=1_000_000, default.half_open_per_source);
     let cookie_threshold = count("cookie_threshold", 0..=1_000_000, default.cookie_threshold);
+    let puzzle_threshold = count("puzzle_threshold", 0..=1_000_000, default.puzzle_threshold);
+    let puzzle_difficulty = bits(section, "puzzle_difficulty", default.puzzle_difficulty);
     let init_per_source = integer(section, "init_per_source", 0..=1_000_000, default.init_per_source.into());
     let half_open_timeout = bounded_time(section, "half_open_timeout", 5..=600, default.half_open_timeout);
     let max_children = count("max_children", 1..=256, default.max_children);
@@ -119,10 +124,30 @@ fn read_limits(section: &Section<'_, '_>) -> Option<Limits> {
         half_open: half_open?,
         half_open_per_source: per_source?,
         cookie_threshold: cookie_threshold?,
+        puzzle_threshold: puzzle_threshold?,
+        puzzle_difficulty: puzzle_difficulty?,
         init_per_source: u32::try_from(init_per_source?).ok()?,
         half_open_timeout: half_open_timeout?,
         max_children: max_children?,
     })
+}
+
+/// What is done for gateways that ask us to solve puzzles.
+fn read_puzzles(section: &Section<'_, '_>) -> Option<PuzzleEffort> {
+    let default = PuzzleEffort::default();
+    let most = bits(section, "puzzle_limit", default.most);
+    let time = bounded_time(section, "puzzle_time", 1..=60, default.time);
+    Some(PuzzleEffort { most: most?, time: time? })
+}
+
+/// Zero bits of a puzzle: 0, which is said otherwise where it stands, or what is worth the trouble and can be done.
+fn bits(section: &Section<'_, '_>, key: &'static str, default: u8) -> Option<u8> {
+    let value = integer(section, key, 0..=32, default.into())?;
+    if (1..8).contains(&value) {
+        section.get(key)?.report(format!("{value} bits are no trouble at all"), "choose 0, or 8 to 32");
+        return None;
+    }
+    u8::try_from(value).ok()
 }
 
 /// The time under `key`, in seconds within bounds.

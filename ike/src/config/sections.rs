@@ -53,6 +53,7 @@ impl Read {
             retransmission: self.daemon.retransmission,
             maintenance: self.daemon.maintenance,
             crash_detection: self.daemon.crash_detection,
+            puzzles: self.daemon.puzzles,
         };
         Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), credentials }
     }

@@ -4,6 +4,7 @@
 
 mod held;
 mod policies;
+mod puzzles;
 mod sa;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use crate::store::Store;
 use held::{Held, Waiting};
 pub(crate) use policies::is_chosen;
 use policies::{Change, Policies, Wanted};
+use puzzles::Puzzles;
 pub use sa::ChildError;
 
 /// Why SAs are not in the table.
@@ -69,6 +71,7 @@ pub struct Effects {
     table: Arc<Table>,
     store: Store,
     policies: Policies,
+    puzzles: Puzzles,
     sockets: Arc<Sockets>,
     listeners: Arc<Listeners<Kind>>,
     counted: Arc<Counted>,
@@ -90,8 +93,19 @@ pub(crate) struct Tools {
 impl Effects {
     pub(crate) fn start(tools: Tools, control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
         let Tools { table, store, sockets, listeners, counted, alarms } = tools;
+        let puzzles = Puzzles::start(reports.clone())?;
         let policies = Policies::start(control_socket, reports)?;
-        Ok(Self { table, store, policies, sockets, listeners, counted, alarms, held: Held::default() })
+        Ok(Self {
+            table,
+            store,
+            policies,
+            puzzles,
+            sockets,
+            listeners,
+            counted,
+            alarms,
+            held: Held::default(),
+        })
     }
 
     /// Policies that the data plane has not confirmed yet.
@@ -175,6 +189,8 @@ impl Effects {
                     self.note_stored(self.store.put(tunnel.as_str(), &context));
                 }
                 Output::Forget { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
+                Output::Solve { spi, puzzle, zeros } => self.puzzles.solve(spi, puzzle, zeros),
+                Output::StopSolving { spi } => self.puzzles.stop(spi),
                 Output::KeepTicket { connection, ticket: Some(ticket) } => {
                     self.note_stored(self.store.put_ticket(&connection, &ticket));
                 }

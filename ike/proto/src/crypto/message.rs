@@ -45,11 +45,26 @@ impl IkeKeys {
         payloads: &[Payload],
         host: &mut dyn Host,
     ) -> Result<Vec<u8>, SealError> {
+        self.seal_behind(sender, header, (None, payloads), host)
+    }
+
+    /// The same with a payload in front of the Encrypted payload, in the clear (RFC 8019 section 7.2.2).
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal_behind(
+        &self,
+        sender: Role,
+        header: &Header,
+        (clear, payloads): (Option<&Payload>, &[Payload]),
+        host: &mut dyn Host,
+    ) -> Result<Vec<u8>, SealError> {
         let (first, chain) = chain(payloads);
         let sealer = Sealer::new(self, sender);
         let body = sealer.body_length(chain.len());
-        check_length(HEADER_LENGTH + PAYLOAD_HEADER_LENGTH + body)?;
-        sealer.seal(wire::emit_encrypted_head(header, first, body), &chain, host)
+        check_length(HEADER_LENGTH + PAYLOAD_HEADER_LENGTH + body + length_of(clear))?;
+        let head = wire::emit_encrypted_head(header, first, body);
+        sealer.seal(clear.map_or(head.clone(), |clear| wire::put_before(clear, &head)), &chain, host)
     }
 
     /// The same with octets that no list of payloads gives.
@@ -80,10 +95,25 @@ impl IkeKeys {
         max_datagram: usize,
         host: &mut dyn Host,
     ) -> Result<Vec<Vec<u8>>, SealError> {
+        self.seal_fragments_behind(sender, header, (None, payloads), max_datagram, host)
+    }
+
+    /// The same with a payload in the clear in front of the first one (RFC 7383 section 2.5.3).
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal_fragments_behind(
+        &self,
+        sender: Role,
+        header: &Header,
+        (clear, payloads): (Option<&Payload>, &[Payload]),
+        max_datagram: usize,
+        host: &mut dyn Host,
+    ) -> Result<Vec<Vec<u8>>, SealError> {
         let (first, chain) = chain(payloads);
         check_length(chain.len())?;
         let sealer = Sealer::new(self, sender);
-        let capacity = sealer.capacity(max_datagram);
+        let capacity = sealer.capacity(max_datagram.saturating_sub(length_of(clear)));
         let total = chain.len().div_ceil(capacity).max(1) as u16;
         let part = |number: u16| {
             let start = capacity * usize::from(number - 1);
@@ -92,6 +122,8 @@ impl IkeKeys {
         let mut seal = |number| {
             let body = sealer.body_length(part(number).len());
             let head = wire::emit_fragment_head(header, first, (number, total), body);
+            let clear = clear.filter(|_| number == 1);
+            let head = clear.map_or(head.clone(), |clear| wire::put_before(clear, &head));
             sealer.seal(head, part(number), host)
         };
         (1..=total).map(&mut seal).collect()
@@ -115,6 +147,11 @@ impl IkeKeys {
 fn chain(payloads: &[Payload]) -> (PayloadType, Zeroizing<Vec<u8>>) {
     let (first, chain) = wire::emit_chain(payloads);
     (first, Zeroizing::new(chain))
+}
+
+/// Octets of a payload in the clear, with its header.
+fn length_of(clear: Option<&Payload>) -> usize {
+    clear.map_or(0, |clear| wire::emit_chain(std::slice::from_ref(clear)).1.len())
 }
 
 fn check_length(length: usize) -> Result<(), SealError> {

@@ -14,6 +14,7 @@ mod key_exchange;
 mod keys;
 mod message;
 mod prf;
+mod puzzle;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,5 +31,6 @@ pub use kem::MlKem;
 pub use key_exchange::{KeyExchangeError, KeyShare, Shared};
 pub use keys::{IkeKeys, Role};
 pub use message::{OpenError, SealError};
+pub use puzzle::Puzzle;
 pub use state::{OpenStateError, WrapKey};
 pub use ticket::{NoTicket, ResumptionSecret, TicketKey};

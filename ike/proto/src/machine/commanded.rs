@@ -79,7 +79,10 @@ impl Tunnel {
     }
 
     /// Ends it, telling the peer, or not: then, and if there is nobody to tell, at once.
-    pub(super) fn terminate(self, cx: &mut Cx, reason: DownReason, silent: bool) -> Option<Self> {
+    pub(super) fn terminate(mut self, cx: &mut Cx, reason: DownReason, silent: bool) -> Option<Self> {
+        if let Self::InitSent(state) = &mut self {
+            state.stop_solving(cx);
+        }
         match self {
             Self::Up(up) if silent => up.end(cx, reason, None),
             Self::Up(mut up) => {

@@ -37,6 +37,7 @@ impl Ike {
             Command::SoftLimit { reqid, spi } => Ok(self.soft_limit(now, host, reqid, spi)),
             Command::HardLimit { reqid, spi } => Ok(self.hard_limit(now, host, reqid, spi)),
             Command::PeerMoved { spi, remote } => Ok(self.peer_moved(now, host, spi, remote)),
+            Command::Solved { spi, solution } => Ok(self.on_solved(now, host, spi, solution)),
             Command::InstallFailed { reqid, spi } => Ok(self.install_failed(now, host, reqid, spi)),
             Command::Redirect { target, gateway } => self.redirect(now, host, target.as_ref(), &gateway),
             Command::AddressesChanged => Ok(self.addresses_changed(now, host)),

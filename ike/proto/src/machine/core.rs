@@ -11,6 +11,7 @@ use super::counters::Counters;
 use super::crash_detection::Elsewhere;
 use super::half_open::{HalfOpen, Source};
 use super::order::Order;
+use super::puzzles::Used;
 use super::resumption::{Spent, Ticket};
 use super::traps::Traps;
 use crate::auth::Credentials;
@@ -45,6 +46,7 @@ pub(super) struct Core {
     pub(super) leases: HashMap<Id, Vec<IpAddr>>,
     pub(super) cookies: Cookies,
     pub(super) half_open: HalfOpen,
+    pub(super) used_puzzles: Used,
     pub(super) counters: Counters,
     pub(super) outputs: VecDeque<Output>,
     /// What handlers of one tunnel ask to be done with others.
@@ -179,6 +181,7 @@ impl Core {
             leases: HashMap::new(),
             cookies: Cookies::default(),
             half_open: HalfOpen::default(),
+            used_puzzles: Used::default(),
             counters: Counters::default(),
             outputs: VecDeque::new(),
             orders: VecDeque::new(),

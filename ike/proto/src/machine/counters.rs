@@ -53,6 +53,16 @@ counters! {
     cookies_sent,
     /// Of these: with a cookie that is wrong or too old.
     cookies_wrong,
+    /// Of these: answered by a puzzle (RFC 8019), those with a cookie included.
+    puzzles_sent,
+    /// Of these: with the solution of one.
+    puzzles_solved,
+    /// Of these: dropped because they bring no solution that is worth anything.
+    puzzles_unsolved,
+    /// Puzzles of peers that we solved.
+    puzzles_worked,
+    /// Puzzles of peers that we did not solve: too hard, too slow.
+    puzzles_given_up,
     /// Of these: dropped because of a limit.
     init_limited,
     /// Responders' and initiators' IKE SAs that came to stand.

@@ -8,10 +8,13 @@ use super::core::{Cx, Id};
 use super::crash_detection;
 use super::half_open::{Source, Verdict};
 use super::init_answered::Request;
-use super::message::Message;
+use super::message::{Message, notify};
+use super::puzzles::{Asked, Demand, Given};
 use super::tunnel::Tunnel;
 use crate::host::{Host, Now, Path};
-use crate::wire::{self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, ParseError, Payload};
+use crate::wire::{
+    self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, ParseError, Payload, PuzzleRequest,
+};
 
 /// At most one hint to peers of unknown IKE SAs in so long.
 const HINT_INTERVAL: Duration = Duration::from_millis(100);
@@ -177,8 +180,8 @@ impl Ike {
         let source = request.path.remote.ip();
         let claim = Claim { source, initiator_spi: request.header.initiator_spi, nonce };
         let cookie = request.message.notify(NotifyType::COOKIE);
-        let is_proven =
-            cookie.is_some_and(|cookie| self.core.cookies.is_ours(now.monotonic, claim, &cookie.data));
+        let checked = cookie.and_then(|cookie| self.core.cookies.check(now.monotonic, claim, &cookie.data));
+        let is_proven = checked.is_some();
         self.core.counters.cookies_wrong += u64::from(cookie.is_some() && !is_proven);
         let limits = self.core.configuration.limits.clone();
         let is_full = self.tunnels.len() >= limits.max_ike_sas;
@@ -189,15 +192,62 @@ impl Ike {
         match verdict {
             Verdict::Accept if !is_full => {
                 let request = Request { is_proven, ..*request };
-                self.begin(now, host, |cx| request.answer(cx, segment));
+                match self.demand(now, host, &request, checked) {
+                    Demand::Serve => {
+                        self.begin(now, host, |cx| request.answer(cx, segment));
+                    }
+                    demand => self.ask_for_work(now, host, &request, claim, demand),
+                }
             }
             Verdict::AskForCookie => {
-                self.core.counters.cookies_sent += 1;
-                let cookie = self.core.cookies.issue(now.monotonic, claim, &mut |octets| host.random(octets));
-                self.stateless(now, host, |cx| request.refuse(cx, NotifyType::COOKIE, &cookie));
+                let demand = self.demand(now, host, request, None);
+                self.ask_for_work(now, host, request, claim, demand);
             }
             Verdict::Accept | Verdict::Drop => self.core.counters.init_limited += 1,
         }
+    }
+
+    /// Who comes back by a ticket has shown before who it is: no puzzle is asked of it (RFC 8019 section 4.5).
+    fn demand(&mut self, now: Now, host: &mut dyn Host, request: &Request, given: Option<Given>) -> Demand {
+        match request.header.exchange {
+            ExchangeType::IKE_SESSION_RESUME => Demand::Serve,
+            _ => self.core.demand(now.monotonic, request.message, given, host),
+        }
+    }
+
+    /// Asks for a cookie and, if the demand is so, for a puzzle.
+    fn ask_for_work(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        request: &Request,
+        claim: Claim<'_>,
+        demand: Demand,
+    ) {
+        let given = match demand {
+            Demand::Drop => {
+                self.core.counters.puzzles_unsolved += 1;
+                return;
+            }
+            Demand::NoProposal => {
+                return self
+                    .stateless(now, host, |cx| request.refuse(cx, NotifyType::NO_PROPOSAL_CHOSEN, &[]));
+            }
+            Demand::Serve => Given::CookieAlone,
+            Demand::Solve(asked) => Given::Puzzle(asked),
+        };
+        let counters = &mut self.core.counters;
+        counters.cookies_sent += 1;
+        counters.puzzles_sent += u64::from(given != Given::CookieAlone);
+        let cookie = self.core.cookies.issue(now.monotonic, claim, given, &mut |octets| host.random(octets));
+        let puzzle = match given {
+            Given::CookieAlone => None,
+            Given::Puzzle(Asked { prf, difficulty, .. }) => {
+                Some(notify(NotifyType::PUZZLE, PuzzleRequest { prf: prf.id(), difficulty }.emit()))
+            }
+        };
+        let payloads: Vec<_> = std::iter::once(notify(NotifyType::COOKIE, cookie)).chain(puzzle).collect();
+        self.stateless(now, host, |cx| request.refuse_with(cx, &payloads));
     }
 
     /// A gateway that takes no new peers says where to go (RFC 5685 section 3).

@@ -73,6 +73,11 @@ impl HalfOpen {
         self.kinds[0].open + self.kinds[1].open
     }
 
+    /// How many there are of initiators that have shown where they are.
+    pub const fn proven(&self) -> usize {
+        self.kinds[1].open
+    }
+
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

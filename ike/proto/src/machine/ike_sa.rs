@@ -65,6 +65,9 @@ pub(super) struct IkeSa {
     /// By what the peer proves that it has lost it (RFC 6290).
     pub(super) peer_token: Option<TokenDigest>,
     pub(super) synchronization: Synchronization,
+    /// Of the puzzle that the responder wants solved before it reads our first IKE_AUTH request, in the clear in front of
+    /// that (RFC 8019 section 7.2.2).
+    pub(super) solution: Option<Payload>,
 }
 
 impl IkeSa {
@@ -83,6 +86,7 @@ impl IkeSa {
             fate: Fate::Lives,
             peer_token: None,
             synchronization: Synchronization::default(),
+            solution: None,
         }
     }
 
@@ -135,6 +139,7 @@ impl IkeSa {
         let header = self.header(exchange, false, message_id);
         let Ok(datagrams) = self.seal(cx, (path, connection), &header, payloads) else { return false };
         cx.transmit(path, &datagrams);
+        self.solution = self.solution.take().filter(|_| exchange != ExchangeType::IKE_AUTH);
         self.window.requests.sent(cx.now.monotonic, &cx.core.configuration.retransmission, datagrams);
         self.pending.push((message_id, pending));
         cx.store();
@@ -173,15 +178,17 @@ impl IkeSa {
         payloads: &[Payload],
     ) -> Result<Vec<Vec<u8>>, SealError> {
         let host = &mut cx.core.ivs.before(cx.host);
+        let is_first = header.exchange == ExchangeType::IKE_AUTH && !header.flags.response;
+        let contents = (self.solution.as_ref().filter(|_| is_first), payloads);
         let most = largest_message(path, connection);
         let may_fragment = self.peer_reassembles && connection.fragmentation != Fragmentation::Accept;
         if !may_fragment || connection.fragmentation != Fragmentation::Force {
-            let whole = self.keys.seal(self.role, header, payloads, host)?;
+            let whole = self.keys.seal_behind(self.role, header, contents, host)?;
             if !may_fragment || whole.len() <= most {
                 return Ok(vec![whole]);
             }
         }
-        self.keys.seal_fragments(self.role, header, payloads, most, host)
+        self.keys.seal_fragments_behind(self.role, header, contents, most, host)
     }
 }
 

@@ -72,9 +72,13 @@ impl Request<'_> {
 
     /// Answers with a notify alone, keeping nothing.
     pub(super) fn refuse(&self, cx: &mut Cx, kind: NotifyType, data: &[u8]) {
+        self.refuse_with(cx, &[notify(kind, data)]);
+    }
+
+    /// The same with several.
+    pub(super) fn refuse_with(&self, cx: &mut Cx, payloads: &[Payload]) {
         let header = Header { flags: Flags { initiator: false, response: true }, ..*self.header };
-        let datagram = wire::emit(&header, &[notify(kind, data)]);
-        cx.transmit(self.path, &[datagram]);
+        cx.transmit(self.path, &[wire::emit(&header, payloads)]);
     }
 
     /// Works on a request that limits and cookies have let through.

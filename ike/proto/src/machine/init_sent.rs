@@ -14,15 +14,16 @@ use super::nat::{self, Nat};
 use super::ppk;
 use super::redirect;
 use super::resumption::Resumed;
+use super::solve::puzzle_of_auth;
 use super::tunnel::Tunnel;
 use super::waiting;
 use super::window::Window;
 use crate::auth;
 use crate::configuration::{Connection, Fragmentation};
-use crate::crypto::{Group, IkeKeys, IkeSuite, KeyShare, Role};
-use crate::host::Path;
+use crate::crypto::{Group, IkeKeys, IkeSuite, KeyShare, Puzzle, Role};
+use crate::host::{Output, Path};
 use crate::proposal::{IkeProposal, accept_ike, offer_ike};
-use crate::wire::{self, ExchangeType, Flags, Header, Notify, NotifyType, Payload};
+use crate::wire::{self, Datagram, ExchangeType, Flags, Header, Notify, NotifyType, Payload};
 
 /// Answers that only ask for another request, before the attempt is given up: a cookie, another group, a cookie for
 /// that, and the same once more because secrets change (RFC 7296 section 2.6.1).
@@ -35,12 +36,23 @@ pub(super) struct InitSent {
     pub(super) spi: u64,
     share: KeyShare,
     pub(super) nonce: Vec<u8>,
-    cookie: Option<Vec<u8>>,
+    pub(super) cookie: Option<Vec<u8>>,
+    /// Of the puzzle that came with the cookie.
+    solution: Option<Vec<u8>>,
+    pub(super) solving: Option<Solving>,
     /// As it went out: AUTH covers it (RFC 7296 section 2.15).
     request: Vec<u8>,
     repetitions: u32,
     pub(super) due: Duration,
     detours: u32,
+}
+
+/// A puzzle that is being solved.
+pub(super) struct Solving {
+    pub(super) puzzle: Puzzle,
+    pub(super) zeros: u32,
+    /// The answer that asks for it before IKE_AUTH, and how it came; otherwise it came with a cookie.
+    pub(super) held: Option<(Vec<u8>, Path)>,
 }
 
 /// What IKE_SA_INIT leaves for IKE_AUTH.
@@ -89,6 +101,8 @@ impl InitSent {
             share,
             nonce,
             cookie,
+            solution: None,
+            solving: None,
             request,
             repetitions: 0,
             due: cx.now.monotonic,
@@ -113,6 +127,7 @@ impl InitSent {
         // A cookie comes first, so that the responder need not read the rest (RFC 7296 section 2.6).
         let mut payloads: Vec<_> =
             self.cookie.iter().map(|data| notify(NotifyType::COOKIE, data.clone())).collect();
+        payloads.extend(self.solution.clone().map(Payload::PuzzleSolution));
         payloads.push(Payload::SecurityAssociation(offer_ike(&self.head.connection.ike_proposals, &[])));
         payloads.push(key_exchange(&self.share));
         payloads.push(Payload::Nonce(self.nonce.clone()));
@@ -134,8 +149,12 @@ impl InitSent {
         message: &Message,
         path: Path,
     ) -> Option<Tunnel> {
+        // The whole answer is there; nothing that comes now can be from who has sent it.
+        if self.solving.as_ref().is_some_and(|solving| solving.held.is_some()) {
+            return Some(Tunnel::InitSent(self));
+        }
         if let Some(cookie) = message.notify(NotifyType::COOKIE).filter(|_| message.proposals.is_none()) {
-            return self.on_cookie(cx, cookie);
+            return self.on_cookie(cx, cookie, message.notify(NotifyType::PUZZLE));
         }
         if let Some(redirect) = message.notify(NotifyType::REDIRECT).filter(|_| message.proposals.is_none()) {
             return self.on_redirect(cx, &redirect.data);
@@ -144,19 +163,66 @@ impl InitSent {
             return self.on_error(cx, error);
         }
         match self.read(header, message) {
-            Ok(Some(answer)) => self.proceed(cx, (header, octets), message, path, &answer),
+            Ok(Some(answer)) => match puzzle_of_auth(header, message, &answer.nonce) {
+                Some(asked) => self.solve_for_auth(cx, asked, (octets.to_vec(), path)),
+                None => self.proceed(cx, (header, octets), message, path, &answer, None),
+            },
             Ok(None) => Some(Tunnel::InitSent(self)),
             Err(problem) => self.fail(cx, problem),
         }
     }
 
-    /// RFC 7296 section 2.6: the same request with the cookie in front.
-    fn on_cookie(mut self: Box<Self>, cx: &mut Cx, cookie: &Notify) -> Option<Tunnel> {
+    /// RFC 7296 section 2.6: the same request with the cookie in front; and behind it the solution of the puzzle, if one
+    /// came with it (RFC 8019 section 7.1.2).
+    fn on_cookie(
+        mut self: Box<Self>,
+        cx: &mut Cx,
+        cookie: &Notify,
+        puzzle: Option<&Notify>,
+    ) -> Option<Tunnel> {
         if !(1..=64).contains(&cookie.data.len()) || self.cookie.as_ref() == Some(&cookie.data) {
             return Some(Tunnel::InitSent(self));
         }
         self.cookie = Some(cookie.data.clone());
+        self.solution = None;
+        self.stop_solving(cx);
+        if puzzle.is_some_and(|puzzle| self.begin_solving(cx, puzzle)) {
+            self.detours += 1;
+            return Some(Tunnel::InitSent(self));
+        }
         self.detour(cx)
+    }
+
+    /// The host has solved a puzzle, or given up, or has no time left.
+    pub(super) fn solved(mut self: Box<Self>, cx: &mut Cx, solution: Option<Vec<u8>>) -> Option<Tunnel> {
+        let Some(Solving { puzzle, zeros, held }) = self.solving.take() else {
+            return Some(Tunnel::InitSent(self));
+        };
+        let keys = solution.filter(|keys| puzzle.judge(keys).is_some_and(|found| found >= zeros));
+        let counters = &mut cx.core.counters;
+        let counter =
+            if keys.is_some() { &mut counters.puzzles_worked } else { &mut counters.puzzles_given_up };
+        *counter += 1;
+        let Some((octets, path)) = held else {
+            self.solution = keys;
+            self.send(cx);
+            return Some(Tunnel::InitSent(self));
+        };
+        let answer = match wire::parse(&octets) {
+            Ok(Datagram::Plain(header, payloads)) => Message::sort(payloads).ok().map(|m| (header, m)),
+            _ => None,
+        };
+        if let (Some((header, message)), Some(keys)) = (answer, keys) {
+            return match self.read(&header, &message) {
+                Ok(Some(answer)) => self.proceed(cx, (&header, &octets), &message, path, &answer, Some(keys)),
+                _ => Some(Tunnel::InitSent(self)),
+            };
+        }
+        let peer = self.head.peer();
+        let problem = format!(
+            "peer {peer} wants a puzzle of {zeros} bits solved before IKE_AUTH, which takes too long; raise puzzle_time, or try when it is idle"
+        );
+        self.fail(cx, problem)
     }
 
     fn detour(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
@@ -234,18 +300,21 @@ impl InitSent {
     }
 
     fn proceed(
-        self: Box<Self>,
+        mut self: Box<Self>,
         cx: &mut Cx,
         (header, octets): (&Header, &[u8]),
         message: &Message,
         path: Path,
         answer: &Answer,
+        solution: Option<Vec<u8>>,
     ) -> Option<Tunnel> {
         let Ok(shared) = self.share.agree(&answer.public) else { return Some(Tunnel::InitSent(self)) };
+        self.stop_solving(cx);
         let spis = (self.spi, header.responder_spi);
         let keys = IkeKeys::derive(answer.suite, &self.nonce, &answer.nonce, &shared, spis.0, spis.1);
         let mut sa = IkeSa::new(Role::Initiator, spis, keys, Window::new(1, 0));
         let Self { mut head, attempt, nonce, request, .. } = *self;
+        sa.solution = solution.map(Payload::PuzzleSolution);
         sa.peer_reassembles = reassembles(&head.connection, message);
         settle_path(&mut head, message, header, path);
         let begun = Initialised {
@@ -265,6 +334,11 @@ impl InitSent {
     }
 
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
+        // The puzzle takes too long: the cookie alone has to do.
+        if self.solving.is_some() {
+            cx.then(Output::StopSolving { spi: self.spi });
+            return self.solved(cx, None);
+        }
         let retransmission = &cx.core.configuration.retransmission;
         if !backoff::may_repeat(retransmission, self.repetitions) {
             let peer = self.head.path.remote;
@@ -279,7 +353,8 @@ impl InitSent {
         Some(Tunnel::InitSent(self))
     }
 
-    fn fail(self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+    pub(super) fn fail(mut self: Box<Self>, cx: &mut Cx, problem: String) -> Option<Tunnel> {
+        self.stop_solving(cx);
         let Self { head, attempt, .. } = *self;
         waiting::after_failure(cx, head, attempt, problem)
     }

@@ -31,6 +31,8 @@ pub(super) struct Message {
     pub(super) deletes: Vec<Delete>,
     /// What EAP says (RFC 7296 section 3.16).
     pub(super) eap: Option<Vec<u8>>,
+    /// Keys that solve a puzzle (RFC 8019 section 8.2).
+    pub(super) solution: Option<Vec<u8>>,
 }
 
 fn once<T>(place: &mut Option<T>, kind: PayloadType, value: T) -> Result<(), Repeated> {
@@ -66,6 +68,7 @@ impl Message {
                 once(&mut self.responder_selectors, kind, selectors)?;
             }
             Payload::Eap(packet) => once(&mut self.eap, kind, packet)?,
+            Payload::PuzzleSolution(keys) => once(&mut self.solution, kind, keys)?,
             Payload::Configuration(configuration) => once(&mut self.configuration, kind, configuration)?,
             payload => self.take_one_of_many(payload),
         }

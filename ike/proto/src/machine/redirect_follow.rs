@@ -53,9 +53,10 @@ fn announce(cx: &mut Cx, head: &Head, gateway: &GatewayIdentity) {
 
 impl InitSent {
     /// The answer to IKE_SA_INIT sends us elsewhere.
-    pub(super) fn on_redirect(self: Box<Self>, cx: &mut Cx, data: &[u8]) -> Option<Tunnel> {
+    pub(super) fn on_redirect(mut self: Box<Self>, cx: &mut Cx, data: &[u8]) -> Option<Tunnel> {
         let gateway = unprotected(cx, &self.head.connection, &self.nonce, data);
         let Some(gateway) = gateway else { return Some(Tunnel::InitSent(self)) };
+        self.stop_solving(cx);
         let Self { head, attempt, .. } = *self;
         go_on(cx, head, attempt, &gateway)
     }

@@ -7,6 +7,11 @@ use super::{
     FRAGMENT_HEADER_LENGTH, HEADER_LENGTH, Header, PAYLOAD_HEADER_LENGTH, ParseError, Payload, PayloadType,
 };
 
+/// Where the header says which payload is the first.
+const NEXT_PAYLOAD: usize = 16;
+/// Where it says how long the message is.
+const LENGTH: std::ops::Range<usize> = 24..28;
+
 /// A message as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Datagram<'a> {
@@ -129,6 +134,20 @@ pub fn emit(header: &Header, payloads: &[Payload]) -> Vec<u8> {
 /// value have `body_length` octets together, at most 65,531.
 pub fn emit_encrypted_head(header: &Header, first: PayloadType, body_length: usize) -> Vec<u8> {
     emit_head(header, PayloadType::SK, first, body_length)
+}
+
+/// A head of [`emit_encrypted_head`] or [`emit_fragment_head`] with a payload in the clear before the encrypted one: both are
+/// covered by its integrity check. With it a message has at most 65,535 octets, too.
+pub fn put_before(payload: &Payload, head: &[u8]) -> Vec<u8> {
+    let (kind, mut between) = chain::emit_chain(std::slice::from_ref(payload));
+    let mut octets = head.to_vec();
+    // The payload that was the first one comes after this one now.
+    between[0] = octets[NEXT_PAYLOAD];
+    octets[NEXT_PAYLOAD] = kind.0;
+    let length = u32::from_be_bytes([octets[24], octets[25], octets[26], octets[27]]) + between.len() as u32;
+    octets[LENGTH].copy_from_slice(&length.to_be_bytes());
+    octets.splice(HEADER_LENGTH..HEADER_LENGTH, between);
+    octets
 }
 
 /// As [`emit_encrypted_head`] for fragment `number` of `total`; `body_length` is at most 65,527. `first` is of the

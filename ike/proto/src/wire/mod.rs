@@ -17,6 +17,7 @@ mod notify;
 mod numbers;
 mod octets;
 mod payload;
+mod puzzle;
 mod reader;
 mod redirect;
 mod security_association;
@@ -29,7 +30,9 @@ mod traffic_selector;
 pub use authentication::{AuthenticationMethod, CertificateEncoding};
 pub use chain::{emit_chain, parse_chain};
 pub use configuration::{Attribute, AttributeType, Configuration, ConfigurationType};
-pub use datagram::{Datagram, Encrypted, Fragment, emit, emit_encrypted_head, emit_fragment_head, parse};
+pub use datagram::{
+    Datagram, Encrypted, Fragment, emit, emit_encrypted_head, emit_fragment_head, parse, put_before,
+};
 pub use delete::Delete;
 pub use error::ParseError;
 pub use header::{Flags, Header};
@@ -38,6 +41,7 @@ pub use notify::{Notify, NotifyType};
 pub(crate) use numbers::registry;
 pub use numbers::{ExchangeType, PayloadType, ProtocolId, TransformType};
 pub use payload::Payload;
+pub use puzzle::PuzzleRequest;
 pub use redirect::{GatewayIdentity, NoGateway, Redirect, RedirectedFrom};
 pub use security_association::{Proposal, Transform};
 pub use synchronization::{MessageIdSync, ReplayCounterSync};

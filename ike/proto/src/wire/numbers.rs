@@ -96,6 +96,8 @@ registry! {
         48 EAP,
         /// Encrypted and Authenticated Fragment (RFC 7383).
         53 SKF,
+        /// Puzzle Solution (RFC 8019).
+        54 PS,
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Payload {
     Configuration(Configuration),
     /// EAP.
     Eap(Vec<u8>),
+    /// PS: keys, one behind the other.
+    PuzzleSolution(Vec<u8>),
     /// Unknown, and not critical: to be ignored.
     Unknown {
         /// Its type.
@@ -89,6 +91,7 @@ impl Payload {
             Self::TrafficSelectorsResponder(_) => PayloadType::TSR,
             Self::Configuration(_) => PayloadType::CP,
             Self::Eap(_) => PayloadType::EAP,
+            Self::PuzzleSolution(_) => PayloadType::PS,
             Self::Unknown { kind, .. } => *kind,
         }
     }
@@ -111,6 +114,10 @@ impl Payload {
             PayloadType::TSR => Self::TrafficSelectorsResponder(traffic_selector::parse(body)?),
             PayloadType::CP => Self::Configuration(Configuration::parse(body)?),
             PayloadType::EAP => Self::Eap(body.to_vec()),
+            PayloadType::PS if body.is_empty() => {
+                return Err(ParseError::Syntax("a puzzle solution without keys"));
+            }
+            PayloadType::PS => Self::PuzzleSolution(body.to_vec()),
             PayloadType::SK | PayloadType::SKF => {
                 return Err(ParseError::Syntax("an encrypted payload inside a chain"));
             }
@@ -139,9 +146,11 @@ impl Payload {
                 traffic_selector::emit(selectors, out);
             }
             Self::Configuration(configuration) => configuration.emit(out),
-            Self::Nonce(data) | Self::VendorId(data) | Self::Eap(data) | Self::Unknown { data, .. } => {
-                out.extend_from_slice(data);
-            }
+            Self::Nonce(data)
+            | Self::VendorId(data)
+            | Self::Eap(data)
+            | Self::PuzzleSolution(data)
+            | Self::Unknown { data, .. } => out.extend_from_slice(data),
         }
     }
 }
@@ -200,7 +209,9 @@ impl std::fmt::Debug for Payload {
                 tuple.field(encoding).field(&Length(authorities))
             }
             Self::Authentication { method, data } => tuple.field(method).field(&Length(data)),
-            Self::Nonce(data) | Self::VendorId(data) => tuple.field(&Hexadecimal(data)),
+            Self::Nonce(data) | Self::VendorId(data) | Self::PuzzleSolution(data) => {
+                tuple.field(&Hexadecimal(data))
+            }
             Self::Notify(notify) => tuple.field(notify),
             Self::Delete(delete) => tuple.field(delete),
             Self::TrafficSelectorsInitiator(selectors) | Self::TrafficSelectorsResponder(selectors) => {

@@ -47,6 +47,8 @@ pub struct Setting {
     pub resumption: bool,
     /// The others are users of node 0, by EAP, and initiate.
     pub has_users: bool,
+    /// Zero bits of puzzles that are asked of everybody (RFC 8019), if they are.
+    pub puzzle: Option<u8>,
 }
 
 impl Setting {
@@ -80,6 +82,7 @@ impl Setting {
             childless: *random.pick(&[Childless::Allow, Childless::Prefer, Childless::Force]).expect("some"),
             resumption: half(random),
             has_users: random.per_mille(200),
+            puzzle: random.per_mille(250).then_some(8),
         }
     }
 
@@ -106,6 +109,7 @@ impl Setting {
             childless: Childless::Allow,
             resumption: false,
             has_users: false,
+            puzzle: None,
         }
     }
 
@@ -135,6 +139,10 @@ impl Setting {
         };
         configuration.pools.extend(self.gives_addresses.then(|| Arc::new(pool())));
         configuration.limits.cookie_threshold = self.cookie_threshold;
+        if let Some(difficulty) = self.puzzle {
+            configuration.limits.puzzle_threshold = 0;
+            configuration.limits.puzzle_difficulty = difficulty;
+        }
         configuration
     }
 

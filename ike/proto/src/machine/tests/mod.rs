@@ -8,6 +8,7 @@ mod inside;
 mod intermediate;
 mod moving;
 mod pair;
+mod puzzles;
 mod redirect;
 mod rekey;
 mod replay_counters;

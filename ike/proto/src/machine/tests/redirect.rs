@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pair::{LEFT, RIGHT, child, configuration, connection, secrets};
+use super::resumption::credentials as credentials_with;
 use super::side::Side;
 use crate::configuration::{
     AddressMatch, AllowedGateway, Child, Configuration, Connection, EndAction, Maintenance, Mobike, Moving,
@@ -581,4 +582,33 @@ fn traps_stay_out_of_the_way_of_the_new_tunnel() {
     net.client().command(now, Command::Acquire { reqid }).unwrap();
     net.run();
     net.assert_only_at(RIGHT);
+}
+
+/// The gateway that sends the peer on has given it a ticket, and the other one takes it if it has the same key (RFC 5723).
+#[test]
+fn a_redirected_tunnel_is_resumed_at_the_other_gateway() {
+    let resuming = |mut connection: Connection| {
+        connection.moving.session_resumption = true;
+        configuration(connection)
+    };
+    for (key, resumes) in [("a key of both gateways", true), ("the key of another cluster", false)] {
+        let ends = [
+            (LEFT, resuming(client_connection(&["192.0.2.2-192.0.2.3"], |_| {})), "no key of any of them"),
+            (RIGHT, resuming(gateway_connection(RIGHT)), "a key of both gateways"),
+            (OTHER, resuming(gateway_connection(OTHER)), key),
+        ];
+        let sides = (1..).zip(ends).map(|(seed, (address, configuration, key))| {
+            let credentials = credentials_with("secret", &[key]);
+            (address.parse().unwrap(), Side::new(seed, address, configuration, credentials))
+        });
+        let mut net = Net { now: Duration::from_secs(1000), sides: sides.collect(), seen: Vec::new() };
+        net.initiate();
+        net.assert_only_at(RIGHT);
+        net.redirect(RIGHT, None, OTHER).unwrap();
+        net.run();
+        net.assert_only_at(OTHER);
+        assert_eq!(net.client().ike.counters().resumed, u64::from(resumes));
+        assert_eq!(net.side(OTHER).ike.counters().tickets_refused, u64::from(!resumes));
+        assert!(net.has_event(LEFT, redirected));
+    }
 }

@@ -101,6 +101,11 @@ pub(super) struct Side {
     pub(super) traps: BTreeMap<String, u32>,
     pub(super) events: Vec<Event>,
     pub(super) contexts: HashMap<String, Vec<u8>>,
+    /// Puzzles that it was asked to solve, and whether it does so at once.
+    pub(super) puzzles: Vec<(u64, u32)>,
+    pub(super) solves: bool,
+    solved: Vec<Command>,
+    last: Option<Now>,
     /// Tickets to be kept, by connection.
     pub(super) tickets: HashMap<String, Vec<u8>>,
     pub(super) sent: VecDeque<(Path, Vec<u8>)>,
@@ -132,6 +137,10 @@ impl Side {
             traps: BTreeMap::new(),
             events: Vec::new(),
             contexts: HashMap::new(),
+            puzzles: Vec::new(),
+            solves: true,
+            solved: Vec::new(),
+            last: None,
             tickets: HashMap::new(),
             sent: VecDeque::new(),
             keep_alives: 0,
@@ -142,17 +151,20 @@ impl Side {
     }
 
     pub(super) fn command(&mut self, now: Now, command: Command) -> Result<usize, CommandError> {
+        self.last = Some(now);
         let result = self.ike.command(now, command, &mut self.host);
         self.drain();
         result
     }
 
     pub(super) fn datagram(&mut self, now: Now, path: Path, datagram: &[u8]) {
+        self.last = Some(now);
         self.ike.handle_datagram(now, path, datagram, &mut self.host);
         self.drain();
     }
 
     pub(super) fn timeout(&mut self, now: Now) {
+        self.last = Some(now);
         self.ike.handle_timeout(now, &mut self.host);
         self.drain();
     }
@@ -165,6 +177,9 @@ impl Side {
     pub(super) fn drain(&mut self) {
         while let Some(output) = self.ike.poll() {
             self.take(output);
+        }
+        if let (Some(now), Some(command)) = (self.last, self.solved.pop()) {
+            self.command(now, command).unwrap();
         }
     }
 
@@ -197,6 +212,14 @@ impl Side {
             Output::Forget { tunnel } => {
                 self.contexts.remove(tunnel.as_str());
             }
+            Output::Solve { spi, puzzle, zeros } => {
+                self.puzzles.push((spi, zeros));
+                if self.solves {
+                    let solution = puzzle.solve(zeros, &|| true);
+                    self.solved.push(Command::Solved { spi, solution });
+                }
+            }
+            Output::StopSolving { spi } => self.puzzles.retain(|(other, _)| *other != spi),
             Output::KeepTicket { connection, ticket: Some(ticket) } => {
                 self.tickets.insert(connection, ticket);
             }

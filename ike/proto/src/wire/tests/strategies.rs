@@ -113,6 +113,7 @@ pub(super) fn payload() -> impl Strategy<Value = Payload> {
         traffic_selectors().prop_map(Payload::TrafficSelectorsResponder),
         configuration().prop_map(Payload::Configuration),
         data().prop_map(Payload::Eap),
+        octets(1..=256).prop_map(Payload::PuzzleSolution),
         (unknown_type(), data()).prop_map(|(kind, data)| Payload::Unknown { kind, data }),
     ]
 }
