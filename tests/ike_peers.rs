@@ -17,6 +17,8 @@ mod moves;
 mod moving;
 #[path = "ike/operator.rs"]
 mod operator;
+#[path = "ike/radius.rs"]
+mod radius;
 #[path = "ike/refusals.rs"]
 mod refusals;
 #[path = "ike/roaming.rs"]

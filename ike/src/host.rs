@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use baton_dataplane::steering::{HashMode, segment_of};
 use baton_ike_proto::Host;
+use baton_ike_proto::host::Volume;
 use baton_sad::{Direction, IvBlock, Table};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::error;
@@ -55,6 +56,13 @@ impl Node {
         self.addresses = addresses;
     }
 
+    /// What the SA of that place in the table has carried, if it has that SPI.
+    fn volume(&self, direction: Direction, key: u32, spi: u32) -> Volume {
+        let found = self.table.get(direction, key).ok().flatten().filter(|found| found.sa.spi == spi);
+        let counters = found.map(|found| (found.counters.octets, found.counters.packets));
+        counters.map_or(Volume::default(), |(octets, packets)| Volume { octets, packets })
+    }
+
     /// Whether there was no IV to be had at the last try (I1): nothing is sealed that needs one.
     pub fn is_without_ivs(&self) -> bool {
         self.is_without_ivs
@@ -95,6 +103,14 @@ impl Host for Node {
 
     fn spi_is_taken(&self, spi: u32) -> bool {
         self.table.lookup(Direction::Inbound, spi).is_some()
+    }
+
+    fn inbound_volume(&self, spi: u32) -> Volume {
+        self.volume(Direction::Inbound, spi, spi)
+    }
+
+    fn outbound_volume(&self, reqid: u32, spi: u32) -> Volume {
+        self.volume(Direction::Outbound, reqid, spi)
     }
 
     fn local_addresses(&self) -> Vec<IpAddr> {

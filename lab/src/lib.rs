@@ -12,6 +12,7 @@ pub mod control;
 pub mod error;
 pub mod esp;
 pub mod flood;
+pub mod freeradius;
 pub mod gateway;
 pub mod http;
 mod ike;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use baton_dataplane::config::Config;
 use baton_dataplane::control::{Client, Counters, DummyReport, ReloadReport, Request, Status};
-use baton_ike::control::{Reloaded, Request as IkeRequest, Status as IkeStatus};
+use baton_ike::control::{RadiusServerStatus, Reloaded, Request as IkeRequest, Status as IkeStatus};
 use baton_sad::{Name, Table};
 use serde::Serialize;
 
@@ -84,6 +84,19 @@ fn ike_status(out: &mut dyn Write, ike: &IkeStatus) -> io::Result<()> {
         out,
         "IKE SAs: {established} established, {half_open} half-open, {children} Child SAs; connections: {}",
         ike.connections
+    )?;
+    ike.radius.iter().try_for_each(|server| radius_status(out, server))
+}
+
+fn radius_status(out: &mut dyn Write, server: &RadiusServerStatus) -> io::Result<()> {
+    let RadiusServerStatus { name, address, authentication, requests, accepts, rejects, .. } = server;
+    let accounting =
+        server.accounting.as_ref().map_or(String::new(), |word| format!(", {word} for accounting"));
+    writeln!(
+        out,
+        "RADIUS server {name} ({address}): {authentication}{accounting}; {requests} requests, {accepts} accepted, \
+         {rejects} rejected, {} unanswered, {} forged, {} records taken",
+        server.timeouts, server.bad_authenticators, server.records_taken
     )
 }
 

@@ -27,7 +27,7 @@ const DEFAULT_ADVANCE: u64 = 1 << 20;
 const MAX_INTERFACE_NAME: usize = 15;
 
 /// They stand in the same file and are read, and validated, by IKE's daemon.
-const IKE_SECTIONS: [&str; 5] = ["ike", "connections", "pools", "secrets", "authorities"];
+const IKE_SECTIONS: [&str; 6] = ["ike", "connections", "pools", "secrets", "authorities", "eap-radius"];
 
 /// What was read; complete only if no problem was reported.
 pub(super) struct Read {

@@ -298,9 +298,16 @@ pub enum RemoteMethod {
     Signature,
     /// EAP: it is a user. As a responder it proves itself by the method alone (RFC 5998).
     Eap(EapMethod),
+    /// EAP by whatever method an authenticator elsewhere wants, to which all of it is passed (RFC 3579).
+    Radius,
 }
 
 impl RemoteMethod {
+    /// Whether the peer is a user.
+    pub fn is_eap(self) -> bool {
+        matches!(self, Self::Eap(_) | Self::Radius)
+    }
+
     /// The method by a word, as tickets have it: a peer that proved itself otherwise than it has to now is to do so
     /// again.
     pub const fn keyword(self) -> &'static str {
@@ -309,6 +316,7 @@ impl RemoteMethod {
             Self::Signature => "pubkey",
             Self::Eap(EapMethod::MsChapV2) => "eap-mschapv2",
             Self::Eap(EapMethod::Tls) => "eap-tls",
+            Self::Radius => "eap-radius",
         }
     }
 }

@@ -1,11 +1,17 @@
 //! The border between the protocol and its host: what goes in, what comes out, what the protocol asks for.
 
+mod users;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
+pub use self::users::{
+    Account, Grant, Judgement, Moment, Question, QuestionId, SessionChange, SessionView, Thread, Traffic,
+    Volume,
+};
 use crate::configuration::{Child, Connection, Mode};
 use crate::crypto::{ChildKeys, Puzzle, Role};
 use crate::identity::Identity;
@@ -53,6 +59,14 @@ pub trait Host {
     }
     /// Whether an ESP SPI of ours is in use outside of the protocol's own SAs.
     fn spi_is_taken(&self, spi: u32) -> bool;
+    /// What an inbound SA has carried, by our SPI; nothing if it is not in the table.
+    fn inbound_volume(&self, _spi: u32) -> Volume {
+        Volume::default()
+    }
+    /// What the outbound SA of a reqid has carried, if it is the one with this SPI of the peer's.
+    fn outbound_volume(&self, _reqid: u32, _spi: u32) -> Volume {
+        Volume::default()
+    }
 }
 
 /// The name of a tunnel: an IKE SA with its Child SAs, stable over rekeys, restarts and moves; at most 32 octets.
@@ -173,6 +187,10 @@ pub enum Output {
         /// As the machine restores it.
         ticket: Option<Vec<u8>>,
     },
+    /// Ask an authenticator elsewhere about a user. The answer is [`crate::machine::Ike::judged`].
+    Ask(Box<Question>),
+    /// Tell whoever accounts for sessions.
+    Account(Box<Account>),
     /// Something that somebody may want to know.
     Event(Event),
 }
@@ -356,6 +374,13 @@ pub enum Command {
     },
     /// Addresses or routes of this host have changed: tunnels that speak RFC 4555 look where they are now.
     AddressesChanged,
+    /// The session of a tunnel's user goes on under other rules (RFC 5176).
+    ChangeSession {
+        /// Which tunnel.
+        tunnel: String,
+        /// What changes.
+        change: SessionChange,
+    },
     /// Agree with the peers about Message IDs, and about sequence numbers where [`Self::Advanced`] was said: this gateway
     /// goes on with tunnels whose latest exchanges it may not know (RFC 6311).
     Synchronize(Target),
@@ -528,4 +553,8 @@ pub enum DownReason {
     Redirected,
     /// The peer has lost it, and proved so (RFC 6290).
     Crashed,
+    /// Its user's session has lasted as long as it may.
+    SessionTimeout,
+    /// Its user's session was without traffic for too long.
+    Idle,
 }

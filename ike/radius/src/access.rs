@@ -45,8 +45,10 @@ impl Access {
 /// Ties the next question to the server that knows the conversation, and to its state (RFC 2865 section 5.24).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Thread {
-    pub(crate) server: Arc<str>,
-    pub(crate) state: Option<Vec<u8>>,
+    /// Its name.
+    pub server: Arc<str>,
+    /// Its state, if it has given one.
+    pub state: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Thread {
@@ -124,15 +126,19 @@ pub(crate) fn read(secret: &Secret, request: &[u8; 16], server: &Arc<str>, packe
 }
 
 fn accept(secret: &Secret, request: &[u8; 16], packet: &Packet, eap: Option<Vec<u8>>) -> Accept {
-    let seconds = |kind| packet.first(kind).and_then(number).map(|value| Duration::from_secs(value.into()));
+    // None at all is no bound.
+    let seconds = |kind| {
+        let value = packet.first(kind).and_then(number).filter(|value| *value > 0)?;
+        Some(Duration::from_secs(value.into()))
+    };
     Accept {
         eap,
         key: key(secret, request, packet),
         user: packet.first(Kind::USER_NAME).filter(|name| !name.is_empty()).map(<[u8]>::to_vec),
         class: class(packet),
         session_timeout: seconds(Kind::SESSION_TIMEOUT),
-        idle_timeout: seconds(Kind::IDLE_TIMEOUT).filter(|time| !time.is_zero()),
-        interim_interval: seconds(Kind::ACCT_INTERIM_INTERVAL).filter(|time| !time.is_zero()),
+        idle_timeout: seconds(Kind::IDLE_TIMEOUT),
+        interim_interval: seconds(Kind::ACCT_INTERIM_INTERVAL),
         addresses: addresses(packet),
         dns: dns(packet),
     }

@@ -8,14 +8,15 @@ use baton_ike_proto::identity::Identity;
 
 use super::field::{file_name, identity, list, refuse_keys, word};
 
-const METHODS: [(&str, RemoteMethod); 4] = [
+const METHODS: [(&str, RemoteMethod); 5] = [
     ("pubkey", RemoteMethod::Signature),
     ("psk", RemoteMethod::PreSharedKey),
     ("eap-mschapv2", RemoteMethod::Eap(EapMethod::MsChapV2)),
     ("eap-tls", RemoteMethod::Eap(EapMethod::Tls)),
+    ("eap-radius", RemoteMethod::Radius),
 ];
 const NO_CERTIFICATES: &str = "with auth = \"psk\" there are no certificates";
-const NO_CERTIFICATES_OF_USERS: &str = "with auth = \"eap-mschapv2\" there are no certificates";
+const NO_CERTIFICATES_OF_USERS: &str = "with this auth there are no certificates for us to judge";
 const NO_EAP: &str = "an EAP identity is only with auth = \"eap-...\"";
 
 pub(super) fn local(section: &Section<'_, '_>) -> Option<LocalAuthentication> {
@@ -27,6 +28,11 @@ pub(super) fn local(section: &Section<'_, '_>) -> Option<LocalAuthentication> {
     refuse_senseless(section, method, &["certs"]);
     section.finish();
     let method = match method? {
+        RemoteMethod::Radius => {
+            let remedy = "name the method: eap-mschapv2 or eap-tls";
+            section.get("auth")?.report("RADIUS judges peers, and never us", remedy);
+            return None;
+        }
         RemoteMethod::PreSharedKey => LocalMethod::PreSharedKey,
         RemoteMethod::Signature => LocalMethod::Signature(certificates?),
         RemoteMethod::Eap(method) => {
@@ -66,7 +72,7 @@ fn refuse_senseless(
 ) {
     match method {
         Some(RemoteMethod::PreSharedKey) => refuse_keys(section, of_certificates, NO_CERTIFICATES),
-        Some(RemoteMethod::Eap(EapMethod::MsChapV2)) => {
+        Some(RemoteMethod::Eap(EapMethod::MsChapV2) | RemoteMethod::Radius) => {
             refuse_keys(section, of_certificates, NO_CERTIFICATES_OF_USERS);
             refuse_keys(section, &["aaa_id"], NO_CERTIFICATES_OF_USERS);
         }

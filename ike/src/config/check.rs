@@ -9,7 +9,7 @@ use baton_ike_proto::configuration::{Connection, EapMethod, LocalMethod, RemoteM
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::identity::Identity;
 
-use super::{Daemon, SecretKind, SharedSecret, connection, moving, pool};
+use super::{Daemon, SecretKind, SharedSecret, connection, moving, pool, radius};
 
 /// All that refers to each other.
 pub(super) struct Whole<'r> {
@@ -17,6 +17,7 @@ pub(super) struct Whole<'r> {
     pub(super) pools: &'r [pool::Read],
     pub(super) secrets: &'r [SharedSecret],
     pub(super) daemon: &'r Daemon,
+    pub(super) radius: &'r radius::Read,
 }
 
 pub(super) fn across(source: &Source<'_>, gateway: Option<&gateway::Config>, whole: &Whole<'_>) {
@@ -27,6 +28,8 @@ pub(super) fn across(source: &Source<'_>, gateway: Option<&gateway::Config>, who
     secrets_are_there(source, whole);
     postquantum_keys_are_there(source, whole);
     users_are_possible(source, whole);
+    judges_are_there(source, whole);
+    radius_secrets_are_there(source, whole);
     if let Some(gateway) = gateway {
         names_are_free(source, gateway, whole);
         inner_addresses_are_not_ours(source, gateway, whole);
@@ -131,13 +134,41 @@ fn users_are_possible(source: &Source<'_>, whole: &Whole<'_>) {
             {
                 Some(("this EAP method does not prove both ends", "set one side's auth to pubkey or psk"))
             }
-            (LocalMethod::PreSharedKey | LocalMethod::Signature(_), RemoteMethod::Eap(_)) if starts => {
+            (LocalMethod::Eap(_), RemoteMethod::Radius) => Some((
+                "a method that a RADIUS server chooses may not prove us",
+                "set local.auth to pubkey or psk",
+            )),
+            (LocalMethod::PreSharedKey | LocalMethod::Signature(_), method) if starts && method.is_eap() => {
                 Some(("users come by themselves: nothing can be started", "remove start_action"))
             }
             _ => None,
         };
         if let Some((message, remedy)) = problem {
             places.local.report(source, message, remedy);
+        }
+    }
+}
+
+/// Somebody has to judge users that we do not.
+fn judges_are_there(source: &Source<'_>, whole: &Whole<'_>) {
+    let has_none = whole.radius.radius.servers.is_empty();
+    let asks = |(connection, _): &&connection::Read| connection.remote.method == RemoteMethod::Radius;
+    if let Some((_, places)) = whole.connections.iter().find(asks).filter(|_| has_none) {
+        let message = "auth = \"eap-radius\" needs a RADIUS server, and there is none";
+        places.local.report(source, message, "add [eap-radius.servers.NAME] with address and secret");
+    }
+}
+
+fn radius_secrets_are_there(source: &Source<'_>, whole: &Whole<'_>) {
+    let secrets = whole.secrets.iter().filter(|secret| secret.kind == SecretKind::Radius);
+    let names: Vec<&str> = secrets.map(|secret| secret.name.as_str()).collect();
+    for (name, place) in &whole.radius.secrets {
+        if !names.contains(&name.as_str()) {
+            let remedy = match gateway::reader::nearest(name, &names) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "add [secrets.radius-...] with file, and name it here".to_owned(),
+            };
+            place.report(source, format!("there is no secret \"{name}\" for RADIUS"), remedy);
         }
     }
 }

@@ -18,13 +18,16 @@ mod lifetime;
 mod model;
 mod moving;
 mod pool;
+mod radius;
 mod sections;
 mod trust;
 
 #[cfg(test)]
 mod tests;
 
-pub use model::{Config, CredentialSources, Daemon, SecretKind, SecretSource, SharedSecret};
+pub use model::{
+    Config, CredentialSources, Dae, Daemon, Radius, RadiusServer, SecretKind, SecretSource, SharedSecret,
+};
 
 impl Config {
     /// Reads and validates `path` whole, what the data plane reads in it included. Credentials are not read:

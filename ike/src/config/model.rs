@@ -1,9 +1,10 @@
 //! What the IKE daemon's configuration says.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use baton_dataplane::config as gateway;
 use baton_ike_proto::configuration::Configuration;
@@ -19,6 +20,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// `[connections]` and `[pools]`.
     pub protocol: Arc<Configuration>,
+    /// `[eap-radius]`.
+    pub radius: Radius,
     /// `[secrets]` and `[authorities]`, and where the files are.
     pub credentials: CredentialSources,
 }
@@ -70,6 +73,85 @@ pub enum SecretKind {
     Eap,
     /// What tickets of session resumption are sealed under (RFC 5723).
     Ticket,
+    /// Shared with RADIUS servers, which name it.
+    Radius,
+}
+
+/// `[eap-radius]`: who judges users elsewhere, and keeps account of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Radius {
+    /// The servers, by their names.
+    pub servers: Vec<RadiusServer>,
+    /// What we call ourselves.
+    pub nas_identifier: String,
+    /// Whether sessions are accounted for.
+    pub accounting: bool,
+    /// How often, if the server does not say; zero: at their beginning and end alone.
+    pub accounting_interval: Duration,
+    /// Whether outer addresses are told with their ports.
+    pub station_id_with_port: bool,
+    /// Wait before a question is repeated.
+    pub retransmit_timeout: Duration,
+    /// Factor by which waits grow.
+    pub retransmit_base: f64,
+    /// Repetitions before the next server is asked.
+    pub retransmit_tries: u32,
+    /// For how long a server that did not answer is passed over.
+    pub dead_time: Duration,
+    /// Whether, and where, servers may ask us to end or change sessions.
+    pub dae: Option<Dae>,
+}
+
+impl Default for Radius {
+    /// No servers, and strongSwan's patience.
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            nas_identifier: "baton".to_owned(),
+            accounting: false,
+            accounting_interval: Duration::ZERO,
+            station_id_with_port: true,
+            retransmit_timeout: Duration::from_secs(2),
+            retransmit_base: 1.4,
+            retransmit_tries: 4,
+            dead_time: Duration::from_mins(1),
+            dae: None,
+        }
+    }
+}
+
+/// `[eap-radius.servers.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RadiusServer {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// UDP port of questions.
+    pub auth_port: u16,
+    /// UDP port of records.
+    pub acct_port: u16,
+    /// The highest is asked first.
+    pub preference: u32,
+    /// Source ports.
+    pub sockets: u16,
+    /// The name of the secret.
+    pub secret: String,
+    /// What we call ourselves there, if it is something else.
+    pub nas_identifier: Option<String>,
+}
+
+/// `[eap-radius.dae]`: dynamic authorization (RFC 5176).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dae {
+    /// Our address and port.
+    pub listen: SocketAddr,
+    /// The name of the secret.
+    pub secret: String,
+    /// Who may ask; empty is the servers.
+    pub clients: Vec<IpAddr>,
+    /// Whether a request has to say when it was made.
+    pub require_event_timestamp: bool,
 }
 
 /// `[secrets.NAME]`: a secret and whom it is shared by.

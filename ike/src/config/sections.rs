@@ -8,7 +8,7 @@ use baton_ike_proto::configuration::Configuration;
 
 use super::check::{self, Whole};
 use super::trust::{self, Authority};
-use super::{Config, CredentialSources, SharedSecret, connection, daemon, pool};
+use super::{Config, CredentialSources, SharedSecret, connection, daemon, pool, radius};
 
 /// What was read; good only if no problem was reported.
 pub(super) struct Read {
@@ -17,6 +17,7 @@ pub(super) struct Read {
     pools: Vec<pool::Read>,
     secrets: Vec<SharedSecret>,
     authorities: Vec<Authority>,
+    radius: radius::Read,
 }
 
 /// Reads every section before it gives up, so that all problems are told at once.
@@ -26,11 +27,19 @@ pub(super) fn read(root: &Section<'_, '_>, gateway: Option<&gateway::Config>, pr
     let pools = each(&root.section("pools"), pool::read);
     let secrets = each(&root.section("secrets"), |name, section| trust::secret(name, section, private));
     let authorities = each(&root.section("authorities"), trust::authority);
+    let listen = daemon.as_ref().and_then(|daemon| daemon.daemon.listen.first().copied());
+    let radius = radius::read(&root.section("eap-radius"), listen);
     let (daemon, connections, pools) = (daemon?, connections?, pools?);
-    let (secrets, authorities) = (secrets?, authorities?);
-    let whole = Whole { connections: &connections, pools: &pools, secrets: &secrets, daemon: &daemon.daemon };
+    let (secrets, authorities, radius) = (secrets?, authorities?, radius?);
+    let whole = Whole {
+        connections: &connections,
+        pools: &pools,
+        secrets: &secrets,
+        daemon: &daemon.daemon,
+        radius: &radius,
+    };
     check::across(root.source(), gateway, &whole);
-    Some(Read { daemon, connections, pools, secrets, authorities })
+    Some(Read { daemon, connections, pools, secrets, authorities, radius })
 }
 
 /// Every table of the section; `None` if any was refused.
@@ -55,7 +64,8 @@ impl Read {
             crash_detection: self.daemon.crash_detection,
             puzzles: self.daemon.puzzles,
         };
-        Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), credentials }
+        let radius = self.radius.radius;
+        Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), radius, credentials }
     }
 
     fn credential_sources(&self) -> CredentialSources {

@@ -13,6 +13,8 @@ use crate::credentials::decode_secret;
 const OTHER_KINDS: [&str; 8] = ["xauth", "ntlm", "private", "rsa", "ecdsa", "pkcs8", "pkcs12", "token"];
 /// Beginning of names of postquantum preshared keys.
 const PPK: &str = "ppk";
+/// Beginning of names of secrets of RADIUS servers.
+const RADIUS: &str = "radius";
 /// Beginning of names of users' passwords.
 const EAP: &str = "eap";
 /// Beginning of names of keys that tickets are sealed under.
@@ -39,9 +41,13 @@ pub(super) fn secret(
         text if text.starts_with(PPK) => SecretKind::Ppk,
         text if text.starts_with(EAP) => SecretKind::Eap,
         text if text.starts_with(TICKET) => SecretKind::Ticket,
+        text if text.starts_with(RADIUS) => SecretKind::Radius,
         _ => SecretKind::Ike,
     };
     let owners = sentences(section, "id", identity);
+    if let (SecretKind::Radius, Some(item)) = (kind, section.get("id")) {
+        item.report("secrets of RADIUS servers go by their names", "remove it");
+    }
     if kind == SecretKind::Eap && owners.as_ref().is_some_and(Vec::is_empty) {
         let remedy = "name the user: id = \"...\"";
         section.place().report(section.source(), "the password is nobody's", remedy);

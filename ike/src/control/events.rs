@@ -182,6 +182,10 @@ pub enum DownWord {
     Redirected,
     /// The peer has lost it, and proved so.
     Crashed,
+    /// Its user's session has lasted as long as it may.
+    SessionTimeout,
+    /// Its user's session was without traffic for too long.
+    Idle,
 }
 
 impl From<DownReason> for DownWord {
@@ -196,6 +200,8 @@ impl From<DownReason> for DownWord {
             DownReason::Moved => Self::Moved,
             DownReason::Redirected => Self::Redirected,
             DownReason::Crashed => Self::Crashed,
+            DownReason::SessionTimeout => Self::SessionTimeout,
+            DownReason::Idle => Self::Idle,
             // Reasons to come are failures until they have a word.
             _ => Self::Failed,
         }

@@ -8,8 +8,8 @@ pub use events::{DownWord, Kind, Occurred, PathText};
 pub(crate) use events::{esp_spi, ike_spi};
 pub use protocol::{
     ChildConfiguration, ChildEntry, ConnectionEntry, Connections, ContextAnswer, Done, IkeEntry, IkeList,
-    IkeListRequest, LogLine, LogRequest, MonitorRequest, RekeyWhat, Reloaded, Request, RestoreAnswer,
-    SelectorsText, Status, TargetText,
+    IkeListRequest, LogLine, LogRequest, MonitorRequest, RadiusServerStatus, RekeyWhat, Reloaded, Request,
+    RestoreAnswer, SelectorsText, SessionText, Status, TargetText,
 };
 
 /// A request line longer than this is refused: a context in hexadecimal digits fits.

@@ -199,6 +199,54 @@ pub struct Status {
     pub fence: Vec<String>,
     /// What needs an operator, as sentences; empty when all is well.
     pub alarms: Vec<String>,
+    /// The RADIUS servers, in the order of their names.
+    #[serde(default)]
+    pub radius: Vec<RadiusServerStatus>,
+    /// Records of sessions that no RADIUS server has taken yet.
+    #[serde(default)]
+    pub radius_records_pending: u64,
+}
+
+/// A RADIUS server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RadiusServerStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// `usable`, or `dead` while it is passed over because it has not answered.
+    pub authentication: String,
+    /// As `authentication`; absent if sessions are not accounted for.
+    pub accounting: Option<String>,
+    /// Questions about users.
+    pub requests: u64,
+    /// Users accepted.
+    pub accepts: u64,
+    /// Users refused.
+    pub rejects: u64,
+    /// Questions and records that it has not answered.
+    pub timeouts: u64,
+    /// Answers that were dropped: with a wrong authenticator, or without Message-Authenticator.
+    pub bad_authenticators: u64,
+    /// Records of sessions that it has taken.
+    pub records_taken: u64,
+}
+
+/// The session of a user that a RADIUS server has judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionText {
+    /// Acct-Session-Id.
+    pub id: String,
+    /// User-Name.
+    pub user: String,
+    /// Class, in hexadecimal digits.
+    pub class: Vec<String>,
+    /// Seconds until it ends; absent is never.
+    pub remaining_seconds: Option<u64>,
+    /// Without traffic it ends after so many seconds; absent is never.
+    pub idle_timeout_seconds: Option<u64>,
+    /// It is accounted for every so many seconds; absent: at its beginning and end alone.
+    pub interim_seconds: Option<u64>,
 }
 
 /// The configured connections.
@@ -221,7 +269,7 @@ pub struct ConnectionEntry {
     pub local_identity: String,
     /// As whom the peer has to.
     pub remote_identity: String,
-    /// `psk`, `pubkey`, `eap-mschapv2` or `eap-tls`.
+    /// `psk`, `pubkey`, `eap-mschapv2`, `eap-tls` or `eap-radius`.
     pub local_authentication: String,
     /// As `local_authentication`.
     pub remote_authentication: String,
@@ -286,6 +334,9 @@ pub struct IkeEntry {
     pub remote_identity: String,
     /// Which user it has proved to be by EAP; empty without.
     pub eap_identity: String,
+    /// The session of the user, if a RADIUS server has judged it.
+    #[serde(default)]
+    pub session: Option<SessionText>,
     /// Algorithms by keywords, as `aes128gcm16-prfsha256-x25519`.
     pub proposal: String,
     /// The identity of the postquantum preshared key in its keys (RFC 8784); empty if there is none.

@@ -2,6 +2,7 @@
 //!
 //! The directory has swanctl's own directories below it, so that one of strongSwan's can be used as it is.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -81,6 +82,34 @@ pub fn load(sources: &CredentialSources) -> Result<Credentials, CredentialProble
     }
 }
 
+/// Reads secrets of RADIUS servers afresh, by their names.
+///
+/// # Errors
+/// Every file that cannot be used, with what to do.
+pub fn radius_secrets(sources: &CredentialSources) -> Result<RadiusSecrets, CredentialProblems> {
+    let (mut secrets, mut problems) = (HashMap::new(), Vec::new());
+    for secret in sources.secrets.iter().filter(|secret| secret.kind == SecretKind::Radius) {
+        match read_secret(&secret.source) {
+            Ok(octets) => drop(secrets.insert(secret.name.clone(), baton_radius::Secret::new(octets))),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(secrets) } else { Err(CredentialProblems(problems)) }
+}
+
+/// Secrets of RADIUS servers by their names.
+pub type RadiusSecrets = HashMap<String, baton_radius::Secret>;
+
+fn read_secret(source: &SecretSource) -> Result<Zeroizing<Vec<u8>>, String> {
+    match source {
+        SecretSource::Inline(octets) => Ok(octets.clone()),
+        SecretSource::File(path) => read(path, Access::Private).and_then(|text| {
+            let secret = decode_secret(text.trim_ascii_end());
+            secret.map_err(|problem| format!("{}: {problem}", path.display()))
+        }),
+    }
+}
+
 type Add = fn(&mut CredentialsBuilder, &str, &[u8]) -> Result<(), CredentialError>;
 
 /// Who may be able to read a file.
@@ -142,13 +171,7 @@ impl Loader<'_> {
     }
 
     fn add_secret(&mut self, secret: &SharedSecret) {
-        let octets = match &secret.source {
-            SecretSource::Inline(octets) => Ok(octets.clone()),
-            SecretSource::File(path) => read(path, Access::Private).and_then(|text| {
-                let secret = decode_secret(text.trim_ascii_end());
-                secret.map_err(|problem| format!("{}: {problem}", path.display()))
-            }),
-        };
+        let octets = read_secret(&secret.source);
         let name = format!("secrets.{}", secret.name);
         let added = octets.and_then(|octets| {
             let owners = secret.owners.clone();
@@ -157,6 +180,8 @@ impl Loader<'_> {
                 SecretKind::Ppk => self.builder.add_postquantum_key(&name, owners, octets),
                 SecretKind::Eap => self.builder.add_password(&name, owners, octets),
                 SecretKind::Ticket => self.builder.add_ticket_key(&name, &octets),
+                // Not the protocol's.
+                SecretKind::Radius => return Ok(()),
             };
             added.map_err(|error| error.to_string())
         });

@@ -103,6 +103,12 @@ impl Loop {
 
     fn reconfigure(&mut self, loaded: Loaded) -> Answer {
         let report = reload::compare(&self.config, &loaded.config);
+        self.effects.radius().reconfigure(loaded.config.radius.clone(), &loaded.radius_secrets);
+        if let Some(dae) = &mut self.dae {
+            let own = &loaded.config.daemon.listen;
+            let radius = self.effects.radius_status();
+            dae.set_policy(&loaded.config.radius, &loaded.radius_secrets, radius, own);
+        }
         let protocol = std::sync::Arc::clone(&loaded.config.protocol);
         self.ike.reconfigure(clock::now(), protocol, loaded.credentials, &mut self.node);
         self.carry_out();
@@ -126,6 +132,8 @@ impl Loop {
             policies_pending: self.effects.policies_waiting(),
             fence: self.fence.in_force.iter().map(|&word| word.to_owned()).collect(),
             alarms: self.alarms.sentences(),
+            radius: self.effects.radius_status().status(),
+            radius_records_pending: self.effects.radius_status().records_waiting(),
             ..Status::default()
         };
         for view in self.ike.tunnels(clock::now()) {
@@ -147,7 +155,10 @@ impl Loop {
             value,
             meaning: String::new(),
         });
-        Counters { counters: self.counted.entries().into_iter().chain(protocol).collect() }
+        let radius = self.effects.radius_status().counters();
+        let dae = self.dae.as_ref().map(crate::radius::Dae::counters).unwrap_or_default();
+        let own = self.counted.entries().into_iter();
+        Counters { counters: own.chain(protocol).chain(radius).chain(dae).collect() }
     }
 
     fn connections(&self) -> Connections {

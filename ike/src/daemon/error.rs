@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::credentials::CredentialProblems;
 use crate::fence::FenceError;
+use crate::radius::DaeError;
 use crate::sockets::SocketsError;
 use crate::store::StoreError;
 
@@ -45,6 +46,9 @@ pub enum DaemonError {
     /// IKE's ports.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
+    /// The port of [eap-radius.dae].
+    #[error(transparent)]
+    Dae(#[from] DaeError),
     /// The stored contexts.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -15,6 +15,7 @@ mod show;
 mod signals;
 mod table_watch;
 mod turn;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::effects::{Effects, Tools};
 use crate::fence::{self, Fence, FenceError, Gates, User, UserError};
 use crate::host::{Node, Steering};
 use crate::log::Log;
+use crate::radius::{Dae, Radius};
 use crate::reports::Reports;
 use crate::sockets::{Inbox, Listening, Routes, Sockets};
 use crate::store::Store;
@@ -97,6 +99,7 @@ struct Opened {
     store: Store,
     wrap: Arc<WrapKey>,
     control: BoundSocket,
+    dae: Option<Dae>,
 }
 
 impl Opened {
@@ -119,6 +122,7 @@ impl Opened {
             wrap: Arc::new(wrap_key::load(gateway.snapshot.key_file.as_deref(), store.directory())?),
             store,
             control: BoundSocket::bind(&runtime.join(SOCKET))?,
+            dae: Dae::open(&config.radius)?,
         })
     }
 
@@ -182,14 +186,21 @@ fn serve(
     signals: &Signals,
     log: &Log,
 ) -> Result<(), DaemonError> {
-    let Loaded { config, credentials } = loaded;
+    let Loaded { config, credentials, radius_secrets } = loaded;
     let listeners = Arc::new(Listeners::default());
     let alarms = Alarms::new(Arc::clone(&listeners));
     let counted = Arc::new(Counted::default());
     let wake = Wake::new().map_err(system("make an event"))?;
     let (reports, received_reports) = Reports::channel(wake.clone());
     let data_plane = config.gateway.control_socket();
+    let radius = Radius::new(config.radius.clone(), &radius_secrets, alarms.clone())
+        .map_err(system("wait for RADIUS servers"))?;
+    let mut dae = opened.dae;
+    if let Some(dae) = &mut dae {
+        dae.set_policy(&config.radius, &radius_secrets, &radius, &config.daemon.listen);
+    }
     let tools = Tools {
+        radius,
         table: Arc::clone(&opened.table),
         store: opened.store.clone(),
         sockets: Arc::clone(&opened.sockets),
@@ -226,6 +237,7 @@ fn serve(
         reconciliation: Reconciliation::begin(),
         table_watch: opened.table_watch,
         roam: opened.roam,
+        dae,
     };
     turning.restore_all(&opened.store)?;
     turning.look_where_we_are();

@@ -10,20 +10,22 @@ use baton_ike_proto::configuration::{Configuration, Connection};
 use super::DaemonError;
 use crate::config::Config;
 use crate::control::Reloaded;
-use crate::credentials;
+use crate::credentials::{self, RadiusSecrets};
 
 /// A configuration with all that it names.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) radius_secrets: RadiusSecrets,
 }
 
 /// Reads both.
 pub(super) fn load(path: &Path) -> Result<Loaded, DaemonError> {
     let config = Config::load(path)?;
     let credentials = Arc::new(credentials::load(&config.credentials)?);
-    Ok(Loaded { config, credentials })
+    let radius_secrets = credentials::radius_secrets(&config.credentials)?;
+    Ok(Loaded { config, credentials, radius_secrets })
 }
 
 /// What is different in a new configuration.
@@ -56,10 +58,15 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[node]", format!("{:?}", before.node) == format!("{:?}", after.node)),
         ("the hash and seed of [segments]", steering(before) == steering(after)),
         ("the key of [snapshot]", before.snapshot.key_file == after.snapshot.key_file),
+        ("where [eap-radius.dae] listens", dae(old) == dae(new)),
         ("credential_directory of [ike]", old.credentials.directory == new.credentials.directory),
     ];
     let changed = checks.into_iter().filter(|(_, same)| !same);
     changed.map(|(what, _)| format!("{what} changed; start baton-ike again for that")).collect()
+}
+
+fn dae(config: &Config) -> Option<std::net::SocketAddr> {
+    config.radius.dae.as_ref().map(|dae| dae.listen)
 }
 
 fn steering(config: &baton_dataplane::config::Config) -> (baton_dataplane::steering::HashMode, u32) {

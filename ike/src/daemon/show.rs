@@ -6,11 +6,12 @@ use baton_ike_proto::configuration::{
     AddressMatch, Child, Connection, EapMethod, LocalMethod, Mode, RemoteMethod, StartAction,
 };
 use baton_ike_proto::crypto::Role;
+use baton_ike_proto::host::SessionView;
 use baton_ike_proto::machine::{ChildView, TunnelState, TunnelView};
 use baton_sad::{Direction, Table};
 
 use crate::control::{
-    ChildConfiguration, ChildEntry, ConnectionEntry, IkeEntry, SelectorsText, esp_spi, ike_spi,
+    ChildConfiguration, ChildEntry, ConnectionEntry, IkeEntry, SelectorsText, SessionText, esp_spi, ike_spi,
 };
 
 /// A tunnel, with its Child SAs' counters from the table.
@@ -30,6 +31,7 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
         local_identity: identity(&view.local),
         remote_identity: identity(&view.remote),
         eap_identity: identity(&view.user),
+        session: view.session.as_ref().map(|session| self::session(session, unix)),
         proposal: view.suite.map_or(String::new(), |suite| suite.to_string()),
         ppk: identity(&view.ppk),
         segment: view.segment,
@@ -45,6 +47,17 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
             .and_then(|resumption| Some(resumption.until?.saturating_sub(unix).as_secs())),
         extensions: view.extensions.iter().map(ToString::to_string).collect(),
         children: view.children.iter().map(|child| self::child(child, table, unix)).collect(),
+    }
+}
+
+fn session(view: &SessionView, unix: Duration) -> SessionText {
+    SessionText {
+        id: view.id.clone(),
+        user: String::from_utf8_lossy(&view.user).into_owned(),
+        class: view.class.iter().map(hex::encode).collect(),
+        remaining_seconds: view.ends.map(|at| at.saturating_sub(unix).as_secs()),
+        idle_timeout_seconds: view.idle_timeout.map(|time| time.as_secs()),
+        interim_seconds: view.interim_interval.map(|time| time.as_secs()),
     }
 }
 
@@ -125,6 +138,7 @@ pub(super) fn connection(connection: &Connection, tunnels: u64) -> ConnectionEnt
             RemoteMethod::PreSharedKey => "psk",
             RemoteMethod::Signature => "pubkey",
             RemoteMethod::Eap(method) => eap(method),
+            RemoteMethod::Radius => "eap-radius",
         }
         .to_owned(),
         ike_proposals: connection.ike_proposals.iter().map(ToString::to_string).collect(),

@@ -24,6 +24,7 @@ use crate::counters::Counted;
 use crate::effects::Effects;
 use crate::fence::Fence;
 use crate::host::Node;
+use crate::radius::Dae;
 use crate::reports::Report;
 use crate::sockets::{Inbox, Sockets};
 use crate::wake::Wake;
@@ -40,6 +41,8 @@ const TICK: Duration = Duration::from_secs(1);
 const WAKE: u64 = 1 << 32;
 const SIGNAL: u64 = WAKE + 1;
 const ROAM: u64 = WAKE + 2;
+const RADIUS: u64 = WAKE + 3;
+const DAE: u64 = WAKE + 4;
 
 /// All that the loop's thread has.
 pub(super) struct Loop {
@@ -61,6 +64,7 @@ pub(super) struct Loop {
     pub(super) reconciliation: Reconciliation,
     pub(super) table_watch: TableWatch,
     pub(super) roam: Roam,
+    pub(super) dae: Option<Dae>,
 }
 
 impl Loop {
@@ -87,6 +91,10 @@ impl Loop {
                 self.roam.note(clock::now().monotonic);
             }
             self.look_around()?;
+            self.look_for_users(ready.contains(&RADIUS));
+            if ready.contains(&DAE) {
+                self.obey_servers();
+            }
             self.wake.clear();
             let asks = (0..QUESTIONS).map_while(|_| self.asks.try_recv().ok()).collect::<Vec<_>>();
             let reports = (0..REPORTS).map_while(|_| self.reports.try_recv().ok()).collect::<Vec<_>>();
@@ -115,6 +123,10 @@ impl Loop {
             poll.watch(descriptor, SIGNAL)?;
         }
         poll.watch(std::os::fd::AsFd::as_fd(&self.wake), WAKE)?;
+        poll.watch(self.effects.radius_status().descriptor(), RADIUS)?;
+        if let Some(dae) = &self.dae {
+            poll.watch(std::os::fd::AsFd::as_fd(dae), DAE)?;
+        }
         if let Some(changes) = self.roam.descriptor() {
             poll.watch(changes, ROAM)?;
         }

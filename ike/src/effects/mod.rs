@@ -22,6 +22,7 @@ use crate::alarms::Alarms;
 use crate::clock;
 use crate::control::{Kind, Occurred};
 use crate::counters::Counted;
+use crate::radius::Radius;
 use crate::reports::Reports;
 use crate::sockets::Sockets;
 use crate::store::Store;
@@ -77,6 +78,7 @@ pub struct Effects {
     counted: Arc<Counted>,
     alarms: Alarms,
     held: Held,
+    radius: Radius,
 }
 
 /// What [`Effects`] work on.
@@ -88,11 +90,12 @@ pub(crate) struct Tools {
     pub(crate) listeners: Arc<Listeners<Kind>>,
     pub(crate) counted: Arc<Counted>,
     pub(crate) alarms: Alarms,
+    pub(crate) radius: Radius,
 }
 
 impl Effects {
     pub(crate) fn start(tools: Tools, control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
-        let Tools { table, store, sockets, listeners, counted, alarms } = tools;
+        let Tools { table, store, sockets, listeners, counted, alarms, radius } = tools;
         let puzzles = Puzzles::start(reports.clone())?;
         let policies = Policies::start(control_socket, reports)?;
         Ok(Self {
@@ -105,7 +108,18 @@ impl Effects {
             counted,
             alarms,
             held: Held::default(),
+            radius,
         })
+    }
+
+    /// The servers that judge users, and keep account of them.
+    pub(crate) fn radius(&mut self) -> &mut Radius {
+        &mut self.radius
+    }
+
+    /// As [`Self::radius`], to look at.
+    pub(crate) fn radius_status(&self) -> &Radius {
+        &self.radius
     }
 
     /// Policies that the data plane has not confirmed yet.
@@ -126,7 +140,7 @@ impl Effects {
 
     /// When [`Self::let_go`] has something to do at the latest (monotonic).
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        self.held.due()
+        [self.held.due(), self.radius.next_due()].into_iter().flatten().min()
     }
 
     /// Does what has waited for policies that are in force, or has waited long enough.
@@ -197,6 +211,8 @@ impl Effects {
                 Output::KeepTicket { connection, ticket: None } => {
                     self.note_stored(self.store.remove_ticket(&connection));
                 }
+                Output::Ask(question) => self.radius.ask(*question),
+                Output::Account(account) => self.radius.account(&account),
                 Output::Event(event) => self.tell(event, is_early),
             }
         }

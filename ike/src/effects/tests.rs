@@ -1,5 +1,6 @@
 //! Effects on a table, with a played data plane or none.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::UdpSocket;
 use std::path::Path as FilePath;
@@ -57,13 +58,16 @@ fn stage() -> Stage {
     let table = Arc::new(Table::create(&directory.path().join("sa-table"), &options).expect("a table"));
     let any = Listening { addresses: vec![[127, 0, 0, 1].into()], port: 0, nat_port: 0 };
     let listeners = Arc::new(Listeners::default());
+    let alarms = Alarms::new(Arc::clone(&listeners));
+    let radius = Radius::new(crate::config::Radius::default(), &HashMap::new(), alarms.clone());
     let tools = Tools {
+        radius: radius.expect("an epoll"),
         table: Arc::clone(&table),
         store: Store::open(directory.path()).expect("a store"),
         sockets: Arc::new(Sockets::open(&any).expect("sockets")),
         listeners: Arc::clone(&listeners),
         counted: Arc::default(),
-        alarms: Alarms::new(listeners),
+        alarms,
     };
     let (sender, reports) = Reports::channel(Wake::new().expect("an event"));
     let effects = Effects::start(tools, control_socket(directory.path()), sender).expect("a thread");

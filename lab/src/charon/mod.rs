@@ -32,7 +32,7 @@ use crate::requirements;
 const DAEMON: &str = "/usr/sbin/charon-systemd";
 const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints curve25519 chapoly aes \
                        sha1 sha2 md5 hmac kdf gcm ctr ccm cmac xcbc gmp drbg resolve kernel-libipsec kernel-netlink \
-                       socket-default vici counters eap-identity eap-mschapv2 eap-tls";
+                       socket-default vici counters eap-identity eap-mschapv2 eap-tls eap-ttls eap-md5";
 pub(crate) const SWANCTL_PLUGINS: &str = "pem pkcs1 pkcs8 x509 revocation constraints pubkey openssl random";
 /// Folders that swanctl looks for.
 pub(crate) const FOLDERS: [&str; 13] = [

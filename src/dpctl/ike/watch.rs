@@ -107,6 +107,8 @@ pub(super) fn why(reason: DownWord) -> &'static str {
         DownWord::Moved => "it is on another gateway now",
         DownWord::Failed => "it could not be set up",
         DownWord::Crashed => "the peer has lost it",
+        DownWord::SessionTimeout => "its user's session has lasted as long as it may",
+        DownWord::Idle => "its user's session was without traffic for too long",
         DownWord::Redirected => "it goes on at another gateway",
     }
 }

@@ -21,6 +21,7 @@ const FALSE: [&str; 4] = ["no", "false", "disabled", "0"];
 pub(super) fn judge(to: &mut Converted, head: &str, path: &Path) -> Result<Page, ImportError> {
     for _ in 0..MAX_TURNS {
         meaning::secrets_are_there(to);
+        meaning::servers_are_elsewhere(to);
         let page = to.draft.print(head);
         let Err(errors) = Config::parse_as(&page.text, path, true) else { return Ok(page) };
         Turn { to, page: &page, words: BTreeMap::new() }.take_out(&errors)?;

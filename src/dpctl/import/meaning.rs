@@ -172,7 +172,7 @@ pub(super) fn senseless(end: &Whole<'_>, key: &str) -> Option<&'static str> {
     let auth = end.values.iter().find(|(name, _)| *name == "auth").and_then(|(_, value)| value.text.as_ref());
     let method = auth.map_or("pubkey", |text| text.as_str());
     match key {
-        "certs" | "cacerts" | "revocation" if matches!(method, "psk" | "eap-mschapv2") => {
+        "certs" | "cacerts" | "revocation" if matches!(method, "psk" | "eap-mschapv2" | "eap-radius") => {
             Some("it has no meaning beside an authentication without certificates")
         }
         "eap_id" | "aaa_id" if !method.starts_with("eap") => {
@@ -201,6 +201,16 @@ pub(super) fn secrets_are_there(to: &mut Converted) {
         for (path, origin) in needs {
             to.leave_out(&path, origin, &format!("it needs a secret, and no secrets.{kind} section has one"));
         }
+    }
+}
+
+/// strongswan.conf, which is not read, says where RADIUS servers are.
+pub(super) fn servers_are_elsewhere(to: &mut Converted) {
+    let tables = to.draft.tables.iter().filter(|table| !table.left_out && is_by(table, "eap-radius"));
+    let needs: Vec<_> = tables.map(|table| (table.path.clone(), table.origin)).collect();
+    for (path, origin) in needs {
+        let why = "strongswan.conf names its RADIUS servers; add [eap-radius.servers.NAME], and this connection by hand";
+        to.leave_out(&path, origin, why);
     }
 }
 

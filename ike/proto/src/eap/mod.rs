@@ -7,6 +7,7 @@
 mod mschapv2;
 mod packet;
 mod peer;
+mod relay;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use packet::{Code, MAX_IDENTITY, MAX_PACKET, Malformed, Packet, Type};
 pub use peer::{Peer, Reply};
+pub use relay::{Opening, Relay};
 pub use server::{Server, Turn};
 
 use crate::auth::Credentials;

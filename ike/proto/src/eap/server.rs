@@ -1,6 +1,7 @@
 //! The authenticator: who asks a user for its proof.
 
 use super::packet::{Code, Packet, Type, request, verdict};
+use super::relay::{judge_identity, known_user};
 use super::{Means, Msk, Step, kind, mschapv2, tls};
 use crate::auth::{Expected, Secret};
 use crate::configuration::{EapMethod, RemoteAuthentication};
@@ -86,12 +87,7 @@ impl Server {
             running: Running::Identity,
             has_agreed: false,
         };
-        let user = match &server.remote.eap_identity {
-            None => Some(server.claimed.clone()),
-            Some(identity) if identity.is_pattern() => None,
-            Some(identity) => Some(identity.clone()),
-        };
-        let first = match user {
+        let first = match known_user(&server.remote, &server.claimed) {
             Some(user) => server.start_method(means, user)?,
             None => request(identifier, Type::IDENTITY, &[]),
         };
@@ -120,7 +116,7 @@ impl Server {
     /// RFC 3748 section 5.1.
     fn on_identity(&mut self, means: &mut Means, data: &[u8]) -> Turn {
         self.identifier = self.identifier.wrapping_add(1);
-        let first = self.judge_identity(data).and_then(|user| self.start_method(means, user));
+        let first = judge_identity(&self.remote, data).and_then(|user| self.start_method(means, user));
         match first {
             Ok(first) => Turn::Ask(first),
             Err(problem) => {
@@ -128,22 +124,6 @@ impl Server {
                 self.identifier = self.identifier.wrapping_sub(1);
                 self.fail(&problem)
             }
-        }
-    }
-
-    /// The identity has to fit `eap_id`. If that is anybody, it has to fit `id` itself: what the peer calls itself in
-    /// IKE proves nothing (RFC 7296 section 2.16).
-    fn judge_identity(&self, data: &[u8]) -> Result<Identity, String> {
-        let user = Identity::from_eap(data).map_err(|error| error.to_string())?;
-        let pattern = match &self.remote.eap_identity {
-            Some(pattern) if *pattern != Identity::Any => pattern,
-            _ => &self.remote.identity,
-        };
-        match pattern.matches(&user) {
-            Some(_) => Ok(user),
-            None => Err(format!(
-                "the user is \"{user}\", which is not \"{pattern}\" as the connection demands; mend remote.eap_id"
-            )),
         }
     }
 

@@ -7,7 +7,6 @@ use super::auth_sent::window_size;
 use super::child_answer::{Asked, Granted, Refusal};
 use super::core::{Cx, Id, InitKey};
 use super::crash_detection;
-use super::eap_answered;
 use super::head::Head;
 use super::ike_sa::IkeSa;
 use super::init_answered::candidates;
@@ -24,9 +23,10 @@ use super::resumption::{self, Resumed};
 use super::synchronization;
 use super::tunnel::Tunnel;
 use super::up::{Peers, Up};
+use super::{eap_answered, eap_elsewhere, session};
 use crate::configuration::{Childless, Connection, RemoteMethod, Unique};
 use crate::crypto::Role;
-use crate::host::DownReason;
+use crate::host::{DownReason, Moment};
 use crate::identity::Identity;
 use crate::proposal::select_ike;
 use crate::wire::{ExchangeType, Identification, NotifyType, Payload, PayloadType, Proposal};
@@ -53,6 +53,8 @@ pub(super) struct Accepted {
     pub(super) ppk: Option<Mixed>,
     /// What a ticket has brought back.
     pub(super) resumed: Option<Resumed>,
+    /// What a user was granted who was judged elsewhere.
+    pub(super) granted: Option<session::Granted>,
 }
 
 /// Works on the first sealed message of a half-open IKE SA.
@@ -78,8 +80,12 @@ pub(super) fn answer(cx: &mut Cx, mut half: Half, opened: Opened) -> Tunnel {
         Ok(peers) => peers,
         Err(problem) => return reject(cx, half, request, problem),
     };
-    if let RemoteMethod::Eap(method) = half.head.connection.remote.method {
-        return eap_answered::begin(cx, half, (message_id, message), peers, method);
+    match half.head.connection.remote.method {
+        RemoteMethod::Eap(method) => {
+            return eap_answered::begin(cx, half, (message_id, message), peers, method);
+        }
+        RemoteMethod::Radius => return eap_elsewhere::begin(cx, half, (message_id, message), peers),
+        RemoteMethod::PreSharedKey | RemoteMethod::Signature => {}
     }
     match half.accept(cx, &mut message, peers) {
         Ok(accepted) => half.establish(cx, message_id, &message, accepted),
@@ -172,7 +178,7 @@ impl Half {
         payloads.push(authentication);
         payloads.extend(ppk::agreed(ppk.as_ref()));
         let replaced = self.replaced(cx, message, remote)?;
-        Ok(Accepted { peers, payloads, replaced, ppk, resumed: None })
+        Ok(Accepted { peers, payloads, replaced, ppk, resumed: None, granted: None })
     }
 
     /// The connection that fits both identities best, among those between these addresses that accept what
@@ -204,10 +210,10 @@ impl Half {
     ) -> Option<(u8, u8)> {
         // Who has no proof yet wants to be asked for one by EAP, and nobody else may (RFC 7296 section 2.16).
         let is_alike = match (&message.authentication, connection.remote.method) {
-            (None, method) => matches!(method, RemoteMethod::Eap(_)),
+            (None, method) => method.is_eap(),
             (Some((kind, _)), RemoteMethod::PreSharedKey) => *kind == proof::SHARED_KEY,
             (Some((kind, _)), RemoteMethod::Signature) => *kind != proof::SHARED_KEY,
-            (Some(_), RemoteMethod::Eap(_)) => false,
+            (Some(_), RemoteMethod::Eap(_) | RemoteMethod::Radius) => false,
         };
         if !is_alike {
             return None;
@@ -256,7 +262,7 @@ impl Half {
         accepted: Accepted,
     ) -> Tunnel {
         let Self { head, begun, mut sa, origin: ((_, source), _), .. } = self;
-        let Accepted { peers, mut payloads, replaced, ppk, resumed } = accepted;
+        let Accepted { peers, mut payloads, replaced, ppk, resumed, granted } = accepted;
         let ppk = ppk.map(|Mixed { keys, identity }| {
             sa.keys = keys;
             identity
@@ -294,6 +300,7 @@ impl Half {
             cx.store();
             return Tunnel::Up(Box::new(up));
         }
+        payloads.extend(up.begin_session(cx, granted));
         payloads.extend(up.answer_ticket_request(cx, 0, message));
         payloads.extend(up.speak_mobike(cx, message));
         let given = up.give_addresses(cx, message);
@@ -314,6 +321,7 @@ impl Half {
             }
         }
         up.respond(cx, 0, (ExchangeType::IKE_AUTH, message_id), &payloads);
+        up.account(cx, Moment::Start);
         cx.store();
         Tunnel::Up(Box::new(up))
     }

@@ -191,7 +191,7 @@ impl AuthSent {
             return Ok(vec![self.proofs().prove_resumed(id)]);
         }
         if self.as_user.is_some() {
-            let is_by_eap = matches!(remote.method, RemoteMethod::Eap(_));
+            let is_by_eap = remote.method.is_eap();
             return Ok(is_by_eap.then(|| flag(NotifyType::EAP_ONLY_AUTHENTICATION)).into_iter().collect());
         }
         let prove = |proofs: &Proofs| proofs.prove(cx, &self.local, &remote.identity, id);

@@ -280,6 +280,7 @@ impl Made {
             role,
             no_tfc: message.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED),
             outbound: Outbound::Installed,
+            is_counted: false,
             stage: Stage::Live,
             ending: None,
             established: cx.now.unix,

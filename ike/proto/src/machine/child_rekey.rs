@@ -118,6 +118,7 @@ impl Up {
         let delayed = older.filter(|other| matches!(other.outbound, Outbound::Delayed(..)));
         delayed.for_each(|other| other.outbound = Outbound::Unused);
         let parts = if has_same { Parts::BOTH } else { Parts::ALL };
+        self.keep_outbound_of(cx, child.reqid);
         cx.install(child.install(cx, &self.head, parts, Some(&keys)));
         cx.core.counters.children_rekeyed += 1;
         self.tasks.succeeded();

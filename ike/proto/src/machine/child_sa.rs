@@ -31,6 +31,8 @@ pub(super) struct ChildSa {
     /// The peer does not take TFC padding (RFC 7296 section 1.3.1).
     pub(super) no_tfc: bool,
     pub(super) outbound: Outbound,
+    /// Whether what its outbound half has carried is accounted for already.
+    pub(super) is_counted: bool,
     pub(super) stage: Stage,
     /// Why it is being deleted, if it is not because another one has taken its place.
     pub(super) ending: Option<DownReason>,

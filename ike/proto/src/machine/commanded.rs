@@ -10,7 +10,7 @@ use super::head::Wanted;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::up::Up;
-use crate::host::{CommandError, DownReason, Event, Host, Movement, Now, Path, Target};
+use crate::host::{CommandError, DownReason, Event, Host, Movement, Now, Path, SessionChange, Target};
 
 /// A peer that was heard since lives.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -253,6 +253,22 @@ impl Ike {
             cx.store();
             Some(Tunnel::Up(up))
         })
+    }
+
+    /// The session of a tunnel's user goes on under other rules.
+    pub(super) fn change_session(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        name: &str,
+        change: SessionChange,
+    ) -> Result<usize, CommandError> {
+        let mut has_session = false;
+        self.with_named(now, host, name, |mut up, cx| {
+            has_session = up.change_session(cx, change);
+            Some(up.proceed(cx))
+        })?;
+        if has_session { Ok(1) } else { Err(CommandError::NoMatch(format!("session of {name}"))) }
     }
 
     /// Goes on. The peer was not silent meanwhile, we were.

@@ -41,6 +41,7 @@ impl Ike {
             Command::InstallFailed { reqid, spi } => Ok(self.install_failed(now, host, reqid, spi)),
             Command::Redirect { target, gateway } => self.redirect(now, host, target.as_ref(), &gateway),
             Command::AddressesChanged => Ok(self.addresses_changed(now, host)),
+            Command::ChangeSession { tunnel, change } => self.change_session(now, host, &tunnel, change),
             Command::Synchronize(target) => self.synchronize(now, host, &target),
             Command::Advanced { tunnel, packets } => self.advanced(now, host, &tunnel, packets),
             Command::Freeze(name) => self.freeze(now, host, &name),

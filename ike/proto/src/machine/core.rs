@@ -17,7 +17,7 @@ use super::traps::Traps;
 use crate::auth::Credentials;
 use crate::configuration::{Configuration, Connection};
 use crate::crypto::{CrashSecret, TicketKey, WrapKey};
-use crate::host::{Event, Host, Now, Output, Path, TunnelName};
+use crate::host::{Event, Host, Now, Output, Path, TunnelName, Volume};
 use crate::identity::Identity;
 use crate::pool::Pools;
 
@@ -137,6 +137,14 @@ impl Host for Stocked<'_> {
 
     fn spi_is_taken(&self, spi: u32) -> bool {
         self.host.spi_is_taken(spi)
+    }
+
+    fn inbound_volume(&self, spi: u32) -> Volume {
+        self.host.inbound_volume(spi)
+    }
+
+    fn outbound_volume(&self, reqid: u32, spi: u32) -> Volume {
+        self.host.outbound_volume(reqid, spi)
     }
 }
 

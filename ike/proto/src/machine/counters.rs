@@ -121,6 +121,12 @@ counters! {
     mobike_limited,
     /// Peers that answered for an address at which they do not receive (RFC 4555 section 3.7).
     mobike_unproven,
+    /// Users' packets that an authenticator elsewhere was asked about.
+    users_asked_about,
+    /// Sessions of users that an authenticator elsewhere has accepted.
+    sessions,
+    /// Sessions that ended because their time was over, or nothing was sent.
+    sessions_timed_out,
     /// NAT keep-alives sent.
     keep_alives,
 }

@@ -128,7 +128,8 @@ impl Up {
 
     /// A pair is gone at both ends. If another one has its reqid, that one has taken its place: packets on their way
     /// by the old one may still come.
-    pub(super) fn on_child_gone(&mut self, cx: &mut Cx, child: ChildSa, reason: DownReason) {
+    pub(super) fn on_child_gone(&mut self, cx: &mut Cx, mut child: ChildSa, reason: DownReason) {
+        self.keep_outbound(cx, &mut child);
         if self.children.iter().any(|other| other.reqid == child.reqid) {
             self.keep_for_late_packets(cx, child.inbound_spi);
             cx.then(Output::Remove {
@@ -137,6 +138,7 @@ impl Up {
             });
             return;
         }
+        self.keep_inbound(cx, child.inbound_spi);
         cx.then(child.removal());
         self.withdraw(cx, &child, reason);
         self.after_end(cx, vec![child], reason);
@@ -146,6 +148,7 @@ impl Up {
     fn keep_for_late_packets(&mut self, cx: &mut Cx, spi: u32) {
         if self.remnants.len() >= MAX_REMNANTS {
             let (_, oldest) = self.remnants.remove(0);
+            self.keep_inbound(cx, oldest);
             cx.then(Output::Remove { inbound: vec![oldest], outbound: Vec::new() });
         }
         self.remnants.push((cx.now.monotonic + LATE_PACKETS, spi));
@@ -155,6 +158,7 @@ impl Up {
     pub(super) fn use_successor(&mut self, cx: &mut Cx, reqid: u32) {
         let waits = |child: &ChildSa| child.reqid == reqid && matches!(child.outbound, Outbound::Delayed(..));
         let Some(at) = self.children.iter().position(waits) else { return };
+        self.keep_outbound_of(cx, reqid);
         let Outbound::Delayed(_, keys) =
             std::mem::replace(&mut self.children[at].outbound, Outbound::Installed)
         else {
@@ -189,6 +193,7 @@ impl Up {
         if reason == DownReason::Moved {
             self.sas.iter().for_each(|sa| cx.core.elsewhere.note(sa.our_spi()));
         }
+        self.stop_session(cx, reason);
         let children = std::mem::take(&mut self.children);
         // First of all: whoever dies in between must not come back with a tunnel that has no SAs. SAs without a tunnel
         // are found and removed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::auth_answer::{self, Accepted, Half};
 use super::core::Cx;
+use super::eap_elsewhere::Elsewhere;
 use super::message::Message;
 use super::ppk;
 use super::receive::{Bad, Opened};
@@ -21,21 +22,31 @@ pub(super) const MAX_ROUNDS: u32 = 64;
 /// How long a wrong password is not answered.
 const DELAY: Duration = Duration::from_secs(2);
 /// How long to wait when the host has no IV.
-const NO_IV: Duration = Duration::from_millis(100);
+pub(super) const NO_IV: Duration = Duration::from_millis(100);
 
 /// A user is being asked. It is not authenticated.
 pub(super) struct EapAnswered {
     pub(super) half: Half,
-    server: Server,
+    pub(super) judge: Judge,
     /// The first request of IKE_AUTH: what the user asks for.
     first: Message,
     peers: Peers,
     our_id: Identification,
     /// Who the user is, and the key, once the method has ended well.
-    proved: Option<(Identity, Option<Msk>)>,
+    pub(super) proved: Option<(Identity, Option<Msk>)>,
     rounds: u32,
     /// An answer that has to wait.
     held: Option<Held>,
+    /// When to try again to tell what was judged elsewhere.
+    pub(super) again: Option<Duration>,
+}
+
+/// Who judges the user's proof.
+pub(super) enum Judge {
+    /// We do.
+    Here(Box<Server>),
+    /// Somebody else.
+    Elsewhere(Box<Elsewhere>),
 }
 
 /// An answer that has to wait until then.
@@ -65,7 +76,7 @@ pub(super) fn begin(
         Err(problem) => return auth_answer::reject(cx, half, request(message_id), problem),
     };
     payloads.push(Payload::Eap(packet));
-    let mut state = EapAnswered { half, server, first, peers, our_id, proved: None, rounds: 0, held: None };
+    let mut state = EapAnswered::new(half, Judge::Here(Box::new(server)), (first, peers, our_id));
     state.respond(cx, message_id, &payloads);
     Tunnel::EapAnswered(Box::new(state))
 }
@@ -78,15 +89,25 @@ fn introduce(
     peers: &Peers,
     method: EapMethod,
 ) -> Result<(Identification, Vec<Payload>), String> {
-    let our_id = auth_answer::our_id(&peers.local)?;
-    let mut payloads = vec![Payload::IdentificationResponder(our_id.clone())];
     if let LocalMethod::Eap(ours) = &half.head.connection.local.method {
         may_stand_alone(first, ours.method, method)?;
-    } else {
-        let (certificates, proof) = half.proofs(None).prove(cx, &peers.local, &peers.remote, &our_id)?;
-        payloads.extend(certificates);
-        payloads.push(proof);
+        let our_id = auth_answer::our_id(&peers.local)?;
+        return Ok((our_id.clone(), vec![Payload::IdentificationResponder(our_id)]));
     }
+    introduce_by_key(cx, half, peers)
+}
+
+/// Who we are, and our proof.
+pub(super) fn introduce_by_key(
+    cx: &Cx,
+    half: &Half,
+    peers: &Peers,
+) -> Result<(Identification, Vec<Payload>), String> {
+    let our_id = auth_answer::our_id(&peers.local)?;
+    let (certificates, proof) = half.proofs(None).prove(cx, &peers.local, &peers.remote, &our_id)?;
+    let mut payloads = vec![Payload::IdentificationResponder(our_id.clone())];
+    payloads.extend(certificates);
+    payloads.push(proof);
     Ok((our_id, payloads))
 }
 
@@ -108,7 +129,7 @@ fn may_stand_alone(first: &Message, ours: EapMethod, theirs: EapMethod) -> Resul
 }
 
 /// A request of IKE_AUTH.
-fn request(message_id: u32) -> (ExchangeType, u32) {
+pub(super) fn request(message_id: u32) -> (ExchangeType, u32) {
     (ExchangeType::IKE_AUTH, message_id)
 }
 
@@ -118,7 +139,15 @@ fn is_end(message: &Message) -> bool {
 }
 
 impl EapAnswered {
-    fn respond(&mut self, cx: &mut Cx, message_id: u32, payloads: &[Payload]) {
+    pub(super) fn new(
+        half: Half,
+        judge: Judge,
+        (first, peers, our_id): (Message, Peers, Identification),
+    ) -> Self {
+        Self { half, judge, first, peers, our_id, proved: None, rounds: 0, held: None, again: None }
+    }
+
+    pub(super) fn respond(&mut self, cx: &mut Cx, message_id: u32, payloads: &[Payload]) {
         let Half { head, sa, .. } = &mut self.half;
         sa.respond(cx, (head.path, &head.connection), (ExchangeType::IKE_AUTH, message_id), payloads);
     }
@@ -134,7 +163,7 @@ impl EapAnswered {
         }
     }
 
-    fn on_request(mut self, cx: &mut Cx, opened: Opened) -> Tunnel {
+    fn on_request(mut self: Box<Self>, cx: &mut Cx, opened: Opened) -> Tunnel {
         let Opened { exchange, message_id, content, .. } = opened;
         self.rounds += 1;
         let message = match content {
@@ -164,12 +193,18 @@ impl EapAnswered {
     /// The peer does not want our part of the conversation, and has not said so in EAP (RFC 7296 section 2.21.2).
     fn given_up(self, cx: &mut Cx, message_id: u32) -> Tunnel {
         cx.core.counters.authentication_failed += 1;
-        let problem = self.server.given_up();
+        let problem = match &self.judge {
+            Judge::Here(server) => server.given_up(),
+            Judge::Elsewhere(elsewhere) => elsewhere.given_up(),
+        };
         auth_answer::close(cx, self.half, (ExchangeType::INFORMATIONAL, message_id), &[], problem)
     }
 
-    fn converse(mut self, cx: &mut Cx, message_id: u32, packet: &[u8]) -> Tunnel {
-        match cx.with_means(|means| self.server.handle(means, packet)) {
+    fn converse(mut self: Box<Self>, cx: &mut Cx, message_id: u32, packet: &[u8]) -> Tunnel {
+        let Judge::Here(server) = &mut self.judge else {
+            return self.pass_on(cx, message_id, packet);
+        };
+        match cx.with_means(|means| server.handle(means, packet)) {
             Turn::Ask(packet) => self.respond(cx, message_id, &[Payload::Eap(packet)]),
             Turn::AskLater(packet) => {
                 let due = cx.now.monotonic.saturating_add(DELAY);
@@ -190,20 +225,26 @@ impl EapAnswered {
                 );
             }
         }
-        Tunnel::EapAnswered(Box::new(self))
+        Tunnel::EapAnswered(self)
     }
 
     /// The last request: both ends show that they have the key of the conversation, which binds it to this IKE SA and
     /// to the identities that were told in it.
     fn finish(
-        self,
+        mut self: Box<Self>,
         cx: &mut Cx,
         message_id: u32,
         mut message: Message,
         (user, key): (Identity, Option<&Msk>),
     ) -> Tunnel {
         match self.judge(cx, &mut message, user, key) {
-            Ok(accepted) => self.half.establish(cx, message_id, &self.first, accepted),
+            Ok(accepted) => {
+                let granted = match &mut self.judge {
+                    Judge::Here(_) => None,
+                    Judge::Elsewhere(elsewhere) => elsewhere.granted(),
+                };
+                self.half.establish(cx, message_id, &self.first, Accepted { granted, ..accepted })
+            }
             Err(problem) => auth_answer::reject(cx, self.half, request(message_id), problem),
         }
     }
@@ -222,12 +263,13 @@ impl EapAnswered {
         payloads.extend(ppk::agreed(ppk.as_ref()));
         let replaced = self.half.replaced(cx, &self.first, &user)?;
         let peers = Peers { user: Some(user), ..self.peers.clone() };
-        Ok(Accepted { peers, payloads, replaced, ppk, resumed: None })
+        Ok(Accepted { peers, payloads, replaced, ppk, resumed: None, granted: None })
     }
 
     /// When something is due: an answer, or the end (RFC 7296 section 2.6).
     pub(super) fn due(&self) -> Duration {
-        self.held.as_ref().map_or(self.half.deadline, |held| held.due.min(self.half.deadline))
+        let held = self.held.as_ref().map(|held| held.due);
+        [held, self.again].into_iter().flatten().min().unwrap_or(self.half.deadline).min(self.half.deadline)
     }
 
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
@@ -237,6 +279,9 @@ impl EapAnswered {
             let problem = format!("user \"{peer}\" has not proved who it is in time; look at its log");
             self.half.head.failed(cx, problem);
             return None;
+        }
+        if self.again.is_some_and(|at| at <= cx.now.monotonic) {
+            return Some(self.tell_kept(cx));
         }
         match self.held.take() {
             Some(held) if !self.half.sa.can_seal(cx) => {

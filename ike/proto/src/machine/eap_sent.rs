@@ -11,6 +11,8 @@ use crate::eap::{Msk, Peer, Reply};
 use crate::identity::Identity;
 use crate::wire::{Identification, Payload};
 
+const ONLY_INITIATORS: &str = "only an initiator is a user: with EAP as remote.auth the peer has to initiate";
+
 /// Where we are as a user.
 pub(super) enum AsUser {
     /// The responder has not said who it is yet.
@@ -31,6 +33,7 @@ impl AsUser {
     /// As the connection says; a sentence if it can have no users.
     pub(super) fn of(local: &LocalMethod, remote: RemoteMethod) -> Result<Option<Self>, String> {
         match (local, remote) {
+            (_, RemoteMethod::Radius) => Err(ONLY_INITIATORS.to_owned()),
             (LocalMethod::Eap(user), RemoteMethod::Eap(method))
                 if user.method != method || !method.stands_alone() =>
             {
@@ -38,10 +41,7 @@ impl AsUser {
                     .to_owned())
             }
             (LocalMethod::Eap(user), _) => Ok(Some(Self::Begun(user.clone()))),
-            (_, RemoteMethod::Eap(_)) => {
-                Err("only an initiator is a user: with EAP as remote.auth the peer has to initiate"
-                    .to_owned())
-            }
+            (_, RemoteMethod::Eap(_)) => Err(ONLY_INITIATORS.to_owned()),
             _ => Ok(None),
         }
     }
@@ -88,7 +88,7 @@ impl AuthSent {
 
     /// Who the responder is. Its proof comes before ours, or with it.
     fn responder(&self, cx: &Cx, message: &Message) -> Result<Responder, String> {
-        let is_by_eap = matches!(self.head.connection.remote.method, RemoteMethod::Eap(_));
+        let is_by_eap = self.head.connection.remote.method.is_eap();
         let identity = match &message.authentication {
             None if is_by_eap => self.claimed(message)?,
             // Whose key is mixed in is said only with our proof (RFC 8784 section 3).

@@ -76,13 +76,35 @@ impl Up {
         for ipv4 in [true, false] {
             // One of each IP version is what a peer can use.
             let Some(wanted) = request.of_version(ipv4).next() else { continue };
-            if let Some((address, pool)) = self.lease_one(cx, ipv4, wanted) {
+            if let Some(assigned) = self.assigned(ipv4) {
+                self.give_assigned(cx, assigned, &mut reply);
+            } else if let Some((address, pool)) = self.lease_one(cx, ipv4, wanted) {
                 reply.addresses.push(address);
                 add_new(&mut reply.dns, &pool.dns);
                 add_new(&mut reply.subnets, &pool.subnets);
             }
         }
+        let dns = self.session.as_ref().map(|session| session.dns.as_slice());
+        add_new(&mut reply.dns, dns.unwrap_or_default());
         reply
+    }
+
+    /// The address of that IP version that the user was assigned by who has judged it.
+    fn assigned(&self, ipv4: bool) -> Option<IpAddr> {
+        let mut addresses = self.session.iter().flat_map(|session| &session.addresses);
+        addresses.find(|address| address.is_ipv4() == ipv4).copied()
+    }
+
+    /// With what goes with addresses of the connection's pools.
+    fn give_assigned(&self, cx: &mut Cx, address: IpAddr, reply: &mut Reply) {
+        if let Err(problem) = self.take_assigned(cx, address) {
+            return self.head.failed(cx, problem);
+        }
+        reply.addresses.push(address);
+        for pool in self.head.connection.pools.iter().filter_map(|name| cx.core.pools.get(name)) {
+            add_new(&mut reply.dns, &pool.dns);
+            add_new(&mut reply.subnets, &pool.subnets);
+        }
     }
 
     /// From the first pool of that IP version that has one; a pool that is no longer there has none.

@@ -23,6 +23,7 @@ mod crash_detection;
 mod delete;
 mod dispatch;
 mod eap_answered;
+mod eap_elsewhere;
 mod eap_sent;
 mod follow_up;
 pub mod fragments;
@@ -55,6 +56,7 @@ mod redirect_send;
 mod replay_counters;
 mod requests;
 mod resumption;
+mod session;
 mod solve;
 mod synchronization;
 mod tasks;
@@ -84,7 +86,7 @@ use self::tunnel::Tunnel;
 use crate::auth::Credentials;
 use crate::configuration::Configuration;
 use crate::crypto::WrapKey;
-use crate::host::{Host, Now, Output};
+use crate::host::{Host, Judgement, Now, Output, QuestionId};
 
 /// All IKE SAs of a node.
 pub struct Ike {
@@ -145,6 +147,13 @@ impl Ike {
     /// The tunnel of that name. It costs the same among many.
     pub fn tunnel(&self, now: Now, name: &str) -> Option<TunnelView> {
         self.tunnels[&self.id_of_tunnel(name)?].tunnel.view(now)
+    }
+
+    /// What an authenticator elsewhere says to an [`Output::Ask`].
+    pub fn judged(&mut self, now: Now, question: QuestionId, judgement: Judgement, host: &mut dyn Host) {
+        let tunnel = question.0 >> 8;
+        self.with_tunnel(now, host, tunnel, |tunnel, cx| Some(tunnel.on_judgement(cx, question, judgement)));
+        self.carry_out_orders(now, host);
     }
 
     /// What happened, in numbers.

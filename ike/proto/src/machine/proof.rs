@@ -105,7 +105,7 @@ impl Proofs<'_> {
             RemoteMethod::PreSharedKey => Err(format!(
                 "the peer proves itself by method {kind} instead of a pre-shared key; set auth of its side"
             )),
-            RemoteMethod::Eap(_) => {
+            RemoteMethod::Eap(_) | RemoteMethod::Radius => {
                 Err(format!("the peer proves itself by method {kind} instead of EAP; set auth of its side"))
             }
             RemoteMethod::Signature => cx

@@ -14,7 +14,7 @@ use super::lingering::Lingering;
 use super::resumption::ResumeSent;
 use super::up::Up;
 use super::waiting::Waiting;
-use crate::host::Path;
+use crate::host::{Judgement, Path, QuestionId};
 use crate::wire::Datagram;
 
 /// A tunnel, or what may become or was one.
@@ -56,6 +56,14 @@ impl Tunnel {
             Self::Up(state) => state.on_sealed(cx, path, datagram),
             Self::Lingering(state) => Some(state.on_sealed(cx, path, datagram)),
             state @ (Self::Waiting(_) | Self::InitSent(_) | Self::ResumeSent(_)) => Some(state),
+        }
+    }
+
+    /// An authenticator elsewhere has judged a user.
+    pub(super) fn on_judgement(self, cx: &mut Cx, question: QuestionId, judgement: Judgement) -> Self {
+        match self {
+            Self::EapAnswered(state) => state.on_judgement(cx, question, judgement),
+            state => state,
         }
     }
 

@@ -15,6 +15,7 @@ use super::message::{Message, notify};
 use super::mobility::Mobility;
 use super::redirect::Redirection;
 use super::resumption::Resumption;
+use super::session::Session;
 use super::tasks::{Task, Tasks};
 use super::tunnel::Tunnel;
 use super::unfinished::Unfinished;
@@ -77,6 +78,8 @@ pub(super) struct Up {
     /// Both sides skip sequence numbers after one (RFC 6311).
     pub(super) can_synchronize_counters: bool,
     pub(super) resumption: Resumption,
+    /// Of a user who was judged elsewhere.
+    pub(super) session: Option<Session>,
 }
 
 impl Up {
@@ -104,6 +107,7 @@ impl Up {
             can_synchronize: false,
             can_synchronize_counters: false,
             resumption: Resumption::default(),
+            session: None,
             head,
         };
         up.start_lifetime(cx);

@@ -8,6 +8,7 @@ use super::core::Cx;
 use super::ike_sa::{Fate, IkeSa};
 use super::pending::Pending;
 use super::requests::Sent;
+use super::session::Session;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::unfinished::Unfinished;
@@ -33,6 +34,7 @@ impl Up {
             self.redirection.leave_at,
             self.resumption.renew_at,
             self.sas[0].synchronization.due(),
+            self.session.as_ref().and_then(Session::due),
         ];
         let unfinished = self.unfinished.iter().map(Unfinished::until);
         requests
@@ -71,6 +73,7 @@ impl Up {
             self.doom(DownReason::Redirected);
             cx.store();
         }
+        self.on_session_due(cx);
         if self.liveness_at().is_some_and(|at| at <= now) {
             self.tasks.add(Task::Liveness);
         }
@@ -165,6 +168,9 @@ impl Up {
         let late: Vec<u32> = self.remnants.iter().filter(|(at, _)| *at <= now).map(|(_, spi)| *spi).collect();
         self.remnants.retain(|(at, _)| *at > now);
         if !late.is_empty() {
+            for spi in &late {
+                self.keep_inbound(cx, *spi);
+            }
             cx.store();
             cx.then(Output::Remove { inbound: late, outbound: Vec::new() });
         }

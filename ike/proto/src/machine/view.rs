@@ -13,7 +13,7 @@ use super::tunnel::Tunnel;
 use super::up::Up;
 use crate::configuration::Mode;
 use crate::crypto::{IkeSuite, Role};
-use crate::host::{Now, OuterEnds, Path, TunnelName};
+use crate::host::{Now, OuterEnds, Path, SessionView, TunnelName};
 use crate::identity::Identity;
 use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
@@ -75,6 +75,8 @@ pub struct TunnelView {
     pub message_ids: (u32, u32),
     /// What was agreed beyond RFC 7296, by keywords.
     pub extensions: Vec<&'static str>,
+    /// Of a user who was judged elsewhere.
+    pub session: Option<SessionView>,
     /// How it may move, if both ends speak RFC 4555.
     pub mobility: Option<MobilityView>,
     /// By what it comes back if it is lost, and whether it has (RFC 5723).
@@ -194,6 +196,7 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         rekey_at: None,
         message_ids: (0, 0),
         extensions: Vec::new(),
+        session: None,
         mobility: None,
         resumption: None,
         children: Vec::new(),
@@ -241,6 +244,7 @@ impl Up {
             rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),
             message_ids: (sa.window.requests.next_id(), sa.window.responses.expected()),
             extensions: self.extensions(),
+            session: self.session.as_ref().map(|session| session.view(now)),
             mobility: self.mobility.as_ref().map(|mobility| mobility.view(&self.head)),
             resumption: self.resumption.view(),
             children: self.children.iter().map(|child| child.view(&self.head, now)).collect(),

@@ -10,6 +10,7 @@
 mod slice;
 mod state;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,12 +78,16 @@ pub struct PoolStatus {
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: Vec<State>,
+    /// Addresses that are of no pool, which somebody else has assigned: by whose they are, and how many tunnels of
+    /// theirs have them.
+    outside: HashMap<IpAddr, (Identity, u32)>,
 }
 
 impl Pools {
     /// These pools, with nothing leased.
     pub fn new(pools: &[Arc<Pool>], slicing: Slicing) -> Self {
-        Self { pools: pools.iter().map(|pool| State::new(pool.clone(), slicing)).collect() }
+        let pools = pools.iter().map(|pool| State::new(pool.clone(), slicing)).collect();
+        Self { pools, outside: HashMap::new() }
     }
 
     /// Other pools in the place of these. Leases stay where the pool of that name still has the address.
@@ -91,6 +96,14 @@ impl Pools {
         for state in old.pools {
             if let Some(new) = self.pools.iter_mut().find(|new| new.name() == state.name()) {
                 new.inherit(state);
+            }
+        }
+        for (address, (who, holders)) in old.outside {
+            match self.pools.iter_mut().find(|state| state.contains(address)) {
+                Some(state) => (0..holders).for_each(|_| state.take(address, &who)),
+                None => {
+                    self.outside.insert(address, (who, holders));
+                }
             }
         }
     }
@@ -111,21 +124,25 @@ impl Pools {
         state.ok_or_else(|| PoolError::NoPool(pool.to_owned()))?.lease(segment, who, wanted, now)
     }
 
-    /// Notes that a tunnel that was restored has these addresses, all or none, beside other tunnels of the same peer:
-    /// an address is free when the last of them has ended. One that no pool has is none of our business.
+    /// Notes that a tunnel has these addresses, all or none, beside other tunnels of the same peer: one that was
+    /// restored, or one whose user was assigned them by somebody else, of a pool or of none. An address is free when
+    /// the last of them has ended.
     ///
     /// # Errors
     /// [`PoolError::Taken`] if somebody else has one.
     pub fn taken(&mut self, addresses: &[IpAddr], who: &Identity) -> Result<(), PoolError> {
         for address in addresses {
             let state = self.pools.iter().find(|state| state.contains(*address));
-            if state.is_some_and(|state| !state.may_take(*address, who)) {
+            let is_others = self.outside.get(address).is_some_and(|(other, _)| other != who);
+            if is_others || state.is_some_and(|state| !state.may_take(*address, who)) {
                 return Err(PoolError::Taken(*address));
             }
         }
         for address in addresses {
             if let Some(state) = self.pools.iter_mut().find(|state| state.contains(*address)) {
                 state.take(*address, who);
+            } else {
+                self.outside.entry(*address).or_insert_with(|| (who.clone(), 0)).1 += 1;
             }
         }
         Ok(())
@@ -135,6 +152,11 @@ impl Pools {
     pub fn release(&mut self, address: IpAddr, now: Duration) {
         if let Some(state) = self.pools.iter_mut().find(|state| state.contains(address)) {
             state.release(address, now);
+        } else if let Some((_, holders)) = self.outside.get_mut(&address) {
+            *holders = holders.saturating_sub(1);
+            if *holders == 0 {
+                self.outside.remove(&address);
+            }
         }
     }
 

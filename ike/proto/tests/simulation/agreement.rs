@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use baton_ike_proto::machine::{ChildView, TunnelState, TunnelView};
 use baton_ike_proto::selector::TrafficSelector;
 
+use crate::setting::{Users, identity};
 use crate::table::Sa;
 use crate::world::World;
 
@@ -78,6 +79,11 @@ fn other_end_agrees(world: &World, at: usize, view: &TunnelView) -> Result<(), S
         return Err(format!("is left {:?}", view.state));
     }
     let (other, their) = world.other_end(at, view).ok_or("the other end has no such IKE SA")?;
+    let is_user = world.setting.users != Users::None && at == 0;
+    let has_session = is_user && world.setting.users == Users::JudgedElsewhere;
+    if view.session.is_some() != has_session || view.user.clone() != is_user.then(|| identity(other)) {
+        return Err(format!("user {:?}, session {:?}", view.user, view.session));
+    }
     if their.role == view.role || their.message_ids != (view.message_ids.1, view.message_ids.0) {
         return Err(format!("roles or Message IDs: {:?} {:?}", view.message_ids, their.message_ids));
     }

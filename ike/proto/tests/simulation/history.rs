@@ -1,8 +1,9 @@
 //! What happened everywhere so far, and may not happen again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use baton_ike_proto::host::{Account, Moment};
 use baton_ike_proto::wire::{self, Datagram, ExchangeType, Header};
 
 /// Where a key of a Child SA is in use.
@@ -23,6 +24,8 @@ pub struct History {
     keys: HashMap<Vec<u8>, Vec<Use>>,
     messages: HashMap<Place, Vec<u8>>,
     ivs: HashMap<Sealing, Vec<u8>>,
+    /// Sessions of which something was told.
+    sessions: HashSet<String>,
     story: DefaultHasher,
 }
 
@@ -43,6 +46,17 @@ impl History {
             return Err(format!("one key in two SAs: {this:x?} and {other:x?}"));
         }
         uses.push(this);
+        Ok(())
+    }
+
+    /// Something is told of a session: it begins once, before all else, whatever happens to who tells of it.
+    pub fn account(&mut self, account: &Account) -> Result<(), String> {
+        let id = &account.session.id;
+        account.session.id.hash(&mut self.story);
+        let is_new = self.sessions.insert(id.clone());
+        if account.moment == Moment::Start && !is_new {
+            return Err(format!("session {id} begins late or twice"));
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod agreement;
 mod attacks;
 mod history;
 mod host;
+mod judge;
 mod network;
 mod node;
 mod random;

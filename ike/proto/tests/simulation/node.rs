@@ -14,6 +14,7 @@ use baton_ike_proto::{Command, Now, Output};
 
 use crate::history::History;
 use crate::host::SimulatedHost;
+use crate::judge::Judge;
 use crate::network::Datagram;
 use crate::random::Random;
 use crate::setting::{Setting, seen};
@@ -42,6 +43,7 @@ pub struct Node {
     /// The data plane refuses some of what it is to install.
     pub refuses: bool,
     pub trace: bool,
+    pub judge: Judge,
     /// Counters of processes that are dead.
     counters: BTreeMap<&'static str, u64>,
 }
@@ -59,8 +61,10 @@ impl Node {
         let credentials = Arc::new(Setting::credentials());
         let host = SimulatedHost::new(random.fork(), 1 + number as u8, setting.address(number));
         let nat = setting.behind_nat[number].then(|| Nat::new(seen(number)));
+        let judge = Judge::new(random.aside(), credentials.clone());
         Self {
             number,
+            judge,
             ike: Some(Ike::new(configuration.clone(), credentials.clone(), wrap())),
             host,
             nat,
@@ -85,7 +89,8 @@ impl Node {
     pub fn next_timeout(&self) -> Option<Duration> {
         let ike = self.ike.as_ref().and_then(Ike::next_timeout).map(|at| at.saturating_sub(self.base));
         let sweep = self.sweep.as_ref().map(|(at, _)| *at);
-        [ike, sweep, self.restart_at].into_iter().flatten().min()
+        let judgement = self.ike.as_ref().and_then(|_| self.judge.next());
+        [ike, sweep, self.restart_at, judgement].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -95,6 +100,9 @@ impl Node {
         }
         if self.sweep.as_ref().is_some_and(|(at, _)| *at <= now) {
             self.sweep_orphans(now);
+        }
+        if let Some((question, judgement)) = self.judge.due(now) {
+            return self.act(now, history, |ike, now, host| ike.judged(now, question, judgement, host));
         }
         self.act(now, history, |ike, now, host| ike.handle_timeout(now, host))
     }
@@ -209,6 +217,8 @@ impl Node {
             Output::KeepTicket { connection, ticket: None } => {
                 self.host.table.tickets.remove(&connection);
             }
+            Output::Ask(question) => self.judge.ask(now, &question),
+            Output::Account(account) => history.account(&account)?,
             Output::Event(event) => self.note(now, &format!("{event:?}")),
             Output::SkipSequence { reqids, numbers } => {
                 self.host.table.skip(&reqids, numbers);
@@ -226,6 +236,7 @@ impl Node {
         self.restart_at = None;
         self.fuse = None;
         self.base = Duration::from_secs(self.host.random.below(1_000_000));
+        self.judge.forget();
         self.note(now, "starts again");
         if std::mem::take(&mut self.forgets) {
             self.host.table.lose_all();

@@ -20,6 +20,11 @@ impl Random {
         Self::new(self.next())
     }
 
+    /// Another source, for something that is added to what there was: this one goes on as if nobody had asked.
+    pub const fn aside(&self) -> Self {
+        Self::new(self.0 ^ 0x5555_5555_5555_5555)
+    }
+
     pub const fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -116,6 +116,7 @@ pub fn heal(world: &mut World) {
     for node in &mut world.nodes {
         (node.fuse, node.refuses) = (None, false);
         node.host.dry = false;
+        node.judge.is_healthy = true;
     }
 }
 

@@ -45,10 +45,18 @@ pub struct Setting {
     pub childless: Childless,
     /// Tunnels that were lost are resumed (RFC 5723).
     pub resumption: bool,
-    /// The others are users of node 0, by EAP, and initiate.
-    pub has_users: bool,
+    /// Whether the others are users of node 0, by EAP, and initiate.
+    pub users: Users,
     /// Zero bits of puzzles that are asked of everybody (RFC 8019), if they are.
     pub puzzle: Option<u8>,
+}
+
+/// Who the others are to node 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    None,
+    JudgedHere,
+    JudgedElsewhere,
 }
 
 impl Setting {
@@ -81,7 +89,11 @@ impl Setting {
             ppk: *random.pick(&PPK).expect("some"),
             childless: *random.pick(&[Childless::Allow, Childless::Prefer, Childless::Force]).expect("some"),
             resumption: half(random),
-            has_users: random.per_mille(200),
+            users: match random.per_mille(200) {
+                true if random.aside().per_mille(500) => Users::JudgedElsewhere,
+                true => Users::JudgedHere,
+                false => Users::None,
+            },
             puzzle: random.per_mille(250).then_some(8),
         }
     }
@@ -108,7 +120,7 @@ impl Setting {
             ppk: (false, false),
             childless: Childless::Allow,
             resumption: false,
-            has_users: false,
+            users: Users::None,
             puzzle: None,
         }
     }
@@ -163,16 +175,21 @@ impl Setting {
             remote_port: 500,
             ike_proposals: IkeProposal::parse_list(proposals).expect("proposals"),
             local: LocalAuthentication {
-                method: if self.has_users && other == 0 { user() } else { LocalMethod::PreSharedKey },
+                method: if self.users != Users::None && other == 0 {
+                    user()
+                } else {
+                    LocalMethod::PreSharedKey
+                },
                 identity: identity(node),
             },
             remote: RemoteAuthentication {
-                method: if self.has_users && node == 0 { USER } else { RemoteMethod::PreSharedKey },
+                method: self.remote_method(node),
                 identity: identity(other),
                 authorities: vec![],
                 certificates: vec![],
                 revocation: Revocation::default(),
-                eap_identity: None,
+                eap_identity: (self.users != Users::None && node == 0 && other % 2 == 1)
+                    .then_some(Identity::Any),
             },
             children: (0..self.children).map(|child| Arc::new(self.child(node, other, child))).collect(),
             pools: if self.gives_addresses && node == 0 { vec![pool().name] } else { vec![] },
@@ -200,6 +217,14 @@ impl Setting {
                 ticket_lifetime: Duration::from_mins(4),
                 ..Moving::default()
             },
+        }
+    }
+
+    fn remote_method(&self, node: usize) -> RemoteMethod {
+        match self.users {
+            Users::JudgedHere if node == 0 => USER,
+            Users::JudgedElsewhere if node == 0 => RemoteMethod::Radius,
+            _ => RemoteMethod::PreSharedKey,
         }
     }
 
@@ -274,7 +299,7 @@ pub fn child_name(child: usize) -> String {
     format!("net-{child}")
 }
 
-fn identity(node: usize) -> Identity {
+pub fn identity(node: usize) -> Identity {
     Identity::Fqdn(format!("node-{node}.example"))
 }
 

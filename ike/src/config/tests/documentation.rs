@@ -8,7 +8,7 @@ const COMPARISON: &str = include_str!("../../../../docs/SWANCTL.md");
 const SWANCTL: &str = include_str!("swanctl-5.9.8.txt");
 
 /// Sections with a key that nobody knows, and what stands for the section in the comparison.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("[ike]", ""),
     ("[connections.a]", "connections.<conn>."),
     ("[connections.a.local]", "connections.<conn>.local<suffix>."),
@@ -18,6 +18,9 @@ const SECTIONS: [(&str, &str); 9] = [
     ("[secrets.ike]", "secrets.ike<suffix>."),
     ("[secrets.ppk]", "secrets.ppk<suffix>."),
     ("[authorities.a]", "authorities.<name>."),
+    ("[eap-radius]", ""),
+    ("[eap-radius.servers.a]", ""),
+    ("[eap-radius.dae]", ""),
 ];
 
 fn keys_of(section: &str) -> Vec<String> {

@@ -17,6 +17,7 @@ use super::*;
 
 mod documentation;
 mod moving;
+mod radius;
 mod refusals;
 
 const HEAD: &str = r#"

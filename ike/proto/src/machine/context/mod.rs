@@ -24,6 +24,7 @@ mod numbers;
 mod read;
 mod restore;
 mod resumption;
+mod session;
 mod stored;
 mod write;
 

@@ -135,13 +135,15 @@ pub(super) fn fate(now: Now, fate: u8, at: Option<Time>) -> Result<Fate, Impossi
 }
 
 /// Why a tunnel may be in the course of being deleted, by number.
-const REASONS: [DownReason; 6] = [
+const REASONS: [DownReason; 8] = [
     DownReason::Command,
     DownReason::Replaced,
     DownReason::Expired,
     DownReason::Reconfigured,
     DownReason::Failed,
     DownReason::Redirected,
+    DownReason::SessionTimeout,
+    DownReason::Idle,
 ];
 
 pub(super) fn stored_reason(reason: DownReason) -> u8 {

@@ -9,7 +9,7 @@ use super::numbers::{self, Impossible, addresses, from_time, monotonic, selector
 use super::stored::{
     Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
 };
-use super::{associated, moving, resumption};
+use super::{associated, moving, resumption, session};
 use crate::configuration::{Child, Connection, Mode};
 use crate::crypto::{
     AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey,
@@ -117,6 +117,7 @@ impl Reader<'_> {
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
             can_synchronize: stored.can_synchronize.unwrap_or(false),
             can_synchronize_counters: stored.can_synchronize_counters.unwrap_or(false),
+            session: stored.session.as_ref().map(|stored| session::read(now, stored)).transpose()?,
             redirection: moving::redirection(now, stored.redirection.as_ref())?,
             resumption: resumption::resumption(now, stored.resumption.as_ref(), &mut self.keys)?,
         })
@@ -251,6 +252,7 @@ impl Reader<'_> {
             role: role(stored.is_initiator),
             no_tfc: stored.no_tfc,
             outbound,
+            is_counted: false,
             stage: stage(stored.stage, at(stored.stage_at))?,
             established: from_time(stored.established),
             rekey_at: at(stored.rekey_at),

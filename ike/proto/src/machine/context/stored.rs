@@ -96,6 +96,35 @@ pub(super) struct Stored {
     pub(super) can_synchronize_counters: Option<bool>,
     #[n(65)]
     pub(super) resumption: Option<StoredResumption>,
+    /// Of a user who was judged elsewhere.
+    #[n(55)]
+    pub(super) session: Option<StoredSession>,
+}
+
+/// A user's session.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredSession {
+    /// Acct-Session-Id.
+    #[n(0)]
+    pub(super) id: String,
+    /// User-Name.
+    #[n(1)]
+    pub(super) user: ByteVec,
+    /// Class.
+    #[n(2)]
+    pub(super) class: Vec<ByteVec>,
+    #[n(3)]
+    pub(super) ends: Option<Time>,
+    /// In seconds.
+    #[n(4)]
+    pub(super) idle_timeout: Option<u64>,
+    /// In seconds.
+    #[n(5)]
+    pub(super) interim_interval: Option<u64>,
+    /// What SAs have carried that are gone: octets and packets from the peer, octets and packets to it.
+    #[n(6)]
+    pub(super) past: (u64, u64, u64, u64),
 }
 
 /// What there is of redirects.

@@ -8,7 +8,7 @@ use super::numbers::{
 use super::stored::{
     Envelope, Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
 };
-use super::{VERSION, associated, moving, resumption};
+use super::{VERSION, associated, moving, resumption, session};
 use crate::configuration::Mode;
 use crate::crypto::{
     AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, ResumptionSecret, Role, WrapKey,
@@ -96,6 +96,7 @@ impl Up {
             can_synchronize: Some(self.can_synchronize),
             can_synchronize_counters: Some(self.can_synchronize_counters),
             resumption: Some(resumption::stored_resumption(now, &self.resumption)),
+            session: self.session.as_ref().map(|session| session::stored(now, session)),
             redirection: Some(moving::stored_redirection(now, &self.redirection)),
             mobility: self.mobility.as_ref().map(|mobility| stored_mobility(mobility, &self.head.roaming)),
         }

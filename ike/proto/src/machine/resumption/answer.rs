@@ -106,6 +106,8 @@ fn is_alike(cx: &Cx, path: Path, connection: &Connection, session: &Session) -> 
         RemoteMethod::Eap(EapMethod::MsChapV2) => {
             peers.user.as_ref().is_some_and(|user| credentials.password(&peers.local, user).is_some())
         }
+        // Only the judge knows, and it has given the peer no ticket.
+        RemoteMethod::Radius => false,
         _ => true,
     };
     let pattern = connection.remote.eap_identity.as_ref();
@@ -177,7 +179,7 @@ impl Half {
         let proof = self.proofs(None).prove_resumed(&our_id);
         let payloads = vec![Payload::IdentificationResponder(our_id), proof];
         let peers = peers.clone();
-        Ok(Accepted { peers, payloads, replaced, ppk: None, resumed: Some(resumed) })
+        Ok(Accepted { peers, payloads, replaced, ppk: None, resumed: Some(resumed), granted: None })
     }
 
     /// The tunnel that the ticket was given on, if it is still here, is over without a word (RFC 5723 section 4.3.4);

@@ -84,7 +84,9 @@ impl Up {
         if !asks || !self.head.connection.moving.session_resumption || self.is_ending() {
             return None;
         }
-        let Some(lifetime) = self.ticket_lifetime(cx).filter(|_| at == 0) else {
+        // A session that somebody else has granted ends with its tunnel: coming back is for that judge to allow.
+        let may_have = at == 0 && self.session.is_none();
+        let Some(lifetime) = self.ticket_lifetime(cx).filter(|_| may_have) else {
             return Some(flag(NotifyType::TICKET_NACK));
         };
         let spi = self.sas[at].our_spi();

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod crash;
+mod elsewhere;
 mod ending;
 mod follow_up;
 mod inside;
@@ -14,6 +15,7 @@ mod rekey;
 mod replay_counters;
 mod resumption;
 mod roaming;
+mod sessions;
 mod setup;
 mod side;
 mod signatures;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::auth::Credentials;
 use crate::configuration::{Configuration, Mode};
 use crate::crypto::{ChildKeys, KeyMaterial, Role, WrapKey};
-use crate::host::{Command, CommandError, Event, Host, Install, Now, OuterEnds, Output, Path};
+use crate::host::{
+    Account, Command, CommandError, Event, Host, Install, Now, OuterEnds, Output, Path, Question, Volume,
+};
 use crate::machine::{Ike, TunnelState, TunnelView};
 
 /// A host whose randomness is a seed's, and that has as many IVs as it is told.
@@ -20,13 +22,17 @@ pub(super) struct TestHost {
     pub(super) segment: u8,
     /// All its addresses, if it is to know them.
     pub(super) addresses: Vec<IpAddr>,
+    /// What SAs in the table have carried: inbound ones by SPI, outbound ones by reqid, with the SPI.
+    pub(super) received: BTreeMap<u32, Volume>,
+    pub(super) sent: BTreeMap<u32, (u32, Volume)>,
 }
 
 impl TestHost {
     pub(super) fn new(seed: u64) -> Self {
         let source = std::net::Ipv4Addr::UNSPECIFIED.into();
         let (segment, addresses) = (seed as u8, Vec::new());
-        Self { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment, addresses }
+        let (received, sent) = (BTreeMap::new(), BTreeMap::new());
+        Self { state: seed, ivs: u64::MAX, next_iv: seed << 32, source, segment, addresses, received, sent }
     }
 
     /// Further on in its randomness and its IVs, as a process that comes later.
@@ -78,6 +84,15 @@ impl Host for TestHost {
     fn spi_is_taken(&self, _spi: u32) -> bool {
         false
     }
+
+    fn inbound_volume(&self, spi: u32) -> Volume {
+        self.received.get(&spi).copied().unwrap_or_default()
+    }
+
+    fn outbound_volume(&self, reqid: u32, spi: u32) -> Volume {
+        let found = self.sent.get(&reqid).filter(|(present, _)| *present == spi);
+        found.map(|(_, volume)| *volume).unwrap_or_default()
+    }
 }
 
 /// One direction as the data plane has it.
@@ -110,6 +125,9 @@ pub(super) struct Side {
     pub(super) tickets: HashMap<String, Vec<u8>>,
     pub(super) sent: VecDeque<(Path, Vec<u8>)>,
     pub(super) keep_alives: usize,
+    /// What an authenticator elsewhere is asked.
+    pub(super) questions: VecDeque<Question>,
+    pub(super) accounts: Vec<Account>,
     /// What was done, in order, by first words.
     pub(super) log: Vec<&'static str>,
     /// Keys that were ever installed, to see that none is twice.
@@ -144,6 +162,8 @@ impl Side {
             tickets: HashMap::new(),
             sent: VecDeque::new(),
             keep_alives: 0,
+            questions: VecDeque::new(),
+            accounts: Vec::new(),
             log: Vec::new(),
             seen: HashMap::new(),
             skips: Vec::new(),
@@ -226,6 +246,8 @@ impl Side {
             Output::KeepTicket { connection, ticket: None } => {
                 self.tickets.remove(&connection);
             }
+            Output::Ask(question) => self.questions.push_back(*question),
+            Output::Account(account) => self.accounts.push(*account),
             Output::Event(event) => self.events.push(event),
         }
     }
@@ -237,10 +259,14 @@ impl Side {
             let (inbound, outbound) = directions(keys, install.role);
             if install.inbound {
                 self.remember(install.inbound_spi, true, &inbound);
+                self.host.received.entry(install.inbound_spi).or_default();
                 self.inbound.insert(install.inbound_spi, Sa { reqid, key: inbound, ends, mode });
             }
             if install.outbound {
                 self.remember(install.outbound_spi, false, &outbound);
+                if self.host.sent.get(&reqid).is_none_or(|(spi, _)| *spi != install.outbound_spi) {
+                    self.host.sent.insert(reqid, (install.outbound_spi, Volume::default()));
+                }
                 self.outbound.insert(reqid, (install.outbound_spi, Sa { reqid, key: outbound, ends, mode }));
             }
         }
@@ -262,10 +288,12 @@ impl Side {
     fn remove(&mut self, inbound: &[u32], outbound: &[(u32, u32)]) {
         for spi in inbound {
             self.inbound.remove(spi);
+            self.host.received.remove(spi);
         }
         for (reqid, spi) in outbound {
             if self.outbound.get(reqid).is_some_and(|(present, _)| present == spi) {
                 self.outbound.remove(reqid);
+                self.host.sent.remove(reqid);
             }
         }
     }

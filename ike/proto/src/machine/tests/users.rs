@@ -17,12 +17,12 @@ use crate::machine::Restoring;
 use crate::machine::tunnel::Tunnel;
 use crate::wire::{self, Datagram, Notify, NotifyType, Payload, Redirect};
 
-fn id(text: &str) -> Identity {
+pub(super) fn id(text: &str) -> Identity {
     Identity::parse(text).unwrap()
 }
 
 /// Left is user `name`, by a password; right proves itself by a secret.
-fn user(name: &str) -> Connection {
+pub(super) fn user(name: &str) -> Connection {
     let mut left = connection(true);
     left.local.method = LocalMethod::Eap(EapUser {
         method: EapMethod::MsChapV2,
@@ -34,7 +34,7 @@ fn user(name: &str) -> Connection {
 }
 
 /// Right asks users.
-fn asks() -> Connection {
+pub(super) fn asks() -> Connection {
     let mut right = connection(false);
     right.remote.method = RemoteMethod::Eap(EapMethod::MsChapV2);
     right.remote.identity = Identity::Any;
@@ -42,7 +42,7 @@ fn asks() -> Connection {
     right
 }
 
-fn credentials(passwords: &[(&str, &str)]) -> Arc<Credentials> {
+pub(super) fn credentials(passwords: &[(&str, &str)]) -> Arc<Credentials> {
     let mut builder = CredentialsBuilder::default();
     builder.add_shared_secret("ike", Vec::new(), Zeroizing::new(b"secret".to_vec())).unwrap();
     for (user, password) in passwords {
