@@ -186,7 +186,8 @@ impl InitSent {
         self.cookie = Some(cookie.data.clone());
         self.solution = None;
         self.stop_solving(cx);
-        if puzzle.is_some_and(|puzzle| self.begin_solving(cx, puzzle)) {
+        let has_patience = self.detours < MAX_DETOURS;
+        if puzzle.filter(|_| has_patience).is_some_and(|puzzle| self.begin_solving(cx, puzzle)) {
             self.detours += 1;
             return Some(Tunnel::InitSent(self));
         }

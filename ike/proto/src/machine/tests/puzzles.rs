@@ -123,7 +123,7 @@ fn what_is_ended_is_not_solved() {
     assert_eq!(pair.left.puzzles.len(), 1);
     let target = Target::Connection("net".to_owned());
     pair.left.command(pair.now(), Command::Terminate(target)).unwrap();
-    assert!(pair.left.puzzles.is_empty() && pair.left.tunnels(pair.now()).is_empty());
+    assert!(pair.left.tunnels(pair.now()).is_empty(), "{:?}", pair.left.tunnels(pair.now()));
 }
 
 /// The packet with a solution, of which nothing but the first answer comes back.
@@ -314,7 +314,32 @@ fn a_puzzle_for_ike_auth_that_is_not_solved_ends_the_attempt() {
         pair.deliver(&answer);
         assert_eq!(pair.left.puzzles.len(), usize::from(asks_host));
         pair.pass(Duration::from_secs(11));
-        assert!(pair.left.puzzles.is_empty() && pair.left.tunnels(pair.now()).is_empty());
+        assert!(pair.left.tunnels(pair.now()).is_empty(), "{:?}", pair.left.tunnels(pair.now()));
         assert!(pair.left.problems()[0].contains("before IKE_AUTH"), "{:?}", pair.left.problems());
     }
+}
+
+/// Each of them costs us more than it costs who asks.
+#[test]
+fn a_gateway_that_has_ever_more_puzzles_is_left() {
+    let mut pair = pair(PuzzleEffort::default(), 8);
+    let left = Connection { keying_tries: 1, ..connection(true) };
+    let left = Configuration { puzzles: PuzzleEffort::default(), ..configuration(left) };
+    pair.left = super::side::Side::new(1, super::pair::LEFT, left, secrets("secret"));
+    pair.left.command(pair.now(), Command::Initiate { connection: "net".to_owned(), child: None }).unwrap();
+    for number in 0..50 {
+        let Some(request) = pair.take_packets().into_iter().find(|packet| packet.to_right) else { break };
+        let (header, _) = payloads(&request.octets).unwrap();
+        let header = Header { flags: Flags { initiator: false, response: true }, ..header };
+        let puzzle = PuzzleRequest { prf: 5, difficulty: 8 }.emit();
+        let asks = [(NotifyType::COOKIE, vec![number; 32]), (NotifyType::PUZZLE, puzzle)];
+        let asks = asks.map(|(kind, data)| Payload::Notify(Notify::new(kind, data)));
+        let Path { local, remote, marked } = request.path;
+        let path = Path { local: remote, remote: local, marked };
+        let now = pair.now();
+        pair.left.datagram(now, path, &wire::emit(&header, &asks));
+    }
+    assert!(pair.left.problems()[0].contains("keeps asking"), "{:?}", pair.left.problems());
+    assert_eq!(pair.left.ike.counters().puzzles_worked, 5);
+    assert!(pair.left.tunnels(pair.now()).is_empty(), "{:?}", pair.left.tunnels(pair.now()));
 }
