@@ -149,6 +149,19 @@ secret = "0x00112233445566778899aabbccddeeff"
 }
 
 #[test]
+fn puzzles_are_checked() {
+    for key in ["puzzle_difficulty", "puzzle_limit"] {
+        let complaint = complaint(&format!("[ike]\n{key} = 7\n"));
+        assert!(
+            complaint.contains("7 bits are no trouble at all") && complaint.contains("8 to 32"),
+            "{complaint}"
+        );
+    }
+    let complaint = complaint("[ike]\npuzzle_difficulty = 33\npuzzle_time = \"2m\"\n");
+    assert!(complaint.contains("puzzle_difficulty") && complaint.contains("120 s is outside"), "{complaint}");
+}
+
+#[test]
 fn secrets_and_authorities_are_checked() {
     insta::assert_snapshot!(complaint(
         r#"
