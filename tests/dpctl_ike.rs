@@ -72,6 +72,7 @@ fn entry(name: &str, tunnel: &Tunnel) -> IkeEntry {
         frozen: tunnel.frozen,
         established_seconds: Some(7),
         virtual_addresses: vec!["10.3.0.7".parse().expect("an address")],
+        dns: vec!["10.2.0.53".parse().expect("an address")],
         children: vec![child],
         ..Default::default()
     }
@@ -312,6 +313,7 @@ fn ike_up(connection: &str, tunnel: &str) -> Occurred {
         remote_identity: "carol@example.org".to_owned(),
         path: PathText { local: end, remote: end },
         virtual_addresses: vec![],
+        dns: vec![],
     }
 }
 

@@ -5,6 +5,8 @@
 mod authentication;
 #[path = "ike/cases.rs"]
 mod cases;
+#[path = "ike/client.rs"]
+mod client;
 #[path = "ike/control.rs"]
 mod control;
 #[path = "ike/life.rs"]
@@ -21,6 +23,8 @@ mod operator;
 mod radius;
 #[path = "ike/refusals.rs"]
 mod refusals;
+#[path = "ike/road.rs"]
+mod road;
 #[path = "ike/roaming.rs"]
 mod roaming;
 #[path = "ike/stage.rs"]

@@ -120,6 +120,7 @@ fn connection(
         childless: Childless::Allow,
         mobike: None,
         window: 1,
+        fails_closed: true,
         moving: Moving::default(),
     }
 }

@@ -35,6 +35,8 @@ pub struct Node {
     routes: Routes,
     /// Of this host, as far as they are known.
     addresses: Vec<IpAddr>,
+    /// Those that tunnels have given it: nothing is reached outside from them, whatever routes say.
+    inside: Vec<IpAddr>,
     random: SystemRandom,
     ivs: IvBlock,
     is_without_ivs: bool,
@@ -44,16 +46,24 @@ impl Node {
     /// The node of this table, for the thread that calls this.
     pub fn new(table: Arc<Table>, steering: Steering, routes: Routes) -> Self {
         let (random, ivs) = (SystemRandom::new(), IvBlock::empty());
-        let mut node =
-            Self { table, steering, routes, addresses: Vec::new(), random, ivs, is_without_ivs: false };
+        let mut node = Self {
+            table,
+            steering,
+            routes,
+            addresses: Vec::new(),
+            inside: Vec::new(),
+            random,
+            ivs,
+            is_without_ivs: false,
+        };
         // The library gathers entropy at a thread's first use, for 30 ms: not while a tunnel waits to be taken over.
         node.random(&mut [0; 1]);
         node
     }
 
-    /// The addresses of this host, which are others than before.
-    pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
-        self.addresses = addresses;
+    /// The addresses of this host, outside and inside, which are others than before.
+    pub fn set_addresses(&mut self, addresses: Vec<IpAddr>, inside: Vec<IpAddr>) {
+        (self.addresses, self.inside) = (addresses, inside);
     }
 
     /// What the SA of that place in the table has carried, if it has that SPI.
@@ -118,6 +128,6 @@ impl Host for Node {
     }
 
     fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
-        self.routes.source_for(peer)
+        self.routes.source_for(peer).filter(|source| !self.inside.contains(source))
     }
 }

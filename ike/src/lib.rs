@@ -12,6 +12,7 @@ pub mod effects;
 pub mod fence;
 pub mod host;
 pub mod log;
+mod names;
 mod radius;
 mod reports;
 pub mod sockets;

@@ -101,8 +101,8 @@ impl Write for LogWriter {
 /// Logs what the protocol tells.
 pub(crate) fn event(event: &Event, counted: &Counted) {
     match event {
-        Event::IkeUp { tunnel, remote, path, virtual_addresses, .. } => {
-            info!(%tunnel, peer = %remote, at = %path.remote, ?virtual_addresses, "IKE SA is up");
+        Event::IkeUp { tunnel, remote, path, virtual_addresses, dns, .. } => {
+            info!(%tunnel, peer = %remote, at = %path.remote, ?virtual_addresses, ?dns, "IKE SA is up");
         }
         Event::Resumed { tunnel, by_us } => info!(%tunnel, by_us, "IKE SA was resumed by a ticket"),
         Event::IkeDown { tunnel, reason } => {

@@ -1,5 +1,6 @@
 //! What threads tell the loop.
 
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use baton_ike_proto::Command;
@@ -18,6 +19,13 @@ pub(crate) enum Report {
     DataPlane {
         /// Whether it does.
         is_there: bool,
+    },
+    /// Where a gateway is that is known by name.
+    Found {
+        /// Its name.
+        name: String,
+        /// All its addresses.
+        addresses: Vec<IpAddr>,
     },
     /// The data plane does not take a policy.
     PolicyRefused {

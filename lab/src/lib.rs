@@ -27,6 +27,7 @@ pub mod pki;
 pub mod probe;
 pub mod process;
 pub mod requirements;
+pub mod road;
 pub mod run_directory;
 pub mod scapy;
 pub mod shape;

@@ -241,11 +241,11 @@ pub fn client_port(port: u16) -> SocketAddr {
 }
 
 /// A bridge that learns nothing and so repeats every frame to every other port.
-fn hub(namespace: &Namespace) -> Result<()> {
+pub(crate) fn hub(namespace: &Namespace) -> Result<()> {
     namespace.ip("link add hub type bridge ageing_time 0 mcast_snooping 0 stp_state 0\nlink set hub up")
 }
 
-fn plug_in(hub: &Namespace, ports: &[&str]) -> Result<()> {
+pub(crate) fn plug_in(hub: &Namespace, ports: &[&str]) -> Result<()> {
     ports.iter().try_for_each(|port| {
         let commands = format!(
             "link set dev {port} master hub\nlink set dev {port} type bridge_slave learning off flood on\n\

@@ -65,7 +65,7 @@ pub struct TableSection {
 pub struct Outer {
     /// Interface name.
     pub interface: String,
-    /// Our addresses, to which peers send ESP.
+    /// Our addresses, to which peers send ESP; none is all that this host has, where sockets serve it.
     pub addresses: Vec<IpAddr>,
     /// How packets come from and go to the interface.
     pub io: OuterIo,
@@ -90,6 +90,8 @@ pub struct Inner {
     pub interface: InnerInterface,
     /// Whether a packet whose source is not routed back by the inner side is dropped (RFC 3704 section 2.2).
     pub anti_spoofing: bool,
+    /// A file of resolver settings that is to name the DNS servers of tunnels (resolv.conf(5)).
+    pub resolv_conf: Option<PathBuf>,
 }
 
 /// The plaintext side's interface.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baton_sad::NodeId;
@@ -148,15 +148,24 @@ fn read_outer(section: &Section<'_, '_>) -> Option<Outer> {
     let interface = section.require("interface", remedy).and_then(|item| device(&item, item.string()?));
     let remedy = "list this gateway's outer addresses: addresses = [\"203.0.113.2\"]";
     let item = section.require("addresses", remedy);
-    let addresses = item.and_then(|item| {
-        let addresses = own_addresses(&item);
-        if addresses.is_empty() {
-            item.report("there is no usable address", remedy);
-        }
-        (!addresses.is_empty()).then_some(addresses)
-    });
+    // A host on the road does not know where it will be.
+    let is_any = item.as_ref().is_some_and(|item| item.is_only("%any"));
+    let addresses = match item {
+        Some(_) if is_any => Some(Vec::new()),
+        item => item.and_then(|item| {
+            let addresses = own_addresses(&item);
+            if addresses.is_empty() {
+                item.report("there is no usable address", remedy);
+            }
+            (!addresses.is_empty()).then_some(addresses)
+        }),
+    };
     let words = [("auto", OuterIo::Auto), ("af-xdp", OuterIo::AfXdp), ("socket", OuterIo::Socket)];
     let io = word(section, "io", &words);
+    if let (true, Some(OuterIo::Auto | OuterIo::AfXdp), Some(item)) = (is_any, io, section.get("addresses")) {
+        let message = "only sockets take packets for whatever address this host has";
+        item.report(message, "write io = \"socket\" beside it, or list the addresses");
+    }
     section.finish();
     Some(Outer { interface: interface?, addresses: addresses?, io: io? })
 }
@@ -191,8 +200,26 @@ fn read_inner(section: &Section<'_, '_>, outer: Option<&Outer>) -> Option<Inner>
         item.report("inner and outer are the same interface", "use one interface for each side");
     }
     let anti_spoofing = section.get("anti_spoofing").map_or(Some(true), |item| item.boolean());
+    let is_device = matches!(interface, Some(InnerInterface::Device(_)));
+    let resolv_conf = section.get("resolv_conf");
+    let resolv_conf = resolv_conf.map_or(Some(None), |item| resolv_conf_path(&item, is_device).map(Some));
     section.finish();
-    Some(Inner { interface: interface?, anti_spoofing: anti_spoofing? })
+    Some(Inner { interface: interface?, anti_spoofing: anti_spoofing?, resolv_conf: resolv_conf? })
+}
+
+fn resolv_conf_path(item: &Item<'_, '_>, is_device: bool) -> Option<PathBuf> {
+    let text = item.string()?;
+    let path = PathBuf::from(text);
+    if !path.is_absolute() || path.file_name().is_none() || text.contains('\0') {
+        item.report("this is not the path of a file", "write all of it: resolv_conf = \"/etc/resolv.conf\"");
+        return None;
+    }
+    if is_device {
+        let remedy = "use interface = \"tun:NAME\", or remove it";
+        item.report("only a host with a TUN device inside is told of DNS servers", remedy);
+        return None;
+    }
+    Some(path)
 }
 
 fn inner_interface(item: &Item<'_, '_>) -> Option<InnerInterface> {

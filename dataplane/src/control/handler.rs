@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::capture::{CaptureNext, CaptureStream, write_header, write_packet};
 use super::monitor::Listening;
 use super::protocol::{
-    CaptureRequest, Code, Counters, DummyReport, FreezeReport, MonitorRequest, Policies, PolicyReport,
-    Refusal, ReloadReport, Request, Segments, Status,
+    CaptureRequest, Code, Counters, DummyReport, FreezeReport, InsideEntry, InsideReport, MonitorRequest,
+    Policies, PolicyReport, Refusal, ReloadReport, Request, Resolved, Segments, Status,
 };
 use super::server::MAX_REQUEST_OCTETS;
 use super::service::{Conversation, Daemon, Next, Service};
@@ -81,6 +81,26 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`].
     fn policy_remove(&self, names: &[String], keep_prohibited: bool) -> Result<PolicyReport, Refusal>;
+    /// Who this host is inside.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn inside(&self) -> Result<InsideReport, Refusal>;
+    /// Makes it somebody because of a tunnel.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; what is merely not possible yet stands in the report.
+    fn inside_set(&self, entry: InsideEntry) -> Result<InsideReport, Refusal>;
+    /// Makes it nobody because of these tunnels.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn inside_remove(&self, tunnels: &[String]) -> Result<InsideReport, Refusal>;
+    /// Where a host is. It may take some seconds.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn resolve(&self, name: &str) -> Result<Resolved, Refusal>;
     /// Sends dummy packets.
     ///
     /// # Errors
@@ -117,6 +137,10 @@ impl Service for DataPlane {
             Request::PolicyRemove { names, keep_prohibited } => {
                 client.reply(handler.policy_remove(&names, keep_prohibited))
             }
+            Request::Inside => client.reply(handler.inside()),
+            Request::InsideSet(entry) => client.reply(handler.inside_set(entry)),
+            Request::InsideRemove { tunnels } => client.reply(handler.inside_remove(&tunnels)),
+            Request::Resolve { name } => client.reply(handler.resolve(&name)),
             Request::SendDummy { name, count } => client.reply(handler.send_dummy(&name, count)),
             Request::Monitor(request) => match handler.monitor(&request) {
                 Ok(listening) => client.stream_lines(&listening),

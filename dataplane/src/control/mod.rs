@@ -24,9 +24,9 @@ pub use monitor::{
     SaText,
 };
 pub use protocol::{
-    CaptureRequest, CaptureSide, Code, Counter, Counters, DummyReport, Epoch, FreezeReport, InterfaceStatus,
-    MonitorRequest, PROTOCOL_VERSION, Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal,
-    ReloadReport, Request, Segments, SelectorText, Status, WorkerStatus,
+    CaptureRequest, CaptureSide, Code, Counter, Counters, DummyReport, Epoch, FreezeReport, InsideEntry,
+    InsideReport, InterfaceStatus, MonitorRequest, PROTOCOL_VERSION, Policies, PolicyEntry, PolicyOrigin,
+    PolicyReport, Refusal, ReloadReport, Request, Resolved, Segments, SelectorText, Status, WorkerStatus,
 };
 pub use server::{BindError, BoundSocket, MAX_CLIENTS, MAX_REQUEST_OCTETS, Server};
 pub use service::{Conversation, Daemon, Next, Service};

@@ -59,6 +59,20 @@ pub enum Request {
         #[serde(default = "always")]
         keep_prohibited: bool,
     },
+    /// Answered by [`InsideReport`].
+    Inside,
+    /// Be this inside, because of a tunnel, in the place of what it had; answered by [`InsideReport`].
+    InsideSet(InsideEntry),
+    /// Be inside no longer what these tunnels have said; answered by [`InsideReport`].
+    InsideRemove {
+        /// Those that have nothing are passed over.
+        tunnels: Vec<String>,
+    },
+    /// Find out where a host is; answered by [`Resolved`].
+    Resolve {
+        /// Its name.
+        name: String,
+    },
     /// Send dummy packets (RFC 4303 section 2.6) in a tunnel; answered by [`DummyReport`].
     SendDummy {
         /// The tunnel.
@@ -325,6 +339,34 @@ impl PolicyEntry {
         let (name, direction, priority) = (policy.name.clone(), policy.direction, policy.priority);
         Self { name, action, direction, priority, origin, reqid, segment, selectors }
     }
+}
+
+/// What the peer of a tunnel has given this host, whose inner side is a TUN device (RFC 7296 section 2.19).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InsideEntry {
+    /// The tunnel, 1 to 32 octets.
+    pub tunnel: String,
+    /// Addresses on the TUN device, 16 at most.
+    pub addresses: Vec<IpAddr>,
+    /// DNS servers to ask, 16 at most.
+    pub dns: Vec<IpAddr>,
+}
+
+/// Who this host is inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InsideReport {
+    /// What tunnels have, in the order in which they came.
+    pub tunnels: Vec<InsideEntry>,
+    /// What of it could not be brought about, as sentences; it is tried again.
+    pub problems: Vec<String>,
+}
+
+/// Where a host is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Its addresses; none if there is no such host.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Ownership of segments.

@@ -72,6 +72,18 @@ impl Handler for Made {
         let unchanged = u64::from(keep_prohibited);
         Ok(PolicyReport { removed: names.to_vec(), unchanged, ..PolicyReport::default() })
     }
+    fn inside(&self) -> Result<InsideReport, Refusal> {
+        Ok(InsideReport::default())
+    }
+    fn inside_set(&self, entry: InsideEntry) -> Result<InsideReport, Refusal> {
+        Ok(InsideReport { tunnels: vec![entry], problems: Vec::new() })
+    }
+    fn inside_remove(&self, tunnels: &[String]) -> Result<InsideReport, Refusal> {
+        Ok(InsideReport { tunnels: Vec::new(), problems: tunnels.to_vec() })
+    }
+    fn resolve(&self, _: &str) -> Result<Resolved, Refusal> {
+        Ok(Resolved { addresses: vec![[192, 0, 2, 1].into()] })
+    }
     fn send_dummy(&self, _: &str, count: u32) -> Result<DummyReport, Refusal> {
         Ok(DummyReport { asked: count })
     }

@@ -11,11 +11,13 @@ use crate::capture::{Filter, Tap};
 use crate::config::PolicySpec;
 use crate::control::{
     CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket, Code, Counter, Counters,
-    DummyReport, Epoch, FreezeReport, Handler, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest,
-    Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport, Segments, Status, WorkerStatus,
+    DummyReport, Epoch, FreezeReport, Handler, InsideEntry, InsideReport, InterfaceStatus, Listening,
+    MAX_LISTENERS, MonitorRequest, Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport,
+    Resolved, Segments, Status, WorkerStatus,
 };
 use crate::drop_reason::DropReason;
 use crate::io::Side;
+use crate::resolver;
 use crate::worker::{Command, monotonic_ns};
 
 /// How long a freeze waits for the workers.
@@ -187,6 +189,28 @@ impl Handler for Control {
 
     fn policy_remove(&self, names: &[String], keep_prohibited: bool) -> Result<PolicyReport, Refusal> {
         policy_changes::remove(&self.gateway, names, keep_prohibited)
+    }
+
+    fn inside(&self) -> Result<InsideReport, Refusal> {
+        self.gateway.with_inside(|inside| Ok(inside.report()))
+    }
+
+    fn inside_set(&self, entry: InsideEntry) -> Result<InsideReport, Refusal> {
+        self.gateway.with_inside(|inside| inside.set(entry).map(|()| inside.report()))
+    }
+
+    fn inside_remove(&self, tunnels: &[String]) -> Result<InsideReport, Refusal> {
+        self.gateway.with_inside(|inside| inside.remove(tunnels).map(|()| inside.report()))
+    }
+
+    fn resolve(&self, name: &str) -> Result<Resolved, Refusal> {
+        let mut files = resolver::Files::default();
+        if let Some(path) = &self.gateway.config().inner.resolv_conf {
+            files.resolv_conf.clone_from(path);
+        }
+        resolver::resolve(name, &files).map(|addresses| Resolved { addresses }).map_err(|error| {
+            Refusal::new(Code::NotFound, error, "name the address instead, or mend the DNS server")
+        })
     }
 
     fn send_dummy(&self, name: &str, count: u32) -> Result<DummyReport, Refusal> {

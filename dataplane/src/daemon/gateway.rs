@@ -14,6 +14,7 @@ use super::caretaker::{Caretaker, Counts, DropAlarms, Present};
 use super::endpoints::Endpoints;
 use super::error::DaemonError;
 use super::filter::Filter;
+use super::inside::Inside;
 use super::media::{self, Media};
 use super::policies::DynamicPolicies;
 use super::threads::Workers;
@@ -56,6 +57,7 @@ pub(super) struct Gateway {
     dynamic: Mutex<DynamicPolicies>,
     /// What the inner side is, whatever a configuration read since then says.
     inner: InnerInterface,
+    inside: Mutex<Inside>,
     filter: Mutex<Filter>,
     /// Of an outer side on sockets.
     outer_filters: Vec<OuterFilter>,
@@ -119,6 +121,9 @@ pub(super) fn start(
     let lost = Arc::new(OnceLock::new());
     let follower = follow(&config, &next_hops, &resolve, &lost)?;
     media::divert(&config.inner.interface, &protected)?;
+    let inside = &config.inner;
+    let inside =
+        Inside::take_up(&config.node.runtime_directory, &inside.interface, inside.resolv_conf.clone())?;
 
     let tap = Arc::new(Tap::default());
     let events = Arc::new(Events::default());
@@ -159,6 +164,7 @@ pub(super) fn start(
         counts,
         queues,
         inner: config.inner.interface.clone(),
+        inside: Mutex::new(inside),
         config: ArcSwap::from_pointee(config),
         dynamic: Mutex::new(dynamic),
         filter: Mutex::new(filter),
@@ -254,6 +260,11 @@ impl Gateway {
         work(&mut lock(&self.filter))
     }
 
+    /// Works on who this host is inside, alone.
+    pub(super) fn with_inside<T>(&self, work: impl FnOnce(&mut Inside) -> T) -> T {
+        work(&mut lock(&self.inside))
+    }
+
     /// Works on the dynamic policies and the configuration that they go with, alone.
     pub(super) fn change_policies<T>(&self, work: impl FnOnce(&Config, &mut DynamicPolicies) -> T) -> T {
         let mut dynamic = lock(&self.dynamic);
@@ -293,6 +304,7 @@ impl Gateway {
         let mut alarms: Vec<String> = lock(&self.epoch_alarm).iter().cloned().collect();
         alarms.extend(lock(&self.static_alarms).iter().cloned());
         alarms.extend(lock(&self.route_alarm).iter().cloned());
+        alarms.extend(lock(&self.inside).report().problems);
         alarms
     }
 
@@ -373,6 +385,7 @@ impl Gateway {
         let mut alarm = lock(&self.epoch_alarm);
         *alarm = maintain(&self.table, &self.keeper, alarm.as_deref());
         drop(alarm);
+        self.with_inside(Inside::look);
         self.tell_alarms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         if let Err(error) = self.restore_routes() {
             error!(%error, "the routes cannot be looked after");

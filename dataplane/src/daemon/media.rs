@@ -104,7 +104,7 @@ pub(super) fn change_diverted(
     Ok(divert::release(gone)?)
 }
 
-fn index_of(name: &str) -> Result<u32, DaemonError> {
+pub(super) fn index_of(name: &str) -> Result<u32, DaemonError> {
     socket(AddressFamily::INET, SocketType::DGRAM, None)
         .and_then(|socket| netdevice::name_to_index(socket, name))
         .map_err(|error| DaemonError::TunIndex { name: name.to_owned(), source: io::Error::from(error) })

@@ -11,6 +11,7 @@ mod endpoints;
 mod error;
 mod filter;
 mod gateway;
+mod inside;
 mod journal;
 mod media;
 mod ownership;
@@ -141,7 +142,8 @@ pub fn uninstall(path: &Path) -> Result<(), DaemonError> {
         Err(TableError::NotFound(_)) => remove_everything(&config)?,
         Err(error) => return Err(error.into()),
     }
-    for file in [policies_path(&config), gateway::endpoints_path(&config)] {
+    let inside = inside::path(&config.node.runtime_directory);
+    for file in [policies_path(&config), gateway::endpoints_path(&config), inside] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_error("remove", &file)(error));
@@ -167,6 +169,7 @@ fn remove_table(table: &Table) -> Result<(), DaemonError> {
 
 fn remove_everything(config: &Config) -> Result<(), DaemonError> {
     Attachment::uninstall(&config.node.pin_directory)?;
+    inside::uninstall(&config.node.runtime_directory, config.inner.resolv_conf.as_deref())?;
     media::remove(config)?;
     prohibit::remove()?;
     Ok(())

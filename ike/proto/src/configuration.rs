@@ -4,7 +4,7 @@
 
 mod moving;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +117,8 @@ pub struct Connection {
     pub name: String,
     /// Our addresses; empty is any.
     pub local_addresses: Vec<IpAddr>,
-    /// Where peers may be; empty is anywhere. The first single address is where to initiate to.
+    /// Where peers may be; empty is anywhere. Single addresses are where to initiate to, in their order. A name is
+    /// [`AddressMatch::NOWHERE`] until the host knows what it stands for.
     pub remote_addresses: Vec<AddressMatch>,
     /// Our port, 500 if not said otherwise.
     pub local_port: u16,
@@ -155,8 +156,10 @@ pub struct Connection {
     pub rand_time: Duration,
     /// After `rekey_time` and so much more the IKE SA ends if it was not rekeyed.
     pub over_time: Duration,
-    /// Attempts to set up a connection before giving up; 0 is for ever.
+    /// Attempts to set up a connection, each at all addresses, before giving up; 0 is for ever.
     pub keying_tries: u32,
+    /// Whether nothing may leave in clear to where a tunnel has led that ended unasked (I7).
+    pub fails_closed: bool,
     /// How the tunnel may move to other addresses (RFC 4555); `None` if it may not.
     pub mobike: Option<Mobike>,
     /// Requests that the peer may have outstanding with us (RFC 7296 section 2.3), 1..=32.
@@ -192,6 +195,14 @@ pub enum Childless {
     Never,
 }
 
+impl Connection {
+    /// Where to initiate to, in this order.
+    pub fn peers(&self) -> impl Iterator<Item = IpAddr> {
+        let single = self.remote_addresses.iter().filter(|set| set.first == set.last && !set.is_nowhere());
+        single.map(|set| set.first)
+    }
+}
+
 /// A set of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressMatch {
@@ -202,6 +213,20 @@ pub struct AddressMatch {
 }
 
 impl AddressMatch {
+    /// Nobody's: stands for a name of which the addresses are not known.
+    pub const NOWHERE: Self =
+        Self { first: IpAddr::V4(Ipv4Addr::UNSPECIFIED), last: IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+
+    /// One address.
+    pub fn single(address: IpAddr) -> Self {
+        Self { first: address, last: address }
+    }
+
+    /// Whether it is [`Self::NOWHERE`].
+    pub fn is_nowhere(&self) -> bool {
+        *self == Self::NOWHERE
+    }
+
     /// Whether the address is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         (self.first..=self.last).contains(&address)

@@ -143,6 +143,8 @@ pub enum Output {
         /// How many, on each.
         numbers: u64,
     },
+    /// Whom this host is to be inside from now on, because of a tunnel that we have set up.
+    Inside(Inside),
     /// Where the peer is now: the outer addresses and ports of these SAs change, their counters stay.
     MovePeer {
         /// Inbound SPIs.
@@ -277,6 +279,18 @@ pub struct ChildLifetime {
     pub hard_packets: u64,
     /// Unix time in seconds after which nothing is sent or accepted. (The soft time is the protocol's own.)
     pub hard_unix: u64,
+}
+
+/// What the peer of a tunnel has given us (RFC 7296 section 2.19): all of it, in the place of what that tunnel had. With
+/// nothing in it, the tunnel has none any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// Whose it is.
+    pub tunnel: TunnelName,
+    /// Our addresses inside.
+    pub addresses: Vec<IpAddr>,
+    /// DNS servers to ask while the tunnel stands.
+    pub dns: Vec<IpAddr>,
 }
 
 /// An SPD entry that protects.
@@ -415,7 +429,9 @@ pub enum CommandError {
     #[error("nothing matches {0}; `dpctl ike list` shows the tunnels")]
     NoMatch(String),
     /// The connection says nothing of where the peer is.
-    #[error("connection \"{0}\" has no remote address to initiate to; set remote_addrs")]
+    #[error(
+        "connection \"{0}\" has no remote address to initiate to, or its name is not known; see remote_addrs"
+    )]
     NoRemoteAddress(String),
     /// The node does not own the segment.
     #[error("segment {0} of the peer belongs to another gateway; initiate there")]
@@ -454,6 +470,8 @@ pub enum Event {
         path: Path,
         /// Inner addresses that the peer was given, or that we were given.
         virtual_addresses: Vec<IpAddr>,
+        /// DNS servers that the peer has told us of.
+        dns: Vec<IpAddr>,
     },
     /// A tunnel was set up by a ticket (RFC 5723); [`Self::IkeUp`] of it follows.
     Resumed {

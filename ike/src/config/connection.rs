@@ -7,6 +7,7 @@ use std::time::Duration;
 use baton_dataplane::config::field::{bounded_name, integer, unicast};
 use baton_dataplane::config::reader::{Place, Section, Word, shortened};
 use baton_dataplane::prefix::Prefix;
+use baton_dataplane::resolver::is_name;
 use baton_ike_proto::configuration::{
     AddressMatch, Child, Childless, Connection, Fragmentation, Mobike, PostquantumKey, Routability,
     SendCertificate, Unique,
@@ -34,6 +35,8 @@ pub(super) struct Places {
     pub(super) redirect_to: Vec<Place>,
     /// Of the section `local`, if it is there, or the connection's.
     pub(super) local: Place,
+    /// Names in `remote_addrs`.
+    pub(super) peer_names: Vec<String>,
 }
 
 /// A connection and where it stands.
@@ -49,6 +52,7 @@ struct Behaviour {
     unique: Unique,
     dpd_delay: Duration,
     keying_tries: u32,
+    fails_closed: bool,
     mobike: Option<Mobike>,
     window: u32,
     ppk: PostquantumKey,
@@ -101,6 +105,7 @@ pub(super) fn read(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Option
         rand_time: times.rand,
         over_time: times.end,
         keying_tries: behaviour.keying_tries,
+        fails_closed: behaviour.fails_closed,
         mobike: behaviour.mobike,
         window: behaviour.window,
         ppk: behaviour.ppk,
@@ -119,6 +124,7 @@ fn places(own_name: &Word<'_, '_>, section: &Section<'_, '_>) -> Places {
         pools: of("pools"),
         redirect_to: of("redirect_to"),
         local: section.section("local").place(),
+        peer_names: peer_names(section),
     }
 }
 
@@ -170,13 +176,20 @@ fn everything() -> Vec<AddressMatch> {
 fn remote_address(word: &Word<'_, '_>) -> Option<Vec<AddressMatch>> {
     let found = match word.text {
         ANY => Some(everything()),
-        text => address_match(text).map(|one| vec![one]),
+        text if is_name(text) => Some(vec![AddressMatch::NOWHERE]),
+        text => address_match(text).filter(|one| !one.is_nowhere()).map(|one| vec![one]),
     };
     if found.is_none() {
         let message = format!("\"{}\" is no address, network or range of addresses", shortened(word.text));
-        word.report(message, "write addresses, \"10.0.0.0/8\" or \"%any\"; names are not looked up");
+        word.report(message, "write addresses, \"10.0.0.0/8\", \"%any\", or a host's name");
     }
     found
+}
+
+fn peer_names(section: &Section<'_, '_>) -> Vec<String> {
+    let words = section.get("remote_addrs").map_or(Vec::new(), |item| item.words());
+    let names = words.iter().map(|word| word.text).filter(|text| *text != ANY && is_name(text));
+    names.map(str::to_owned).collect()
 }
 
 pub(super) fn address_match(text: &str) -> Option<AddressMatch> {
@@ -225,6 +238,7 @@ fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
     let unique = word(section, "unique", Unique::No, &unique);
     let dpd_delay = time(section, "dpd_delay", Duration::ZERO);
     let keying_tries = integer(section, "keyingtries", 0..=1_000_000, 1);
+    let fails_closed = boolean(section, "fail_closed", true);
     let mobike = mobike(section);
     let window = integer(section, "window", 1..=32, 1);
     let (ppk, childless) = (ppk(section), childless(section));
@@ -237,6 +251,7 @@ fn behaviour(section: &Section<'_, '_>) -> Option<Behaviour> {
         unique: unique?,
         dpd_delay: dpd_delay?,
         keying_tries: u32::try_from(keying_tries?).ok()?,
+        fails_closed: fails_closed?,
         mobike: mobike.map(|(is_on, mobike)| is_on.then_some(mobike))?,
         window: u32::try_from(window?).ok()?,
         ppk: ppk?,

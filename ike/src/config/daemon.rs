@@ -65,7 +65,7 @@ fn read_listen(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> 
     };
     let addresses = list(section, "listen", unicast)?;
     let own = gateway.map_or(&[][..], |gateway| &gateway.outer.addresses);
-    if let Some(strange) = addresses.iter().find(|address| gateway.is_some() && !own.contains(address)) {
+    if let Some(strange) = addresses.iter().find(|address| !own.is_empty() && !own.contains(address)) {
         item.report(format!("{strange} is not one of [outer] addresses"), "ESP would not come there; add it");
     }
     if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {

@@ -1,5 +1,6 @@
 //! What the IKE daemon's configuration says.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub struct Config {
     pub protocol: Arc<Configuration>,
     /// `[eap-radius]`.
     pub radius: Radius,
+    /// By connections, names that stand in `protocol` as addresses that are nowhere, in their order.
+    pub names: BTreeMap<String, Vec<String>>,
     /// `[secrets]` and `[authorities]`, and where the files are.
     pub credentials: CredentialSources,
 }

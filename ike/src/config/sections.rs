@@ -54,6 +54,10 @@ fn each<'s, 'a, T>(
 impl Read {
     pub(super) fn into_config(self, gateway: gateway::Config) -> Config {
         let credentials = self.credential_sources();
+        let by_name = self.connections.iter().filter(|(_, places)| !places.peer_names.is_empty());
+        let names = by_name
+            .map(|(connection, places)| (connection.name.clone(), places.peer_names.clone()))
+            .collect();
         let protocol = Configuration {
             connections: self.connections.into_iter().map(|(connection, _)| Arc::new(connection)).collect(),
             pools: self.pools.into_iter().map(|(pool, _)| Arc::new(pool)).collect(),
@@ -65,7 +69,8 @@ impl Read {
             puzzles: self.daemon.puzzles,
         };
         let radius = self.radius.radius;
-        Config { gateway, daemon: self.daemon.daemon, protocol: Arc::new(protocol), radius, credentials }
+        let (daemon, protocol) = (self.daemon.daemon, Arc::new(protocol));
+        Config { gateway, daemon, protocol, radius, names, credentials }
     }
 
     fn credential_sources(&self) -> CredentialSources {

@@ -23,6 +23,9 @@ pub enum Occurred {
         path: PathText,
         /// Inner addresses that the peer was given, or that we were given.
         virtual_addresses: Vec<IpAddr>,
+        /// DNS servers that the peer has told us of.
+        #[serde(default)]
+        dns: Vec<IpAddr>,
     },
     /// A tunnel was set up by a ticket (RFC 5723); `ike-up` follows.
     Resumed {
@@ -222,12 +225,13 @@ impl Occurred {
     /// An event of the protocol; `None` for those that have no word yet.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
-            Event::IkeUp { tunnel, connection, remote, path, virtual_addresses } => Self::IkeUp {
+            Event::IkeUp { tunnel, connection, remote, path, virtual_addresses, dns } => Self::IkeUp {
                 tunnel: tunnel.to_string(),
                 connection: connection.clone(),
                 remote_identity: remote.to_string(),
                 path: path.into(),
                 virtual_addresses: virtual_addresses.clone(),
+                dns: dns.clone(),
             },
             Event::Resumed { tunnel, by_us } => Self::Resumed { tunnel: tunnel.to_string(), by_us: *by_us },
             Event::IkeDown { tunnel, reason } => {

@@ -355,6 +355,9 @@ pub struct IkeEntry {
     pub rekey_seconds: Option<u64>,
     /// Inner addresses that were given to the peer, or to us.
     pub virtual_addresses: Vec<IpAddr>,
+    /// DNS servers that the peer has told us of.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// What was agreed beyond RFC 7296, as `redirect`; `resumed` is that it was set up by a ticket.
     #[serde(default)]
     pub extensions: Vec<String>,

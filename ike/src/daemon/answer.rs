@@ -109,10 +109,12 @@ impl Loop {
             let radius = self.effects.radius_status();
             dae.set_policy(&loaded.config.radius, &loaded.radius_secrets, radius, own);
         }
-        let protocol = std::sync::Arc::clone(&loaded.config.protocol);
-        self.ike.reconfigure(clock::now(), protocol, loaded.credentials, &mut self.node);
+        self.names.follow(&loaded.config);
+        let protocol = self.names.resolved(&loaded.config);
+        (self.config, self.credentials) = (loaded.config, loaded.credentials);
+        let credentials = std::sync::Arc::clone(&self.credentials);
+        self.ike.reconfigure(clock::now(), protocol, credentials, &mut self.node);
         self.carry_out();
-        self.config = loaded.config;
         let restart = (!report.needs_restart.is_empty()).then(|| report.needs_restart.join("; "));
         self.alarms.set("restart", restart);
         info!(?report, "the configuration was read again");

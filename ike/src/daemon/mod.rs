@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use baton_dataplane::config::InnerInterface;
 use baton_dataplane::control::{BoundSocket, Listeners};
 use baton_ike_proto::crypto::WrapKey;
 use baton_ike_proto::machine::Ike;
@@ -36,6 +37,7 @@ use crate::effects::{Effects, Tools};
 use crate::fence::{self, Fence, FenceError, Gates, User, UserError};
 use crate::host::{Node, Steering};
 use crate::log::Log;
+use crate::names::Names;
 use crate::radius::{Dae, Radius};
 use crate::reports::Reports;
 use crate::sockets::{Inbox, Listening, Routes, Sockets};
@@ -207,6 +209,7 @@ fn serve(
         listeners: Arc::clone(&listeners),
         counted: Arc::clone(&counted),
         alarms: alarms.clone(),
+        has_tun: matches!(config.gateway.inner.interface, InnerInterface::Tun(_)),
     };
     let effects =
         Effects::start(tools, data_plane.clone(), reports.clone()).map_err(system("start a thread"))?;
@@ -218,8 +221,10 @@ fn serve(
     let (desk, asks) =
         Desk::new(wake.clone(), config.gateway.path.clone(), opened.store.clone(), listeners, log.clone());
     alarms.set("fence", (!fence.missing.is_empty()).then(|| fence.missing.join("; ")));
+    let names =
+        Names::start(&config, data_plane.clone(), reports.clone()).map_err(system("start a thread"))?;
     let mut turning = Loop {
-        ike: Ike::new(Arc::clone(&config.protocol), Arc::clone(&credentials), opened.wrap),
+        ike: Ike::new(names.resolved(&config), Arc::clone(&credentials), opened.wrap),
         node: Node::new(Arc::clone(&opened.table), steering, opened.routes),
         effects,
         sockets: opened.sockets,
@@ -238,8 +243,11 @@ fn serve(
         table_watch: opened.table_watch,
         roam: opened.roam,
         dae,
+        credentials,
+        names,
     };
     turning.restore_all(&opened.store)?;
+    turning.effects.settle_inside();
     turning.look_where_we_are();
     turning.start();
     watch::start(data_plane, opened.table, reports).map_err(system("start a thread"))?;

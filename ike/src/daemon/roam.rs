@@ -61,7 +61,11 @@ impl Loop {
         }
         (self.roam.due, self.roam.last) = (None, now);
         match self.roam.changes.as_ref().map(Changes::addresses) {
-            Some(Ok(addresses)) => self.node.set_addresses(addresses),
+            Some(Ok(mut addresses)) => {
+                let inside = self.effects.inside_addresses();
+                addresses.retain(|address| !inside.contains(address));
+                self.node.set_addresses(addresses, inside);
+            }
             Some(Err(error)) => warn!(%error, "the kernel does not tell this host's addresses"),
             None => return,
         }

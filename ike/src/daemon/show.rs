@@ -45,6 +45,7 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
             .resumption
             .as_ref()
             .and_then(|resumption| Some(resumption.until?.saturating_sub(unix).as_secs())),
+        dns: view.dns.clone(),
         extensions: view.extensions.iter().map(ToString::to_string).collect(),
         children: view.children.iter().map(|child| self::child(child, table, unix)).collect(),
     }

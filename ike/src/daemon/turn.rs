@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use baton_ike_proto::auth::Credentials;
 use baton_ike_proto::machine::Ike;
 use baton_ike_proto::{Command, CommandError};
 use baton_sad::Table;
@@ -24,6 +25,7 @@ use crate::counters::Counted;
 use crate::effects::Effects;
 use crate::fence::Fence;
 use crate::host::Node;
+use crate::names::Names;
 use crate::radius::Dae;
 use crate::reports::Report;
 use crate::sockets::{Inbox, Sockets};
@@ -65,6 +67,8 @@ pub(super) struct Loop {
     pub(super) table_watch: TableWatch,
     pub(super) roam: Roam,
     pub(super) dae: Option<Dae>,
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) names: Names,
 }
 
 impl Loop {
@@ -177,6 +181,14 @@ impl Loop {
                 let alarm =
                     "the data plane does not answer; policies wait, SAs are in its table all the same";
                 self.alarms.set("data-plane", (!is_there).then(|| alarm.to_owned()));
+            }
+            Report::Found { name, addresses } => {
+                if self.names.note(name, addresses) {
+                    let (protocol, credentials) =
+                        (self.names.resolved(&self.config), Arc::clone(&self.credentials));
+                    self.ike.reconfigure(clock::now(), protocol, credentials, &mut self.node);
+                    self.carry_out();
+                }
             }
             Report::PolicyRefused { problem, failed } => {
                 self.counted.policies_refused.add(1);

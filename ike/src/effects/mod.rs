@@ -3,16 +3,19 @@
 //! at once would be dropped otherwise.
 
 mod held;
+mod inside;
 mod policies;
 mod puzzles;
 mod sa;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use baton_dataplane::control::Listeners;
-use baton_ike_proto::host::{Install, OuterEnds};
+use baton_ike_proto::host::{Inside, Install, OuterEnds, TunnelName};
 use baton_ike_proto::{Command, Event, Output, Path};
 use baton_sad::{Counters, Direction, GetError, PutError, Sa, SkipError, Table, UpdateError, WriteError};
 use thiserror::Error;
@@ -79,6 +82,8 @@ pub struct Effects {
     alarms: Alarms,
     held: Held,
     radius: Radius,
+    /// What tunnels have, if this host has a device for it.
+    inside: Option<BTreeMap<TunnelName, Vec<IpAddr>>>,
 }
 
 /// What [`Effects`] work on.
@@ -91,11 +96,13 @@ pub(crate) struct Tools {
     pub(crate) counted: Arc<Counted>,
     pub(crate) alarms: Alarms,
     pub(crate) radius: Radius,
+    /// Whether the inner side is a TUN device.
+    pub(crate) has_tun: bool,
 }
 
 impl Effects {
     pub(crate) fn start(tools: Tools, control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
-        let Tools { table, store, sockets, listeners, counted, alarms, radius } = tools;
+        let Tools { table, store, sockets, listeners, counted, alarms, radius, has_tun } = tools;
         let puzzles = Puzzles::start(reports.clone())?;
         let policies = Policies::start(control_socket, reports)?;
         Ok(Self {
@@ -109,6 +116,7 @@ impl Effects {
             alarms,
             held: Held::default(),
             radius,
+            inside: has_tun.then(BTreeMap::new),
         })
     }
 
@@ -130,6 +138,31 @@ impl Effects {
     /// All tunnels that there were have been told of: policies of others may go.
     pub(crate) fn settle_policies(&self) {
         self.policies.change(Change::Settle);
+    }
+
+    /// All tunnels that there were are restored: what others had inside may go. Nobody but this daemon gives it.
+    pub(crate) fn settle_inside(&self) {
+        if self.inside.is_some() {
+            self.policies.change(Change::SettleInside);
+        }
+    }
+
+    /// The addresses that tunnels have given this host: IKE does not go by them.
+    pub(crate) fn inside_addresses(&self) -> Vec<IpAddr> {
+        self.inside.iter().flat_map(BTreeMap::values).flatten().copied().collect()
+    }
+
+    /// On a host with interfaces inside, whoever routes between them knows what to do with an address.
+    /// Whether there is anything to do.
+    fn be_inside(&mut self, inside: &Inside) -> bool {
+        let Some(known) = &mut self.inside else { return false };
+        if inside.addresses.is_empty() {
+            known.remove(&inside.tunnel);
+        } else {
+            known.insert(inside.tunnel.clone(), inside.addresses.clone());
+        }
+        self.policies.change(Change::Inside(inside::entry(inside)));
+        true
     }
 
     /// Gives an answer when all policies so far are in force.
@@ -198,6 +231,8 @@ impl Effects {
                 Output::SkipSequence { reqids, numbers } => {
                     failed.extend(reqids.iter().filter_map(|reqid| self.skip(*reqid, numbers)));
                 }
+                // Nobody is to hear before it is so.
+                Output::Inside(inside) => is_early |= self.be_inside(&inside),
                 Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, &ends),
                 Output::Store { tunnel, context } => {
                     self.note_stored(self.store.put(tunnel.as_str(), &context));

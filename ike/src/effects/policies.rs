@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use baton_dataplane::config::{ActionWord, PolicyDirection, PolicySpec};
 use baton_dataplane::control::{
-    Client, ClientError, Code, Policies as Installed, PolicyEntry, PolicyOrigin, PolicyReport, Request,
+    Client, ClientError, Code, InsideEntry, Policies as Installed, PolicyEntry, PolicyOrigin, PolicyReport,
+    Request,
 };
 use baton_ike_proto::Command;
 use baton_ike_proto::host::PolicyInstall;
 use tracing::{info, warn};
 
+use super::inside::{self, Insides};
 use crate::reports::{Report, Reports};
 
 /// Policies of one request: its line has room for more, but others want to ask too.
@@ -43,6 +45,10 @@ pub(super) enum Change {
         /// Whether what they protected stays closed (I7).
         keep_prohibited: bool,
     },
+    /// A tunnel has this inside from now on.
+    Inside(InsideEntry),
+    /// All tunnels that there were are known: others have nothing inside.
+    SettleInside,
     /// All tunnels that there were are known: policies of others are removed.
     Settle,
 }
@@ -130,6 +136,9 @@ struct Clerk {
     reports: Reports,
     /// All that are to be in force.
     wanted: BTreeMap<String, Wanted>,
+    /// Removals that the data plane has not confirmed, and whether what they protected stays closed.
+    leaving: BTreeMap<String, bool>,
+    insides: Insides,
     queue: VecDeque<Change>,
     /// Changes so far.
     noted: u64,
@@ -147,6 +156,8 @@ impl Clerk {
             client: None,
             reports,
             wanted: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            insides: Insides::default(),
             queue: VecDeque::new(),
             noted: 0,
             progress,
@@ -175,14 +186,26 @@ impl Clerk {
 
     fn note(&mut self, change: Change) {
         match &change {
-            Change::Add(wanted) => drop(self.wanted.insert(wanted.policy.name.clone(), wanted.clone())),
-            Change::Remove { names, .. } => names.iter().for_each(|name| drop(self.wanted.remove(name))),
+            Change::Add(wanted) => {
+                self.leaving.remove(&wanted.policy.name);
+                self.wanted.insert(wanted.policy.name.clone(), wanted.clone());
+            }
+            Change::Remove { names, keep_prohibited } => {
+                for name in names {
+                    self.wanted.remove(name);
+                }
+                // Those that are compared before their turn comes are removed then.
+                self.leaving.extend(names.iter().map(|name| (name.clone(), *keep_prohibited)));
+            }
+            Change::Inside(entry) => self.insides.note(entry),
+            Change::SettleInside => (self.insides.is_settled, self.is_out_of_step) = (true, true),
             Change::Settle => (self.is_settled, self.is_out_of_step) = (true, true),
         }
         self.noted += 1;
         self.queue.push_back(change);
         if self.queue.len() > MAX_WAITING {
             self.queue.clear();
+            self.leaving.clear();
             self.is_out_of_step = true;
         }
     }
@@ -219,8 +242,15 @@ impl Clerk {
                     let batch = self.more_to_add(first);
                     self.add(&batch)?;
                 }
-                Change::Remove { names, keep_prohibited } => self.remove(&names, keep_prohibited)?,
-                Change::Settle => {}
+                Change::Remove { names, keep_prohibited } => {
+                    self.leaving.extend(names.iter().map(|name| (name.clone(), keep_prohibited)));
+                    self.remove(&names, keep_prohibited)?;
+                    for name in &names {
+                        self.leaving.remove(name);
+                    }
+                }
+                Change::Inside(entry) => self.ask_inside(&inside::request(entry))?,
+                Change::Settle | Change::SettleInside => {}
             }
             self.tell_progress();
         }
@@ -247,6 +277,12 @@ impl Clerk {
 
     /// Brings all in line: nobody's go, all that are wanted come. Those that are there are left as they are.
     fn compare(&mut self) -> Result<(), ClientError> {
+        self.compare_inside()?;
+        while let Some((name, keep_prohibited)) = self.leaving.first_key_value() {
+            let (name, keep_prohibited) = (name.clone(), *keep_prohibited);
+            self.remove(std::slice::from_ref(&name), keep_prohibited)?;
+            self.leaving.remove(&name);
+        }
         let installed: Installed = self.ask(&Request::Policies)?;
         if self.is_settled {
             let nobodys = installed.policies.iter().filter(|entry| is_negotiated(entry));
@@ -264,6 +300,21 @@ impl Clerk {
         self.queue.clear();
         self.is_out_of_step = false;
         Ok(())
+    }
+
+    /// The same for what tunnels have inside.
+    fn compare_inside(&mut self) -> Result<(), ClientError> {
+        if self.insides.is_unused() {
+            return Ok(());
+        }
+        let answer = self.ask(&Request::Inside);
+        let there = inside::heed(answer)?;
+        self.insides.differences(&there).iter().try_for_each(|request| self.ask_inside(request))
+    }
+
+    fn ask_inside(&mut self, request: &Request) -> Result<(), ClientError> {
+        let answer = self.ask(request);
+        inside::heed(answer).map(drop)
     }
 
     /// Puts policies into force; if the data plane refuses some, the others all the same.

@@ -67,6 +67,7 @@ fn stage() -> Stage {
         sockets: Arc::new(Sockets::open(&any).expect("sockets")),
         listeners: Arc::clone(&listeners),
         counted: Arc::default(),
+        has_tun: true,
         alarms,
     };
     let (sender, reports) = Reports::channel(Wake::new().expect("an event"));
@@ -349,6 +350,23 @@ fn policies_wait_for_a_data_plane_and_find_one_that_forgot() {
         _ => None,
     });
     assert!(problem.is_some_and(|problem| problem.contains("bad") && problem.contains("overlaps")));
+}
+
+/// What was to be open stays no longer closed because its data plane was away just then.
+#[test]
+fn a_removal_that_no_data_plane_has_heard_is_made_again() {
+    let mut stage = stage();
+    let path = control_socket(stage.directory.path());
+    let played = Arc::new(Played::default());
+    let server = Server::bind(&path, Arc::clone(&played)).expect("served");
+    trap(&mut stage, "one");
+    eventually("a policy", || played.names() == ["one"]);
+    drop(server);
+    let remove = Output::RemovePolicies { names: vec!["one".to_owned()], keep_prohibited: false };
+    assert_eq!(all(&mut stage, vec![remove]), []);
+    std::thread::sleep(Duration::from_millis(100));
+    let _server = Server::bind(&path, Arc::clone(&played)).expect("served again");
+    eventually("its end", || played.names().is_empty());
 }
 
 /// A new Child SA, the message that tells the peer of it, and a later event.

@@ -50,14 +50,17 @@ pub(super) fn is_of(tunnel: &str, connection: &str) -> bool {
     TunnelName::parse(tunnel).is_some_and(|(of, _)| of == connection)
 }
 
+fn listed(what: &str, addresses: &[std::net::IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { String::new() } else { format!(", {what} {}", texts.join(" ")) }
+}
+
 /// An event as a line for people.
 pub(in crate::dpctl) fn sentence(occurred: &Occurred) -> String {
     match occurred {
-        Occurred::IkeUp { tunnel, remote_identity, path, virtual_addresses, .. } => {
-            let inner: Vec<String> = virtual_addresses.iter().map(ToString::to_string).collect();
-            let inner =
-                if inner.is_empty() { String::new() } else { format!(", inside {}", inner.join(" ")) };
-            format!("ike-up  {tunnel}: {remote_identity}, {}{inner}", ends(path))
+        Occurred::IkeUp { tunnel, remote_identity, path, virtual_addresses, dns, .. } => {
+            let (inner, dns) = (listed("inside", virtual_addresses), listed("DNS", dns));
+            format!("ike-up  {tunnel}: {remote_identity}, {}{inner}{dns}", ends(path))
         }
         Occurred::Resumed { tunnel, by_us: true } => format!("resumed  {tunnel}: by the peer's ticket"),
         Occurred::Resumed { tunnel, by_us: false } => format!("resumed  {tunnel}: by a ticket of ours"),

@@ -122,6 +122,17 @@ impl<'s, 'a> Item<'s, 'a> {
         }
     }
 
+    /// Whether this word alone stands here, as a string or as the only one of a list.
+    pub fn is_only(&self, word: &str) -> bool {
+        match self.value.get_ref() {
+            DeValue::String(text) => text.trim() == word,
+            DeValue::Array(list) => {
+                matches!(&list[..], [one] if matches!(one.get_ref(), DeValue::String(text) if text == word))
+            }
+            _ => false,
+        }
+    }
+
     /// A string with its place.
     pub fn text(&self) -> Option<Word<'s, 'a>> {
         self.string().map(|text| self.word_of(text))

@@ -184,6 +184,35 @@ fn sections_of_the_gateway_are_read() {
     assert_eq!(config.acquire, Acquire { hold: second, held_packets: 0, repeat: 60 * second });
 }
 
+/// A host on the road: at whatever address, and told of DNS servers.
+#[test]
+fn a_host_on_the_road_is_configured() {
+    let road = |outer: &str, inner: &str| {
+        let text =
+            "[node]\nid = 1\ncluster = \"test\"\n[outer]\ninterface = \"wan0\"\nOUTER\n[inner]\nINNER\n";
+        text.replace("OUTER", outer).replace("INNER", inner)
+    };
+    let tun = "interface = \"tun:baton0\"\nresolv_conf = \"/etc/resolv.conf\"";
+    for any in ["addresses = \"%any\"", "addresses = [\"%any\"]"] {
+        let config = parse(&road(&format!("{any}\nio = \"socket\""), tun)).unwrap();
+        assert!(config.outer.addresses.is_empty());
+        assert_eq!(config.inner.resolv_conf, Some("/etc/resolv.conf".into()));
+    }
+    let socket = "addresses = \"%any\"\nio = \"socket\"";
+    for (outer, inner, words) in [
+        ("addresses = \"%any\"", tun, "only sockets take"),
+        ("addresses = \"%any\"\nio = \"af-xdp\"", tun, "only sockets take"),
+        ("addresses = [\"%any\", \"192.0.2.1\"]\nio = \"socket\"", tun, "%any"),
+        ("addresses = []\nio = \"socket\"", tun, "no usable address"),
+        (socket, "interface = \"tun:b\"\nresolv_conf = \"resolv.conf\"", "path of a file"),
+        (socket, "interface = \"tun:b\"\nresolv_conf = \"/\"", "path of a file"),
+        (socket, "interface = \"lan0\"\nresolv_conf = \"/etc/resolv.conf\"", "TUN device inside"),
+    ] {
+        let said = complaint(&road(outer, inner));
+        assert!(said.contains(words), "{said}");
+    }
+}
+
 #[test]
 fn sections_of_the_gateway_are_checked() {
     let bad = |interface: &str| good().replace("\"lan0\"", interface);

@@ -166,7 +166,10 @@ impl AuthSent {
         ));
         payloads.extend(synchronization::announcement(connection));
         payloads.extend(replay_counters::announcement(connection));
-        payloads.extend(inner::request(&self.head, resumed.map_or(&[], |resumed| &resumed.addresses)));
+        payloads.extend(inner::request(
+            &self.head,
+            resumed.map_or(&self.attempt.inside, |resumed| &resumed.addresses),
+        ));
         payloads.extend(resumption::request(connection));
         payloads.extend(self.offer.iter().flat_map(ChildOffer::first_payloads));
         payloads.extend(window_size(connection.window));
@@ -353,7 +356,8 @@ impl AuthSent {
             up.roam(Mobility::begin(true, message, announced));
         }
         up.want(attempt.wanted.iter().skip(usize::from(offer.is_some())).cloned());
-        up.take_addresses(message);
+        up.short_lived = attempt.short_lived;
+        up.take_addresses(cx, message);
         up.announce(cx);
         if let Some(offer) = offer {
             let nonces = (begun.initiator_nonce.as_slice(), begun.responder_nonce.as_slice());

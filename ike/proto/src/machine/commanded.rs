@@ -10,6 +10,7 @@ use super::head::Wanted;
 use super::tasks::Task;
 use super::tunnel::Tunnel;
 use super::up::Up;
+use crate::configuration::Connection;
 use crate::host::{CommandError, DownReason, Event, Host, Movement, Now, Path, SessionChange, Target};
 
 /// A peer that was heard since lives.
@@ -34,6 +35,14 @@ impl Tunnel {
         self.is_alive() && !matches!(self, Self::Up(up) if up.is_frozen)
     }
 
+    /// Whether it is, or is to be, with the peer that an initiator finds on this path: at that address or at another one
+    /// of the connection's, or where we were sent.
+    pub(super) fn is_with(&self, connection: &Connection, path: Path) -> bool {
+        let peer = self.head().peer();
+        let was_sent = matches!(self, Self::Up(up) if up.redirection.is_follower);
+        was_sent || peer == path.remote.ip() || connection.peers().any(|other| other == peer)
+    }
+
     /// Asks for Child SAs, at once or when it stands; not for those that it has, or is setting up.
     pub(super) fn want(mut self, cx: &mut Cx, wanted: Vec<Wanted>) -> Self {
         match &mut self {
@@ -56,7 +65,7 @@ impl Tunnel {
     pub(super) fn hurry(mut self, cx: &mut Cx) -> Self {
         if let Self::Waiting(state) = &mut self {
             state.until = cx.now.monotonic;
-            state.attempt.failures = 0;
+            (state.attempt.failures, state.attempt.short_lived) = (0, 0);
         }
         self
     }

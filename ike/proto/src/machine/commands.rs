@@ -11,7 +11,7 @@ use super::order::Order;
 use super::resumption;
 use super::traps::Trap;
 use super::tunnel::Tunnel;
-use super::waiting::{path_to, wanted};
+use super::waiting::{self, Waiting, path_for_later, wanted};
 use crate::configuration::{Connection, StartAction};
 use crate::host::{Command, CommandError, DownReason, Host, Now, Path, Target};
 
@@ -65,7 +65,7 @@ impl Ike {
                 continue;
             }
             let wanted = children.into_iter().map(|child| self.wanted(connection, child)).collect();
-            if let Some(path) = path_to(host, connection, None) {
+            if let Some(path) = path_for_later(host, connection, 0, None) {
                 let attempt = Attempt { wanted, ..Attempt::default() };
                 let _ = self.connect(now, host, connection, path, attempt);
             }
@@ -98,8 +98,8 @@ impl Ike {
             return Err(CommandError::NoChild(name.to_owned(), child.to_owned()));
         }
         let count = wanted.len();
-        let path =
-            path_to(host, &connection, None).ok_or_else(|| CommandError::NoRemoteAddress(name.to_owned()))?;
+        let path = path_for_later(host, &connection, 0, None)
+            .ok_or_else(|| CommandError::NoRemoteAddress(name.to_owned()))?;
         if let Some(id) = self.join(now, host, &connection, path, &wanted) {
             self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.hurry(cx)));
         } else {
@@ -117,8 +117,7 @@ impl Ike {
         path: Path,
         wanted: &[Wanted],
     ) -> Option<Id> {
-        let is_there =
-            |tunnel: &Tunnel| tunnel.head().path.remote.ip() == path.remote.ip() && tunnel.can_join();
+        let is_there = |tunnel: &Tunnel| tunnel.is_with(connection, path) && tunnel.can_join();
         let id = self.ids_of_connection(&connection.name).find(|id| is_there(&self.tunnels[id].tunnel));
         let (id, wanted) = (id?, wanted.to_vec());
         self.with_tunnel(now, host, id, |tunnel, cx| Some(tunnel.want(cx, wanted)));
@@ -142,11 +141,19 @@ impl Ike {
         if self.tunnels.len() >= most {
             return Err(CommandError::Full(most));
         }
-        let connection = Arc::clone(connection);
+        let (connection, mut attempt) = (Arc::clone(connection), attempt);
+        attempt.skip_to(&connection, path.remote.ip());
         Ok(self.begin(now, host, |cx| {
             let (nat, roaming) = (Nat::default(), Roaming::default());
             let head = Head { number: cx.number(segment), connection, path, nat, roaming };
-            Some(resumption::begin(cx, head, attempt))
+            Some(if attempt.short_lived > 1 {
+                let pause = waiting::pause(cx, attempt.short_lived - 2);
+                Waiting::begin(cx, head, attempt, pause)
+            } else if path.local.ip().is_unspecified() {
+                waiting::without_way(cx, head, attempt)
+            } else {
+                resumption::begin(cx, head, attempt)
+            })
         }))
     }
 
@@ -196,7 +203,7 @@ impl Ike {
         attempt: Attempt,
     ) {
         let Ok(connection) = self.connection(&connection.name) else { return };
-        let Some(path) = path_to(host, &connection, Some(path)) else { return };
+        let Some(path) = path_for_later(host, &connection, attempt.turn, Some(path)) else { return };
         if self.join(now, host, &connection, path, &attempt.wanted).is_none() {
             let _ = self.connect(now, host, &connection, path, attempt);
         }
@@ -205,7 +212,7 @@ impl Ike {
     fn set_traps(&mut self, host: &mut dyn Host, connection: &Arc<Connection>) {
         for child in connection.children.iter().filter(|child| traps(child)) {
             let is_set = self.core.traps.reqid_of(&connection.name, &child.name).is_some();
-            let path = path_to(host, connection, None).filter(|_| !is_set);
+            let path = path_for_later(host, connection, 0, None).filter(|_| !is_set);
             if let Some(path) = path {
                 let wanted = Wanted { child: Arc::clone(child), reqid: None };
                 self.trap(host, connection, &wanted, path);
@@ -222,7 +229,7 @@ impl Ike {
         path: Path,
     ) {
         // The last one may have been with a gateway where we were sent.
-        let path = path_to(host, connection, Some(path)).unwrap_or(path);
+        let path = path_for_later(host, connection, 0, Some(path)).unwrap_or(path);
         let segment = host.segment_of(path.remote.ip());
         if !host.owns(segment) {
             return;
@@ -291,13 +298,18 @@ impl Ike {
     }
 
     fn terminate(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {
-        self.for_each(now, host, target, |tunnel, cx, count| match target {
+        let stood = self.ids_of(target).iter().any(|id| matches!(self.tunnels[id].tunnel, Tunnel::Up(_)));
+        let ended = self.for_each(now, host, target, |tunnel, cx, count| match target {
             Target::Connection(_) | Target::Tunnel(_) => {
                 *count += 1;
                 tunnel.terminate(cx, DownReason::Command, false)
             }
             target => Some(tunnel.delete_children(cx, target, count)),
-        })
+        });
+        match (ended, self.open(host, target, stood)) {
+            (Err(CommandError::NoMatch(_)), opened @ 1..) => Ok(opened),
+            (ended, _) => ended,
+        }
     }
 
     fn rekey_ike(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::Claims;
+use super::closed::Closed;
 use super::cookies::Cookies;
 use super::counters::Counters;
 use super::crash_detection::Elsewhere;
@@ -41,6 +42,7 @@ pub(super) struct Core {
     pub(super) tickets: HashMap<String, Arc<Ticket>>,
     pub(super) elsewhere: Elsewhere,
     pub(super) traps: Traps,
+    pub(super) closed: Closed,
     pub(super) pools: Pools,
     /// Inner addresses that peers have from our pools.
     pub(super) leases: HashMap<Id, Vec<IpAddr>>,
@@ -186,6 +188,7 @@ impl Core {
             elsewhere: Elsewhere::default(),
             wrap,
             traps: Traps::default(),
+            closed: Closed::default(),
             leases: HashMap::new(),
             cookies: Cookies::default(),
             half_open: HalfOpen::default(),

@@ -19,6 +19,8 @@ use crate::wire::{Delete, ExchangeType, Payload, ProtocolId};
 
 /// For how long the inbound half of a rekeyed pair stays in the table, for packets that are late.
 const LATE_PACKETS: Duration = Duration::from_secs(5);
+/// A tunnel that stood for so long was worth to be set up.
+const LASTING: Duration = Duration::from_mins(1);
 /// As many of them may be there at once.
 const MAX_REMNANTS: usize = 64;
 /// IKE SAs that are gone and still answer that they are.
@@ -172,7 +174,7 @@ impl Up {
     fn withdraw(&self, cx: &mut Cx, child: &ChildSa, reason: DownReason) {
         if cx.core.traps.get(child.reqid).is_none() {
             let names = vec![policy_name(&self.head.connection.name, child.reqid)];
-            let keep_prohibited = !matches!(reason, DownReason::Command | DownReason::Reconfigured);
+            let keep_prohibited = cx.core.closed.note(&self.head, child, reason);
             cx.then(Output::RemovePolicies { names, keep_prohibited });
         }
         cx.event(Event::ChildDown {
@@ -207,6 +209,7 @@ impl Up {
                 self.withdraw(cx, child, reason);
             }
         }
+        self.move_out(cx);
         cx.event(Event::IkeDown { tunnel: self.head.name(), reason });
         cx.core.release_addresses(cx.id, cx.now.monotonic);
         self.after_end(cx, children, reason);
@@ -232,7 +235,7 @@ impl Up {
 
     /// What `close_action` and `dpd_action` ask for, and traps, which wait for traffic again.
     fn after_end(&self, cx: &mut Cx, children: Vec<ChildSa>, reason: DownReason) {
-        let mut attempt = Attempt::default();
+        let mut attempt = self.next_attempt(cx, reason);
         for child in children {
             let trap = cx.core.traps.reqid_of(&self.head.connection.name, &child.child.name);
             let wanted = Wanted { child: child.child, reqid: trap };
@@ -248,6 +251,21 @@ impl Up {
         if !attempt.wanted.is_empty() {
             let (connection, path) = (self.head.connection.clone(), self.head.path);
             cx.core.orders.push_back(Order::Again { connection, path, attempt });
+        }
+    }
+
+    /// How the tunnel is set up again: at another address than the one where nobody answers any more, and not at once if
+    /// it ended soon after it stood, for the second time or more: the peer may do so for ever.
+    fn next_attempt(&self, cx: &Cx, reason: DownReason) -> Attempt {
+        let is_gone = matches!(reason, DownReason::Unreachable | DownReason::Crashed);
+        let mut peers = self.head.connection.peers();
+        let present = peers.position(|peer| peer == self.head.peer()).filter(|_| is_gone);
+        let has_lasted = cx.now.unix.saturating_sub(self.established) >= LASTING;
+        Attempt {
+            turn: present.map_or(0, |present| present + 1),
+            short_lived: if has_lasted { 0 } else { self.short_lived.saturating_add(1) },
+            inside: self.own_addresses(cx),
+            ..Attempt::default()
         }
     }
 

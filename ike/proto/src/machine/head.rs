@@ -74,6 +74,14 @@ pub(super) struct Wanted {
 }
 
 impl Attempt {
+    /// It begins at that address; those before it in their turn are passed over.
+    pub(super) fn skip_to(&mut self, connection: &Connection, peer: IpAddr) {
+        let count = connection.peers().count();
+        let is_it = |skipped: &usize| connection.peers().nth((self.turn + skipped) % count) == Some(peer);
+        let skipped = (0..count).find(is_it).unwrap_or(0);
+        (self.turn, self.refused) = (self.turn + skipped, self.refused + skipped);
+    }
+
     /// Adds Child SAs that are not wanted yet.
     pub(super) fn add(&mut self, wanted: Vec<Wanted>) {
         for wanted in wanted {
@@ -90,6 +98,14 @@ pub(super) struct Attempt {
     pub(super) wanted: Vec<Wanted>,
     /// Attempts before this one that failed.
     pub(super) failures: u32,
+    /// Which of the connection's addresses is tried; those after the last one are the first ones again.
+    pub(super) turn: usize,
+    /// Of all addresses, how many have failed since the last pause.
+    pub(super) refused: usize,
+    /// Tunnels in a row, before this one, that ended soon after they stood.
+    pub(super) short_lived: u32,
+    /// The addresses that this host had inside before: it asks for the same ones.
+    pub(super) inside: Vec<IpAddr>,
     /// How it came to another gateway than the configured one.
     pub(super) detour: Detour,
     /// Of a tunnel that still stands and that this one is to follow; otherwise that of the connection is taken.

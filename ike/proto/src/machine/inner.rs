@@ -8,8 +8,10 @@ use super::configuration_payload::{Reply, Request};
 use super::core::{Core, Cx, Id};
 use super::head::Head;
 use super::message::Message;
+use super::mobility::is_host;
 use super::up::Up;
 use crate::configuration::Pool;
+use crate::host::{Inside, Output};
 use crate::identity::Identity;
 use crate::selector::ConfiguredSelector;
 use crate::wire::{NotifyType, Payload};
@@ -137,27 +139,58 @@ impl Up {
         Refusal::new(NotifyType::INTERNAL_ADDRESS_FAILURE, problem)
     }
 
-    /// The addresses that we were given (RFC 7296 section 2.19).
-    pub(super) fn take_addresses(&mut self, message: &Message) {
+    /// The addresses that we were given, and the DNS servers (RFC 7296 section 2.19): of the IP versions that we have
+    /// asked for, and none that would lead to this host itself or to many.
+    pub(super) fn take_addresses(&mut self, cx: &mut Cx, message: &Message) {
         let reply = message.configuration.as_ref().and_then(Reply::read).unwrap_or_default();
         let asked = &self.head.connection.virtual_addresses;
-        let is_asked = |given: &IpAddr| asked.iter().any(|asked| asked.is_ipv4() == given.is_ipv4());
-        let given: Vec<IpAddr> = reply.addresses.into_iter().filter(is_asked).take(asked.len()).collect();
-        if !given.is_empty() {
-            self.virtual_addresses.clone_from(&given);
-            self.dynamic.local = given;
+        let is_usable =
+            |given: &IpAddr| is_host(*given) && asked.iter().any(|asked| asked.is_ipv4() == given.is_ipv4());
+        let given: Vec<IpAddr> = reply.addresses.into_iter().filter(is_usable).take(asked.len()).collect();
+        if given.is_empty() {
+            return;
         }
+        add_new(&mut self.dns, &reply.dns.into_iter().filter(is_usable).collect::<Vec<_>>());
+        self.virtual_addresses.clone_from(&given);
+        self.dynamic.local = given;
+        self.settle_in(cx);
+    }
+
+    /// This host is to be who the peer has said.
+    pub(super) fn settle_in(&self, cx: &mut Cx) {
+        if let Some(inside) = self.inside(cx) {
+            cx.install(Output::Inside(inside));
+        }
+    }
+
+    /// This host is to be that no longer.
+    pub(super) fn move_out(&self, cx: &mut Cx) {
+        if let Some(inside) = self.inside(cx) {
+            cx.then(Output::Inside(Inside { addresses: Vec::new(), dns: Vec::new(), ..inside }));
+        }
+    }
+
+    fn inside(&self, cx: &Cx) -> Option<Inside> {
+        let (addresses, dns) = (self.own_addresses(cx), self.dns.clone());
+        (!addresses.is_empty()).then(|| Inside { tunnel: self.head.name(), addresses, dns })
+    }
+
+    /// The addresses that the peer has given us; those that are leased are the peer's.
+    pub(super) fn own_addresses(&self, cx: &Cx) -> Vec<IpAddr> {
+        if cx.core.leases.contains_key(&cx.id) { Vec::new() } else { self.virtual_addresses.clone() }
     }
 }
 
 /// The request for inner addresses, if the connection is to have any: where the choice is the peer's, those that we had
-/// before (RFC 5723 section 5).
+/// before (RFC 7296 section 3.15.1, RFC 5723 section 5), so that what uses them goes on.
 pub(super) fn request(head: &Head, before: &[IpAddr]) -> Option<Payload> {
-    let wanted = head.connection.virtual_addresses.iter().map(|wanted| {
-        let same = before.iter().find(|had| had.is_ipv4() == wanted.is_ipv4());
-        *same.filter(|_| wanted.is_unspecified()).unwrap_or(wanted)
-    });
-    let wanted: Vec<IpAddr> = wanted.collect();
+    let asked = &head.connection.virtual_addresses;
+    let mut free: Vec<IpAddr> = before.iter().filter(|address| !asked.contains(address)).copied().collect();
+    let again = |wanted: &IpAddr| {
+        let is_alike = |former: &IpAddr| wanted.is_unspecified() && former.is_ipv4() == wanted.is_ipv4();
+        free.iter().position(is_alike).map_or(*wanted, |at| free.remove(at))
+    };
+    let wanted: Vec<IpAddr> = asked.iter().map(again).collect();
     (!wanted.is_empty()).then(|| Payload::Configuration(Request::write(&wanted)))
 }
 

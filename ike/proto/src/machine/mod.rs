@@ -12,6 +12,7 @@ mod child_offer;
 mod child_rekey;
 mod child_sa;
 mod claims;
+mod closed;
 mod commanded;
 mod commands;
 pub mod configuration_payload;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Ike;
+use super::closed::opening;
 use super::core::Id;
 use super::tunnel::Tunnel;
 use crate::auth::Credentials;
@@ -24,6 +25,8 @@ impl Ike {
         self.core.credentials = credentials;
         self.core.forget_tickets();
         self.withdraw_traps();
+        let gone = self.core.closed.take_others(&self.core.configuration.connections);
+        self.core.outputs.extend(gone.into_iter().flat_map(opening));
         let ids: Vec<Id> = self.tunnels.keys().copied().collect();
         for id in ids {
             self.adapt(now, host, id);
@@ -40,9 +43,16 @@ impl Ike {
             let Some(trap) = self.core.traps.remove(reqid) else { continue };
             if !self.core.index.reqids.contains_key(&reqid) {
                 let names = vec![trap.policy().name];
-                self.core.outputs.push_back(Output::RemovePolicies { names, keep_prohibited: false });
+                // One that is set again, because its peer is elsewhere, leaves no gap (I7).
+                let keep_prohibited = self.is_trapped(&trap);
+                self.core.outputs.push_back(Output::RemovePolicies { names, keep_prohibited });
             }
         }
+    }
+
+    fn is_trapped(&self, trap: &super::traps::Trap) -> bool {
+        let connection = self.configured(&trap.connection.name);
+        connection.is_some_and(|connection| connection.children.contains(&trap.child))
     }
 
     fn is_configured(&self, trap: &super::traps::Trap) -> bool {
@@ -54,7 +64,7 @@ impl Ike {
         })
     }
 
-    fn configured(&self, name: &str) -> Option<&Arc<Connection>> {
+    pub(super) fn configured(&self, name: &str) -> Option<&Arc<Connection>> {
         self.core.configuration.connections.iter().find(|connection| connection.name == name)
     }
 

@@ -177,10 +177,11 @@ impl Up {
 
     /// Begins the tunnel that takes the place of this one.
     fn begin_successor(&self, cx: &mut Cx, path: Path) {
+        let inside = self.own_addresses(cx);
         let detour =
             Detour { trail: self.redirection.trail.clone(), from: Some(self.head.peer()), old: Some(cx.id) };
         let ticket = self.ticket(cx.now.unix).map(Arc::new);
-        let attempt = Attempt { wanted: self.carried(), detour, ticket, ..Attempt::default() };
+        let attempt = Attempt { wanted: self.carried(), detour, ticket, inside, ..Attempt::default() };
         let (nat, roaming) = (Nat::default(), Roaming::default());
         let head = Head { path, nat, roaming, ..self.head.clone() };
         cx.core.orders.push_back(Order::Follow { head, attempt });

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::child_offer::resolve;
+use super::child_offer::{everything, resolve};
 use super::child_sa::policy_name;
 use crate::configuration::{Child, Connection};
 use crate::host::{Output, Path, PolicyInstall};
+use crate::selector::ConfiguredSelector;
 
 /// A Child SA that traffic sets up.
 #[derive(Debug, Clone)]
@@ -72,11 +73,19 @@ impl Trap {
     /// The policy, for all traffic that is configured.
     pub(super) fn policy(&self) -> PolicyInstall {
         let side = |configured: &[_], address: IpAddr| resolve(configured, &[address]);
+        // Which address this host will have inside is not known yet.
+        let asked = &self.connection.virtual_addresses;
+        let is_dynamic = self.child.local.iter().all(ConfiguredSelector::is_dynamic);
+        let local = if is_dynamic && !asked.is_empty() {
+            everything(asked)
+        } else {
+            side(&self.child.local, self.path.local.ip())
+        };
         PolicyInstall {
             name: policy_name(&self.connection.name, self.reqid),
             reqid: self.reqid,
             segment: self.reqid.to_be_bytes()[0],
-            local: side(&self.child.local, self.path.local.ip()),
+            local,
             remote: side(&self.child.remote, self.path.remote.ip()),
             priority: self.child.priority,
         }

@@ -56,6 +56,8 @@ pub(super) struct Up {
     pub(super) mobility: Option<Mobility>,
     /// Inner addresses that the peer was given, or that we were given.
     pub(super) virtual_addresses: Vec<IpAddr>,
+    /// DNS servers that we were told of.
+    pub(super) dns: Vec<IpAddr>,
     /// Inbound SPIs that stay in the table until then, for packets that are late.
     pub(super) remnants: Vec<(Duration, u32)>,
     /// Since when it stands (unix time).
@@ -80,6 +82,8 @@ pub(super) struct Up {
     pub(super) resumption: Resumption,
     /// Of a user who was judged elsewhere.
     pub(super) session: Option<Session>,
+    /// Tunnels in a row, before this one, that ended soon after they stood.
+    pub(super) short_lived: u32,
 }
 
 impl Up {
@@ -93,6 +97,7 @@ impl Up {
             dynamic,
             mobility: None,
             virtual_addresses: Vec::new(),
+            dns: Vec::new(),
             remnants: Vec::new(),
             established: cx.now.unix,
             rekey_at: None,
@@ -108,6 +113,7 @@ impl Up {
             can_synchronize_counters: false,
             resumption: Resumption::default(),
             session: None,
+            short_lived: 0,
             head,
         };
         up.start_lifetime(cx);
@@ -137,6 +143,7 @@ impl Up {
             remote: self.peers.proved().clone(),
             path: self.head.path,
             virtual_addresses: self.virtual_addresses.clone(),
+            dns: self.dns.clone(),
         });
     }
 

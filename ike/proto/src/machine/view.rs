@@ -67,6 +67,8 @@ pub struct TunnelView {
     pub ppk: Option<Identity>,
     /// Inner addresses that the peer was given, or that we were given.
     pub virtual_addresses: Vec<std::net::IpAddr>,
+    /// DNS servers that the peer has told us of.
+    pub dns: Vec<std::net::IpAddr>,
     /// Since when it stands (unix time).
     pub established: Option<Duration>,
     /// When its keys are to be replaced (unix time).
@@ -192,6 +194,7 @@ fn attempt(head: &Head, state: TunnelState) -> TunnelView {
         suite: None,
         ppk: None,
         virtual_addresses: Vec::new(),
+        dns: Vec::new(),
         established: None,
         rekey_at: None,
         message_ids: (0, 0),
@@ -240,6 +243,7 @@ impl Up {
             suite: Some(sa.keys.suite()),
             ppk: self.ppk.clone(),
             virtual_addresses: self.virtual_addresses.clone(),
+            dns: self.dns.clone(),
             established: Some(self.established),
             rekey_at: self.rekey_at.map(|at| lifetime::to_unix(now, at)),
             message_ids: (sa.window.requests.next_id(), sa.window.responses.expected()),

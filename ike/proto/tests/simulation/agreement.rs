@@ -31,6 +31,7 @@ pub fn check(world: &World) -> Result<(), String> {
     addresses_are_single(world)?;
     for at in 0..world.nodes.len() {
         let tunnels = world.tunnels(at);
+        insides_are_what_was_given(world, at, &tunnels).map_err(|why| format!("node {at}: {why}"))?;
         table_is_what_the_machine_says(world, at, &tunnels).map_err(|why| format!("node {at}: {why}"))?;
         for view in &tunnels {
             let name = &view.name;
@@ -46,6 +47,15 @@ fn addresses_are_single(world: &World) -> Result<(), String> {
     let all = world.tunnels(0).into_iter().flat_map(|view| view.virtual_addresses);
     let twice: Vec<_> = all.filter(|address| !given.insert(*address)).collect();
     if twice.is_empty() { Ok(()) } else { Err(format!("inner addresses are given twice: {twice:?}")) }
+}
+
+/// The first node gives addresses, the others have them.
+fn insides_are_what_was_given(world: &World, at: usize, tunnels: &[TunnelView]) -> Result<(), String> {
+    let has_any = |view: &&TunnelView| at != 0 && !view.virtual_addresses.is_empty();
+    let given = tunnels.iter().filter(has_any);
+    let given = given.map(|view| (view.name.clone(), view.virtual_addresses.clone())).collect();
+    let inside = &world.nodes[at].host.table.inside;
+    same("what nodes are inside", &inside.clone().into_iter().collect(), &given)
 }
 
 fn table_is_what_the_machine_says(world: &World, at: usize, tunnels: &[TunnelView]) -> Result<(), String> {

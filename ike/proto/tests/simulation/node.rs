@@ -224,6 +224,11 @@ impl Node {
                 self.host.table.skip(&reqids, numbers);
                 self.note(now, &format!("skips {numbers} of {reqids:08x?}"));
             }
+            Output::Inside(inside) => {
+                self.note(now, &format!("is {:?} inside because of {}", inside.addresses, inside.tunnel));
+                self.host.table.inside.insert(inside.tunnel, inside.addresses);
+                self.host.table.inside.retain(|_, addresses| !addresses.is_empty());
+            }
             Output::MovePeer { inbound, outbound, ends } => {
                 self.host.table.move_peer(&inbound, &outbound, ends);
             }

@@ -212,6 +212,7 @@ impl Setting {
             childless: self.childless,
             mobike: self.mobike,
             window: self.window,
+            fails_closed: true,
             moving: Moving {
                 session_resumption: self.resumption,
                 ticket_lifetime: Duration::from_mins(4),

@@ -1,6 +1,7 @@
 //! A node's SA table, policies and contexts, which outlive its IKE process.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use baton_ike_proto::crypto::Role;
 use baton_ike_proto::host::{Install, OuterEnds, PolicyInstall, TunnelName};
@@ -34,6 +35,8 @@ pub struct Table {
     pub contexts: BTreeMap<TunnelName, Vec<u8>>,
     /// Tickets of peers that were lost, by connection.
     pub tickets: BTreeMap<String, Vec<u8>>,
+    /// What peers have given this node.
+    pub inside: BTreeMap<TunnelName, Vec<IpAddr>>,
 }
 
 impl Table {

@@ -3,6 +3,8 @@
 use super::*;
 
 const MANUAL: &str = include_str!("../../../../docs/CONFIGURATION.md");
+const ROAD: &str = include_str!("../../../../docs/ROADWARRIOR.md");
+const ROAD_EXAMPLE: &str = include_str!("../../../../examples/roadwarrior.toml");
 const COMPARISON: &str = include_str!("../../../../docs/SWANCTL.md");
 /// What swanctl.conf(5) of strongSwan 5.9.8 documents.
 const SWANCTL: &str = include_str!("swanctl-5.9.8.txt");
@@ -34,7 +36,10 @@ fn every_example_loads() {
     let blocks: Vec<_> =
         MANUAL.split("```toml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
     assert!(blocks.iter().filter(|block| block.contains("[connections.")).count() >= 2);
-    for block in blocks {
+    let of_page =
+        ROAD.split("```toml\n").nth(1).and_then(|block| block.split("```").next()).expect("an example");
+    assert!(ROAD_EXAMPLE.ends_with(of_page), "the page shows another example than the one that is there");
+    for block in blocks.into_iter().chain([ROAD_EXAMPLE]) {
         if let Err(errors) = Config::parse_as(block, Path::new("baton.toml"), true) {
             panic!("{errors}\nin\n{block}");
         }

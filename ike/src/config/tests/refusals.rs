@@ -15,7 +15,7 @@ max_children = 0
 children.a = {}
 [connections.a]
 local_addrs = ["203.0.113.9", "gateway.example.org"]
-remote_addrs = ["vpn.example.org", "10.0.0.1/8"]
+remote_addrs = ["vpn..example.org", "10.0.0.1/8"]
 local_port = 501
 proposals = ["aes128-sha256", "aes128gcm17-x25519", "3des-sha1-modp1024"]
 vips = ["any"]

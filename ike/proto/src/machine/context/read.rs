@@ -115,9 +115,11 @@ impl Reader<'_> {
             is_frozen: false,
             unfinished: Vec::new(),
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
+            short_lived: stored.short_lived.unwrap_or(0),
             can_synchronize: stored.can_synchronize.unwrap_or(false),
             can_synchronize_counters: stored.can_synchronize_counters.unwrap_or(false),
             session: stored.session.as_ref().map(|stored| session::read(now, stored)).transpose()?,
+            dns: addresses(stored.dns.as_deref().unwrap_or_default())?,
             redirection: moving::redirection(now, stored.redirection.as_ref())?,
             resumption: resumption::resumption(now, stored.resumption.as_ref(), &mut self.keys)?,
         })

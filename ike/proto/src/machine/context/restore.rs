@@ -92,6 +92,7 @@ impl Ike {
             for (inbound, reqid, outbound) in orphans {
                 cx.install(Output::Remove { inbound: vec![inbound], outbound: vec![(reqid, outbound)] });
             }
+            up.settle_in(cx);
             up.put_in_force(cx);
             up.follow_again(cx);
             if !is_frozen {

@@ -99,6 +99,12 @@ pub(super) struct Stored {
     /// Of a user who was judged elsewhere.
     #[n(55)]
     pub(super) session: Option<StoredSession>,
+    /// DNS servers that we were told of.
+    #[n(60)]
+    pub(super) dns: Option<Vec<String>>,
+    /// Tunnels in a row, before this one, that ended soon after they stood.
+    #[n(61)]
+    pub(super) short_lived: Option<u32>,
 }
 
 /// A user's session.

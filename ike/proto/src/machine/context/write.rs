@@ -93,10 +93,12 @@ impl Up {
             ending: self.ending.map(stored_reason),
             is_frozen: self.is_frozen,
             ppk: self.ppk.as_ref().map(body),
+            short_lived: Some(self.short_lived),
             can_synchronize: Some(self.can_synchronize),
             can_synchronize_counters: Some(self.can_synchronize_counters),
             resumption: Some(resumption::stored_resumption(now, &self.resumption)),
             session: self.session.as_ref().map(|session| session::stored(now, session)),
+            dns: (!self.dns.is_empty()).then(|| texts(&self.dns)),
             redirection: Some(moving::stored_redirection(now, &self.redirection)),
             mobility: self.mobility.as_ref().map(|mobility| stored_mobility(mobility, &self.head.roaming)),
         }

@@ -77,7 +77,7 @@ fn address(notify: &Notify) -> Option<IpAddr> {
 }
 
 /// Whether it can be one host's, and is not merely this one's own.
-pub(super) fn is_host(address: IpAddr) -> bool {
+pub(in crate::machine) fn is_host(address: IpAddr) -> bool {
     let is_broadcast = address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || is_broadcast)
 }

@@ -13,7 +13,7 @@ mod rate;
 
 use std::net::IpAddr;
 
-pub(super) use addresses::{announcement, has_met_nat, speaks};
+pub(super) use addresses::{announcement, has_met_nat, is_host, speaks};
 pub(super) use check::Check;
 pub(super) use lead::Update;
 pub(super) use paths::Ways;

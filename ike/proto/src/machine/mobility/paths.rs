@@ -93,10 +93,9 @@ impl Up {
     fn remotes(&self) -> Vec<SocketAddr> {
         let (present, connection) = (self.head.path.remote, &self.head.connection);
         let port = if self.head.path.marked { NAT_PORT } else { connection.remote_port };
-        let single = connection.remote_addresses.iter().filter(|set| set.first == set.last);
         let told = self.mobility.iter().flat_map(|mobility| &mobility.additional).copied();
         let mut remotes = vec![present];
-        for address in single.map(|set| set.first).chain(told) {
+        for address in connection.peers().chain(told) {
             if is_host(address) && remotes.iter().all(|remote| remote.ip() != address) {
                 remotes.push(SocketAddr::new(address, port));
             }

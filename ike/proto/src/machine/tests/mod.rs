@@ -1,6 +1,7 @@
 //! Pairs of machines and a virtual clock.
 
 mod addresses;
+mod client;
 mod crash;
 mod elsewhere;
 mod ending;

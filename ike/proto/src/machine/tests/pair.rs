@@ -270,6 +270,7 @@ pub(super) fn connection(is_left: bool) -> Connection {
         rand_time: Duration::from_mins(24),
         over_time: Duration::from_mins(24),
         keying_tries: 1,
+        fails_closed: true,
         ppk: PostquantumKey::default(),
         childless: Childless::Allow,
         mobike: None,

@@ -9,7 +9,8 @@ use crate::auth::Credentials;
 use crate::configuration::{Configuration, Mode};
 use crate::crypto::{ChildKeys, KeyMaterial, Role, WrapKey};
 use crate::host::{
-    Account, Command, CommandError, Event, Host, Install, Now, OuterEnds, Output, Path, Question, Volume,
+    Account, Command, CommandError, Event, Host, Inside, Install, Now, OuterEnds, Output, Path, Question,
+    Volume,
 };
 use crate::machine::{Ike, TunnelState, TunnelView};
 
@@ -114,6 +115,10 @@ pub(super) struct Side {
     pub(super) outbound: BTreeMap<u32, (u32, Sa)>,
     pub(super) policies: BTreeMap<String, u32>,
     pub(super) traps: BTreeMap<String, u32>,
+    /// Policies that were removed, and whether what they protected stays closed.
+    pub(super) kept: Vec<(String, bool)>,
+    /// By tunnel.
+    pub(super) inside: BTreeMap<String, Inside>,
     pub(super) events: Vec<Event>,
     pub(super) contexts: HashMap<String, Vec<u8>>,
     /// Puzzles that it was asked to solve, and whether it does so at once.
@@ -153,6 +158,8 @@ impl Side {
             outbound: BTreeMap::new(),
             policies: BTreeMap::new(),
             traps: BTreeMap::new(),
+            inside: BTreeMap::new(),
+            kept: Vec::new(),
             events: Vec::new(),
             contexts: HashMap::new(),
             puzzles: Vec::new(),
@@ -212,7 +219,8 @@ impl Side {
             Output::KeepAlive { .. } => self.keep_alives += 1,
             Output::Install(install) => self.install(&install),
             Output::Remove { inbound, outbound } => self.remove(&inbound, &outbound),
-            Output::RemovePolicies { names, .. } => names.iter().for_each(|name| {
+            Output::RemovePolicies { names, keep_prohibited } => names.iter().for_each(|name| {
+                self.kept.push((name.clone(), keep_prohibited));
                 self.policies.remove(name);
                 self.traps.remove(name);
             }),
@@ -248,6 +256,14 @@ impl Side {
             }
             Output::Ask(question) => self.questions.push_back(*question),
             Output::Account(account) => self.accounts.push(*account),
+            Output::Inside(inside) => {
+                let name = inside.tunnel.to_string();
+                if inside.addresses.is_empty() {
+                    self.inside.remove(&name);
+                } else {
+                    self.inside.insert(name, inside);
+                }
+            }
             Output::Event(event) => self.events.push(event),
         }
     }
