@@ -1,6 +1,6 @@
 //! Keys and what is done with them (RFC 7296 sections 2.13 to 2.18 and 3.14, RFC 5282, RFC 7383 section 2.5).
 //!
-//! Keys are made here and leave only sealed ([`IkeKeys::seal_state`]), or as [`ChildKeys`] on their way into the SA
+//! Keys are made here and leave only sealed ([`SealedState`]), or as [`ChildKeys`] on their way into the SA
 //! table. Whatever holds one is wiped when dropped and says nothing in debug output.
 
 mod additional;
@@ -32,5 +32,5 @@ pub use key_exchange::{KeyExchangeError, KeyShare, Shared};
 pub use keys::{IkeKeys, Role};
 pub use message::{OpenError, SealError};
 pub use puzzle::Puzzle;
-pub use state::{OpenStateError, WrapKey};
+pub use state::{OpenStateError, SealedState, WrapKey};
 pub use ticket::{NoTicket, ResumptionSecret, TicketKey};

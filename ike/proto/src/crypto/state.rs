@@ -136,14 +136,46 @@ fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
 
-impl IkeKeys {
+/// What is sealed. Out of others' reach: keys leave [`super`] sealed only.
+mod plain {
+    use super::Secret;
+
+    pub trait PlainState {
+        /// A kind, that no other keys have, and the keys.
+        fn plain(&self) -> Secret;
+
+        /// What [`Self::plain`] gave; `None` of anything else.
+        fn from_plain(octets: &[u8]) -> Option<Self>
+        where
+            Self: Sized;
+    }
+}
+pub(super) use plain::PlainState;
+
+/// Keys that contexts have, sealed.
+pub trait SealedState: PlainState {
     /// The keys, sealed together with `associated`, which has to be there again to open them.
-    pub fn seal_state(
-        &self,
-        wrap: &WrapKey,
-        associated: &[u8],
-        random: &mut dyn FnMut(&mut [u8]),
-    ) -> Vec<u8> {
+    fn seal_state(&self, wrap: &WrapKey, associated: &[u8], random: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
+        wrap.seal(associated, random, self.plain())
+    }
+
+    /// Opens what [`Self::seal_state`] gave.
+    ///
+    /// # Errors
+    /// [`OpenStateError`].
+    fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError>
+    where
+        Self: Sized,
+    {
+        let inside = wrap.open(associated, sealed)?;
+        Self::from_plain(&inside).ok_or(OpenStateError::Unknown)
+    }
+}
+
+impl<T: PlainState> SealedState for T {}
+
+impl PlainState for IkeKeys {
+    fn plain(&self) -> Secret {
         let suite = self.suite();
         let kind = if suite.additional.is_empty() { IKE_KEYS } else { ADDITIONAL_IKE_KEYS };
         let mut head = vec![kind];
@@ -151,20 +183,11 @@ impl IkeKeys {
         if kind == ADDITIONAL_IKE_KEYS {
             head.extend_from_slice(&additional_octets(suite.additional));
         }
-        wrap.seal(associated, random, joined(&head, self.material()))
+        joined(&[&head, self.material()])
     }
 
-    /// Opens what [`Self::seal_state`] gave.
-    ///
-    /// # Errors
-    /// [`OpenStateError`].
-    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
-        let inside = wrap.open(associated, sealed)?;
-        Self::read_state(&inside).ok_or(OpenStateError::Unknown)
-    }
-
-    fn read_state(inside: &[u8]) -> Option<Self> {
-        let (head, rest) = inside.split_first_chunk::<11>()?;
+    fn from_plain(octets: &[u8]) -> Option<Self> {
+        let (head, rest) = octets.split_first_chunk::<11>()?;
         let suite = suite_from(&head[1..])?;
         let (additional, material) = match head[0] {
             IKE_KEYS => (AdditionalMethods::default(), rest),
@@ -178,108 +201,66 @@ impl IkeKeys {
     }
 }
 
-impl KeyShare {
-    /// The private and public value, sealed together with `associated`, which has to be there again to open them.
-    pub fn seal_state(
-        &self,
-        wrap: &WrapKey,
-        associated: &[u8],
-        random: &mut dyn FnMut(&mut [u8]),
-    ) -> Vec<u8> {
-        let [high, low] = self.group().id().to_be_bytes();
-        wrap.seal(associated, random, joined(&[KEY_SHARE, high, low], self.private()))
+impl PlainState for KeyShare {
+    fn plain(&self) -> Secret {
+        joined(&[&[KEY_SHARE], &self.group().id().to_be_bytes(), self.private()])
     }
 
-    /// Opens what [`Self::seal_state`] gave.
-    ///
-    /// # Errors
-    /// [`OpenStateError`].
-    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
-        let inside = wrap.open(associated, sealed)?;
-        let (head, private) = inside.split_first_chunk::<3>().ok_or(OpenStateError::Unknown)?;
-        let group = Group::from_id(u16::from_be_bytes([head[1], head[2]])).filter(|_| head[0] == KEY_SHARE);
-        group.and_then(|group| Self::from_private(group, private)).ok_or(OpenStateError::Unknown)
+    fn from_plain(octets: &[u8]) -> Option<Self> {
+        let (group, private) = numbered(KEY_SHARE, octets)?;
+        Self::from_private(Group::from_id(group)?, private)
     }
 }
 
-impl ChildKeys {
-    /// Both directions, sealed together with `associated`, which has to be there again to open them.
-    pub fn seal_state(
-        &self,
-        wrap: &WrapKey,
-        associated: &[u8],
-        random: &mut dyn FnMut(&mut [u8]),
-    ) -> Vec<u8> {
-        let mut inside = Zeroizing::new(vec![CHILD_KEYS]);
-        inside.extend_from_slice(self.initiator_to_responder.expose());
-        inside.extend_from_slice(self.responder_to_initiator.expose());
-        wrap.seal(associated, random, inside)
+impl PlainState for ChildKeys {
+    fn plain(&self) -> Secret {
+        joined(&[&[CHILD_KEYS], self.initiator_to_responder.expose(), self.responder_to_initiator.expose()])
     }
 
-    /// Opens what [`Self::seal_state`] gave.
-    ///
-    /// # Errors
-    /// [`OpenStateError`].
-    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
-        let inside = wrap.open(associated, sealed)?;
-        let (kind, material) = inside.split_first().ok_or(OpenStateError::Unknown)?;
-        let is_ours = *kind == CHILD_KEYS && material.len().is_multiple_of(2);
-        is_ours.then(|| Self::split(material)).ok_or(OpenStateError::Unknown)
+    fn from_plain(octets: &[u8]) -> Option<Self> {
+        let material = of_kind(CHILD_KEYS, octets)?;
+        material.len().is_multiple_of(2).then(|| Self::split(material))
     }
 }
 
-impl AdditionalShare {
-    /// The private value, sealed together with `associated`, which has to be there again to open it.
-    pub fn seal_state(
-        &self,
-        wrap: &WrapKey,
-        associated: &[u8],
-        random: &mut dyn FnMut(&mut [u8]),
-    ) -> Vec<u8> {
-        let [high, low] = self.method().id().to_be_bytes();
-        wrap.seal(associated, random, joined(&[ADDITIONAL_SHARE, high, low], self.private()))
+impl PlainState for AdditionalShare {
+    fn plain(&self) -> Secret {
+        joined(&[&[ADDITIONAL_SHARE], &self.method().id().to_be_bytes(), self.private()])
     }
 
-    /// Opens what [`Self::seal_state`] gave.
-    ///
-    /// # Errors
-    /// [`OpenStateError`].
-    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
-        let inside = wrap.open(associated, sealed)?;
-        let (head, private) = inside.split_first_chunk::<3>().ok_or(OpenStateError::Unknown)?;
-        let method = KeyExchangeMethod::from_id(u16::from_be_bytes([head[1], head[2]]));
-        let method = method.filter(|_| head[0] == ADDITIONAL_SHARE);
-        method.and_then(|method| Self::from_private(method, private)).ok_or(OpenStateError::Unknown)
+    fn from_plain(octets: &[u8]) -> Option<Self> {
+        let (method, private) = numbered(ADDITIONAL_SHARE, octets)?;
+        Self::from_private(KeyExchangeMethod::from_id(method)?, private)
     }
 }
 
-impl AdditionalSecrets {
-    /// All of them, sealed together with `associated`, which has to be there again to open them.
-    pub fn seal_state(
-        &self,
-        wrap: &WrapKey,
-        associated: &[u8],
-        random: &mut dyn FnMut(&mut [u8]),
-    ) -> Vec<u8> {
-        wrap.seal(associated, random, joined(&[ADDITIONAL_SECRETS], self.expose()))
+impl PlainState for AdditionalSecrets {
+    fn plain(&self) -> Secret {
+        joined(&[&[ADDITIONAL_SECRETS], self.expose()])
     }
 
-    /// Opens what [`Self::seal_state`] gave.
-    ///
-    /// # Errors
-    /// [`OpenStateError`].
-    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
-        let inside = wrap.open(associated, sealed)?;
-        let (kind, secrets) = inside.split_first().ok_or(OpenStateError::Unknown)?;
-        (*kind == ADDITIONAL_SECRETS).then(|| Self::from_octets(secrets)).ok_or(OpenStateError::Unknown)
+    fn from_plain(octets: &[u8]) -> Option<Self> {
+        of_kind(ADDITIONAL_SECRETS, octets).map(Self::from_octets)
     }
 }
 
-/// Of their final length from the start: growing would leave copies of the secret behind.
-fn joined(head: &[u8], secret: &[u8]) -> Secret {
-    let mut inside = Zeroizing::new(Vec::with_capacity(head.len() + secret.len()));
-    inside.extend_from_slice(head);
-    inside.extend_from_slice(secret);
+/// What follows the kind, if it is this one.
+pub(super) fn of_kind(kind: u8, octets: &[u8]) -> Option<&[u8]> {
+    octets.split_first().filter(|(first, _)| **first == kind).map(|(_, rest)| rest)
+}
+
+/// As [`of_kind`], a number of 16 bits, and what follows that.
+fn numbered(kind: u8, octets: &[u8]) -> Option<(u16, &[u8])> {
+    let (number, rest) = of_kind(kind, octets)?.split_first_chunk()?;
+    Some((u16::from_be_bytes(*number), rest))
+}
+
+/// Of their final length from the start: growing would leave copies of the secrets behind.
+pub(super) fn joined(parts: &[&[u8]]) -> Secret {
+    let mut inside = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    for part in parts {
+        inside.extend_from_slice(part);
+    }
     inside
 }
 

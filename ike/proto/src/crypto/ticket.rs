@@ -7,7 +7,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::prf::{Secret, prf};
-use super::state::{OpenStateError, WrapKey, read_suite, write_suite};
+use super::state::{PlainState, WrapKey, joined, of_kind, read_suite, write_suite};
 use super::{IkeKeys, IkeSuite, Role};
 
 /// What the hash of SK_d and nonces begins with (RFC 5723 section 5.1).
@@ -72,44 +72,25 @@ impl ResumptionSecret {
         prf(self.suite.prf, &self.derivation, &[LABEL, nonces.0, nonces.1])
     }
 
-    /// It, sealed together with `associated`, which has to be there again to open it.
-    pub fn seal_state(
-        &self,
-        wrap: &WrapKey,
-        associated: &[u8],
-        random: &mut dyn FnMut(&mut [u8]),
-    ) -> Vec<u8> {
-        wrap.seal(associated, random, self.inside(&[]))
-    }
-
-    /// Opens what [`Self::seal_state`] gave.
-    ///
-    /// # Errors
-    /// [`OpenStateError`].
-    pub fn open_state(wrap: &WrapKey, associated: &[u8], sealed: &[u8]) -> Result<Self, OpenStateError> {
-        let inside = wrap.open(associated, sealed)?;
-        let (secret, rest) = Self::read(&inside).ok_or(OpenStateError::Unknown)?;
-        rest.is_empty().then_some(secret).ok_or(OpenStateError::Unknown)
-    }
-
-    /// Algorithms, SK_d, and what else there is. Of its final length from the start: growing would leave copies of the
-    /// secret behind.
+    /// Algorithms, SK_d, and what else there is.
     fn inside(&self, contents: &[u8]) -> Secret {
-        let suite = write_suite(self.suite);
-        let length = 1 + suite.len() + self.derivation.len() + contents.len();
-        let mut inside = Zeroizing::new(Vec::with_capacity(length));
-        inside.push(RESUMPTION_SECRET);
-        inside.extend_from_slice(&suite);
-        inside.extend_from_slice(&self.derivation);
-        inside.extend_from_slice(contents);
-        inside
+        joined(&[&[RESUMPTION_SECRET], &write_suite(self.suite), &self.derivation, contents])
     }
 
     fn read(inside: &[u8]) -> Option<(Self, &[u8])> {
-        let (_, rest) = inside.split_first().filter(|(kind, _)| **kind == RESUMPTION_SECRET)?;
-        let (suite, rest) = read_suite(rest)?;
+        let (suite, rest) = read_suite(of_kind(RESUMPTION_SECRET, inside)?)?;
         let (derivation, rest) = rest.split_at_checked(suite.prf.length())?;
         Some((Self { suite, derivation: Zeroizing::new(derivation.to_vec()) }, rest))
+    }
+}
+
+impl PlainState for ResumptionSecret {
+    fn plain(&self) -> Secret {
+        self.inside(&[])
+    }
+
+    fn from_plain(octets: &[u8]) -> Option<Self> {
+        Self::read(octets).filter(|(_, rest)| rest.is_empty()).map(|(secret, _)| secret)
     }
 }
 
@@ -175,6 +156,7 @@ impl TicketKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::SealedState as _;
     use crate::crypto::{AdditionalMethods, Encryption, Group, Integrity, Prf};
 
     const SUITE: IkeSuite = IkeSuite {

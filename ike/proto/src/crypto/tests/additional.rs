@@ -1,5 +1,6 @@
 //! ML-KEM and additional key exchanges. The answers of ML-KEM itself are AWS-LC's, which NIST has validated.
 
+use super::super::SealedState as _;
 use super::super::prf::{prf, prf_plus};
 use super::super::{
     AdditionalMethods, AdditionalSecrets, AdditionalShare, Group, IkeKeys, IkeSuite, KeyExchangeError,

@@ -1,4 +1,4 @@
-use super::super::{Group, IkeKeys, KeyShare, OpenStateError, WrapKey};
+use super::super::{Group, IkeKeys, KeyShare, OpenStateError, SealedState as _, WrapKey};
 use super::{fill, keys, suites};
 
 fn random(mut seed: u64) -> impl FnMut(&mut [u8]) {

@@ -12,7 +12,8 @@ use super::stored::{
 use super::{associated, moving, resumption, session};
 use crate::configuration::{Child, Connection, Mode};
 use crate::crypto::{
-    AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, WrapKey,
+    AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, SealedState,
+    WrapKey,
 };
 use crate::host::Now;
 use crate::identity::Identity;
@@ -57,12 +58,9 @@ pub(super) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    pub(super) fn next<T>(
-        &mut self,
-        open: impl FnOnce(&WrapKey, &[u8], &[u8]) -> Result<T, OpenStateError>,
-    ) -> Result<T, ReadError> {
+    pub(super) fn next<T: SealedState>(&mut self) -> Result<T, ReadError> {
         let (place, sealed) = self.sealed.next().ok_or(Impossible("a key, which is not there"))?;
-        Ok(open(self.wrap, &associated(place, self.public), sealed)?)
+        Ok(T::open_state(self.wrap, &associated(place, self.public), sealed)?)
     }
 }
 
@@ -126,7 +124,7 @@ impl Reader<'_> {
     }
 
     fn sa(&mut self, stored: &StoredIkeSa) -> Result<IkeSa, ReadError> {
-        let keys = self.keys.next(IkeKeys::open_state)?;
+        let keys = self.keys.next::<IkeKeys>()?;
         let spis = (stored.initiator_spi, stored.responder_spi);
         let mut sa = IkeSa::new(role(stored.is_initiator), spis, keys, stored.window.clone());
         sa.peer_reassembles = stored.peer_reassembles;
@@ -144,8 +142,8 @@ impl Reader<'_> {
         let mut about = self.created(stored)?;
         let Some((first, payloads, done)) = &stored.follow_up else { return Ok(about) };
         let secrets = about.secrets_mut().ok_or(Impossible("what a request is about"))?;
-        *secrets = self.keys.next(AdditionalSecrets::open_state)?;
-        let share = self.keys.next(AdditionalShare::open_state)?;
+        *secrets = self.keys.next::<AdditionalSecrets>()?;
+        let share = self.keys.next::<AdditionalShare>()?;
         let answer = (PayloadType(*first), payloads.to_vec().into());
         Ok(Pending::FollowUp(Box::new(FollowUp { about, answer, share, done: *done })))
     }
@@ -164,7 +162,7 @@ impl Reader<'_> {
                 Pending::RekeyChild(Box::new(ChildRekeying { offer, old: stored.old.ok_or(lacks)?, rival }))
             }
             5 => {
-                let share = self.keys.next(KeyShare::open_state)?;
+                let share = self.keys.next::<KeyShare>()?;
                 let rival = stored.rival.as_ref();
                 let rival = rival.map(|(spi, lowest)| IkeRival { spi: *spi, lowest: lowest.to_vec() });
                 let nonce = stored.nonce.as_ref().ok_or(lacks)?.to_vec();
@@ -188,7 +186,7 @@ impl Reader<'_> {
     }
 
     fn offer(&mut self, stored: &StoredOffer) -> Result<ChildOffer, ReadError> {
-        let share = stored.has_share.then(|| self.keys.next(KeyShare::open_state)).transpose()?;
+        let share = stored.has_share.then(|| self.keys.next::<KeyShare>()).transpose()?;
         // What was on offer is no longer configured: any other child serves to refuse the answer.
         let child = self.configured(&stored.child).or_else(|| self.connection.children.first().cloned());
         Ok(ChildOffer {
@@ -227,7 +225,7 @@ impl Reader<'_> {
         match (stored.outbound, stored.outbound_at) {
             (0, None) => Ok(Outbound::Installed),
             (1, Some(at)) => {
-                let keys = self.keys.next(ChildKeys::open_state)?;
+                let keys = self.keys.next::<ChildKeys>()?;
                 Ok(Outbound::Delayed(monotonic(self.now, at), keys))
             }
             (2, None) => Ok(Outbound::Unused),

@@ -11,7 +11,7 @@ use super::restore::{RestoreError, envelope};
 use super::stored::{Envelope, Time};
 use super::write::{body, encode};
 use super::{VERSION, associated};
-use crate::crypto::ResumptionSecret;
+use crate::crypto::SealedState as _;
 use crate::host::Now;
 use crate::machine::Ike;
 use crate::machine::core::Cx;
@@ -114,7 +114,7 @@ fn ticket(stored: &StoredTicket, keys: &mut Keys) -> Result<Ticket, ReadError> {
     let ppk = stored.ppk.as_ref().map(|ppk| identity(ppk)).transpose()?;
     Ok(Ticket {
         opaque: stored.opaque.to_vec(),
-        secret: keys.next(ResumptionSecret::open_state)?,
+        secret: keys.next()?,
         session: Session { peers, ppk, authenticated: from_time(stored.authenticated) },
         addresses: addresses(&stored.addresses)?,
         until: from_time(stored.until),

@@ -10,9 +10,7 @@ use super::stored::{
 };
 use super::{VERSION, associated, moving, resumption, session};
 use crate::configuration::Mode;
-use crate::crypto::{
-    AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, ResumptionSecret, Role, WrapKey,
-};
+use crate::crypto::{Role, SealedState};
 use crate::host::Now;
 use crate::identity::Identity;
 use crate::machine::child_offer::ChildOffer;
@@ -24,28 +22,8 @@ use crate::machine::pending::Pending;
 use crate::machine::tasks::Task;
 use crate::machine::up::Up;
 
-/// A key to be sealed.
-enum Key<'a> {
-    Ike(&'a IkeKeys),
-    Share(&'a KeyShare),
-    Child(&'a ChildKeys),
-    Secrets(&'a AdditionalSecrets),
-    Additional(&'a AdditionalShare),
-    Resumption(&'a ResumptionSecret),
-}
-
-impl Key<'_> {
-    fn seal(&self, wrap: &WrapKey, associated: &[u8], random: &mut dyn FnMut(&mut [u8])) -> Vec<u8> {
-        match self {
-            Self::Ike(keys) => keys.seal_state(wrap, associated, random),
-            Self::Share(share) => share.seal_state(wrap, associated, random),
-            Self::Child(keys) => keys.seal_state(wrap, associated, random),
-            Self::Secrets(secrets) => secrets.seal_state(wrap, associated, random),
-            Self::Additional(share) => share.seal_state(wrap, associated, random),
-            Self::Resumption(secret) => secret.seal_state(wrap, associated, random),
-        }
-    }
-}
+/// Keys to be sealed.
+type Key<'a> = &'a dyn SealedState;
 
 impl Up {
     /// The context.
@@ -53,7 +31,9 @@ impl Up {
         let public = encode(&self.stored(cx));
         let wrap = std::sync::Arc::clone(&cx.core.wrap);
         let random = &mut |octets: &mut [u8]| cx.host.random(octets);
-        let seal = |(place, key): (usize, Key)| key.seal(&wrap, &associated(place, &public), random).into();
+        let seal = |(place, key): (usize, Key<'_>)| {
+            key.seal_state(&wrap, &associated(place, &public), random).into()
+        };
         let sealed: Vec<ByteVec> = self.keys().into_iter().enumerate().map(seal).collect();
         encode(&Envelope { version: VERSION, public: public.into(), sealed })
     }
@@ -62,10 +42,10 @@ impl Up {
     fn keys(&self) -> Vec<Key<'_>> {
         let mut keys: Vec<Key> = self.sas.iter().flat_map(keys_of).collect();
         keys.extend(self.children.iter().filter_map(|child| match &child.outbound {
-            Outbound::Delayed(_, keys) => Some(Key::Child(keys)),
+            Outbound::Delayed(_, keys) => Some(keys as Key<'_>),
             Outbound::Installed | Outbound::Unused => None,
         }));
-        keys.extend(self.resumption.ticket.as_ref().map(|ticket| Key::Resumption(&ticket.secret)));
+        keys.extend(self.resumption.ticket.as_ref().map(|ticket| &ticket.secret as Key<'_>));
         keys
     }
 
@@ -106,15 +86,15 @@ impl Up {
 }
 
 fn keys_of(sa: &IkeSa) -> impl Iterator<Item = Key<'_>> {
-    std::iter::once(Key::Ike(&sa.keys))
+    std::iter::once(&sa.keys as Key<'_>)
         .chain(sa.pending.iter().flat_map(|(_, pending)| keys_of_pending(pending)))
 }
 
 fn keys_of_pending(pending: &Pending) -> Vec<Key<'_>> {
-    let mut keys: Vec<_> = pending.share().into_iter().map(Key::Share).collect();
+    let mut keys: Vec<Key<'_>> = pending.share().into_iter().map(|share| share as _).collect();
     if let Pending::FollowUp(follow_up) = pending {
-        keys.extend(follow_up.about.secrets().map(Key::Secrets));
-        keys.push(Key::Additional(&follow_up.share));
+        keys.extend(follow_up.about.secrets().map(|secrets| secrets as Key<'_>));
+        keys.push(&follow_up.share);
     }
     keys
 }
