@@ -244,8 +244,10 @@ impl Up {
         if public.0 != group {
             return vec![notify(NotifyType::INVALID_KE_PAYLOAD, group.to_be_bytes())];
         }
-        self.grant_ike(cx, at, (offered, selected), (&public.1, nonce))
-            .unwrap_or_else(|kind| vec![flag(kind)])
+        match self.grant_ike(cx, at, (offered, selected), (&public.1, nonce)) {
+            Ok(payloads) => payloads.into_iter().chain(self.promise_ticket(message)).collect(),
+            Err(kind) => vec![flag(kind)],
+        }
     }
 
     /// Whether the peer may have another IKE SA in the place of this one now (RFC 7296 section 2.25.2).

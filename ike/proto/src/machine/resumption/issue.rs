@@ -102,6 +102,14 @@ impl Up {
         Some(notify(NotifyType::TICKET_LT_OPAQUE, data))
     }
 
+    /// The answer to TICKET_REQUEST in CREATE_CHILD_SA (RFC 5723 section 4.1): the new IKE SA does not stand yet, and may
+    /// lose to another one. The peer asks for its ticket when it does.
+    pub(in crate::machine) fn promise_ticket(&self, message: &Message) -> Option<Payload> {
+        let may_have = self.head.connection.moving.session_resumption && self.session.is_none();
+        let asks = message.has(NotifyType::TICKET_REQUEST) && !self.resumption.is_client;
+        (asks && may_have).then(|| flag(NotifyType::TICKET_ACK))
+    }
+
     /// In seconds; `None` if a ticket would be of no use: at most what is configured, what the IKE SA lives, and what
     /// is left since the peer has proved who it is (RFC 5723 section 6.2).
     fn ticket_lifetime(&self, cx: &Cx) -> Option<u32> {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::pair::{Packet, Pair, configuration, connection, secrets};
 use super::side::Side;
 use crate::configuration::{Connection, Limits};
-use crate::crypto::{IkeKeys, Role};
+use crate::crypto::{Group, IkeKeys, KeyShare, Role};
 use crate::host::{DownReason, Event, Path};
 use crate::machine::ike_sa::IkeSa;
 use crate::machine::tunnel::Tunnel;
+use crate::proposal::offer_ike;
 use crate::wire::{
     self, Configuration, ConfigurationType, Datagram, Delete, ExchangeType, Flags, Header, Notify,
     NotifyType, Payload, PayloadType, ProtocolId,
@@ -226,4 +227,33 @@ fn a_peer_that_rekeys_without_end_waits_until_old_ones_are_gone() {
     let right = pair.right.ike.tunnels.values().next().map(|slot| &slot.tunnel);
     let Some(Tunnel::Up(up)) = right else { panic!() };
     assert_eq!(up.children.len(), 4);
+}
+
+/// RFC 5723 section 4.1: a ticket may be asked for whenever the keys are replaced, and in an exchange of its own.
+#[test]
+fn a_ticket_is_given_when_the_ike_sa_stands_and_promised_before() {
+    for resumes in [true, false] {
+        let mut right = connection(false);
+        right.moving.session_resumption = resumes;
+        let mut pair = Pair::new(connection(true), right);
+        pair.initiate();
+        let ticket = || Payload::Notify(Notify::new(NotifyType::TICKET_REQUEST, Vec::new()));
+        let answer = ask(&mut pair, ExchangeType::INFORMATIONAL, 2, &[ticket()]).unwrap();
+        assert_eq!(kinds(&answer) == [NotifyType::TICKET_LT_OPAQUE], resumes, "{answer:?}");
+        let mut octet = 0;
+        let share = KeyShare::generate(Group::Curve25519, &mut |octets| {
+            octet += 1;
+            octets.fill(octet);
+        });
+        let proposals = connection(true).ike_proposals;
+        let rekey = [
+            Payload::SecurityAssociation(offer_ike(&proposals, &[7; 8])),
+            Payload::Nonce(vec![9; 32]),
+            Payload::KeyExchange { group: share.group().id(), data: share.public().to_vec() },
+            ticket(),
+        ];
+        let answer = ask(&mut pair, ExchangeType::CREATE_CHILD_SA, 3, &rekey).unwrap();
+        assert!(matches!(answer[0], Payload::SecurityAssociation(_)), "{answer:?}");
+        assert_eq!(kinds(&answer) == [NotifyType::TICKET_ACK], resumes, "{answer:?}");
+    }
 }
