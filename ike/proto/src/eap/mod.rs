@@ -35,6 +35,14 @@ impl Msk {
         Self(key)
     }
 
+    /// Of the two halves that a RADIUS server gives (RFC 2548 section 2.4): 32 octets each or, of EAP-MSCHAPv2, 16, with
+    /// zeros behind them. `None` if it is of another length.
+    pub(crate) fn of_halves(halves: &[u8]) -> Option<Self> {
+        let mut key = Zeroizing::new([0; 64]);
+        key.get_mut(..halves.len())?.copy_from_slice(halves);
+        [32, 64].contains(&halves.len()).then_some(Self(key))
+    }
+
     /// The key itself.
     pub fn octets(&self) -> &[u8; 64] {
         &self.0

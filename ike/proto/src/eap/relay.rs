@@ -87,6 +87,20 @@ impl Relay {
         octets.is_some_and(|octets| !matches!(Packet::parse(octets), Ok(Packet { code: Code::Success, .. })))
     }
 
+    /// Who the user is that the judge has accepted: what it is called by who has proved it, or else what it calls itself,
+    /// which may hide who it is (RFC 7542 section 2.4).
+    ///
+    /// # Errors
+    /// A sentence: nobody has said who it is; or the connection is not for the one that the judge names, however the user
+    /// has called itself.
+    pub fn proved(&self, remote: &RemoteAuthentication, named: Option<&[u8]>) -> Result<Identity, String> {
+        match named {
+            Some(named) => judge_identity(remote, named)
+                .map_err(|problem| format!("by the RADIUS server's User-Name, {problem}")),
+            None => self.user.clone().ok_or_else(|| "nobody has said who the user is".to_owned()),
+        }
+    }
+
     /// Who the user says it is.
     pub fn user(&self) -> Option<&Identity> {
         self.user.as_ref()

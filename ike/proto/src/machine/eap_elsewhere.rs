@@ -176,22 +176,19 @@ impl EapAnswered {
 
     /// The user is accepted: what tells it so.
     fn accept_user(&mut self, grant: &Grant) -> Result<Vec<u8>, String> {
+        let remote = self.half.head.connection.remote.clone();
         let Some(elsewhere) = self.elsewhere() else { return Err("nobody was asked".to_owned()) };
         if Relay::contradicts(grant.eap.as_deref()) {
             return Err(
                 "the RADIUS server accepts the user and tells it otherwise; look at its log".to_owned()
             );
         }
-        let key = grant.key.as_ref().map(|key| <[u8; 64]>::try_from(key.as_slice()));
-        let key = key
-            .transpose()
-            .map_err(|_| "the RADIUS server's keys (MS-MPPE) are not of 32 octets each".to_owned())?;
-        let told = elsewhere.relay.user().cloned().ok_or("nobody has said who the user is")?;
-        // What the server calls it is proved; what it calls itself may hide who it is (RFC 7542 section 2.4).
-        let named = grant.user.as_ref().and_then(|name| Identity::from_eap(name).ok());
+        let wrong = "the RADIUS server's keys (MS-MPPE) are neither of 32 octets each nor of 16";
+        let key = grant.key.as_ref().map(|key| Msk::of_halves(key).ok_or(wrong)).transpose()?;
+        let user = elsewhere.relay.proved(&remote, grant.user.as_deref())?;
         let packet = elsewhere.relay.verdict(true, grant.eap.as_deref());
         elsewhere.grant = Some(Box::new(Grant { key: None, ..grant.clone() }));
-        self.proved = Some((named.unwrap_or(told), key.map(|key| Msk::new(key.into()))));
+        self.proved = Some((user, key));
         Ok(packet)
     }
 

@@ -118,6 +118,48 @@ fn what_the_judge_calls_the_user_is_who_it_is() {
     assert_eq!(pair.right.accounts[0].session.user, b"carol@example.org");
 }
 
+/// The name that an outer method hides may be one of another connection's users.
+#[test]
+fn who_turns_out_to_be_somebody_else_than_the_connection_is_for_does_not_come_in() {
+    for (named, is_allowed) in [("carol@a.test", true), ("carol@b.test", false), ("%any", false)] {
+        let mut right = passes();
+        right.remote.eap_identity = Some(id("*@a.test"));
+        let mut left = user("anonymous@a.test");
+        left.local.identity = id("left.test");
+        let ours = credentials(&[("anonymous@a.test", "carol's")]);
+        let mut pair = Pair::with(configuration(left), configuration(right), ours, credentials(&[]));
+        let grant = Grant { user: Some(named.as_bytes().to_vec()), ..Grant::default() };
+        let mut judge = Judge::new(grant);
+        judge.credentials = credentials(&[("anonymous@a.test", "carol's")]);
+        initiate(&mut pair, &mut judge);
+        let up = pair.right.established(pair.now());
+        assert_eq!(up.len(), usize::from(is_allowed), "{named}");
+        if is_allowed {
+            assert_eq!(up[0].user, Some(id(named)));
+        } else {
+            assert!(pair.right.problems()[0].contains("User-Name"), "{:?}", pair.right.problems());
+        }
+    }
+}
+
+/// As FreeRADIUS gives them for EAP-MSCHAPv2.
+#[test]
+fn keys_of_16_octets_each_are_those_of_the_user() {
+    let (mut pair, mut judge) = (pair("carol's"), Judge::new(Grant::default()));
+    begin_at(&mut pair);
+    while let Some(question) = pair.right.questions.pop_front() {
+        let judgement = match judge.judge(&mut pair, &question) {
+            Judgement::Accept(grant) => {
+                let key = grant.key.as_ref().map(|key| key[..32].to_vec().into());
+                Judgement::Accept(Box::new(Grant { key, ..*grant }))
+            }
+            other => other,
+        };
+        say(&mut pair, &question, judgement);
+    }
+    pair.assert_up(1);
+}
+
 #[test]
 fn the_identity_is_not_asked_for_where_it_is_known() {
     let mut right = passes();
