@@ -248,6 +248,8 @@ impl Node {
             self.note(now, "has lost all that it had stored");
         }
         self.ike = Some(Ike::new(self.configuration.clone(), self.credentials.clone(), wrap()));
+        // As the daemon does: what no restored tunnel has inside goes.
+        self.host.table.inside.clear();
         let mut failure = None;
         let sent = self.act(now, history, |ike, now, host| {
             for (tunnel, context) in host.table.contexts.clone() {
