@@ -1,5 +1,7 @@
 //! Two gateways that negotiate with each other, and what is left of a tunnel when their daemons are killed.
 
+#[path = "ike/failover.rs"]
+mod failover;
 mod support;
 
 use std::collections::{HashMap, HashSet};
@@ -65,8 +67,10 @@ impl Pair {
         let topology = Topology::build(&lab).expect("wires");
         topology.prepare_for(Shape::DEFAULT).expect("wires");
         let last_core = std::thread::available_parallelism().map_or(0, |cores| (cores.get() - 1).min(1));
-        let mut a = Gateway::new(&lab, &topology.a, spec("a", 1, A_OUTER.into(), 0)).expect("a");
-        let mut b = Gateway::new(&lab, &topology.b, spec("b", 2, B_OUTER.into(), last_core)).expect("b");
+        let key = random(32).expect("a key");
+        let mut a = Gateway::new(&lab, &topology.a, spec("a", 1, A_OUTER.into(), 0, &key)).expect("a");
+        let mut b =
+            Gateway::new(&lab, &topology.b, spec("b", 2, B_OUTER.into(), last_core, &key)).expect("b");
         a.set_negotiation(case, Side::Initiator).expect("configured");
         b.set_negotiation(case, Side::Responder).expect("configured");
         for gateway in [&mut b, &mut a] {
@@ -118,7 +122,7 @@ impl Pair {
     }
 }
 
-fn spec(name: &str, node: u8, outer: IpAddr, core: usize) -> GatewaySpec {
+fn spec(name: &str, node: u8, outer: IpAddr, core: usize, key: &[u8]) -> GatewaySpec {
     GatewaySpec {
         name: name.into(),
         node,
@@ -128,7 +132,7 @@ fn spec(name: &str, node: u8, outer: IpAddr, core: usize) -> GatewaySpec {
         owned: "\"all\"".into(),
         core,
         tunnels: Vec::new(),
-        snapshot_key: random(32).expect("a key"),
+        snapshot_key: key.to_owned(),
         ike: String::new(),
     }
 }
@@ -338,7 +342,8 @@ fn replace_b(pair: &mut Pair, case: &Negotiation, node: u8) {
     pair.b.kill_ike();
     pair.b.kill();
     let _ = pair.b.uninstall();
-    let new = spec(&format!("b{node}"), node, B_OUTER.into(), pair.b.spec().core);
+    let old = pair.b.spec();
+    let new = spec(&format!("b{node}"), node, B_OUTER.into(), old.core, &old.snapshot_key);
     pair.b = Gateway::new(&pair.lab, &pair.topology.b, new).expect("another gateway");
     pair.b.set_negotiation(case, Side::Responder).expect("configured");
     pair.b.start(&pair.lab).expect("a data plane");

@@ -1,10 +1,13 @@
 //! ESP in UDP: where it ends, and whom it follows.
 
+use std::net::Ipv4Addr;
+
 use baton_dataplane::events::Event;
 use baton_dataplane::io::Side;
+use baton_sad::{Direction, Sa};
 
 use crate::ETH;
-use crate::common::{Packet, SPI, Setup, pair};
+use crate::common::{Gateway, Packet, SPI, Setup, pair};
 use crate::crafted::correct;
 
 /// What follows a datagram in its IP packet is not the datagram's (RFC 768), so not ESP's either.
@@ -52,4 +55,54 @@ fn a_peer_does_not_move_to_where_no_host_is() {
     assert_eq!(b.sent(Side::Inner).len(), 1);
     let moved = Event::PeerMoved { spi: SPI[1], address: [192, 0, 2, 7].into(), port: 4501 };
     assert_eq!(b.events.next(), Some(moved));
+}
+
+fn sa_of(gateway: &Gateway, direction: Direction) -> Sa {
+    gateway.table.iter().map(|found| found.sa).find(|sa| sa.direction == direction).expect("an SA")
+}
+
+/// Both ends of a tunnel may have moved while a packet was on its way (RFC 4555): its integrity says whose it is, and
+/// where it has come from moves nothing.
+#[test]
+fn a_peer_that_roams_is_taken_from_anywhere() {
+    for encapsulated in [true, false] {
+        let [mut a, mut b] = pair(&Setup { encapsulated, ..Setup::default() });
+        let mut sa = sa_of(&b, Direction::Inbound);
+        (sa.source, sa.destination) = (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into());
+        sa.encapsulation.iter_mut().for_each(|udp| udp.follows_peer = false);
+        b.table.update(&sa).expect("updated");
+        let mut elsewhere = |source: [u8; 4]| {
+            let mut frame = a.seal(&Packet::from(0, 60).frame());
+            frame[ETH + 12..ETH + 16].copy_from_slice(&source);
+            correct(&mut frame[ETH..]);
+            frame
+        };
+        for source in [[192, 0, 2, 7], [198, 51, 100, 9]] {
+            b.receive(Side::Outer, &elsewhere(source));
+        }
+        assert_eq!((b.sent(Side::Inner).len(), b.drops(), b.events.next()), (2, vec![], None));
+        let mut forged = elsewhere([192, 0, 2, 7]);
+        *forged.last_mut().expect("octets") ^= 1;
+        b.receive(Side::Outer, &forged);
+        assert_eq!((b.sent(Side::Inner).len(), b.drops().len(), b.events.next()), (0, 1, None));
+    }
+}
+
+/// RFC 6311 section 5.2: what a peer that goes on with an older copy refuses is skipped, and it takes the next packet;
+/// what it would have taken before is too old then (I2, I3).
+#[test]
+fn a_worker_goes_on_beyond_what_is_skipped() {
+    let [mut a, mut b] = pair(&Setup::default());
+    let held_back = a.seal(&Packet::from(0, 60).frame());
+    let before = a.table.iter().find(|found| found.sa.direction == Direction::Outbound).expect("an SA");
+    let floor = a.table.skip_sequence(before.sa.reqid, 100_000).expect("skipped");
+    assert_eq!(floor, before.counters.sequence + 100_000);
+    for ahead in 1..=3 {
+        let frame = a.seal(&Packet::from(0, 60).frame());
+        b.receive(Side::Outer, &frame);
+        let inbound = b.table.iter().find(|found| found.sa.direction == Direction::Inbound).expect("an SA");
+        assert_eq!((b.sent(Side::Inner).len(), inbound.counters.edge()), (1, floor + ahead));
+    }
+    b.receive(Side::Outer, &held_back);
+    assert_eq!((b.sent(Side::Inner).len(), b.drops()), (0, vec![("too-old", 1)]));
 }

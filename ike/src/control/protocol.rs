@@ -364,6 +364,9 @@ pub struct IkeEntry {
     /// Seconds for which the ticket is good by which it comes back, ours or the peer's; absent if there is none.
     #[serde(default)]
     pub ticket_seconds: Option<u64>,
+    /// Where the peer says that it is besides (RFC 4555 section 3.4).
+    #[serde(default)]
+    pub further_addresses: Vec<IpAddr>,
     /// Its Child SAs.
     pub children: Vec<ChildEntry>,
 }

@@ -47,6 +47,7 @@ pub(super) fn tunnel(view: &TunnelView, table: &Table, unix: Duration) -> IkeEnt
             .and_then(|resumption| Some(resumption.until?.saturating_sub(unix).as_secs())),
         dns: view.dns.clone(),
         extensions: view.extensions.iter().map(ToString::to_string).collect(),
+        further_addresses: view.mobility.as_ref().map_or(Vec::new(), |mobility| mobility.additional.clone()),
         children: view.children.iter().map(|child| self::child(child, table, unix)).collect(),
     }
 }

@@ -117,6 +117,9 @@ counters! {
     tickets_refused,
     /// Updates of addresses by peers that were heeded (RFC 4555 section 3.5).
     mobike_updates,
+    /// Peers whose traffic waits because they have not shown in time that they receive where they say (RFC 4555 section
+    /// 3.7).
+    mobike_held,
     /// Updates that came too fast, and were to be sent again.
     mobike_limited,
     /// Peers that answered for an address at which they do not receive (RFC 4555 section 3.7).

@@ -36,6 +36,8 @@ impl Up {
         if at.is_some_and(|at| self.on_synchronization(cx, path, at, datagram)) {
             return Some(Tunnel::Up(self));
         }
+        // Until both agree about Message IDs it is unknown which ones were answered already (RFC 6311 section 8.1).
+        let at = at.filter(|at| self.sas[*at].synchronization.ongoing.is_none());
         let opened = at.and_then(|at| Some((at, self.sas[at].receive(cx, path, datagram)?)));
         match opened {
             None => Some(Tunnel::Up(self)),

@@ -42,8 +42,13 @@ fn permitted(cx: &mut Cx, head: &Head, trail: &mut Trail, gateway: &GatewayIdent
     ))
 }
 
+/// Nobody is sent to itself.
 fn path_to(host: &dyn Host, connection: &Connection, gateway: &GatewayIdentity) -> Option<Path> {
-    path_between(host, connection, connection.moving.allowed(gateway)?)
+    let address = connection.moving.allowed(gateway)?;
+    if host.local_addresses().contains(&address) {
+        return None;
+    }
+    path_between(host, connection, address)
 }
 
 fn announce(cx: &mut Cx, head: &Head, gateway: &GatewayIdentity) {

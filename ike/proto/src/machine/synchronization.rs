@@ -162,16 +162,19 @@ impl Up {
         true
     }
 
-    /// What is outstanding is asked anew with other Message IDs: the peer may have no answer to the old ones.
+    /// What is outstanding is asked anew with other Message IDs: the peer may have no answer to the old ones. If it has
+    /// made a pair of Child SAs, it would be left with it (RFC 6311 section 8.3): it is to forget that.
     fn ask_again(&mut self, at: usize) {
         let pending = std::mem::take(&mut self.sas[at].pending);
         for (_, pending) in pending {
             match pending {
                 Pending::NewChild(offer) => {
+                    self.tasks.add(Task::DeleteUnwanted(offer.spi));
                     let wanted = Wanted { child: offer.child, reqid: Some(offer.reqid) };
                     self.tasks.add(Task::NewChild(wanted));
                 }
                 Pending::RekeyChild(rekeying) => {
+                    self.tasks.add(Task::DeleteUnwanted(rekeying.offer.spi));
                     self.tasks.add(Task::RekeyChild(rekeying.old));
                 }
                 Pending::RekeyIke(_) => {

@@ -156,10 +156,11 @@ impl Up {
         self.tasks.add_after(task, cx.now.monotonic + pause);
     }
 
-    /// Whether a task may be begun: the current IKE SA lives and its window is open.
+    /// Whether a task may be begun: the current IKE SA lives, its window is open, and both ends agree about Message IDs.
     fn is_sendable(&mut self, cx: &mut Cx) -> bool {
         let sa = self.current();
-        if sa.fate != Fate::Lives || sa.window.requests.sendable().is_err() || self.tasks.retry_at.is_some() {
+        let is_closed = sa.window.requests.sendable().is_err() || sa.synchronization.ongoing.is_some();
+        if sa.fate != Fate::Lives || is_closed || self.tasks.retry_at.is_some() {
             return false;
         }
         let can_seal = self.tasks.waiting.is_empty() || self.sas[0].can_seal(cx);

@@ -6,6 +6,7 @@ use super::child_sa::{OUTBOUND_DELAY, Outbound, Stage};
 use super::claims::Claims;
 use super::core::Cx;
 use super::ike_sa::{Fate, IkeSa};
+use super::mobility::Allowance;
 use super::pending::Pending;
 use super::requests::Sent;
 use super::session::Session;
@@ -35,6 +36,7 @@ impl Up {
             self.resumption.renew_at,
             self.sas[0].synchronization.due(),
             self.session.as_ref().and_then(Session::due),
+            self.mobility.as_ref().and_then(|mobility| mobility.allowance.as_ref()).map(Allowance::due),
         ];
         let unfinished = self.unfinished.iter().map(Unfinished::until);
         requests
@@ -51,6 +53,7 @@ impl Up {
         let delay = self.head.connection.dpd_delay;
         let is_quiet = self.sas[0].fate == Fate::Lives
             && self.sas[0].pending.is_empty()
+            && self.sas[0].synchronization.ongoing.is_none()
             && !self.tasks.has(&Task::Liveness);
         (is_quiet && !delay.is_zero()).then(|| self.heard.saturating_add(delay))
     }
@@ -78,6 +81,7 @@ impl Up {
             self.tasks.add(Task::Liveness);
         }
         self.on_ticket_due(cx);
+        self.check_allowance(cx);
         self.on_children_due(cx);
         self.on_sas_due(cx);
         self.forget_unfinished(now);

@@ -19,6 +19,8 @@
 //! time. Outstanding requests and kept answers are there octet for octet. Fields that a reader does not know are passed
 //! over.
 
+#[cfg(test)]
+mod documentation;
 mod moving;
 mod numbers;
 mod read;

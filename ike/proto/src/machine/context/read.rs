@@ -7,7 +7,7 @@ use minicbor::bytes::ByteVec;
 
 use super::numbers::{self, Impossible, addresses, from_time, monotonic, selectors, suite};
 use super::stored::{
-    Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPending, StoredTask,
+    Stored, StoredChild, StoredIkeSa, StoredMobility, StoredOffer, StoredPath, StoredPending, StoredTask,
 };
 use super::{associated, moving, resumption, session};
 use crate::configuration::{Child, Connection, Mode};
@@ -15,7 +15,7 @@ use crate::crypto::{
     AdditionalSecrets, AdditionalShare, ChildKeys, IkeKeys, KeyShare, OpenStateError, Role, SealedState,
     WrapKey,
 };
-use crate::host::Now;
+use crate::host::{Now, Path};
 use crate::identity::Identity;
 use crate::machine::child_offer::{ChildOffer, Dynamic};
 use crate::machine::child_rekey::{ChildRekeying, Rival};
@@ -24,7 +24,7 @@ use crate::machine::follow_up::FollowUp;
 use crate::machine::head::{Head, Wanted};
 use crate::machine::ike_rekey::{IkeRekeying, IkeRival};
 use crate::machine::ike_sa::{Fate, IkeSa};
-use crate::machine::mobility::{Check, Mobility, Roaming, Update};
+use crate::machine::mobility::{Allowance, Check, Mobility, Roaming, Update};
 use crate::machine::nat::Nat;
 use crate::machine::pending::Pending;
 use crate::machine::tasks::{Task, Tasks};
@@ -302,9 +302,15 @@ fn check(stored: &StoredPending) -> Result<Check, Impossible> {
 
 fn roaming(stored: &Stored) -> Result<Roaming, Impossible> {
     let Some(mobility) = &stored.mobility else { return Ok(Roaming::default()) };
-    let held = mobility.held.as_ref();
-    let held = held.map(|(path, ours, peers)| Ok((numbers::path(path)?, Nat { ours: *ours, peers: *peers })));
-    Ok(Roaming { is_on: true, held: held.transpose()? })
+    Ok(Roaming { is_on: true, held: place(mobility.held.as_ref())? })
+}
+
+/// Where a peer was shown to receive.
+fn place(stored: Option<&(StoredPath, bool, bool)>) -> Result<Option<(Path, Nat)>, Impossible> {
+    let place = |(path, ours, peers): &(StoredPath, bool, bool)| {
+        Ok((numbers::path(path)?, Nat { ours: *ours, peers: *peers }))
+    };
+    stored.map(place).transpose()
 }
 
 fn mobility(stored: &StoredMobility) -> Result<Mobility, Impossible> {
@@ -317,6 +323,7 @@ fn mobility(stored: &StoredMobility) -> Result<Mobility, Impossible> {
         confirmed: stored.confirmed,
         seen: stored.seen.as_ref().map(|seen| seen.to_vec()),
         refusals: stored.refusals,
+        allowance: place(stored.allowed.as_ref())?.map(Allowance::spent),
         ..Mobility::default()
     })
 }

@@ -186,6 +186,9 @@ pub(super) struct StoredMobility {
     /// How many changes are confirmed.
     #[n(9)]
     pub(super) confirmed: u32,
+    /// Where the peer was shown to receive, if the Child SAs have followed it before it is at the present path.
+    #[n(70)]
+    pub(super) allowed: Option<(StoredPath, bool, bool)>,
 }
 
 /// Outer addresses and ports.
@@ -242,9 +245,9 @@ pub(super) struct StoredPending {
     #[n(0)]
     pub(super) message_id: u32,
     /// 0 liveness, 1 deletion of the IKE SA, 2 of Child SAs, 3 a new pair, 4 a pair in the place of another, 5 an IKE
-    /// SA, 45 another gateway for the peer, 65 a ticket, 70 sequence numbers to skip; 40 return routability, 41 an update of
-    /// addresses, 42 a list of them, with
-    /// the cookie as nonce and the number of changes of the path as detours.
+    /// SA, 45 another gateway for the peer, 65 a ticket, 70 sequence numbers to skip; 40 return routability, 41 an
+    /// update of addresses, 42 a list of them, with the cookie as nonce and the number of changes of the path as
+    /// detours.
     #[n(1)]
     pub(super) kind: u8,
     /// Child SAs to delete.

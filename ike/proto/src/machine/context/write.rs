@@ -17,7 +17,7 @@ use crate::machine::child_offer::ChildOffer;
 use crate::machine::child_sa::{ChildSa, Outbound, Stage};
 use crate::machine::core::Cx;
 use crate::machine::ike_sa::IkeSa;
-use crate::machine::mobility::{Check, Mobility, Roaming};
+use crate::machine::mobility::{Allowance, Check, Mobility, Roaming};
 use crate::machine::pending::Pending;
 use crate::machine::tasks::Task;
 use crate::machine::up::Up;
@@ -194,6 +194,9 @@ fn stored_mobility(mobility: &Mobility, roaming: &Roaming) -> StoredMobility {
         seen: mobility.seen.clone().map(Into::into),
         refusals: mobility.refusals,
         held: roaming.held.map(|(path, nat)| (stored_path(path), nat.ours, nat.peers)),
+        allowed: mobility
+            .allowance
+            .map(|Allowance { before: (path, nat), .. }| (stored_path(path), nat.ours, nat.peers)),
     }
 }
 

@@ -6,7 +6,6 @@ use super::super::message::{Message, flag, notify};
 use super::super::nat::{self, Nat};
 use super::super::up::{KEEP_ALIVE, Up};
 use super::addresses::{self, has_list, has_met_nat};
-use crate::configuration::Routability;
 use crate::host::{Event, Path};
 use crate::wire::{NotifyType, Payload};
 
@@ -123,13 +122,12 @@ impl Up {
         let was_confirmed = self.mobility.as_ref().is_some_and(|m| m.confirmed == m.changes);
         let is_new = path.remote != before.0.remote;
         if is_new {
-            let trusts = self.head.connection.mobike.is_some_and(|mobike| mobike.check == Routability::After);
-            if !trusts {
-                self.head.roaming.held.get_or_insert(before);
-            }
+            self.hold_or_allow(cx, before);
         }
         // Back where it was shown to receive.
-        let proven = self.head.roaming.held.filter(|(proven, _)| proven.remote == path.remote);
+        let allowance = self.mobility.as_ref().and_then(|mobility| mobility.allowance);
+        let shown = self.head.roaming.held.or(allowance.map(|allowance| allowance.before));
+        let proven = shown.filter(|(shown, _)| shown.remote == path.remote);
         if proven.is_some() {
             self.head.roaming.held = None;
         }

@@ -86,6 +86,7 @@ impl Up {
     pub(super) fn confirm(&mut self) {
         if let Some(mobility) = &mut self.mobility {
             mobility.confirmed = mobility.changes;
+            mobility.allowance = None;
         }
     }
 

@@ -4,6 +4,7 @@
 //! place has been shown to receive.
 
 mod addresses;
+mod allowance;
 mod answer;
 mod check;
 mod command;
@@ -14,6 +15,7 @@ mod rate;
 use std::net::IpAddr;
 
 pub(super) use addresses::{announcement, has_met_nat, is_host, speaks};
+pub(super) use allowance::Allowance;
 pub(super) use check::Check;
 pub(super) use lead::Update;
 pub(super) use paths::Ways;
@@ -50,6 +52,8 @@ pub(super) struct Mobility {
     /// Requests go along all paths, because the present one seems dead (section 3.10).
     pub(super) is_probing: bool,
     pub(super) rate: Rate,
+    /// What may still be sent to where the peer says that it is, before it has shown that it receives there.
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Mobility {

@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod elsewhere;
 mod ending;
+mod everything;
 mod follow_up;
 mod inside;
 mod intermediate;

@@ -612,3 +612,16 @@ fn a_redirected_tunnel_is_resumed_at_the_other_gateway() {
         assert!(net.has_event(LEFT, redirected));
     }
 }
+
+/// A gateway that would be the client itself is none, in the answer to IKE_SA_INIT and later.
+#[test]
+fn nobody_is_sent_to_itself() {
+    for gateways in [vec![(RIGHT, in_maintenance(RIGHT, LEFT))], vec![(RIGHT, gateway(RIGHT))]] {
+        let mut net = Net::new(client(&["192.0.2.0-192.0.2.9"]), gateways);
+        net.client().host.addresses = vec![LEFT.parse().unwrap()];
+        net.initiate();
+        net.redirect(RIGHT, None, LEFT).ok();
+        assert_eq!(net.client().ike.counters().redirects_refused, 1);
+        assert!(net.inits_to(LEFT).is_empty());
+    }
+}

@@ -165,6 +165,97 @@ fn for_a_trusted_peer_traffic_follows_at_once_and_the_check_is_made_still() {
     assert_at(&pair, MOVED);
 }
 
+fn trusting() -> Pair {
+    let trusting = Mobike { check: Routability::After, nats: true };
+    // Several updates may be outstanding.
+    let both = |is_left| Connection { window: 4, ..mobile(is_left) };
+    with(both(true), Connection { mobike: Some(trusting), ..both(false) })
+}
+
+/// The outbound SAs of the right end send so much more.
+fn carry(pair: &mut Pair, octets: u64) {
+    pair.right.host.sent.values_mut().for_each(|(_, volume)| volume.octets += octets);
+}
+
+/// Left says that it is there; nothing comes through to there.
+fn claim(pair: &mut Pair, address: &str) {
+    move_left(pair, address);
+    pair.run_through(|packet| packet.to_right);
+}
+
+/// Section 3.7: a trusted peer that names a victim brings it a little, once, and not for long.
+#[test]
+fn what_follows_a_trusted_peer_at_once_is_bounded() {
+    for is_time in [false, true] {
+        let mut pair = trusting();
+        carry(&mut pair, 1 << 40);
+        claim(&mut pair, MOVED);
+        assert_eq!(sends_to(&pair), [ip(MOVED)]);
+        carry(&mut pair, 4 << 20);
+        pair.pass_through(Duration::from_millis(1900), |packet| packet.to_right);
+        assert_eq!(sends_to(&pair), [ip(MOVED)]);
+        carry(&mut pair, u64::from(!is_time));
+        pair.pass_through(Duration::from_millis(if is_time { 200 } else { 40 }), |packet| packet.to_right);
+        assert_eq!((sends_to(&pair), counter(&pair, false, "mobike_held")), (vec![ip(LEFT)], 1));
+        // Naming another one brings no more.
+        claim(&mut pair, FURTHER);
+        assert_eq!(sends_to(&pair), [ip(LEFT)]);
+        pair.pass(Duration::from_mins(1));
+        assert_at(&pair, FURTHER);
+    }
+}
+
+#[test]
+fn one_allowance_is_for_all_places_until_one_is_proven() {
+    let mut pair = trusting();
+    claim(&mut pair, MOVED);
+    pair.pass_through(Duration::from_millis(1500), |packet| packet.to_right);
+    claim(&mut pair, FURTHER);
+    assert_eq!(sends_to(&pair), [ip(FURTHER)]);
+    pair.pass_through(Duration::from_millis(600), |packet| packet.to_right);
+    assert_eq!(sends_to(&pair), [ip(LEFT)]);
+    // Back where it was proven, nothing waits; and then there is another one.
+    claim(&mut pair, LEFT);
+    pair.pass(Duration::from_mins(1));
+    assert_at(&pair, LEFT);
+    claim(&mut pair, MOVED);
+    assert_eq!(sends_to(&pair), [ip(MOVED)]);
+}
+
+/// After a restart nobody knows how much is left.
+#[test]
+fn an_allowance_ends_with_the_process() {
+    let mut pair = trusting();
+    claim(&mut pair, MOVED);
+    let trusting = Mobike { check: Routability::After, nats: true };
+    restart_as(&mut pair, false, Restoring::Restart, Connection { mobike: Some(trusting), ..mobile(false) });
+    pair.right.timeout(pair.now());
+    assert_eq!(sends_to(&pair), [ip(LEFT)]);
+    pair.pass(Duration::from_mins(1));
+    assert_at(&pair, MOVED);
+}
+
+/// Whoever is no end of the IKE SA moves nothing, whatever it makes of messages that it has seen.
+#[test]
+fn forged_updates_are_refused() {
+    let mut pair = up();
+    move_left(&mut pair, MOVED);
+    let update = pair.take_packets().remove(0);
+    let refused = |pair: &Pair| counter(pair, false, "not_authentic") + counter(pair, false, "not_ike");
+    for at in 0..update.octets.len() {
+        let mut forged = update.clone();
+        forged.octets[at] ^= 1;
+        pair.deliver(&forged);
+    }
+    assert!(pair.right.sent.iter().all(|(path, _)| path.remote.ip() != ip(FURTHER)));
+    assert!(refused(&pair) > 0);
+    assert_eq!((sends_to(&pair), counter(&pair, false, "mobike_updates")), (vec![ip(LEFT)], 0));
+    assert_eq!(view(&pair, false).path.remote.ip(), ip(LEFT));
+    pair.deliver(&update);
+    pair.run();
+    assert_at(&pair, MOVED);
+}
+
 #[test]
 fn a_bombed_victim_gets_a_few_messages_and_never_the_tunnel() {
     let mut pair = up();
@@ -488,10 +579,13 @@ fn a_restart_or_a_move_at_any_moment_changes_nothing() {
 
 /// Another process in the place of one end: its table stays, its contexts are restored.
 fn restart(pair: &mut Pair, is_left: bool, how: Restoring) {
+    restart_as(pair, is_left, how, mobile(is_left));
+}
+
+fn restart_as(pair: &mut Pair, is_left: bool, how: Restoring, connection: Connection) {
     let now = pair.now();
     let side = if is_left { &mut pair.left } else { &mut pair.right };
-    let (configuration, secrets) =
-        (super::pair::configuration(mobile(is_left)), super::pair::secrets("secret"));
+    let (configuration, secrets) = (super::pair::configuration(connection), super::pair::secrets("secret"));
     let mut new = super::side::Side::new(side.host.segment.into(), LEFT, configuration, secrets);
     (new.host.source, new.host.addresses) = (side.host.source, side.host.addresses.clone());
     new.host.advance(1 << 20);

@@ -256,3 +256,30 @@ fn who_does_not_know_it_is_not_asked() {
     rekey(&mut pair, false);
     pair.assert_up(1);
 }
+
+/// What waits for the agreement waits without being looked at again and again; what the peer asks meanwhile may have
+/// been answered already (RFC 6311 section 8.1).
+#[test]
+fn nothing_else_happens_before_both_agree() {
+    let dpd_delay = Duration::from_secs(1);
+    let mut pair = Pair::new(
+        Connection { dpd_delay, ..connection(true) },
+        Connection { dpd_delay, ..connection(false) },
+    );
+    pair.initiate();
+    synchronize(&mut pair);
+    let _lost = pair.take_packets();
+    pair.now += Duration::from_millis(1500);
+    let now = pair.now();
+    pair.right.timeout(now);
+    assert!(pair.right.next_timeout().is_some_and(|due| due > now.monotonic), "it never has done");
+    assert!(pair.take_packets().is_empty());
+    pair.left.command(now, Command::RekeyChild(target())).unwrap();
+    let request = pair.take_packets();
+    pair.deliver(&request[0]);
+    assert!(pair.take_packets().is_empty());
+    pair.pass(Duration::from_mins(1));
+    assert_agreed(&pair);
+    let replaced = |event: &Event| matches!(event, Event::ChildUp { replaces: Some(_), .. });
+    assert!(pair.left.events.iter().any(replaced));
+}
