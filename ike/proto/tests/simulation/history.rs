@@ -26,6 +26,8 @@ pub struct History {
     ivs: HashMap<Sealing, Vec<u8>>,
     /// Sessions of which something was told.
     sessions: HashSet<String>,
+    /// Sequence numbers of ESP by key: the last one sent, and the last one taken.
+    sequences: HashMap<Vec<u8>, (u64, u64)>,
     story: DefaultHasher,
 }
 
@@ -60,6 +62,32 @@ impl History {
         Ok(())
     }
 
+    /// Somebody goes on with an older state of an IKE SA: what was sent by it and never arrived may have the Message IDs
+    /// that both agree upon (RFC 6311 section 5.1).
+    pub fn fail_over(&mut self, (initiator, responder): (u64, u64)) {
+        self.messages.retain(|((i, r, ..), ..), _| (*i, *r) != (initiator, responder));
+    }
+
+    /// A packet of ESP leaves (I2).
+    pub fn send(&mut self, key: &[u8], sequence: u64) -> Result<(), String> {
+        let (sent, _) = self.sequences.entry(key.to_vec()).or_default();
+        if sequence <= *sent {
+            return Err(format!("sequence number {sequence} was sent already, {sent} is the last"));
+        }
+        *sent = sequence;
+        Ok(())
+    }
+
+    /// A packet of ESP is taken (I3).
+    pub fn take(&mut self, key: &[u8], sequence: u64) -> Result<(), String> {
+        let (_, taken) = self.sequences.entry(key.to_vec()).or_default();
+        if sequence <= *taken {
+            return Err(format!("sequence number {sequence} was taken already, {taken} is the last"));
+        }
+        *taken = sequence;
+        Ok(())
+    }
+
     /// A number that another story would not have.
     pub fn story(&self) -> u64 {
         self.story.finish()
@@ -89,6 +117,10 @@ impl History {
     /// One Message ID, one content (RFC 7296 section 2.1). IKE_SA_INIT begins again with a cookie or another group.
     fn message(&mut self, header: Header, fragment: (u16, u16), octets: &[u8]) -> Result<(), String> {
         if header.responder_spi == 0 {
+            return Ok(());
+        }
+        // Those that agree about Message IDs have none of their own (RFC 6311 section 5.1).
+        if header.message_id == 0 && header.exchange == ExchangeType::INFORMATIONAL {
             return Ok(());
         }
         let flags = header.flags;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use baton_ike_proto::auth::Credentials;
 use baton_ike_proto::configuration::Configuration;
 use baton_ike_proto::crypto::WrapKey;
+use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::machine::{Ike, Restoring, TunnelView};
 use baton_ike_proto::wire::{self, Header};
 use baton_ike_proto::{Command, Now, Output};
@@ -18,10 +19,13 @@ use crate::judge::Judge;
 use crate::network::Datagram;
 use crate::random::Random;
 use crate::setting::{Setting, seen};
+use crate::table::Sa;
 
 /// SAs of which the restarted process knows nothing are taken out of the table after so long: no exchange that may
 /// still bring them back takes longer.
 const SWEEP_DELAY: Duration = Duration::from_secs(200);
+/// How far both edges of a copy are advanced: more packets than anybody sends here.
+pub const ADVANCE: u64 = 1_000_000;
 /// 2026, for a start.
 const UNIX: Duration = Duration::from_secs(1_790_000_000);
 
@@ -36,16 +40,32 @@ pub struct Node {
     /// When it dies next, it loses all that it has stored.
     pub forgets: bool,
     sweep: Option<(Duration, Orphans)>,
+    /// Of one of its tunnels, taken a while ago.
+    pub copy: Option<Copy>,
+    /// Tunnels that it has gone on with so.
+    pub failed_over: Vec<TunnelName>,
+    /// With this older state of one tunnel it begins anew.
+    failover: Option<Box<Copy>>,
     /// Where the process's clock began.
     base: Duration,
     configuration: Arc<Configuration>,
     credentials: Arc<Credentials>,
+    /// Whether both ends agree about Message IDs, and about sequence numbers, after a failover.
+    synchronizes: (bool, bool),
     /// The data plane refuses some of what it is to install.
     pub refuses: bool,
     pub trace: bool,
     pub judge: Judge,
     /// Counters of processes that are dead.
     counters: BTreeMap<&'static str, u64>,
+}
+
+/// A tunnel as it was.
+#[derive(Clone)]
+pub struct Copy {
+    pub view: TunnelView,
+    pub context: Vec<u8>,
+    pub sas: (Vec<Sa>, Vec<Sa>),
 }
 
 /// What is in the table at a restart and in no context.
@@ -72,9 +92,13 @@ impl Node {
             restart_at: None,
             forgets: false,
             sweep: None,
+            copy: None,
+            failed_over: Vec::new(),
+            failover: None,
             base: Duration::from_secs(random.below(1_000_000)),
             configuration,
             credentials,
+            synchronizes: setting.synchronizes,
             refuses: false,
             trace: false,
             counters: BTreeMap::new(),
@@ -251,6 +275,10 @@ impl Node {
         // As the daemon does: what no restored tunnel has inside goes.
         self.host.table.inside.clear();
         let mut failure = None;
+        let advanced = self.failover.take().and_then(|copy| {
+            history.fail_over(copy.view.spis);
+            self.install_copy(*copy)
+        });
         let sent = self.act(now, history, |ike, now, host| {
             for (tunnel, context) in host.table.contexts.clone() {
                 match ike.restore(now, &context, Restoring::Restart, host) {
@@ -265,11 +293,64 @@ impl Node {
                     other => failure = Some(format!("the ticket of {connection} is restored as {other:?}")),
                 }
             }
+            if let Some(tunnel) = advanced {
+                let _ = ike.command(now, Command::Advanced { tunnel, packets: ADVANCE }, host);
+            }
             // As the daemon does: nobody knows what has changed meanwhile.
             let _ = ike.command(now, Command::AddressesChanged, host);
         })?;
         self.sweep = Some((now + SWEEP_DELAY, self.orphans(now)));
         failure.map_or(Ok(sent), Err)
+    }
+
+    /// Takes a copy of a tunnel.
+    pub fn take_copy(&mut self, view: &TunnelView) {
+        let table = &self.host.table;
+        let context = table.contexts.get(&view.name).cloned();
+        let sas = table.of_tunnel(&view.name);
+        self.copy = context.map(|context| Copy { view: view.clone(), context, sas });
+    }
+
+    /// Dies, and goes on with an old state of a tunnel, which still has the same SAs.
+    pub fn go_on_with_copy(&mut self, now: Duration) -> bool {
+        let standing = self.tunnels(now);
+        let (agrees, _) = self.synchronizes;
+        let is_same = |copy: &mut Copy| {
+            standing
+                .iter()
+                .any(|view| copy.is_still(view) && (agrees || copy.view.message_ids == view.message_ids))
+        };
+        let copy = self.copy.take_if(is_same);
+        let is_there = copy.is_some();
+        if let Some(copy) = copy {
+            self.die(now, copy);
+        }
+        is_there
+    }
+
+    fn die(&mut self, now: Duration, copy: Copy) {
+        let Some(ike) = self.ike.take() else { return };
+        self.counters = self.counted(&ike);
+        self.fuse = None;
+        self.failover = Some(Box::new(copy));
+        self.restart_at = Some(now + Duration::from_millis(self.host.random.below(5000)));
+        self.note(now, "is lost");
+    }
+
+    /// The SAs are those of the copy, with both edges advanced; gives the tunnel, if it is there still.
+    fn install_copy(&mut self, copy: Copy) -> Option<String> {
+        let table = &mut self.host.table;
+        let context = table.contexts.get_mut(&copy.view.name)?;
+        *context = copy.context;
+        self.failed_over.push(copy.view.name.clone());
+        let (inbound, outbound) = copy.sas;
+        for old in inbound {
+            table.inbound.entry(old.spi).and_modify(|sa| sa.sequence = old.sequence + ADVANCE);
+        }
+        for old in outbound {
+            table.outbound.entry(old.reqid).and_modify(|sa| sa.sequence = old.sequence + ADVANCE);
+        }
+        Some(copy.view.name.as_str().to_owned())
     }
 
     /// All counters, of this process and those before.
@@ -330,6 +411,19 @@ impl Node {
         if self.trace {
             println!("{:9.3} node {}: {what}", now.as_secs_f64(), self.number);
         }
+    }
+}
+
+impl Copy {
+    /// Whether nothing but numbers has changed since it was taken. What else has, no gateway could go on with: the
+    /// peer has other SAs by then (RFC 6311 section 8.3).
+    fn is_still(&self, view: &TunnelView) -> bool {
+        let numbers = |view: &TunnelView| {
+            let children: Vec<_> =
+                view.children.iter().map(|c| (c.inbound_spi, c.outbound_spi, c.is_sending)).collect();
+            (view.name.clone(), view.spis, view.state, view.path, view.mobility.clone(), children)
+        };
+        numbers(&self.view) == numbers(view)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use baton_ike_proto::Command;
 use baton_ike_proto::host::Target;
 use baton_ike_proto::machine::TunnelView;
+use baton_ike_proto::wire::GatewayIdentity;
 
 use crate::setting::{child_name, connection_name, place, seen};
 use crate::world::World;
@@ -45,6 +46,11 @@ fn act(world: &mut World) -> Result<(), String> {
             Ok(())
         }
         22..25 => roam(world, node),
+        28..36 => {
+            fail_over(world, node);
+            Ok(())
+        }
+        36..44 => send(world, node),
         25..28 => {
             world.nodes[node].host.dry ^= true;
             Ok(())
@@ -80,6 +86,22 @@ fn crash(world: &mut World, node: usize) {
     world.nodes[node].fuse = Some(world.random.below(12));
 }
 
+/// Takes a copy of a tunnel, or goes on with the one that was taken, if that is all that the node would lose.
+fn fail_over(world: &mut World, node: usize) {
+    if !world.nodes[node].go_on_with_copy(world.now)
+        && let Some(view) = world.random.pick(&world.standing(node)).cloned()
+    {
+        world.nodes[node].take_copy(&view);
+    }
+}
+
+/// Some packets on one of its SAs.
+fn send(world: &mut World, node: usize) -> Result<(), String> {
+    let reqids: Vec<u32> = world.nodes[node].host.table.outbound.keys().copied().collect();
+    let Some(reqid) = world.random.pick(&reqids).copied() else { return Ok(()) };
+    (0..=world.random.below(100)).try_for_each(|_| world.packet(node, reqid).map(drop))
+}
+
 /// One end of a tunnel wants something, and half of the time so does the other end, before either hears of it.
 fn disturb(world: &mut World, node: usize) -> Result<(), String> {
     let tunnels = world.standing(node);
@@ -101,7 +123,9 @@ fn want_something(world: &mut World, node: usize, view: &TunnelView) -> Result<(
         (55..62, Some(child)) => Command::SoftLimit { reqid: child.reqid, spi: child.outbound_spi },
         (62..65, Some(child)) => Command::HardLimit { reqid: child.reqid, spi: child.inbound_spi },
         (65..75, Some(child)) => Command::Terminate(Target::Spi(child.inbound_spi)),
-        (75..83, _) => Command::Terminate(tunnel),
+        (75..80, _) => Command::Terminate(tunnel),
+        (80..84, _) => Command::Redirect { target: Some(tunnel), gateway: anybody(world, view) },
+        (84..86, _) => Command::Synchronize(tunnel),
         _ => {
             let child = child_name(world.random.below(world.setting.children as u64) as usize);
             Command::Initiate { connection: view.connection.clone(), child: Some(child) }
@@ -110,14 +134,30 @@ fn want_something(world: &mut World, node: usize, view: &TunnelView) -> Result<(
     world.command(node, command)
 }
 
+/// A node, or nobody. One behind a NAT would not know that it is sent to itself.
+fn anybody(world: &mut World, view: &TunnelView) -> GatewayIdentity {
+    let picked = world.random.below(world.nodes.len() as u64 + 1) as usize;
+    let is_itself = view.path.remote.ip() == seen(picked) && world.setting.behind_nat[picked];
+    GatewayIdentity::Address(seen(if is_itself { world.nodes.len() } else { picked }))
+}
+
 /// The network heals, the dead come back, and then there is only time.
-pub fn heal(world: &mut World) {
+pub fn heal(world: &mut World) -> Result<(), String> {
     world.network.heal();
     for node in &mut world.nodes {
         (node.fuse, node.refuses) = (None, false);
         node.host.dry = false;
         node.judge.is_healthy = true;
     }
+    // Whoever is sent to a gateway finds it where it is said to be.
+    let sent = if world.setting.follows { world.nodes.len() } else { 0 };
+    for at in 0..sent {
+        let home = world.setting.address(at);
+        if std::mem::replace(&mut world.nodes[at].host.address, home) != home {
+            world.command(at, Command::AddressesChanged)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits for a moment at which nothing has been under way for a while; not for ever.

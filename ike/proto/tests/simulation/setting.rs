@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use baton_ike_proto::auth::{Credentials, CredentialsBuilder};
 use baton_ike_proto::configuration::{
-    AddressMatch, Child, Childless, Configuration, Connection, EapMethod, EapUser, EndAction, Fragmentation,
-    Handling, LocalAuthentication, LocalMethod, Mobike, Mode, Moving, Pool, PostquantumKey,
-    RemoteAuthentication, RemoteMethod, Retransmission, Revocation, Routability, SendCertificate,
-    StartAction, Unique,
+    AddressMatch, AllowedGateway, Child, Childless, Configuration, Connection, EapMethod, EapUser, EndAction,
+    Fragmentation, Handling, LocalAuthentication, LocalMethod, Maintenance, Mobike, Mode, Moving, Pool,
+    PostquantumKey, RemoteAuthentication, RemoteMethod, Retransmission, Revocation, Routability,
+    SendCertificate, StartAction, Unique,
 };
 use baton_ike_proto::identity::Identity;
 use baton_ike_proto::proposal::{EspProposal, IkeProposal};
 use baton_ike_proto::selector::ConfiguredSelector;
+use baton_ike_proto::wire::GatewayIdentity;
 
 use crate::random::Random;
 
 /// What is the same for all nodes of a run.
+#[expect(clippy::struct_excessive_bools, reason = "each is chosen by itself")]
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub nodes: usize,
@@ -49,6 +51,14 @@ pub struct Setting {
     pub users: Users,
     /// Zero bits of puzzles that are asked of everybody (RFC 8019), if they are.
     pub puzzle: Option<u8>,
+    /// Nodes go where others send them (RFC 5685): any of them takes any other's place.
+    pub follows: bool,
+    /// Where a node sends its peers before they say who they are, and where when they have.
+    pub sends: Vec<(Option<usize>, Option<usize>)>,
+    /// Nodes give tokens by which their crashes are known (RFC 6290).
+    pub crash_detection: bool,
+    /// After a failover the ends agree about Message IDs, and about sequence numbers (RFC 6311).
+    pub synchronizes: (bool, bool),
 }
 
 /// Who the others are to node 0.
@@ -95,6 +105,10 @@ impl Setting {
                 false => Users::None,
             },
             puzzle: random.per_mille(250).then_some(8),
+            follows: half(random),
+            sends: (0..nodes).map(|_| (somewhere(random, nodes), somewhere(random, nodes))).collect(),
+            crash_detection: half(random),
+            synchronizes: *random.pick(&SYNCHRONIZES).expect("some"),
         }
     }
 
@@ -122,6 +136,10 @@ impl Setting {
             resumption: false,
             users: Users::None,
             puzzle: None,
+            follows: false,
+            sends: vec![(None, None); 5],
+            crash_detection: false,
+            synchronizes: (true, true),
         }
     }
 
@@ -130,6 +148,11 @@ impl Setting {
         [self.ike_proposals, self.first_proposals, self.esp_proposals]
             .iter()
             .all(|text| !text.contains("mlkem"))
+    }
+
+    /// Whether a node may send any of its peers to another one: who is behind a NAT would not know itself.
+    fn may_be_sent_to(&self, to: usize, by: usize) -> bool {
+        to != by && !self.behind_nat[to]
     }
 
     /// The node's own address.
@@ -155,6 +178,9 @@ impl Setting {
             configuration.limits.puzzle_threshold = 0;
             configuration.limits.puzzle_difficulty = difficulty;
         }
+        configuration.crash_detection = self.crash_detection;
+        let redirect_to = self.sends[node].0.filter(|to| self.may_be_sent_to(*to, node)).map(gateway);
+        configuration.maintenance = Maintenance { redirect_to, redirect_above: 2 };
         configuration
     }
 
@@ -184,7 +210,7 @@ impl Setting {
             },
             remote: RemoteAuthentication {
                 method: self.remote_method(node),
-                identity: identity(other),
+                identity: if self.follows { Identity::Any } else { identity(other) },
                 authorities: vec![],
                 certificates: vec![],
                 revocation: Revocation::default(),
@@ -216,6 +242,14 @@ impl Setting {
             moving: Moving {
                 session_resumption: self.resumption,
                 ticket_lifetime: Duration::from_mins(4),
+                redirect_to: self.sends[node]
+                    .1
+                    .filter(|to| *to != other && self.may_be_sent_to(*to, node))
+                    .map(gateway),
+                redirect_timeout: Duration::from_secs(20),
+                follow_redirects: if self.follows { vec![ANY_OF_THEM] } else { vec![] },
+                message_id_sync: self.synchronizes.0,
+                replay_counter_sync: self.synchronizes.1,
                 ..Moving::default()
             },
         }
@@ -231,7 +265,9 @@ impl Setting {
 
     fn child(&self, node: usize, other: usize, child: usize) -> Child {
         let has_inner = |node, other| self.gives_addresses && node != 0 && other == 0;
-        let outside = |node| format!("10.{node}.{child}.0/24").parse().expect("a network");
+        // Behind gateways that take each other's place are the same networks.
+        let of = |node| if self.follows { 100 } else { node };
+        let outside = |node| format!("10.{}.{child}.0/24", of(node)).parse().expect("a network");
         let network = |node, other| {
             if has_inner(node, other) { ConfiguredSelector::DYNAMIC } else { outside(node) }
         };
@@ -292,6 +328,18 @@ const ESP: [&str; 5] = [
 /// Postquantum preshared keys: whether the initiator names one, and whether both require one.
 const PPK: [(bool, bool); 4] = [(false, false), (false, false), (true, false), (true, true)];
 
+/// Whether Message IDs, and whether sequence numbers, are agreed upon after a failover.
+const SYNCHRONIZES: [(bool, bool); 4] = [(true, true), (true, true), (true, false), (false, true)];
+
+/// One node in ten sends its peers to another one.
+fn somewhere(random: &mut Random, nodes: usize) -> Option<usize> {
+    random.per_mille(100).then(|| random.below(nodes as u64) as usize)
+}
+
+fn gateway(node: usize) -> GatewayIdentity {
+    GatewayIdentity::Address(seen(node))
+}
+
 pub fn connection_name(other: usize) -> String {
     format!("to-{other}")
 }
@@ -323,6 +371,15 @@ fn pool() -> Pool {
 pub fn seen(node: usize) -> IpAddr {
     [192, 0, 2, 10 + node as u8].into()
 }
+
+/// Where nodes may be sent, and one place where nobody is.
+const ANY_OF_THEM: AllowedGateway = AllowedGateway {
+    name: None,
+    addresses: AddressMatch {
+        first: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
+        last: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 15)),
+    },
+};
 
 /// Where nodes roam.
 const PLACES: AddressMatch = AddressMatch {

@@ -54,10 +54,11 @@ impl Table {
             let this = Use { node, inbound: true, spi: sa.spi };
             let is_there = self.inbound.get(&sa.spi).is_some_and(|old| old.key == sa.key);
             history.install(&sa.key, this, is_there)?;
+            let before = self.inbound.get(&sa.spi).map_or(0, |old| old.sequence);
             if self.inbound.get(&sa.spi).is_some_and(|old| old.key != sa.key) {
                 return Err(format!("inbound SPI {:08x} is in use", sa.spi));
             }
-            self.inbound.insert(sa.spi, sa);
+            self.inbound.insert(sa.spi, Sa { sequence: before, ..sa });
         }
         if install.outbound {
             let mut sa = sa(install, false)?;
@@ -65,10 +66,19 @@ impl Table {
             let this = Use { node, inbound: false, spi: sa.spi };
             let is_there = self.outbound.get(&sa.reqid).is_some_and(|old| old.key == sa.key);
             history.install(&sa.key, this, is_there)?;
+            if is_there {
+                sa.sequence = self.outbound.get(&sa.reqid).map_or(0, |old| old.sequence);
+            }
             self.outbound.insert(sa.reqid, sa);
         }
         self.policies.extend(install.policy.iter().map(|policy| (policy.name.clone(), policy.clone())));
         Ok(())
+    }
+
+    /// The SAs of a tunnel: inbound ones, outbound ones.
+    pub fn of_tunnel(&self, tunnel: &TunnelName) -> (Vec<Sa>, Vec<Sa>) {
+        let of = |sas: &BTreeMap<u32, Sa>| sas.values().filter(|sa| sa.tunnel == *tunnel).cloned().collect();
+        (of(&self.inbound), of(&self.outbound))
     }
 
     /// What was sent by the SAs is not sent again.

@@ -52,7 +52,8 @@ impl World {
         while let Some(next) = self.next_event().filter(|next| *next <= end) {
             self.at_once = if next > self.now { 0 } else { self.at_once + 1 };
             if self.at_once > MOST_AT_ONCE {
-                let busy = (0..self.nodes.len()).find(|at| self.nodes[*at].next_timeout() <= Some(self.now));
+                let busy = (0..self.nodes.len())
+                    .find(|at| self.nodes[*at].next_timeout().is_some_and(|due| due <= self.now));
                 let tunnels = busy.map_or(vec![], |at| self.tunnels(at));
                 let states: Vec<_> = tunnels.iter().map(|view| (view.name.as_str(), view.state)).collect();
                 return Err(format!("node {busy:?} never has done: {states:?}"));
@@ -133,6 +134,23 @@ impl World {
         for datagram in datagrams {
             self.network.send(self.now, datagram);
         }
+    }
+
+    /// A packet of ESP by one of a node's outbound SAs, to whoever has the other end of it; whether it is taken.
+    pub fn packet(&mut self, at: usize, reqid: u32) -> Result<bool, String> {
+        let Some(sa) = self.nodes[at].host.table.outbound.get_mut(&reqid) else { return Ok(false) };
+        sa.sequence += 1;
+        let (spi, key, sequence) = (sa.spi, sa.key.clone(), sa.sequence);
+        self.history.send(&key, sequence).map_err(|why| format!("node {at}: {why}"))?;
+        for (other, node) in self.nodes.iter_mut().enumerate().filter(|(other, _)| *other != at) {
+            let receiver = node.host.table.inbound.get_mut(&spi);
+            if let Some(sa) = receiver.filter(|sa| sa.key == key && sa.sequence < sequence) {
+                sa.sequence = sequence;
+                self.history.take(&key, sequence).map_err(|why| format!("node {other}: {why}"))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The tunnels of a node.
