@@ -89,10 +89,11 @@ fn a_peer_that_roams_is_taken_from_anywhere() {
 }
 
 /// RFC 6311 section 5.2: what a peer that goes on with an older copy refuses is skipped, and it takes the next packet;
-/// what it would have taken before is too old then (I2, I3).
+/// what it would have taken before is too old then (I2, I3). With extended sequence numbers that would be a number of
+/// the next 2^32 (RFC 4303 appendix A2), which its ICV does not know.
 #[test]
 fn a_worker_goes_on_beyond_what_is_skipped() {
-    let [mut a, mut b] = pair(&Setup::default());
+    let [mut a, mut b] = pair(&Setup { extended: false, ..Setup::default() });
     let held_back = a.seal(&Packet::from(0, 60).frame());
     let before = a.table.iter().find(|found| found.sa.direction == Direction::Outbound).expect("an SA");
     let floor = a.table.skip_sequence(before.sa.reqid, 100_000).expect("skipped");
