@@ -62,10 +62,10 @@ impl History {
         Ok(())
     }
 
-    /// Somebody goes on with an older state of an IKE SA: what was sent by it and never arrived may have the Message IDs
-    /// that both agree upon (RFC 6311 section 5.1).
-    pub fn fail_over(&mut self, (initiator, responder): (u64, u64)) {
-        self.messages.retain(|((i, r, ..), ..), _| (*i, *r) != (initiator, responder));
+    /// Somebody goes on with an older state of a tunnel: what was sent by it and never arrived may have the Message IDs
+    /// that both agree upon (RFC 6311 section 5.1), and an IKE SA that it was about to delete, it deletes again.
+    pub fn fail_over(&mut self) {
+        self.messages.clear();
     }
 
     /// A packet of ESP leaves (I2).

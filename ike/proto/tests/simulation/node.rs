@@ -276,7 +276,7 @@ impl Node {
         self.host.table.inside.clear();
         let mut failure = None;
         let advanced = self.failover.take().and_then(|copy| {
-            history.fail_over(copy.view.spis);
+            history.fail_over();
             self.install_copy(*copy)
         });
         let sent = self.act(now, history, |ike, now, host| {
