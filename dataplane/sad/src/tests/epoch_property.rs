@@ -79,9 +79,16 @@ impl World {
 
     /// Whether this file is at or above every epoch in use so far.
     fn remembers(&self, file: &str) -> bool {
-        let machine = self.machine.lock();
-        let text =
-            machine.files.get(Path::new(file)).map(|octets| String::from_utf8_lossy(octets).into_owned());
+        self.is_above_all(self.machine.lock().files.get(Path::new(file)))
+    }
+
+    /// Whether the file would be so without power: one that was rolled back, and could not be synced since, is not.
+    fn remembers_durably(&self) -> bool {
+        self.is_above_all(self.machine.lock().durable.get(Path::new("/disk/epoch")))
+    }
+
+    fn is_above_all(&self, file: Option<&Vec<u8>>) -> bool {
+        let text = file.map(|octets| String::from_utf8_lossy(octets).into_owned());
         let epoch = text.and_then(|text| text.split(' ').nth(5)?.parse::<u32>().ok()).unwrap_or(0);
         self.used.iter().all(|used| *used <= epoch)
     }
@@ -140,7 +147,7 @@ impl World {
             Event::NewTable => self.new_table(),
             Event::Reboot { seconds, keep_unsynced, roll_back } => {
                 // What was granted is durable, whatever the clock says then.
-                let promised = roll_back.is_none() && self.remembers("/disk/epoch");
+                let promised = roll_back.is_none() && self.remembers_durably();
                 let rebooted = self.try_to(promised, |machine| {
                     machine.reboot(seconds, keep_unsynced);
                     if let Some(choice) = roll_back {
