@@ -167,6 +167,11 @@ impl Up {
     fn ask_again(&mut self, at: usize) {
         let pending = std::mem::take(&mut self.sas[at].pending);
         for (_, pending) in pending {
+            // What goes through several exchanges begins again with the first one.
+            let pending = match pending {
+                Pending::FollowUp(follow_up) => follow_up.about,
+                other => other,
+            };
             match pending {
                 Pending::NewChild(offer) => {
                     self.tasks.add(Task::DeleteUnwanted(offer.spi));
@@ -193,7 +198,17 @@ impl Up {
                 Pending::Counters => {
                     self.tasks.add(Task::SynchronizeCounters);
                 }
-                // Those of Child SAs that are being deleted are asked for again by themselves.
+                Pending::Ticket => {
+                    self.tasks.add(Task::RequestTicket);
+                }
+                // Pairs that are there, and being deleted, are asked for again by themselves.
+                Pending::DeleteChildren(spis) => {
+                    let is_here = |spi: &u32| self.children.iter().any(|child| child.inbound_spi == *spi);
+                    let unwanted: Vec<_> = spis.into_iter().filter(|spi| !is_here(spi)).collect();
+                    for spi in unwanted {
+                        self.tasks.add(Task::DeleteUnwanted(spi));
+                    }
+                }
                 _ => {}
             }
         }
