@@ -1,11 +1,13 @@
 //! A gateway that is lost with its machine, and another one that goes on with an older copy of its tunnel.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use baton_lab::charon::Section;
 use baton_lab::negotiation::{CONNECTION, Negotiation, Side};
 use baton_lab::probe::Prober;
 use baton_lab::site::Progress;
+use baton_lab::topology::A_OUTER;
 use baton_lab::{Direction, Gateway, GatewaySpec};
 use serde_json::json;
 
@@ -38,10 +40,24 @@ impl Failover {
         self.pair.b.kill();
         set_links(&self.pair.topology.b, "down");
         set_links(&self.pair.topology.b2, "up");
-        let route = format!("route replace default via {}", baton_lab::topology::A_OUTER);
+        let route = format!("route replace default via {A_OUTER}");
         self.pair.topology.b2.ip(&route).expect("a route");
         self.b2.start(&self.pair.lab).expect("a data plane");
         self.b2.start_ike(&self.pair.lab).expect("an IKE daemon");
+    }
+
+    /// A is at two addresses from now on.
+    fn give_a_another_address(&mut self) {
+        let Pair { a, topology, lab, .. } = &mut self.pair;
+        topology.a.ip(&format!("address add {A_FURTHER}/24 dev wan0")).expect("an address");
+        let (one, both) = (format!("[\"{A_OUTER}\"]"), format!("[\"{A_OUTER}\", \"{A_FURTHER}\"]"));
+        let text = a.config_text();
+        assert!(text.matches(&one).count() >= 2, "{text}");
+        a.write_config(&text.replacen(&one, &both, 2)).expect("written");
+        a.kill_ike();
+        a.stop().expect("stopped");
+        a.start(lab).expect("a data plane");
+        a.start_ike(lab).expect("an IKE daemon");
     }
 
     fn logs(&self) -> String {
@@ -187,4 +203,90 @@ fn a_peer_that_skips_nothing_is_given_new_child_sas() {
     assert_eq!((after.name, &after.ike), (before.name, &before.ike));
     assert_ne!(after.child, before.child);
     assert_eq!(ike_counter(&failover.pair.a, "counter-synchronizations"), 0);
+}
+
+const USER: &str = "carol";
+const KEY: &str = "key.lab.test";
+/// Where A is besides.
+const A_FURTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
+/// Where no gateway is.
+const NOBODY: &str = "203.0.113.77";
+
+/// A user by a password, a postquantum preshared key, an end with two addresses that lets itself be sent elsewhere.
+fn with_everything() -> Negotiation {
+    let mut case = case();
+    let (initiator, responder) = (case.initiator.identity.clone(), case.responder.identity.clone());
+    let of = |auth: &str, identity: &str| Section::new().set("auth", auth).set("id", identity);
+    let octets = format!("0x{}", "5a".repeat(32));
+    case.secrets = Section::new()
+        .with("eap-carol", Section::new().set("id", USER).set("secret", "Carol's password"))
+        .with("ppk-1", Section::new().set("id", KEY).set("secret", octets));
+    case.initiator_options = Section::new()
+        .set("ppk_id", KEY)
+        .set_list("follow_redirects", &[NOBODY])
+        .with("local", of("eap-mschapv2", &initiator).set("eap_id", USER))
+        .with("remote", of("psk", &responder));
+    case.responder_options = Section::new()
+        .set("ppk_required", "yes")
+        .set("redirect_timeout", "10m")
+        .set_list("remote_addrs", &["203.0.113.0/24"])
+        .with("local", of("psk", &responder))
+        .with("remote", of("eap-mschapv2", "%any").set("eap_id", "%any"));
+    case
+}
+
+/// What a gateway says of its tunnel that outlives it.
+fn nature(gateway: &Gateway) -> [serde_json::Value; 4] {
+    let tunnels = gateway.tunnels().expect("tunnels");
+    let tunnel = tunnels.first().expect("a tunnel");
+    ["eap_identity", "ppk", "extensions", "further_addresses"].map(|name| tunnel[name].clone())
+}
+
+/// A tunnel with all of it moves to another gateway while its peer is being sent elsewhere, and every IKE daemon is killed on
+/// the way: what was agreed is agreed still, the redirect reaches the peer, and keys are replaced from both ends.
+#[test]
+fn a_tunnel_with_every_extension_goes_on_at_another_gateway() {
+    if !can_run("a_tunnel_with_every_extension_goes_on_at_another_gateway") {
+        return;
+    }
+    let mut failover = Failover::start(&with_everything());
+    failover.give_a_another_address();
+    let before = failover.pair.set_up();
+    let agreed = nature(&failover.pair.b);
+    assert_eq!(agreed[..2], [json!(USER), json!(KEY)]);
+    for extension in ["mobike", "redirect", "message-id-sync", "replay-counter-sync"] {
+        assert!(
+            agreed[2].as_array().is_some_and(|all| all.contains(&json!(extension))),
+            "{extension}: {agreed:?}"
+        );
+    }
+    assert_eq!(agreed[3], json!([A_FURTHER]));
+    let (_echo, prober) = traffic(&failover.pair.topology);
+    flows(&failover.pair, &prober, "a new tunnel");
+    // A is dead when it is to be told.
+    failover.pair.a.kill_ike();
+    let redirect = json!({"request": "redirect", "target": {"connection": CONNECTION}, "gateway": NOBODY});
+    assert_eq!(failover.pair.b.ask_ike(redirect).expect("begun")["concerned"], 1);
+    let moving =
+        failover.pair.b.dpctl_output(&["snapshot", &before.name, "--move"], &[]).expect("dpctl starts");
+    assert!(moving.status.success(), "{}", String::from_utf8_lossy(&moving.stderr));
+    failover.lose_b();
+    restore(&failover.b2, &moving.stdout);
+    failover.b2.kill_ike();
+    failover.b2.start_ike(&failover.pair.lab).expect("it goes on");
+    failover.pair.a.start_ike(&failover.pair.lab).expect("it goes on");
+    failover.flows_by_b2(&prober, "after the move");
+    assert_eq!(nature(&failover.b2), agreed);
+    assert_eq!(Standing::of(&failover.b2), Some(before));
+    support::eventually("the redirect", || ike_counter(&failover.pair.a, "redirects-followed") == 1);
+    // Nobody is there. It is tried again by who has forgotten nothing of it, and the tunnel stays meanwhile.
+    failover.pair.a.kill_ike();
+    failover.pair.a.start_ike(&failover.pair.lab).expect("it goes on");
+    failover.flows_by_b2(&prober, "while it is being redirected");
+    for (gateway, what) in [(&failover.b2, "ike"), (&failover.b2, "child")] {
+        let request = json!({"request": "rekey", "target": {"connection": CONNECTION}, "what": what});
+        assert_eq!(gateway.ask_ike(request).expect("begun")["concerned"], 1);
+        failover.flows_by_b2(&prober, what);
+    }
+    assert_eq!(nature(&failover.b2), agreed, "after new keys");
 }
