@@ -275,7 +275,7 @@ fn what_would_let_more_in_is_left_out() {
         ("remote { groups = staff }", "connections.a.remote.groups"),
         ("remote { auth = xauth }", "connections.a.remote.auth"),
         ("remote { id = a.org }\nremote-2 { id = b.org }", "connections.a.remote-2"),
-        ("remote_addrs = vpn.example.org", "connections.a.remote_addrs"),
+        ("remote_addrs = 203.0.113.0/33", "connections.a.remote_addrs"),
         ("version = 1", "connections.a.version"),
     ] {
         let imported = imported(&format!("connections {{ a {{ {end}\n children {{ b {{ }} }} }} }}"));
