@@ -234,13 +234,21 @@ impl Up {
         // What the peer has made and we have not heard of yet cannot be rekeyed yet.
         let may_come = self.sas[at].pending.iter().any(|(_, pending)| pending.offer().is_some());
         match old {
-            Some(old) if self.children[old].is_live() => Ok(old),
+            Some(old) if self.is_latest(&self.children[old]) => Ok(old),
             None if !may_come => {
                 let not_found = NotifyType::CHILD_SA_NOT_FOUND;
                 Err(Payload::Notify(Notify { kind: not_found, data: Vec::new(), ..rekey.clone() }))
             }
             _ => Err(flag(NotifyType::TEMPORARY_FAILURE)),
         }
+    }
+
+    /// Whether no other pair is in its place: there may have been one that the peer did not hear of, and has had us
+    /// delete (RFC 6311 section 8.3).
+    fn is_latest(&self, child: &ChildSa) -> bool {
+        let has_successor =
+            || self.children.iter().any(|other| other.is_live() && other.reqid == child.reqid);
+        child.is_live() || matches!(child.stage, Stage::Replaced(_)) && !has_successor()
     }
 
     /// The inbound half before the answer; the outbound one when the peer can receive by it.

@@ -140,6 +140,26 @@ fn after_a_restart_at_any_moment_it_goes_on_or_is_begun_anew() {
     }
 }
 
+/// Both sides drop what is outstanding then (RFC 6311 section 5.1), and nothing half made is left with either.
+#[test]
+fn after_an_agreement_about_message_ids_at_any_moment_it_is_begun_anew() {
+    for step in 0..14 {
+        for is_left in [true, false] {
+            let mut pair = pair();
+            let before = spis(&pair);
+            rekey(&mut pair, true, Command::RekeyChild);
+            for _ in 0..step {
+                pair.take_one();
+            }
+            rekey(&mut pair, is_left, Command::Synchronize);
+            pair.run();
+            pair.pass(Duration::from_mins(1));
+            assert_ne!(spis(&pair), before, "step {step}, {is_left}");
+            assert_settled(&mut pair, &format!("agreed {step}, {is_left}"));
+        }
+    }
+}
+
 #[test]
 fn rekeyings_at_once_leave_one_in_whatever_order_they_get_ahead() {
     for command in [Command::RekeyChild as fn(Target) -> Command, Command::RekeyIke] {
