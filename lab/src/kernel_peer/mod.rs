@@ -10,6 +10,7 @@ mod counters;
 mod daemons;
 mod iked;
 mod image;
+mod nudge;
 mod suite;
 mod xfrm;
 
@@ -30,6 +31,7 @@ use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::process::Process;
 use console::Console;
+use nudge::Nudge;
 
 const BOOT: Duration = Duration::from_mins(1);
 /// What an ordinary script may take.
@@ -73,6 +75,7 @@ pub struct Route {
 #[derive(Debug)]
 pub struct KernelPeer {
     console: Console,
+    _nudge: Nudge,
     process: Process,
     jobs: u32,
 }
@@ -102,7 +105,8 @@ impl KernelPeer {
         let (process, requests, answers) = lab.start_with_pipes(name, command(namespace, spec, &folder))?;
         let console = Console::open(requests, answers, BOOT)
             .map_err(|error| LabError::Unexpected(format!("{error}; its log:\n{}", process.log())))?;
-        let mut peer = Self { console, process, jobs: 0 };
+        let nudge = Nudge::start(process.id())?;
+        let mut peer = Self { console, _nudge: nudge, process, jobs: 0 };
         peer.give_addresses(spec)?;
         Ok(peer)
     }
