@@ -7,7 +7,6 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::pair::{LEFT, Packet, Pair, RIGHT, configuration, connection};
-use super::side::Side;
 use crate::auth::{Credentials, CredentialsBuilder};
 use crate::configuration::{
     AddressMatch, AllowedGateway, Connection, EapMethod, EapUser, LocalMethod, Mobike, Moving,
@@ -81,18 +80,7 @@ fn up() -> Pair {
 
 /// Another process, or gateway, in the place of one end.
 fn replace(pair: &mut Pair, is_left: bool, how: Restoring) {
-    let now = pair.now();
-    let side = if is_left { &mut pair.left } else { &mut pair.right };
-    let address = if is_left { LEFT } else { RIGHT };
-    let mut new = Side::new(side.host.segment.into(), address, configuration(ends(is_left)), credentials());
-    (new.host.source, new.host.addresses) = (side.host.source, side.host.addresses.clone());
-    new.host.advance(1 << 20);
-    for context in side.contexts.values() {
-        new.ike.restore(now, context, how, &mut new.host).unwrap();
-    }
-    (new.inbound, new.outbound) = (std::mem::take(&mut side.inbound), std::mem::take(&mut side.outbound));
-    new.drain();
-    *side = new;
+    pair.replace(is_left, how, configuration(ends(is_left)), credentials());
 }
 
 fn view(pair: &Pair, is_left: bool) -> TunnelView {

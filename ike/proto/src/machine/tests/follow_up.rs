@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pair::{LEFT, Packet, Pair, RIGHT, child, configuration, connection, secrets};
-use super::side::Side;
+use super::pair::{Packet, Pair, child, configuration, connection, secrets};
 use crate::configuration::{Childless, Connection};
 use crate::host::{Command, Target};
 use crate::machine::Restoring;
@@ -54,19 +53,7 @@ fn suite(pair: &Pair) -> String {
 
 /// Another process in the place of one end: its table stays, its contexts are restored.
 fn restart(pair: &mut Pair, is_left: bool) {
-    let now = pair.now();
-    let address = if is_left { LEFT } else { RIGHT };
-    let side = if is_left { &mut pair.left } else { &mut pair.right };
-    let seed = side.host.segment.into();
-    let mut new = Side::new(seed, address, configuration(hybrid(is_left)), secrets("secret"));
-    new.host.advance(1 << 20);
-    for context in side.contexts.values() {
-        new.ike.restore(now, context, Restoring::Restart, &mut new.host).unwrap();
-    }
-    new.inbound = std::mem::take(&mut side.inbound);
-    new.outbound = std::mem::take(&mut side.outbound);
-    new.drain();
-    *side = new;
+    pair.replace(is_left, Restoring::Restart, configuration(hybrid(is_left)), secrets("secret"));
 }
 
 #[test]

@@ -18,19 +18,7 @@ fn rekey(pair: &mut Pair, is_left: bool, command: impl Fn(Target) -> Command) {
 
 /// Another process in the place of one end: its table stays, its contexts are restored.
 fn restart(pair: &mut Pair, is_left: bool, how: Restoring) {
-    let now = pair.now();
-    let address = if is_left { LEFT } else { RIGHT };
-    let side = if is_left { &mut pair.left } else { &mut pair.right };
-    let mut new =
-        Side::new(side.host.segment.into(), address, configuration(connection(is_left)), secrets("secret"));
-    new.host.advance(1 << 20);
-    for context in side.contexts.values() {
-        new.ike.restore(now, context, how, &mut new.host).unwrap();
-    }
-    new.inbound = std::mem::take(&mut side.inbound);
-    new.outbound = std::mem::take(&mut side.outbound);
-    new.drain();
-    *side = new;
+    pair.replace(is_left, how, configuration(connection(is_left)), secrets("secret"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::configuration::{
 };
 use crate::host::{Command, Now, Path};
 use crate::identity::Identity;
+use crate::machine::Restoring;
 
 pub(super) const LEFT: &str = "192.0.2.1";
 pub(super) const RIGHT: &str = "192.0.2.2";
@@ -39,6 +40,28 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn new(left: Connection, right: Connection) -> Self {
         Self::with(configuration(left), configuration(right), secrets("secret"), secrets("secret"))
+    }
+
+    /// Another process, or gateway, in the place of one end: its table and addresses stay, its contexts are restored.
+    pub(super) fn replace(
+        &mut self,
+        is_left: bool,
+        how: Restoring,
+        configuration: Configuration,
+        credentials: Arc<Credentials>,
+    ) {
+        let now = self.now();
+        let side = if is_left { &mut self.left } else { &mut self.right };
+        let address = if is_left { LEFT } else { RIGHT };
+        let mut new = Side::new(side.host.segment.into(), address, configuration, credentials);
+        (new.host.source, new.host.addresses) = (side.host.source, side.host.addresses.clone());
+        new.host.advance(1 << 20);
+        for context in side.contexts.values() {
+            new.ike.restore(now, context, how, &mut new.host).unwrap();
+        }
+        (new.inbound, new.outbound) = (std::mem::take(&mut side.inbound), std::mem::take(&mut side.outbound));
+        new.drain();
+        *side = new;
     }
 
     pub(super) fn with(

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::pair::{LEFT, Pair, RIGHT, connection};
+use super::pair::{LEFT, Pair, RIGHT, configuration, connection, secrets};
 use crate::configuration::{AddressMatch, Connection, Mobike, Routability};
 use crate::host::{Command, DownReason, Event, Movement, OuterEnds, Target};
 use crate::machine::pending::Pending;
@@ -583,16 +583,5 @@ fn restart(pair: &mut Pair, is_left: bool, how: Restoring) {
 }
 
 fn restart_as(pair: &mut Pair, is_left: bool, how: Restoring, connection: Connection) {
-    let now = pair.now();
-    let side = if is_left { &mut pair.left } else { &mut pair.right };
-    let (configuration, secrets) = (super::pair::configuration(connection), super::pair::secrets("secret"));
-    let mut new = super::side::Side::new(side.host.segment.into(), LEFT, configuration, secrets);
-    (new.host.source, new.host.addresses) = (side.host.source, side.host.addresses.clone());
-    new.host.advance(1 << 20);
-    for context in side.contexts.values() {
-        new.ike.restore(now, context, how, &mut new.host).unwrap();
-    }
-    (new.inbound, new.outbound) = (std::mem::take(&mut side.inbound), std::mem::take(&mut side.outbound));
-    new.drain();
-    *side = new;
+    pair.replace(is_left, how, configuration(connection), secrets("secret"));
 }
