@@ -347,6 +347,18 @@ fn packets_wait_for_a_neighbour_within_bounds() {
 }
 
 #[test]
+fn what_waited_for_a_neighbour_leaves_before_what_comes_later() {
+    let mut a = common::Gateway::new(0, &Setup { neighbours: false, ..Setup::default() });
+    for _ in 0..3 {
+        a.receive(Side::Inner, &Packet::from(0, 60).frame());
+    }
+    a.hops.store(std::sync::Arc::new(common::hops(0, &Setup::default())));
+    a.receive(Side::Inner, &Packet::from(0, 60).frame());
+    let sequences: Vec<_> = a.sent(Side::Outer).iter().map(|frame| frame[ETH + 27]).collect();
+    assert_eq!(sequences, [1, 2, 3, 4]);
+}
+
+#[test]
 fn workers_hand_over_what_others_own() {
     let setup = Setup { workers: 3, tunnels: 8, ..Setup::default() };
     let [mut a, mut b] = pair(&setup);

@@ -109,6 +109,10 @@ impl Egress {
         (hops, now): (&NextHops, u64),
     ) {
         let Way { side, destination, segment } = way;
+        // What has waited longer leaves first.
+        if self.has_held() {
+            self.release_due(io, hops, now);
+        }
         match hops.lookup(side, destination) {
             NextHop::Known(link) => {
                 self.remembered[side.index()][place(destination)] = (destination, Some(link));
