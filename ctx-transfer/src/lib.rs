@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod cbor;
+pub mod cluster;
 mod context;
 mod decode;
 mod encode;

@@ -1,0 +1,282 @@
+//! What is claimed, gained and lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use baton_sad::NodeId;
+
+use super::Cluster;
+use super::output::{Cause, Output};
+use super::segments::{SEGMENTS, Segments};
+use super::status::{Alarm, Notice};
+use super::wire::Vote;
+
+/// What the voters say of a fresh claim, from whoever knows the segment's last owner best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Known {
+    term: u64,
+    sequence: u64,
+    ready: bool,
+}
+
+/// The claims of this node.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    /// Of all claims.
+    pub(crate) term: u64,
+    /// Those whose lease we have.
+    pub(crate) held: Segments,
+    leases: Vec<Duration>,
+    /// Nothing is claimed before.
+    listens_until: Duration,
+    vacant_since: Vec<Option<Duration>>,
+    /// Fresh claims, and since when.
+    fresh_since: Vec<Option<Duration>>,
+    known: Vec<Option<Known>>,
+    refused_at: u64,
+    wake: Option<Duration>,
+    pub(crate) last_took: Option<(Duration, Segments, Cause)>,
+}
+
+impl Claims {
+    pub(crate) fn new(listens_until: Duration) -> Self {
+        Self {
+            term: 0,
+            held: Segments::NONE,
+            leases: vec![Duration::ZERO; SEGMENTS],
+            listens_until,
+            vacant_since: vec![None; SEGMENTS],
+            fresh_since: vec![None; SEGMENTS],
+            known: vec![None; SEGMENTS],
+            refused_at: 0,
+            wake: None,
+            last_took: None,
+        }
+    }
+
+    pub(crate) fn listen_until(&mut self, until: Duration) {
+        self.listens_until = self.listens_until.max(until);
+        self.vacant_since.fill(None);
+    }
+
+    /// The end of the lease that ends first.
+    pub(crate) fn next_lapse(&self) -> Option<Duration> {
+        self.held.iter().map(|segment| self.leases[usize::from(segment)]).min()
+    }
+
+    pub(crate) fn wake(&self) -> Option<Duration> {
+        self.wake
+    }
+
+    pub(crate) fn note_vote(&mut self, vote: &Vote) {
+        self.refused_at = self.refused_at.max(vote.highest);
+        for mark in &vote.marks {
+            for segment in (mark.segments & vote.granted).iter() {
+                let ready = mark.ready.contains(segment);
+                let known = Some(Known { term: mark.term, sequence: mark.sequence, ready });
+                let place = &mut self.known[usize::from(segment)];
+                *place = known.max(*place);
+            }
+        }
+    }
+
+    fn forget(&mut self, segments: Segments) {
+        self.held -= segments;
+        for segment in segments.iter().map(usize::from) {
+            self.leases[segment] = Duration::ZERO;
+            self.fresh_since[segment] = None;
+            self.known[segment] = None;
+            self.vacant_since[segment] = None;
+        }
+    }
+}
+
+impl Cluster {
+    /// Claims what nobody else claims, each segment after the time that belongs to this node's place among those who
+    /// could: whoever has its contexts at once, the others one dead time after the other.
+    pub(crate) fn consider_claims(&mut self) {
+        self.claims.wake = None;
+        if !self.may_claim() {
+            return;
+        }
+        self.give_up_hopeless();
+        let vacant = self.vacant();
+        let due: Segments = vacant.iter().filter(|segment| self.is_due(*segment)).collect();
+        if !due.is_empty() {
+            self.claim(due);
+        }
+    }
+
+    fn may_claim(&mut self) -> bool {
+        if self.now < self.claims.listens_until {
+            self.claims.wake = Some(self.claims.listens_until);
+            return false;
+        }
+        self.is_node() && self.dataplane && !self.maintenance
+    }
+
+    fn vacant(&mut self) -> Segments {
+        let taken = self.peers.values().fold(self.ownership.claimed(), |taken, peer| taken | peer.claims());
+        let vacant = Segments::ALL - taken;
+        for segment in 0..=u8::MAX {
+            let since = &mut self.claims.vacant_since[usize::from(segment)];
+            *since = vacant.contains(segment).then(|| since.unwrap_or(self.now));
+        }
+        vacant
+    }
+
+    fn is_due(&mut self, segment: u8) -> bool {
+        let since = self.claims.vacant_since[usize::from(segment)].unwrap_or(self.now);
+        let due = since + self.config.dead_time() * self.place(segment);
+        if due > self.now {
+            self.claims.wake = Some(self.claims.wake.map_or(due, |wake| wake.min(due)));
+        }
+        due <= self.now
+    }
+
+    /// 0 for a node that can go on with a segment without a loss.
+    fn place(&self, segment: u8) -> u32 {
+        if self.voter.is_ready(segment, self.config.me) {
+            return 0;
+        }
+        let ring = self.ring(segment);
+        1 + ring.iter().position(|node| *node == self.config.me).unwrap_or(ring.len()) as u32
+    }
+
+    /// The nodes that are alive, in the order in which they are meant to own a segment.
+    pub(crate) fn ring(&self, segment: u8) -> Vec<NodeId> {
+        let mut nodes = self.config.nodes();
+        let home = usize::from(segment) * nodes.len() / SEGMENTS;
+        nodes.rotate_left(home);
+        nodes.iter().map(|node| node.id).filter(|node| self.is_available(*node)).collect()
+    }
+
+    fn is_available(&self, node: NodeId) -> bool {
+        let peer = self.peers.get(&node);
+        peer.map_or(!self.maintenance, |peer| peer.is_alive() && !peer.beat.maintenance)
+    }
+
+    fn claim(&mut self, segments: Segments) {
+        let known = self.voter.highest_term(segments).max(self.claims.refused_at);
+        self.claims.term = self.claims.term.max(known + 1);
+        for segment in segments.iter().map(usize::from) {
+            self.claims.fresh_since[segment] = Some(self.now);
+        }
+        self.ownership.claim(segments);
+        self.beat();
+    }
+
+    /// A claim that finds no votes blocks others: it is given up for a while. One that was refused for its term gets a
+    /// higher one.
+    fn give_up_hopeless(&mut self) {
+        let fresh = self.ownership.claimed() - self.claims.held;
+        let patience = self.config.lease * 2;
+        let since = |segment: &u8| self.claims.fresh_since[usize::from(*segment)].unwrap_or(self.now);
+        let hopeless: Segments = fresh.iter().filter(|s| since(s) + patience < self.now).collect();
+        if !hopeless.is_empty() {
+            self.alarm(Alarm::NoMajority, true);
+            self.lose(hopeless);
+            let place = self.config.nodes().iter().position(|node| node.id == self.config.me);
+            self.claims.listen_until(self.now + self.config.dead_time() * (1 + place.unwrap_or(0) as u32));
+        } else if !fresh.is_empty() && self.claims.refused_at >= self.claims.term {
+            self.claims.term = self.claims.refused_at + 1;
+        }
+    }
+
+    /// Looks at what the votes are worth now: leases grow, and fresh claims become ours.
+    pub(crate) fn update_leases(&mut self) {
+        let mut renewed = BTreeMap::<Duration, Segments>::new();
+        let mut gained = Segments::NONE;
+        for segment in self.ownership.claimed().iter() {
+            let held = self.claims.held.contains(segment);
+            let lease = self.claims.leases[usize::from(segment)];
+            let until = self.ownership.deadline(segment, held);
+            let Some(until) = until.filter(|until| *until > self.now.max(lease)) else { continue };
+            self.claims.leases[usize::from(segment)] = until;
+            renewed.entry(until).or_default().insert(segment);
+            if !held {
+                gained.insert(segment);
+            }
+        }
+        if !gained.is_empty() {
+            self.gain(gained);
+        }
+        for (until, segments) in renewed {
+            self.outputs.push_back(Output::SetLease { segments, until });
+        }
+    }
+
+    fn gain(&mut self, segments: Segments) {
+        let known = |segment: &u8| self.claims.known[usize::from(*segment)].unwrap_or_default();
+        let first: Segments = segments.iter().filter(|segment| known(segment).term == 0).collect();
+        let stale = segments.iter().filter(|segment| !known(segment).ready).collect::<Segments>() - first;
+        self.claims.held |= segments;
+        for segment in segments.iter().map(usize::from) {
+            self.claims.fresh_since[segment] = None;
+            self.claims.known[segment] = None;
+        }
+        self.alarm(Alarm::NoMajority, false);
+        self.remember();
+        if !stale.is_empty() {
+            self.totals.rekeyed += stale.len() as u64;
+            self.outputs.push_back(Output::Rekey { segments: stale });
+        }
+        self.took(first, Cause::First);
+        self.took(segments - first, Cause::Takeover);
+        // Whoever decides after us must know that we have had them.
+        self.next_beat = self.now;
+    }
+
+    fn took(&mut self, segments: Segments, cause: Cause) {
+        if segments.is_empty() {
+            return;
+        }
+        if cause == Cause::Takeover {
+            self.totals.takeovers += segments.len() as u64;
+            self.outputs.push_back(Output::SyncMessageIds { segments });
+        }
+        self.claims.last_took = Some((self.now, segments, cause));
+        self.outputs.push_back(Output::Took { segments, cause });
+        self.notice(Notice::Took(segments, cause));
+    }
+
+    /// A lease has ended without a renewal: the data plane has stopped by itself.
+    pub(crate) fn let_lapse(&mut self) {
+        let lapsed: Segments = self
+            .claims
+            .held
+            .iter()
+            .filter(|segment| self.claims.leases[usize::from(*segment)] <= self.now)
+            .collect();
+        if !lapsed.is_empty() {
+            self.totals.lapses += 1;
+            self.lose(lapsed);
+            self.claims.listen_until(self.now + self.config.dead_time());
+        }
+    }
+
+    /// Segments are not ours any more, and not claimed any more.
+    pub(crate) fn lose(&mut self, segments: Segments) {
+        let segments = segments & self.ownership.claimed();
+        let held = segments & self.claims.held;
+        if segments.is_empty() {
+            return;
+        }
+        self.ownership.release(segments);
+        self.claims.forget(segments);
+        if !held.is_empty() {
+            self.outputs.push_back(Output::SetLease { segments: held, until: Duration::ZERO });
+            self.outputs.push_back(Output::Lost { segments: held });
+            self.notice(Notice::Lost(held));
+        }
+        // Only now is our own promise to ourselves void: the leases in the table are dropped before a vote leaves.
+        self.voter.release(self.config.me, segments);
+    }
+
+    /// What our own vote has to outlive the process is given out before it has effects.
+    pub(crate) fn remember(&mut self) {
+        if let Some(remembered) = self.voter.changes() {
+            self.outputs.push_back(Output::Remember(remembered));
+        }
+    }
+}

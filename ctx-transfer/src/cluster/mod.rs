@@ -1,0 +1,200 @@
+//! The cluster as one member sees it: who is alive, who owns which segment, and what the standbys know.
+//!
+//! No clock, socket, thread or file is in here. Time, messages and events go in; messages, leases and work for the
+//! driver come out of [`Cluster::poll`], in the order in which they are to be done. All times are durations on one
+//! monotonic clock of this machine that does not stop while it sleeps. Each file is one subject:
+//!
+//! | file | subject | invariant |
+//! |---|---|---|
+//! | `beat` | heartbeats out and in, silence, pauses | I4 |
+//! | `voter` | promises to claimants | I4 |
+//! | `ownership` | counting of promises | I4 |
+//! | `claims` | what is claimed, gained and lost | I4 |
+//! | `wire` | the messages | |
+
+mod beat;
+mod claims;
+mod configuration;
+mod event;
+mod output;
+pub mod ownership;
+mod peer;
+mod report;
+mod segments;
+mod status;
+mod voter;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use baton_sad::NodeId;
+
+pub use configuration::{
+    Balance, Configuration, ConfigurationError, MAX_MEMBERS, Member, Replicating, Reserving, Role,
+};
+pub use event::{Command, Content, Edge, Event, Key, Octets, Refusal, Reserved, SaKey};
+pub use output::{Cause, Lane, Output, Remembered, Replication, Reservation};
+pub use segments::{SEGMENTS, Segments};
+pub use status::{Alarm, MemberStatus, Notice, StandbyState, Status, Totals};
+
+use claims::Claims;
+use ownership::Ownership;
+use peer::Peer;
+use voter::Voter;
+
+/// One member of a cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    config: Configuration,
+    incarnation: u64,
+    /// The latest time that was told.
+    now: Duration,
+    outputs: VecDeque<Output>,
+    peers: BTreeMap<NodeId, Peer>,
+    voter: Voter,
+    ownership: Box<dyn Ownership>,
+    claims: Claims,
+    /// Of the last heartbeat.
+    sequence: u64,
+    next_beat: Duration,
+    dataplane: bool,
+    maintenance: bool,
+    alarms: BTreeSet<Alarm>,
+    totals: Totals,
+}
+
+impl Cluster {
+    /// A member that has just started. `incarnation` is another number at each start; `remembered` is what the last life
+    /// of this member gave out by [`Output::Remember`], nothing after a reboot.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`] if the configuration cannot work.
+    pub fn new(
+        config: Configuration,
+        now: Duration,
+        incarnation: u64,
+        remembered: &[Remembered],
+    ) -> Result<Self, ConfigurationError> {
+        config.validate()?;
+        let peers = config.others().map(|member| (member.id, Peer::new(*member))).collect();
+        Ok(Self {
+            incarnation,
+            now,
+            outputs: VecDeque::new(),
+            peers,
+            voter: Voter::new(now, incarnation, config.lease, remembered),
+            ownership: rule(&config),
+            claims: Claims::new(now + config.dead_time()),
+            sequence: 0,
+            next_beat: now,
+            dataplane: false,
+            maintenance: false,
+            alarms: BTreeSet::new(),
+            totals: Totals::default(),
+            config,
+        })
+    }
+
+    /// A message of another member, whom its connection has authenticated. What cannot be read is counted and alarmed.
+    pub fn handle_message(&mut self, now: Duration, from: NodeId, lane: Lane, octets: &[u8]) {
+        self.enter(now);
+        let read = match lane {
+            _ if !self.peers.contains_key(&from) || octets.len() > lane.most_octets() => return,
+            Lane::Heartbeat => self.handle_beat(from, octets),
+            Lane::Contexts | Lane::Counters | Lane::Control => Ok(()),
+        };
+        if read.is_err() {
+            self.totals.malformed += 1;
+            self.outputs.push_back(Output::Notice(Notice::Malformed(from)));
+        }
+    }
+
+    /// Something that the driver has to tell.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn handle(&mut self, now: Duration, event: Event) {
+        self.enter(now);
+        match event {
+            Event::Connected { member } => self.connect(member, true),
+            Event::Disconnected { member } => self.connect(member, false),
+            Event::Dataplane { ready } => self.set_dataplane(ready),
+            _ => {}
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.enter(now);
+        self.find_silent();
+        self.let_lapse();
+        self.consider_claims();
+        if self.now >= self.next_beat {
+            self.beat();
+        }
+    }
+
+    /// The next thing to do. All are to be done before anything is told again; their order matters.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let silence = self.peers.values().filter_map(|peer| peer.silent_at(&self.config));
+        let due = [Some(self.next_beat), self.claims.next_lapse(), self.claims.wake()];
+        silence.chain(due.into_iter().flatten()).min()
+    }
+
+    /// Time passes. A member that was stopped for longer than its leases owns nothing any more, whatever it finds (I4).
+    fn enter(&mut self, now: Duration) {
+        let gap = now.saturating_sub(self.now);
+        self.now = self.now.max(now);
+        if gap > self.config.lease && self.is_node() {
+            self.recover_from_pause(gap);
+        }
+    }
+
+    fn is_node(&self) -> bool {
+        self.config.member(self.config.me).is_some_and(|member| member.role == Role::Node)
+    }
+
+    fn connect(&mut self, member: NodeId, connected: bool) {
+        if let Some(peer) = self.peers.get_mut(&member) {
+            peer.connected = connected;
+        }
+    }
+
+    /// A node whose data plane is away owns nothing: somebody else may be able to serve its peers.
+    fn set_dataplane(&mut self, ready: bool) {
+        self.dataplane = ready;
+        if !ready {
+            let all = self.ownership.claimed();
+            self.lose(all);
+        }
+    }
+
+    fn alarm(&mut self, alarm: Alarm, raised: bool) {
+        let changes = if raised { self.alarms.insert(alarm.clone()) } else { self.alarms.remove(&alarm) };
+        if changes {
+            self.outputs.push_back(Output::Alarm { alarm, raised });
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
+    }
+}
+
+fn rule(config: &Configuration) -> Box<dyn Ownership> {
+    let voters = config.members.iter().map(|member| member.id).collect::<BTreeSet<_>>();
+    let lease = config.sure_lease();
+    match voters.len() {
+        2 if config.nodes().len() == 2 => {
+            Box::new(ownership::PairWithoutWitness::new(lease, config.me, &voters))
+        }
+        _ => Box::new(ownership::Majority::new(lease, &voters)),
+    }
+}

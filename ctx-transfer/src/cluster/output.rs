@@ -1,0 +1,233 @@
+//! What the cluster wants done.
+
+use std::time::Duration;
+
+use baton_sad::{Name, NodeId};
+
+use super::event::{Octets, Reserved, SaKey};
+use super::segments::Segments;
+use super::status::{Alarm, Notice};
+
+/// A way to another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Datagrams on a connection of their own, so that no bulk delays them.
+    Heartbeat,
+    /// A reliable ordered stream.
+    Contexts,
+    /// Datagrams.
+    Counters,
+    /// A reliable ordered stream for all else.
+    Control,
+}
+
+impl Lane {
+    /// Octets of one message at most; longer ones are not ours and are not read.
+    pub const fn most_octets(self) -> usize {
+        match self {
+            Self::Heartbeat | Self::Counters => 1_150,
+            Self::Contexts | Self::Control => (1 << 20) + 4_096,
+        }
+    }
+}
+
+/// How far an SA may go from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The SA.
+    pub key: SaKey,
+    /// The highest number that may be taken, or accepted.
+    pub reserved: u64,
+    /// At this number the worker raises attention.
+    pub mark: u64,
+}
+
+/// What a voter remembers over a restart of its process: who owned what last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Which segments.
+    pub segments: Segments,
+    /// Their owner.
+    pub owner: NodeId,
+    /// Its term.
+    pub term: u64,
+}
+
+/// How a change came to the standbys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// Every standby that was in good order has it.
+    Done,
+    /// The time was over before; the standby is stale for this tunnel.
+    Late,
+    /// There is no standby in good order.
+    Alone,
+}
+
+/// How a segment came to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody owned it before.
+    First,
+    /// Its owner is silent, or gave it up.
+    Takeover,
+    /// Its owner handed it over.
+    Planned,
+}
+
+/// What the driver is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// On which lane.
+        lane: Lane,
+        /// At most [`Lane::most_octets`].
+        octets: Octets,
+    },
+    /// Set the leases of segments in the table, on the clock of all times here (zero: dropped at once).
+    SetLease {
+        /// Which.
+        segments: Segments,
+        /// Until when.
+        until: Duration,
+    },
+    /// These segments are ours now. `SetLease` follows. Announce them, fill the ownership map, and report their
+    /// tunnels by `Event::TunnelChanged`.
+    Took {
+        /// Which.
+        segments: Segments,
+        /// How.
+        cause: Cause,
+    },
+    /// These segments are not ours any more; their leases are dropped.
+    Lost {
+        /// Which.
+        segments: Segments,
+    },
+    /// Tunnels of these segments, taken over with counters that are not known to be above all that was used: no SA of
+    /// theirs is used before it is rekeyed. Stands before `SetLease`.
+    Rekey {
+        /// Which.
+        segments: Segments,
+    },
+    /// Message IDs of these segments' IKE SAs are synchronised with peers that know how (RFC 6311).
+    SyncMessageIds {
+        /// Which.
+        segments: Segments,
+    },
+    /// Whether workers keep to the reservations of these segments.
+    Enforce {
+        /// Which.
+        segments: Segments,
+        /// Whether they do.
+        enforced: bool,
+    },
+    /// SAs may go on up to there.
+    Reserve(Vec<Reservation>),
+    /// Raise the floors of SAs that another node owns; the answer is `Event::FloorsRaised`.
+    RaiseFloors {
+        /// The owner.
+        from: NodeId,
+        /// Its number of this.
+        number: u64,
+        /// Up to where.
+        floors: Vec<Reserved>,
+    },
+    /// Read the context of a tunnel; the answer is `Event::Content` or `Event::NoContent`.
+    ReadContext {
+        /// Which.
+        tunnel: Name,
+    },
+    /// Install a context of another owner as standby, floors included; the answer is `Event::Applied`.
+    Apply {
+        /// The owner.
+        from: NodeId,
+        /// Its number of this.
+        number: u64,
+        /// The tunnel.
+        tunnel: Name,
+        /// Its segment.
+        segment: u8,
+        /// The encoded context.
+        octets: Octets,
+        /// The floors.
+        floors: Vec<Reserved>,
+    },
+    /// Remove the context of a tunnel of another owner; the answer is `Event::Applied`.
+    Remove {
+        /// The owner.
+        from: NodeId,
+        /// Its number of this.
+        number: u64,
+        /// The tunnel.
+        tunnel: Name,
+    },
+    /// Freeze segments for a planned move; the answer is `Event::Frozen` or `Event::NotFrozen`.
+    Freeze {
+        /// The move.
+        number: u64,
+        /// Which.
+        segments: Segments,
+    },
+    /// Go on with frozen segments. `SetLease` follows.
+    Thaw {
+        /// Which.
+        segments: Segments,
+    },
+    /// Keep final contexts of a planned move ready, without installing them; the answer is `Event::Staged`.
+    Stage {
+        /// The old owner.
+        from: NodeId,
+        /// The move.
+        number: u64,
+        /// The final contexts.
+        parts: Vec<Octets>,
+    },
+    /// Install what was staged: counters exactly as they stand there. Stands before `SetLease`.
+    Commit {
+        /// The old owner.
+        from: NodeId,
+        /// The move.
+        number: u64,
+    },
+    /// Forget what was staged.
+    Discard {
+        /// The old owner.
+        from: NodeId,
+        /// The move.
+        number: u64,
+    },
+    /// Packets of these segments that still come here go to their new owner, for a while.
+    Forward {
+        /// Which.
+        segments: Segments,
+        /// The new owner.
+        to: NodeId,
+        /// For how long.
+        until: Duration,
+    },
+    /// The answer to `Event::Await`.
+    Replicated {
+        /// Which tunnel.
+        tunnel: Name,
+        /// Which change.
+        version: u64,
+        /// How.
+        outcome: Replication,
+    },
+    /// All of this is to be given to [`Cluster::new`](super::Cluster::new) after a restart of the process.
+    Remember(Vec<Remembered>),
+    /// A state that an operator should know of begins or ends.
+    Alarm {
+        /// What.
+        alarm: Alarm,
+        /// Whether it begins.
+        raised: bool,
+    },
+    /// Something happened.
+    Notice(Notice),
+}

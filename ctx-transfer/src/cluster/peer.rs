@@ -1,0 +1,45 @@
+//! Another member.
+
+use std::time::Duration;
+
+use super::configuration::{Configuration, Member};
+use super::segments::Segments;
+use super::wire::Heartbeat;
+
+/// What is known of another member.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) member: Member,
+    /// All lanes stand.
+    pub(crate) connected: bool,
+    /// When it was heard last, while it is alive.
+    pub(crate) alive_since: Option<Duration>,
+    pub(crate) heard: Option<Duration>,
+    /// Its last heartbeat.
+    pub(crate) beat: Heartbeat,
+}
+
+impl Peer {
+    pub(crate) fn new(member: Member) -> Self {
+        Self { member, connected: false, alive_since: None, heard: None, beat: Heartbeat::default() }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive_since.is_some()
+    }
+
+    /// When it will be silent, if it is alive.
+    pub(crate) fn silent_at(&self, config: &Configuration) -> Option<Duration> {
+        self.alive_since.and(self.heard).map(|heard| heard + config.dead_time())
+    }
+
+    /// What it claims, as long as it is alive.
+    pub(crate) fn claims(&self) -> Segments {
+        if self.is_alive() { self.beat.claims } else { Segments::NONE }
+    }
+
+    /// What it owns for all we know.
+    pub(crate) fn owns(&self) -> Segments {
+        self.claims() - self.beat.fresh
+    }
+}

@@ -1,0 +1,204 @@
+//! A voter: promises segments to claimants by compare-and-swap, each for one lease (I4).
+//!
+//! A promise is renewed to its holder, or given to a new claimant at a higher term once the former one has lapsed or its
+//! holder has signed the segment off. So no two claimants are promised a segment at the same time, and a term has one
+//! holder for ever. A voter that has just started may have promised something before; it promises nothing to anybody
+//! for one lease.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use baton_sad::NodeId;
+
+use super::configuration::MAX_MEMBERS;
+use super::output::Remembered;
+use super::segments::{SEGMENTS, Segments};
+use super::wire::{Heartbeat, Mark, Vote};
+
+/// Who could go on with a segment, as its owner said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Heirs {
+    /// Of the owner; 0 if none is known.
+    term: u64,
+    /// The owner's heartbeat.
+    sequence: u64,
+    /// The owner and its standbys in good order.
+    ready: Vec<NodeId>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    term: u64,
+    /// A node, in one of its lives: another life needs a term of its own.
+    holder: Option<(NodeId, u64)>,
+    until: Duration,
+    handed: Option<NodeId>,
+    /// The last owner that a lease was confirmed of.
+    owner: Option<NodeId>,
+    heirs: Heirs,
+    /// Before the present claimant was promised it.
+    before: Heirs,
+}
+
+/// The promises of one member.
+#[derive(Debug)]
+pub(crate) struct Voter {
+    incarnation: u64,
+    lease: Duration,
+    /// Nothing is promised before.
+    opens: Duration,
+    slots: Vec<Slot>,
+    heard: BTreeMap<NodeId, (u64, u64)>,
+    changed: bool,
+}
+
+impl Voter {
+    pub(crate) fn new(now: Duration, incarnation: u64, lease: Duration, remembered: &[Remembered]) -> Self {
+        let mut voter = Self {
+            incarnation,
+            lease,
+            opens: now + lease,
+            slots: vec![Slot::default(); SEGMENTS],
+            heard: BTreeMap::new(),
+            changed: false,
+        };
+        for share in remembered {
+            voter.recall(share);
+        }
+        voter
+    }
+
+    /// What was known before the process was started again: who owned a segment last can go on with it.
+    fn recall(&mut self, share: &Remembered) {
+        for segment in share.segments.iter() {
+            let slot = &mut self.slots[usize::from(segment)];
+            slot.term = share.term;
+            slot.owner = Some(share.owner);
+            slot.heirs = Heirs { term: share.term, sequence: 0, ready: vec![share.owner] };
+        }
+    }
+
+    /// The highest term that any segment of a set has here.
+    pub(crate) fn highest_term(&self, segments: Segments) -> u64 {
+        segments.iter().map(|segment| self.slots[usize::from(segment)].term).max().unwrap_or(0)
+    }
+
+    /// Whether a node could go on with a segment without a loss.
+    pub(crate) fn is_ready(&self, segment: u8, node: NodeId) -> bool {
+        self.slots[usize::from(segment)].heirs.ready.contains(&node)
+    }
+
+    /// Answers a heartbeat; `None` if a later one was answered before.
+    pub(crate) fn handle(&mut self, now: Duration, from: NodeId, beat: &Heartbeat) -> Option<Vote> {
+        let last = self.heard.get(&from);
+        if last.is_some_and(|(life, sequence)| *life == beat.incarnation && *sequence >= beat.sequence) {
+            return None;
+        }
+        self.heard.insert(from, (beat.incarnation, beat.sequence));
+        self.sign_off(from, beat);
+        let mut vote = Vote {
+            incarnation: self.incarnation,
+            of: beat.incarnation,
+            sequence: beat.sequence,
+            ..Vote::default()
+        };
+        for segment in beat.claims.iter() {
+            self.decide(now, from, beat, segment, &mut vote);
+        }
+        Some(vote)
+    }
+
+    fn sign_off(&mut self, from: NodeId, beat: &Heartbeat) {
+        for (to, segments) in &beat.handed {
+            for segment in (*segments - beat.claims).iter() {
+                let slot = &mut self.slots[usize::from(segment)];
+                if slot.holder == Some((from, beat.incarnation)) {
+                    slot.handed = Some(*to);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Duration, from: NodeId, beat: &Heartbeat, segment: u8, vote: &mut Vote) {
+        let slot = &mut self.slots[usize::from(segment)];
+        let holds = slot.holder == Some((from, beat.incarnation)) && slot.handed.is_none();
+        let renews = holds && beat.term >= slot.term;
+        let open = slot.until <= now || slot.handed == Some(from);
+        let granted = now >= self.opens && (renews || open && beat.term > slot.term);
+        if !granted || !slot.note(from, beat, segment, vote) {
+            vote.highest = vote.highest.max(slot.term);
+            return;
+        }
+        self.changed |= slot.confirm(from, beat, segment, renews);
+        slot.term = beat.term;
+        slot.holder = Some((from, beat.incarnation));
+        slot.handed = None;
+        slot.until = now + self.lease;
+        vote.granted.insert(segment);
+    }
+
+    /// A node gives up what it was promised here: only for its own vote, which cannot be late.
+    pub(crate) fn release(&mut self, node: NodeId, segments: Segments) {
+        for segment in segments.iter() {
+            let slot = &mut self.slots[usize::from(segment)];
+            if slot.holder.is_some_and(|(holder, _)| holder == node) {
+                slot.until = Duration::ZERO;
+            }
+        }
+    }
+
+    /// What is to be remembered, if it has changed since it was asked last.
+    pub(crate) fn changes(&mut self) -> Option<Vec<Remembered>> {
+        std::mem::take(&mut self.changed).then(|| {
+            let mut shares = BTreeMap::<(NodeId, u64), Segments>::new();
+            for (segment, slot) in self.slots.iter().enumerate() {
+                if let Some(owner) = slot.owner {
+                    shares.entry((owner, slot.heirs.term)).or_default().insert(segment as u8);
+                }
+            }
+            let share = |((owner, term), segments)| Remembered { segments, owner, term };
+            shares.into_iter().map(share).collect()
+        })
+    }
+}
+
+impl Slot {
+    /// Says what is known about a fresh claim; `false` if there is no room to say it.
+    fn note(&self, from: NodeId, beat: &Heartbeat, segment: u8, vote: &mut Vote) -> bool {
+        if !beat.fresh.contains(segment) {
+            return true;
+        }
+        let again = self.holder == Some((from, beat.incarnation)) && self.handed.is_none();
+        let known = if again { &self.before } else { &self.heirs };
+        let Some(mark) = mark_of(&mut vote.marks, known.term, known.sequence) else { return false };
+        mark.segments.insert(segment);
+        if known.ready.contains(&from) {
+            mark.ready.insert(segment);
+        }
+        true
+    }
+
+    /// Whether the owner or its term is another than before. A fresh claim counts like a confirmed one until it is: if
+    /// the claimant had its lease and died before it could say so, nobody else can go on without a rekey.
+    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, segment: u8, renews: bool) -> bool {
+        let fresh = beat.fresh.contains(segment);
+        if fresh && !renews {
+            self.before = std::mem::take(&mut self.heirs);
+        }
+        let heirs = beat.heirs.iter().filter(|(_, share)| !fresh && share.contains(segment));
+        let ready = std::iter::once(from).chain(heirs.map(|(node, _)| *node)).collect();
+        let changed = self.owner != Some(from) || self.heirs.term != beat.term;
+        self.heirs = Heirs { term: beat.term, sequence: beat.sequence, ready };
+        self.owner = Some(from);
+        changed
+    }
+}
+
+fn mark_of(marks: &mut Vec<Mark>, term: u64, sequence: u64) -> Option<&mut Mark> {
+    let place = marks.iter().position(|mark| (mark.term, mark.sequence) == (term, sequence));
+    if place.is_none() && marks.len() < MAX_MEMBERS {
+        marks.push(Mark { term, sequence, segments: Segments::NONE, ready: Segments::NONE });
+        return marks.last_mut();
+    }
+    place.map(|at| &mut marks[at])
+}

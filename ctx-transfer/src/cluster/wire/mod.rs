@@ -1,0 +1,12 @@
+//! Messages between members: fixed fields in network byte order, sets and lists with a bound each, one version octet
+//! first. Whatever comes in, reading neither panics nor takes more memory than the message has octets.
+
+mod heartbeat;
+mod octets;
+
+pub(crate) use heartbeat::Beat;
+pub use heartbeat::{Heartbeat, Mark, Vote};
+pub use octets::MessageError;
+
+/// Version of the messages; this release also reads the one before, once there is one.
+pub const PROTOCOL: u8 = 1;
