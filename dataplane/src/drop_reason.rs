@@ -70,6 +70,9 @@ reasons! {
     RingFull "ring-full" "The worker that owns the SA is behind; its ring is full.",
     ExtensionHeaders "ipv6-extension-headers" "Too many IPv6 extension headers, or one where it may not be (RFC 8200 section 4.1).",
     HiddenPorts "hidden-ports" "A fragment shows no ports, and policies protect some: it may not leave in clear (RFC 4301 section 7.4).",
+    ReservationOutbound "reservation-outbound" "The standbys have not confirmed the next sequence numbers yet.",
+    ReservationInbound "reservation-inbound" "The sequence number is beyond those that the standbys have confirmed.",
+    ReservationFloor "reservation-floor" "The node that owned the SA before may have accepted this sequence number.",
 }
 
 /// How many reasons there are.
@@ -94,6 +97,7 @@ impl From<Refused> for DropReason {
             Refused::Replayed => Self::Replayed,
             Refused::TooOld => Self::TooOld,
             Refused::Wrapped => Self::SequenceWrap,
+            Refused::BelowFloor => Self::ReservationFloor,
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Pipeline<I: PacketIo> {
     now: u64,
     /// Unix seconds at the beginning of this batch.
     unix_seconds: u64,
+    /// The table's count of changes in what enforces reservations, at the beginning of this batch.
+    enforcement: u64,
     anti_spoofing: bool,
     table: Arc<Table>,
     spd: Cache<Arc<ArcSwap<Spd>>, Arc<Spd>>,
@@ -274,6 +276,7 @@ impl<I: PacketIo> Pipeline<I> {
         check_opened(flight.outcome, slot)?;
         // Again: the packets of this batch before it may have reached the bound.
         check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
+        sa.check_reserved(&self.table, flight.sequence, self.enforcement)?;
         let is_newest = sa.window(slot).commit(flight.sequence).inspect_err(|_| slot.add_replay_drops(1))?;
         slot.touch(self.now);
         if is_newest {
@@ -346,7 +349,7 @@ impl<I: PacketIo> Pipeline<I> {
             tcp::clamp_mss(&mut buffer[packet.clone()], &inner, sa.largest_segment(&inner, room));
         }
 
-        let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
+        let sequence = sa.next_sequence(&self.table, slot, self.enforcement)?;
         let iv = self.ivs.next(&self.table)?;
         slot.add_packets(1, packet.len() as u64);
         slot.touch(self.now);

@@ -3,6 +3,8 @@
 //! The window is the ring of RFC 6479. It lives in the SA's slot of the table, written by the SA's one owner only,
 //! so that it survives the process and a snapshot can read it at any time. Check before opening, commit after:
 //! only what is authentic moves the window.
+//!
+//! A node that took the SA over without the window begins at a floor: everything up to it counts as received (I3).
 
 use baton_sad::SlotView;
 
@@ -15,7 +17,13 @@ pub enum Refused {
     TooOld,
     /// It would be above the largest number that exists.
     Wrapped,
+    /// At or below the floor of a takeover: the owner before may have accepted it.
+    BelowFloor,
 }
+
+/// How far back from a floor above the window a number is looked for: half of what 32 bits can tell, as a peer that is
+/// behind it is at most what was reserved behind it.
+const BELOW_FLOOR: u64 = 1 << 31;
 
 /// The window of one inbound SA: the last `size` numbers up to the highest authenticated one.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +63,10 @@ impl<'t> Window<'t> {
     /// [`Refused`].
     #[inline]
     pub fn check(&self, low: u32, extended: bool) -> Result<u64, Refused> {
-        let top = self.slot.replay_top();
+        let (top, floor) = (self.slot.replay_top(), self.slot.floor());
+        let (edge, size) = if floor > top { (floor, BELOW_FLOOR) } else { (top, self.size) };
         let sequence = if extended {
-            infer(low, top, self.size).ok_or(if top >> 32 == 0 {
-                Refused::TooOld
-            } else {
-                Refused::Wrapped
-            })?
+            infer(low, edge, size).ok_or(if edge >> 32 == 0 { Refused::TooOld } else { Refused::Wrapped })?
         } else {
             u64::from(low)
         };
@@ -74,13 +79,13 @@ impl<'t> Window<'t> {
         if sequence == 0 {
             return Err(Refused::Replayed);
         }
-        if sequence > top {
-            return Ok(());
-        }
-        if top - sequence >= self.size {
+        if sequence <= top && top - sequence >= self.size {
             return Err(Refused::TooOld);
         }
-        if self.slot.replay_block(sequence / 64) >> (sequence % 64) & 1 == 0 {
+        if sequence <= self.slot.floor() {
+            return Err(Refused::BelowFloor);
+        }
+        if sequence > top || self.slot.replay_block(sequence / 64) >> (sequence % 64) & 1 == 0 {
             Ok(())
         } else {
             Err(Refused::Replayed)

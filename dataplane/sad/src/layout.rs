@@ -2,8 +2,9 @@
 //!
 //! | part | words |
 //! |---|---|
-//! | header | identity, IV counter, counts, intent, 256 leases, 256 worker lines |
+//! | header | identity, IV counter, counts, intent, 256 leases, 256 words of enforcement, 256 worker lines |
 //! | name tags | one per slot |
+//! | attention | one bit per slot |
 //! | inbound index, outbound index | a power of two each, at most half full |
 //! | slots | [`SLOT_WORDS`] each |
 //!
@@ -12,7 +13,7 @@
 /// Octets `BATONSAD` read as a big-endian number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BATONSAD");
 /// The version of this layout; another one is refused.
-pub(crate) const VERSION: u64 = 4;
+pub(crate) const VERSION: u64 = 5;
 /// The largest capacity: memory for it must exist, and slot numbers are 32 bits.
 pub(crate) const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
 /// Words per cache line.
@@ -40,6 +41,8 @@ pub(crate) mod header {
     pub(crate) const CHANGE_COUNT: usize = 3 * LINE;
     pub(crate) const COMMITTED: usize = 3 * LINE + 1;
     pub(crate) const GRACE_PERIOD: usize = 3 * LINE + 2;
+    /// Counts changes of which segments enforce reservations.
+    pub(crate) const ENFORCEMENT_COUNT: usize = 3 * LINE + 3;
     // Line 4: counts moved index entries.
     pub(crate) const INBOUND_VERSION: usize = 4 * LINE;
     pub(crate) const OUTBOUND_VERSION: usize = 4 * LINE + 1;
@@ -62,8 +65,10 @@ pub(crate) mod header {
     pub(crate) const WORKERS: usize = 7 * LINE + 1;
     /// Ownership leases of the 256 segments.
     pub(crate) const LEASES: usize = 8 * LINE;
+    /// Whether the reservations of a segment are enforced: 0 is no.
+    pub(crate) const ENFORCED: usize = LEASES + 256;
     /// One line per worker.
-    pub(crate) const WORKER_LINES: usize = LEASES + 256;
+    pub(crate) const WORKER_LINES: usize = ENFORCED + 256;
     pub(crate) const WORDS: usize = WORKER_LINES + super::MAX_WORKERS * LINE;
 }
 
@@ -100,10 +105,19 @@ pub(crate) mod slot {
     pub(crate) const LAST_USED: usize = HOT + 5;
     /// Learned path MTU << 48 | when it ends in ms. The control plane writes it.
     pub(crate) const PATH_MTU: usize = HOT + 6;
-    /// Outbound: no sequence number up to this one is sent any more. The control plane writes it.
+    /// Outbound: no sequence number up to this one is sent any more. Inbound: all up to this one count as received.
+    /// The control plane writes it.
     pub(crate) const FLOOR: usize = HOT + 7;
     /// The replay bitmap: a ring of 65 words (RFC 6479), on nine lines.
     pub(crate) const REPLAY: usize = 2 * LINE;
+    // What is left of the ring's last line: the worker comes to it once per 4,160 numbers for the ring, and for these
+    // when its packets pass the mark.
+    /// The highest sequence number that may be sent or accepted. The control plane writes it.
+    pub(crate) const RESERVED: usize = REPLAY + super::REPLAY_WORDS;
+    /// From this sequence number on the worker asks for attention. The control plane writes it.
+    pub(crate) const MARK: usize = RESERVED + 1;
+    /// The highest sequence number that was wanted and is not reserved. The worker writes it.
+    pub(crate) const WANTED: usize = RESERVED + 2;
     /// Configuration and keys.
     pub(crate) const CONFIG: usize = 11 * LINE;
 }
@@ -122,6 +136,7 @@ pub(crate) struct Layout {
     pub(crate) slots: u32,
     pub(crate) index_entries: usize,
     pub(crate) tags: usize,
+    pub(crate) attention: usize,
     pub(crate) inbound: usize,
     pub(crate) outbound: usize,
     pub(crate) first_slot: usize,
@@ -135,11 +150,12 @@ impl Layout {
         let slots = capacity + (capacity / 32).max(capacity.min(MAX_BATCH as u32)) + 64;
         let index_entries = (capacity as usize * 2).next_power_of_two();
         let tags = header::WORDS;
-        let inbound = tags + (slots as usize).next_multiple_of(LINE);
+        let attention = tags + (slots as usize).next_multiple_of(LINE);
+        let inbound = attention + (slots as usize).div_ceil(64).next_multiple_of(LINE);
         let outbound = inbound + index_entries.next_multiple_of(LINE);
         let first_slot = outbound + index_entries.next_multiple_of(LINE);
         let words = first_slot + slots as usize * SLOT_WORDS;
-        Self { capacity, slots, index_entries, tags, inbound, outbound, first_slot, words }
+        Self { capacity, slots, index_entries, tags, attention, inbound, outbound, first_slot, words }
     }
 
     pub(crate) fn octets(&self) -> u64 {

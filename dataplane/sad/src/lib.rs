@@ -8,7 +8,7 @@
 //! | invariant | kept by |
 //! |---|---|
 //! | I1 nonce | [`EpochKeeper`] and [`Table::iv_block`] |
-//! | I2, I3 sequence and replay | [`SlotView`]'s counters, [`Table::freeze`], [`Table::skip_sequence`], [`Counters::advance`] |
+//! | I2, I3 sequence and replay | [`SlotView`]'s counters, [`Table::freeze`], [`Table::skip_sequence`], [`Counters::advance`]; between nodes [`Table::reserve`] and [`Table::raise_floors`] |
 //! | I4 ownership | [`Table::lease`] |
 //! | I5 torn | a sequence lock per slot, and one commit word per PUT |
 //! | I6 durable | the file, and recovery |
@@ -30,6 +30,7 @@ mod mapping;
 mod ownership;
 mod publication;
 mod quiescence;
+mod reservation;
 #[cfg(not(loom))]
 mod sa;
 mod seqlock;
@@ -64,8 +65,8 @@ pub use sa::{
 pub use slot::{SaHandle, SlotState, SlotView};
 #[cfg(not(loom))]
 pub use table::{
-    ConfigError, FreezeError, GetError, PutError, PutReceipt, SkipError, Snapshot, Table, TableError,
-    TableOptions, UpdateError, WriteError,
+    ConfigError, Edge, Floor, FreezeError, GetError, PutError, PutKind, PutReceipt, Reservation, Reserve,
+    SaKey, SkipError, Snapshot, Table, TableError, TableOptions, UpdateError, WriteError,
 };
 #[cfg(not(loom))]
 pub use workers::{AttachError, DataplaneLease, WorkerSlot};

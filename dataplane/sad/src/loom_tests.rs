@@ -5,6 +5,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::index::{self, Index};
+use crate::reservation::{self, GrantWords};
 use crate::sync::{AtomicU64, Ordering, store};
 use crate::{publication, quiescence, seqlock, sequence};
 
@@ -250,5 +251,99 @@ fn no_skipped_sequence_number_is_taken() {
         assert!(taken_before >= 10);
         let next = sequence::take(&shared[0], &shared[1], 1, 1000).expect("one is left");
         assert!(next > raised && next > second);
+    });
+}
+
+/// Sequence, floor, enforced, reserved, mark, wanted, attention.
+fn reserved(words: &[AtomicU64]) -> GrantWords<'_> {
+    let [_, _, enforced, reserved, mark, wanted, attention, ..] = words else {
+        unreachable!("there are so many")
+    };
+    GrantWords { enforced, reserved, mark, wanted, attention: (attention, 1) }
+}
+
+/// A worker takes a number if it is reserved, and looks once if it is not known to be.
+fn take_reserved(words: &[AtomicU64], limit: &mut u64) -> Option<u64> {
+    sequence::take(&words[0], &words[1], 1, *limit).or_else(|| {
+        *limit = reservation::grant(reserved(words), sequence::edge(&words[0], &words[1]) + 1);
+        sequence::take(&words[0], &words[1], 1, *limit)
+    })
+}
+
+/// I2: nothing above the reservation is taken while it is raised, and who waits for more has asked for it.
+#[test]
+fn nothing_is_taken_that_is_not_reserved() {
+    model(|| {
+        let shared = words(&[10, 0, 1, 11, 11, 0, 0]);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let mut limit = 0;
+                [0; 3].map(|_| take_reserved(&shared, &mut limit))
+            })
+        };
+        sequence::raise(&shared[4], 12);
+        sequence::raise(&shared[3], 12);
+        let asked_before = reservation::drain(&shared[6]) != 0;
+        let edge_then = sequence::edge(&shared[0], &shared[1]);
+        let tries = worker.join().expect("joined");
+        let taken: Vec<u64> = tries.into_iter().flatten().collect();
+        assert!(taken.is_sorted_by(|a, b| a < b) && taken.iter().all(|number| *number <= 12), "{taken:?}");
+        // Who was refused last has asked, and whoever heard it saw how far it was.
+        let asked = reservation::drain(&shared[6]) != 0;
+        let was_heard = asked_before && edge_then == sequence::edge(&shared[0], &shared[1]);
+        assert!(tries[2].is_some() || asked || was_heard, "it waits unheard");
+    });
+}
+
+/// I2: a floor that is raised under the hands of a worker that should have stopped is never sent below again once it is
+/// seen, and what the worker had taken stays counted.
+#[test]
+fn a_floor_holds_against_a_worker_that_runs_on() {
+    model(|| {
+        let shared = words(&[10, 0]);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || [(); 2].map(|()| sequence::take(&shared[0], &shared[1], 1, 1000)))
+        };
+        sequence::raise(&shared[1], 100);
+        sequence::raise(&shared[1], 50);
+        assert!(sequence::edge(&shared[0], &shared[1]) >= 100);
+        let [first, second] = worker.join().expect("joined").map(|number| number.expect("some are left"));
+        assert!(second > first && [first, second].iter().all(|n| *n <= 12 || *n > 100), "{first} {second}");
+        assert!(sequence::take(&shared[0], &shared[1], 1, 1000).expect("left") > 100.max(second));
+    });
+}
+
+/// I2: when the enforcer is told that the worker has passed a quiescent point, what is above the reservation is final:
+/// the worker takes nothing more, be it that it remembered that nothing is enforced.
+#[test]
+fn enforcement_is_heeded_after_a_quiescent_point() {
+    model(|| {
+        // As above, then: enforcement count, the worker's word, the counter of grace periods.
+        let shared = words(&[10, 0, 0, 10, 10, 0, 0, 0, quiescence::OFFLINE, 1]);
+        let worker = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                quiescence::go_online(&shared[8], &shared[9]);
+                let (mut limit, mut known) = (0, u64::MAX);
+                for _ in 0..2 {
+                    let count = shared[7].load(Ordering::Acquire);
+                    if count != known {
+                        (limit, known) = (0, count);
+                    }
+                    take_reserved(&shared, &mut limit);
+                    quiescence::pass(&shared[8], &shared[9]);
+                }
+                quiescence::go_offline(&shared[8]);
+            })
+        };
+        store(&shared[2], 1, Ordering::Release);
+        shared[7].fetch_add(1, Ordering::AcqRel);
+        let period = quiescence::start_grace_period(&shared[9]);
+        let heeded = quiescence::has_passed(&shared[8], period);
+        let edge = sequence::edge(&shared[0], &shared[1]);
+        worker.join().expect("joined");
+        assert!(!heeded || edge == sequence::edge(&shared[0], &shared[1]), "it went on unreserved");
     });
 }

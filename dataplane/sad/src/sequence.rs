@@ -1,5 +1,5 @@
-//! Outbound sequence numbers, which one worker takes while somebody else skips some: the worker's word is the last one
-//! taken, and the other's a floor, below which none is taken any more. Each word has one writer at a time and only
+//! Sequence numbers, which one worker takes or accepts while somebody else skips some: the worker's word is the last one
+//! used, and the other's a floor, below which none is used any more. Each word has one writer at a time and only
 //! rises, so that no number comes twice, whoever dies when (I2).
 
 use crate::sync::{AtomicU64, Ordering, store};
@@ -25,4 +25,11 @@ pub(crate) fn skip(last: &AtomicU64, floor: &AtomicU64, by: u64, limit: u64) -> 
     let raised = edge(last, floor).checked_add(by).filter(|raised| *raised < limit)?;
     store(floor, raised, Ordering::Release);
     Some(raised)
+}
+
+/// Raises a word that only rises, if `to` is above it. One thread at a time.
+pub(crate) fn raise(word: &AtomicU64, to: u64) {
+    if to > word.load(Ordering::Relaxed) {
+        store(word, to, Ordering::Release);
+    }
 }

@@ -52,6 +52,18 @@ impl Shared {
         &self.mapping.words()[header::LEASES..header::LEASES + 256]
     }
 
+    /// Whether the 256 segments enforce reservations.
+    #[inline]
+    pub(crate) fn enforced(&self) -> &[AtomicU64] {
+        &self.mapping.words()[header::ENFORCED..header::ENFORCED + 256]
+    }
+
+    /// The slots that ask for attention, a bit each.
+    #[inline]
+    pub(crate) fn attention(&self) -> &[AtomicU64] {
+        &self.mapping.words()[self.layout.attention..][..(self.layout.slots as usize).div_ceil(64)]
+    }
+
     /// The name tags of all slots.
     pub(crate) fn tags(&self) -> &[AtomicU64] {
         &self.mapping.words()[self.layout.tags..][..self.layout.slots as usize]

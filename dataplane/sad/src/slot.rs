@@ -100,7 +100,7 @@ impl<'a> SlotView<'a> {
         self.words[slot::GENERATION].load(Ordering::Acquire)
     }
 
-    /// Outbound: the last sequence number sent or skipped. Inbound: the top of the replay window.
+    /// Outbound: the last sequence number sent or skipped. Inbound: the top of the replay window, or the floor above it.
     #[inline]
     pub fn sequence(&self) -> u64 {
         sequence::edge(&self.words[slot::SEQUENCE], &self.words[slot::FLOOR])
@@ -108,11 +108,17 @@ impl<'a> SlotView<'a> {
 
     /// Outbound: reserves `count` sequence numbers and gives the first; `None`, and nothing reserved,
     /// if the last would lie above `limit` (2^32 - 1, or 2^64 - 1 with extended numbers: RFC 4303
-    /// section 3.3.3). They are in the table before a packet carries them, so that a crash skips
+    /// section 3.3.3), which [`crate::Table::grant`] may lower. They are in the table before a packet carries them, so that a crash skips
     /// numbers but never repeats one (I2). They are above all that [`crate::Table::skip_sequence`] skips.
     #[inline]
     pub fn next_sequence(&self, count: u32, limit: u64) -> Option<u64> {
         sequence::take(&self.words[slot::SEQUENCE], &self.words[slot::FLOOR], count, limit)
+    }
+
+    /// Up to this number nothing is sent any more, or everything counts as received: see [`crate::Reservation`].
+    #[inline]
+    pub fn floor(&self) -> u64 {
+        self.words[slot::FLOOR].load(Ordering::Acquire)
     }
 
     /// Inbound: the highest sequence number authenticated.

@@ -71,6 +71,18 @@ mod modelled {
             self.decide().fetch_max(value, ordering)
         }
 
+        pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {
+            self.decide().fetch_or(value, ordering)
+        }
+
+        pub(crate) fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+            self.decide().fetch_add(value, ordering)
+        }
+
+        pub(crate) fn swap(&self, value: u64, ordering: Ordering) -> u64 {
+            self.decide().swap(value, ordering)
+        }
+
         pub(crate) fn compare_exchange(
             &self,
             current: u64,

@@ -31,6 +31,7 @@ impl<I: PacketIo> Pipeline<I> {
             unix_clock: options.unix_clock,
             now: (options.clock)(),
             unix_seconds: (options.unix_clock)(),
+            enforcement: options.table.enforcement_count(),
             anti_spoofing: options.anti_spoofing,
             table: Arc::clone(&options.table),
             spd: Cache::new(Arc::clone(&options.spd)),
@@ -58,6 +59,7 @@ impl<I: PacketIo> Pipeline<I> {
         }
         self.now = (self.clock)();
         self.unix_seconds = (self.unix_clock)();
+        self.enforcement = self.table.enforcement_count();
         let changes = self.table.change_count();
         let hops = self.hops.load();
         // Decisions rest on routes too, as far as they tell who is spoofed. Both count from 1 in this process.

@@ -46,6 +46,7 @@ pub(super) struct PreparedSa {
     lifetime: Option<Lifetime>,
     /// Whether the soft bound, and the hard one, was told.
     told: [Cell<bool>; 2],
+    granted: Granted,
 }
 
 /// Which bounds an SA has reached.
@@ -84,6 +85,7 @@ impl PreparedSa {
             tfc_padding: sa.tfc_padding,
             lifetime: (sa.lifetime != Lifetime::default()).then_some(sa.lifetime),
             told: Default::default(),
+            granted: Granted::default(),
         })
     }
 
@@ -101,6 +103,59 @@ impl PreparedSa {
     #[inline]
     pub(super) fn last_sequence(&self) -> u64 {
         if self.key.is_extended() { u64::MAX } else { u64::from(u32::MAX) }
+    }
+
+    /// The next sequence number to send (I2), while enforcement is at this count.
+    ///
+    /// # Errors
+    /// [`DropReason::SequenceWrap`], or [`DropReason::ReservationOutbound`]: none is taken then.
+    #[inline]
+    pub(super) fn next_sequence(
+        &self,
+        table: &Table,
+        slot: SlotView<'_>,
+        enforcement: u64,
+    ) -> Result<u64, DropReason> {
+        match slot.next_sequence(1, self.granted.limit(enforcement)) {
+            Some(sequence) => Ok(sequence),
+            None => self.next_reserved(table, slot, enforcement),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_reserved(&self, table: &Table, slot: SlotView<'_>, enforcement: u64) -> Result<u64, DropReason> {
+        let last = self.last_sequence();
+        let wanted = slot.sequence().checked_add(1).filter(|wanted| *wanted <= last);
+        let wanted = wanted.ok_or(DropReason::SequenceWrap)?;
+        let limit = table.grant(self.handle, self.segment, wanted).min(last);
+        self.granted.remember(limit, enforcement);
+        slot.next_sequence(1, limit).ok_or(DropReason::ReservationOutbound)
+    }
+
+    /// Whether an authenticated sequence number may be accepted (I3), while enforcement is at this count.
+    ///
+    /// # Errors
+    /// [`DropReason::ReservationInbound`].
+    #[inline]
+    pub(super) fn check_reserved(
+        &self,
+        table: &Table,
+        sequence: u64,
+        enforcement: u64,
+    ) -> Result<(), DropReason> {
+        if sequence <= self.granted.limit(enforcement) {
+            return Ok(());
+        }
+        self.look_for_reservation(table, sequence, enforcement)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_for_reservation(&self, table: &Table, sequence: u64, enforcement: u64) -> Result<(), DropReason> {
+        let limit = table.grant(self.handle, self.segment, sequence);
+        self.granted.remember(limit, enforcement);
+        if sequence <= limit { Ok(()) } else { Err(DropReason::ReservationInbound) }
     }
 
     /// Which bounds the SA has reached (RFC 4301 section 4.4.2.1).
@@ -179,6 +234,32 @@ impl PreparedSa {
         let headers = if inner.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER } + TCP_HEADER;
         let shared = if self.mode == Mode::Transport { inner.insertion.offset } else { 0 };
         u16::try_from((room + shared).saturating_sub(headers)).unwrap_or(u16::MAX)
+    }
+}
+
+/// The limit that [`Table::grant`] told last: up to it the table is not looked at.
+#[derive(Debug)]
+struct Granted {
+    limit: Cell<u64>,
+    /// The count of enforcement that it was told at; none at first.
+    enforcement: Cell<u64>,
+}
+
+impl Default for Granted {
+    fn default() -> Self {
+        Self { limit: Cell::new(0), enforcement: Cell::new(u64::MAX) }
+    }
+}
+
+impl Granted {
+    #[inline]
+    fn limit(&self, enforcement: u64) -> u64 {
+        if self.enforcement.get() == enforcement { self.limit.get() } else { 0 }
+    }
+
+    fn remember(&self, limit: u64, enforcement: u64) {
+        self.limit.set(limit);
+        self.enforcement.set(enforcement);
     }
 }
 

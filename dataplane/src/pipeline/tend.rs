@@ -1,5 +1,7 @@
 //! What the control plane asks of an SA's worker beside the traffic: NAT keep-alives and dummy packets.
 
+use std::sync::Arc;
+
 use baton_sad::{Direction, Mode, SaHandle, SlotView};
 
 use super::sa_cache::PreparedSa;
@@ -21,6 +23,7 @@ impl<I: PacketIo> Pipeline<I> {
     pub(crate) fn obey(&mut self, io: &mut I, command: Command) {
         self.now = (self.clock)();
         self.unix_seconds = (self.unix_clock)();
+        self.enforcement = self.table.enforcement_count();
         let Some(frame) = io.allocate() else { return };
         match command {
             Command::KeepAlive(handle) => self.send_keep_alive(io, frame, handle),
@@ -58,6 +61,7 @@ impl<I: PacketIo> Pipeline<I> {
 
     fn frame_dummy(&mut self, buffer: &mut [u8], handle: SaHandle) -> Result<Flight<Sent>, DropReason> {
         let (iv, now) = (self.ivs.next(&self.table)?, self.now);
+        let (table, enforcement) = (Arc::clone(&self.table), self.enforcement);
         let interface = self.hops.load().side(Side::Outer).mtu;
         let (sa, slot) = self.usable(handle)?;
         if sa.mode != Mode::Tunnel {
@@ -66,7 +70,7 @@ impl<I: PacketIo> Pipeline<I> {
         let inner = stand_in();
         let room = sa.room(slot, &inner, interface, now);
         let length = DUMMY_OCTETS.min(room) + sa.tfc_padding(DUMMY_OCTETS, room);
-        let sequence = slot.next_sequence(1, sa.last_sequence()).ok_or(DropReason::SequenceWrap)?;
+        let sequence = sa.next_sequence(&table, slot, enforcement)?;
         slot.add_packets(1, length as u64);
         slot.touch(now);
         let payload = HEADROOM..HEADROOM + length;

@@ -9,6 +9,7 @@ mod common;
 mod nonce;
 mod ownership;
 mod replay;
+mod reservation;
 mod sequence;
 mod step;
 mod torn;

@@ -95,6 +95,12 @@ pub(crate) fn encode(sa: &Sa) -> ConfigWords {
     words
 }
 
+/// SPI and segment in the words of a configuration; the caller brackets it with the slot's sequence lock.
+pub(crate) fn spi_and_segment(config: &[AtomicU64]) -> (u32, u8) {
+    let word = |i: usize| config[i].load(Ordering::Relaxed);
+    ((word(0) >> 32) as u32, (word(1) >> 8) as u8)
+}
+
 /// `None` if the words are not a configuration that [`encode`] made: the table is damaged.
 pub(crate) fn decode(words: &[u64; CONFIG_WORDS]) -> Option<Sa> {
     let flags = words[1];

@@ -58,6 +58,25 @@ impl ReplayWindow {
         Self { top, words }
     }
 
+    /// Counts everything up to `floor` as received.
+    pub(crate) fn close_up_to(&mut self, floor: u64, size: u16) {
+        if floor == 0 {
+            return;
+        }
+        if floor >= self.top {
+            *self = Self::closed(floor, size);
+            return;
+        }
+        let newest = self.top / 64;
+        for (word, block) in self.words.iter_mut().zip((0..=newest).rev()) {
+            if block < floor / 64 {
+                *word = u64::MAX;
+            } else if block == floor / 64 {
+                *word |= bits_up_to(floor);
+            }
+        }
+    }
+
     /// Whether this sequence number counts as received in a window of `size`: it was, or is too old.
     pub fn has(&self, sequence: u64, size: u16) -> bool {
         if sequence > self.top {

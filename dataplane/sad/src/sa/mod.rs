@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-pub(crate) use codec::{decode, encode, fnv1a, holds_key, name_tag};
+pub(crate) use codec::{decode, encode, fnv1a, holds_key, name_tag, spi_and_segment};
 pub(crate) use counters::ring_index;
 pub use counters::{Counters, ReplayWindow};
 pub use identity::{ClusterId, Name, NodeId, Sender, Senders};

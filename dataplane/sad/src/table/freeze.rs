@@ -1,4 +1,4 @@
-//! Freezing: the counters of a frozen SA are final when `freeze` returns.
+//! Freezing: the counters of a frozen SA are final when `freeze` returns, and nothing beyond them is reserved any more.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ use super::writer::WriteError;
 use super::{GetError, Snapshot, Table};
 use crate::layout::slot;
 use crate::sa::Direction;
+use crate::sequence;
 use crate::slot::{SaHandle, state};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, store};
 use crate::workers::first_busy;
 
 /// Why SAs were not frozen. Those that were not frozen before are not frozen now.
@@ -135,6 +136,7 @@ impl Table {
     ) -> Result<Vec<Snapshot>, FreezeError> {
         let waited = self.wait_for_workers(freezing.period, start, timeout);
         waited.map_err(|worker| FreezeError::WorkerBusy { worker, timeout })?;
+        freezing.targets.iter().for_each(|target| self.take_back_reservation(target));
         let snapshots: Result<Vec<_>, _> = freezing.targets.iter().map(|t| self.frozen_snapshot(t)).collect();
         // None was thawed since; those that an earlier freeze froze are from now on this one's, so that they
         // stay frozen if that one fails.
@@ -145,6 +147,16 @@ impl Table {
             }
         }
         snapshots
+    }
+
+    /// Who gets the SA next goes on from its counters, not from what was reserved: this node may use nothing of that
+    /// again, if it ever comes back to the SA (I2, I3). No worker uses it now, and nobody reserves for it.
+    fn take_back_reservation(&self, target: &Target) {
+        let Some(words) = self.shared().slot(target.handle.slot) else { return };
+        let edge = sequence::edge(&words[slot::SEQUENCE], &words[slot::FLOOR]);
+        for word in [slot::RESERVED, slot::MARK] {
+            store(&words[word], edge, Ordering::Release);
+        }
     }
 
     /// Changes the state of a target's slot, if it is still what it was; whether it was.

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::Table;
+use super::read::read_own_counters;
+use super::reserve::{Reservation, read_reservation};
+use super::slots::Start;
 use super::writer::{WriteError, Writer};
 use crate::layout::{MAX_BATCH, header, slot};
 use crate::publication::SETTLED;
@@ -24,6 +27,20 @@ pub struct PutReceipt {
     pub handles: Vec<SaHandle>,
     /// How many of them replaced another.
     pub replaced: usize,
+}
+
+/// What a PUT may do to SAs that are installed already, with the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PutKind {
+    /// None goes back: the given edge is not below the installed one, floors included. Floors and reservations stay.
+    #[default]
+    Restore,
+    /// A copy of what another node owns: of the given and the installed counters the higher ones stay, and floors and
+    /// reservations do. For SAs whose segments this node does not own.
+    Standby,
+    /// The end of a planned move: the given counters are the final ones of the owner, and take the place of a floor that
+    /// was raised for a takeover. They are not below what this node has itself sent or accepted.
+    Move,
 }
 
 /// Why a PUT was refused. Nothing was changed.
@@ -97,14 +114,25 @@ impl Table {
     /// Freeze an SA before replacing it under the same key, or advance its counters: its worker may
     /// count on in the old slot until the end of its batch.
     ///
+    /// An SA with another key than the one in its place starts with its edge as its reservation: where reservations
+    /// are enforced, nothing is sent or accepted before more is reserved ([`Self::reserve`]).
+    ///
     /// # Errors
     /// [`PutError`], and then nothing was changed.
     pub fn put(&self, batch: &[(Sa, Counters)]) -> Result<PutReceipt, PutError> {
+        self.put_as(PutKind::Restore, batch)
+    }
+
+    /// As [`Self::put`], where this is more than a restore.
+    ///
+    /// # Errors
+    /// [`PutError`], and then nothing was changed.
+    pub fn put_as(&self, kind: PutKind, batch: &[(Sa, Counters)]) -> Result<PutReceipt, PutError> {
         check_batch(batch)?;
         if batch.is_empty() {
             return Ok(PutReceipt::default());
         }
-        self.write()?.put(batch)
+        self.write()?.put(kind, batch)
     }
 
     /// Removes SAs and wipes their keys; gives how many were there.
@@ -147,8 +175,8 @@ fn check_batch(batch: &[(Sa, Counters)]) -> Result<(), PutError> {
 }
 
 impl Writer<'_> {
-    fn put(&self, batch: &[(Sa, Counters)]) -> Result<PutReceipt, PutError> {
-        let olds = self.check_installed(batch)?;
+    fn put(&self, kind: PutKind, batch: &[(Sa, Counters)]) -> Result<PutReceipt, PutError> {
+        let olds = self.check_installed(kind, batch)?;
         let replaced: Vec<u32> = olds.iter().filter_map(|old| *old).collect();
         let added = (batch.len() - replaced.len()) as u64;
         let capacity = self.shared.layout().capacity;
@@ -160,7 +188,7 @@ impl Writer<'_> {
             self.end();
             return Err(error);
         }
-        let news = self.fill_all(transaction, batch, &olds);
+        let news = self.fill_all(kind, transaction, batch, &olds);
         self.swap_index(batch, &news);
         self.set(header::COMMITTED, transaction);
         self.add(header::INSTALLED, added);
@@ -175,19 +203,23 @@ impl Writer<'_> {
     }
 
     /// The slots that the batch replaces; refuses to take a sequence back under the same key.
-    fn check_installed(&self, batch: &[(Sa, Counters)]) -> Result<Vec<Option<u32>>, PutError> {
+    fn check_installed(&self, kind: PutKind, batch: &[(Sa, Counters)]) -> Result<Vec<Option<u32>>, PutError> {
         batch
             .iter()
             .map(|(sa, counters)| {
                 let old = self.shared.resolve(sa.direction, sa.index_key());
-                old.map_or(Ok(()), |number| self.check_newer(number, sa, counters)).map(|()| old)
+                old.map_or(Ok(()), |number| self.check_newer(kind, number, sa, counters)).map(|()| old)
             })
             .collect()
     }
 
-    fn check_newer(&self, number: u32, sa: &Sa, counters: &Counters) -> Result<(), PutError> {
+    fn check_newer(&self, kind: PutKind, number: u32, sa: &Sa, counters: &Counters) -> Result<(), PutError> {
         let words = self.words(number);
-        let installed = sequence::edge(&words[slot::SEQUENCE], &words[slot::FLOOR]);
+        let installed = match kind {
+            PutKind::Restore => sequence::edge(&words[slot::SEQUENCE], &words[slot::FLOOR]),
+            PutKind::Move => words[slot::SEQUENCE].load(Ordering::Acquire),
+            PutKind::Standby => return Ok(()),
+        };
         let given = counters.edge();
         if given < installed && holds_key(&words[slot::CONFIG..], &sa.key) {
             return Err(PutError::Older { name: sa.name, direction: sa.direction, installed, given });
@@ -219,14 +251,41 @@ impl Writer<'_> {
         }
     }
 
-    fn fill_all(&self, transaction: u64, batch: &[(Sa, Counters)], olds: &[Option<u32>]) -> Vec<u32> {
+    fn fill_all(
+        &self,
+        kind: PutKind,
+        transaction: u64,
+        batch: &[(Sa, Counters)],
+        olds: &[Option<u32>],
+    ) -> Vec<u32> {
         let fill = |((sa, counters), old): (&(Sa, Counters), &Option<u32>)| {
             // `make_available` has seen that there are enough.
             let number = self.allocate()?;
-            self.fill(number, transaction, *old, sa, counters);
+            let start = self.start_of(kind, *old, sa, counters);
+            self.fill(number, transaction, *old, sa, &start);
             Some(number)
         };
         batch.iter().zip(olds).filter_map(fill).collect()
+    }
+
+    /// What the new slot of an SA begins with: the given counters, and what stays of the same SA in the old slot.
+    fn start_of(&self, kind: PutKind, old: Option<u32>, sa: &Sa, counters: &Counters) -> Start {
+        let fresh = Start::new(counters.clone());
+        let old = old.map(|number| self.words(number));
+        let Some(words) = old.filter(|words| holds_key(&words[slot::CONFIG..], &sa.key)) else {
+            return fresh;
+        };
+        let reservation = Reservation { wanted: 0, ..read_reservation(words) };
+        match kind {
+            PutKind::Move => fresh,
+            PutKind::Restore => Start { reservation, ..fresh },
+            PutKind::Standby => {
+                let used = words[slot::SEQUENCE].load(Ordering::Acquire);
+                let is_ahead = used > counters.edge();
+                let counters = if is_ahead { read_own_counters(words, sa) } else { fresh.counters };
+                Start { counters, reservation }
+            }
+        }
     }
 
     fn swap_index(&self, batch: &[(Sa, Counters)], news: &[u32]) {

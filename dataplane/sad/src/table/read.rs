@@ -8,14 +8,15 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::Table;
+use super::reserve::{Reservation, read_reservation};
 use super::slots::split_key_word;
 use super::writer::WriteError;
 use crate::layout::{CONFIG_WORDS, header, slot};
 use crate::sa::{Counters, Direction, ReplayWindow, Sa, decode, name_tag, ring_index};
+use crate::seqlock;
 use crate::shared::SlotWords;
 use crate::slot::{SaHandle, is_installed, state};
 use crate::sync::{Ordering, fence, spin};
-use crate::{seqlock, sequence};
 
 /// Tries of a GET that spin: a writer is inside an SA for a fraction of a microsecond.
 const SPINS: u32 = 1_000;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub sa: Sa,
     /// Its counters; final if it is frozen.
     pub counters: Counters,
+    /// How far its sequence numbers may be used, and from where on; its counters have the floor in them already.
+    pub reservation: Reservation,
     /// Whether workers leave it alone.
     pub frozen: bool,
     /// Which content of which slot this was.
@@ -230,11 +233,13 @@ impl Table {
         let words = self.shared().slot(number).ok_or(Failure::Gone)?;
         let (sa, generation, version) = read_config(words)?;
         let counters = read_counters(words, &sa);
+        let reservation = read_reservation(words);
         let frozen = state::of(words[slot::STATE].load(Ordering::Acquire)) == state::FROZEN;
         if !seqlock::end_read(&words[slot::VERSION], version) {
             return Err(Failure::Moving);
         }
-        Ok((Snapshot { sa, counters, frozen, handle: SaHandle { slot: number, generation } }, version))
+        let handle = SaHandle { slot: number, generation };
+        Ok((Snapshot { sa, counters, reservation, frozen, handle }, version))
     }
 }
 
@@ -254,7 +259,19 @@ fn read_config(words: &SlotWords) -> Result<(Sa, u64, u64), Failure> {
     Ok((sa, generation, version))
 }
 
+/// Counters with the floor in them: an outbound SA has used the numbers up to it, an inbound one has received them.
 fn read_counters(words: &SlotWords, sa: &Sa) -> Counters {
+    let mut counters = read_own_counters(words, sa);
+    let floor = words[slot::FLOOR].load(Ordering::Acquire);
+    counters.sequence = counters.sequence.max(floor);
+    if sa.direction == Direction::Inbound {
+        counters.window.close_up_to(floor, sa.replay_window);
+    }
+    counters
+}
+
+/// Counters as the SA's own packets have left them.
+pub(super) fn read_own_counters(words: &SlotWords, sa: &Sa) -> Counters {
     let word = |i: usize| words[i].load(Ordering::Relaxed);
     let window = match sa.direction {
         Direction::Inbound => read_window(words, sa.replay_window),
@@ -263,7 +280,7 @@ fn read_counters(words: &SlotWords, sa: &Sa) -> Counters {
     Counters {
         sequence: match sa.direction {
             Direction::Inbound => window.top,
-            Direction::Outbound => sequence::edge(&words[slot::SEQUENCE], &words[slot::FLOOR]),
+            Direction::Outbound => words[slot::SEQUENCE].load(Ordering::Acquire),
         },
         window,
         packets: word(slot::PACKETS),

@@ -8,6 +8,7 @@ use crate::layout::slot;
 use crate::sa::Direction;
 use crate::sequence;
 use crate::slot::state;
+use crate::sync::Ordering;
 
 /// Why no sequence numbers were skipped.
 #[derive(Debug, Error)]
@@ -45,6 +46,9 @@ impl Table {
     /// above the number given, which is `by` above the last one that it had taken before (RFC 6311 section 5.2). Holds
     /// whoever dies next, and for every GET from now on.
     ///
+    /// Where reservations are enforced and the skip ends beyond the SA's, attention is asked for, and the SA sends again
+    /// when more is reserved: no standby ever starts below a number that was sent (I2).
+    ///
     /// # Errors
     /// [`SkipError::Exhausted`] if none would be left up to the SA's last one, and others: nothing was skipped.
     pub fn skip_sequence(&self, reqid: u32, by: u64) -> Result<u64, SkipError> {
@@ -58,6 +62,10 @@ impl Table {
         let limit = if snapshot.sa.extended_sequence { u64::MAX } else { u64::from(u32::MAX) };
         let words = writer.words(number);
         let raised = sequence::skip(&words[slot::SEQUENCE], &words[slot::FLOOR], by, limit);
-        raised.ok_or(SkipError::Exhausted { reqid, edge: snapshot.counters.sequence, by })
+        let raised = raised.ok_or(SkipError::Exhausted { reqid, edge: snapshot.counters.sequence, by })?;
+        if raised >= words[slot::RESERVED].load(Ordering::Acquire) {
+            self.ask_for_attention(number);
+        }
+        Ok(raised)
     }
 }

@@ -1,5 +1,6 @@
 //! The life of a slot: free, filling, live, dead, and free again after a grace period.
 
+use super::reserve::Reservation;
 use super::writer::Writer;
 use crate::layout::{REPLAY_WORDS, header, slot};
 use crate::sa::{Counters, Direction, ReplayWindow, Sa, encode, name_tag};
@@ -12,6 +13,20 @@ use crate::{quiescence, seqlock};
 /// How many retired slots an operation frees beyond those it needs, so that none waits for ever and
 /// no operation takes long.
 const RECLAIM_AT_ONCE: usize = 8;
+
+/// What the SA in a slot begins with.
+pub(super) struct Start {
+    pub(super) counters: Counters,
+    pub(super) reservation: Reservation,
+}
+
+impl Start {
+    /// Where nothing was there before: nothing is reserved beyond what was used.
+    pub(super) fn new(counters: Counters) -> Self {
+        let edge = counters.edge();
+        Self { counters, reservation: Reservation { reserved: edge, mark: edge, ..Reservation::default() } }
+    }
+}
 
 impl Writer<'_> {
     /// The words of a slot whose number comes from the table's own lists.
@@ -64,14 +79,7 @@ impl Writer<'_> {
     }
 
     /// Fills a slot. Readers that come by it see the predecessor until the transaction commits.
-    pub(super) fn fill(
-        &self,
-        number: u32,
-        transaction: u64,
-        replaces: Option<u32>,
-        sa: &Sa,
-        counters: &Counters,
-    ) {
+    pub(super) fn fill(&self, number: u32, transaction: u64, replaces: Option<u32>, sa: &Sa, start: &Start) {
         let words = self.words(number);
         self.set_state(number, state::FILLING);
         let odd = seqlock::begin_write(&words[slot::VERSION]);
@@ -79,7 +87,7 @@ impl Writer<'_> {
         store(&words[slot::TRANSACTION], transaction, Ordering::Relaxed);
         store(&words[slot::PREDECESSOR], predecessor, Ordering::Relaxed);
         store(&words[slot::KEY], key_word(sa.direction, sa.index_key()), Ordering::Relaxed);
-        fill_counters(words, sa, counters);
+        fill_counters(words, sa, start);
         seqlock::copy_in(&words[slot::CONFIG..], &*encode(sa));
         seqlock::end_write(&words[slot::VERSION], odd);
         self.set_tag(number, name_tag(sa.name.as_str()));
@@ -175,7 +183,8 @@ pub(super) fn split_key_word(word: u64) -> (Direction, u32) {
     (direction, word as u32)
 }
 
-fn fill_counters(words: &SlotWords, sa: &Sa, counters: &Counters) {
+fn fill_counters(words: &SlotWords, sa: &Sa, start: &Start) {
+    let Start { counters, reservation } = start;
     let edge = counters.edge();
     for (word, value) in [
         (slot::SEQUENCE, edge),
@@ -185,7 +194,10 @@ fn fill_counters(words: &SlotWords, sa: &Sa, counters: &Counters) {
         (slot::INTEGRITY_FAILURES, counters.integrity_failures),
         (slot::LAST_USED, 0),
         (slot::PATH_MTU, 0),
-        (slot::FLOOR, 0),
+        (slot::FLOOR, reservation.floor),
+        (slot::RESERVED, reservation.reserved),
+        (slot::MARK, reservation.mark),
+        (slot::WANTED, reservation.wanted),
     ] {
         store(&words[word], value, Ordering::Relaxed);
     }

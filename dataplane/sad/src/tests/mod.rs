@@ -9,6 +9,8 @@ mod inspect;
 mod machine;
 mod model;
 mod refusals;
+mod reserve;
+mod reserve_model;
 mod skip;
 mod stress;
 
