@@ -6,12 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authority;
 mod cbor;
+pub mod channel;
 pub mod cluster;
 mod context;
 mod decode;
 mod encode;
 mod envelope;
+pub mod private_file;
 pub mod restore;
 
 #[cfg(test)]
