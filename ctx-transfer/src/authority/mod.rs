@@ -24,7 +24,7 @@ pub use invitation::{Invitation, InvitationError};
 /// A day, in seconds.
 const DAY: u64 = 86_400;
 /// Clocks of members differ, and who joins just now has to be believed by one that is behind.
-const BACKDATED: Duration = Duration::from_secs(3600);
+const BACKDATED: Duration = Duration::from_hours(1);
 /// Keys are short.
 const MAX_OCTETS: u64 = 64 << 10;
 
@@ -68,6 +68,7 @@ pub enum AuthorityError {
     Making(String),
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn making(error: rcgen::Error) -> AuthorityError {
     AuthorityError::Making(error.to_string())
 }

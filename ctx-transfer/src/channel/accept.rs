@@ -18,7 +18,7 @@ use super::{LinkProblem, Member, link};
 /// Handshakes of one member at once; it gives up some of them itself.
 const HALF_OPEN: usize = 24;
 /// How long one may take.
-const HANDSHAKE: Duration = Duration::from_millis(1000);
+const HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// Judges every call, forever.
 pub(super) async fn accept(

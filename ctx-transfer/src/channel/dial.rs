@@ -15,10 +15,9 @@ use super::{LinkProblem, Member, link};
 /// back.
 const EVERY: Duration = Duration::from_millis(50);
 /// How long one attempt may take: as long as a machine that has much to do needs for a handshake.
-const ATTEMPT: Duration = Duration::from_millis(1000);
+const ATTEMPT: Duration = Duration::from_secs(1);
 /// Attempts at once.
 const AT_ONCE: usize = 20;
-/// Nothing is said about silence before so many attempts have failed.
 /// After a refusal, which somebody has to do something about.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 /// TLS checks no name of ours here: [`super::trust`] does.

@@ -57,7 +57,7 @@ impl Kind {
     fn patience(self) -> (Duration, Duration) {
         match self {
             Self::Heartbeat => (Duration::from_millis(500), Duration::from_millis(50)),
-            Self::Bulk => (Duration::from_millis(1000), Duration::from_millis(100)),
+            Self::Bulk => (Duration::from_secs(1), Duration::from_millis(100)),
         }
     }
 }

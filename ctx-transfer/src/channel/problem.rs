@@ -125,7 +125,6 @@ impl From<ConnectionError> for LinkProblem {
         };
         match error {
             ConnectionError::TimedOut => Self::Silent,
-            ConnectionError::Reset => Self::Restarted,
             ConnectionError::VersionMismatch => Self::Version,
             ConnectionError::TransportError(error) => close(error.code, error.to_string()),
             ConnectionError::ConnectionClosed(close_frame) => {
@@ -137,7 +136,7 @@ impl From<ConnectionError> for LinkProblem {
                 Ok(code::REPLACED) => Self::Restarted,
                 _ => Self::Protocol(closed.to_string()),
             },
-            ConnectionError::LocallyClosed => Self::Restarted,
+            ConnectionError::Reset | ConnectionError::LocallyClosed => Self::Restarted,
             ConnectionError::CidsExhausted => Self::Protocol(error.to_string()),
         }
     }

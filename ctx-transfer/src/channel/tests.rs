@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::authority::{Authority, store};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 /// Much longer than anything takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
 

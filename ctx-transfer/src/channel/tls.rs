@@ -94,6 +94,7 @@ impl Tls {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn no_initial_suite(error: quinn::crypto::rustls::NoInitialCipherSuite) -> TlsError {
     TlsError::General(error.to_string())
 }
