@@ -39,12 +39,20 @@ impl Cluster {
             sequence: self.sequence,
             term: self.claims.term,
             maintenance: self.maintenance,
-            settled: false,
+            idle: !self.dataplane,
+            settled: self.dataplane && self.now >= self.claims.listens_until() + self.config.settle,
             claims,
             fresh: claims - self.claims.held,
-            heirs: Vec::new(),
-            handed: Vec::new(),
+            heirs: self.heirs(),
+            handed: self.moves.handed(),
         }
+    }
+
+    /// Who could take over what, as of now.
+    fn heirs(&self) -> Vec<(NodeId, Segments)> {
+        let heirs =
+            self.replicas.sessions.iter().map(|(id, session)| (*id, session.ready & self.claims.held));
+        heirs.filter(|(_, segments)| !segments.is_empty()).collect()
     }
 
     pub(crate) fn send(&mut self, to: NodeId, lane: Lane, octets: Octets) {
@@ -97,6 +105,7 @@ impl Cluster {
         self.ownership.granted(voter, vote.sequence, vote.granted);
         self.claims.note_vote(vote);
         self.update_leases();
+        self.let_leave();
     }
 
     /// A member is silent that was not heard for the dead time.
@@ -108,6 +117,7 @@ impl Cluster {
                 peer.alive_since = None;
             }
             self.ownership.silent(member, true);
+            self.drop_moves_of(member);
             self.alarm(Alarm::Silent(member), true);
         }
     }

@@ -9,13 +9,14 @@ use super::Cluster;
 use super::output::{Cause, Output};
 use super::segments::{SEGMENTS, Segments};
 use super::status::{Alarm, Notice};
-use super::wire::Vote;
+use super::wire::{Mark, Vote};
 
 /// What the voters say of a fresh claim, from whoever knows the segment's last owner best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Known {
     term: u64,
     sequence: u64,
+    owner: Option<NodeId>,
     ready: bool,
 }
 
@@ -64,6 +65,19 @@ impl Claims {
         self.held.iter().map(|segment| self.leases[usize::from(segment)]).min()
     }
 
+    pub(crate) fn listens_until(&self) -> Duration {
+        self.listens_until
+    }
+
+    /// The leases of segments, by their ends.
+    pub(crate) fn leases_of(&self, segments: Segments) -> BTreeMap<Duration, Segments> {
+        let mut leases = BTreeMap::<Duration, Segments>::new();
+        for segment in (segments & self.held).iter() {
+            leases.entry(self.leases[usize::from(segment)]).or_default().insert(segment);
+        }
+        leases
+    }
+
     pub(crate) fn wake(&self) -> Option<Duration> {
         self.wake
     }
@@ -73,7 +87,8 @@ impl Claims {
         for mark in &vote.marks {
             for segment in (mark.segments & vote.granted).iter() {
                 let ready = mark.ready.contains(segment);
-                let known = Some(Known { term: mark.term, sequence: mark.sequence, ready });
+                let Mark { owner, term, sequence, .. } = *mark;
+                let known = Some(Known { term, sequence, owner, ready });
                 let place = &mut self.known[usize::from(segment)];
                 *place = known.max(*place);
             }
@@ -116,13 +131,22 @@ impl Cluster {
     }
 
     fn vacant(&mut self) -> Segments {
-        let taken = self.peers.values().fold(self.ownership.claimed(), |taken, peer| taken | peer.claims());
+        let ours = self.ownership.claimed() | self.moves.signed_off();
+        let taken = self.peers.values().fold(ours, |taken, peer| taken | peer.claims() | peer.handed());
+        let taken = taken - self.handed_by_peers();
         let vacant = Segments::ALL - taken;
         for segment in 0..=u8::MAX {
             let since = &mut self.claims.vacant_since[usize::from(segment)];
             *since = vacant.contains(segment).then(|| since.unwrap_or(self.now));
         }
         vacant
+    }
+
+    /// What others have signed off to us and nobody has claimed since.
+    fn handed_by_peers(&self) -> Segments {
+        let claimed = self.peers.values().fold(self.ownership.claimed(), |all, peer| all | peer.claims());
+        let handed = self.peers.keys().fold(Segments::NONE, |all, id| all | self.handed_to_us(*id));
+        handed - claimed
     }
 
     fn is_due(&mut self, segment: u8) -> bool {
@@ -153,7 +177,8 @@ impl Cluster {
 
     fn is_available(&self, node: NodeId) -> bool {
         let peer = self.peers.get(&node);
-        peer.map_or(!self.maintenance, |peer| peer.is_alive() && !peer.beat.maintenance)
+        let takes = |peer: &super::peer::Peer| !peer.beat.maintenance && !peer.beat.idle;
+        peer.map_or(!self.maintenance && self.dataplane, |peer| peer.is_alive() && takes(peer))
     }
 
     fn claim(&mut self, segments: Segments) {
@@ -193,6 +218,9 @@ impl Cluster {
             let until = self.ownership.deadline(segment, held);
             let Some(until) = until.filter(|until| *until > self.now.max(lease)) else { continue };
             self.claims.leases[usize::from(segment)] = until;
+            if self.moves.frozen().contains(segment) {
+                continue;
+            }
             renewed.entry(until).or_default().insert(segment);
             if !held {
                 gained.insert(segment);
@@ -206,10 +234,21 @@ impl Cluster {
         }
     }
 
+    /// Whether nobody has owned a segment since a member signed it off to us: each sign-off raises its term, so what it
+    /// owned before has a lower one.
+    pub(crate) fn is_signed_off(&self, segment: u8, by: NodeId) -> bool {
+        let known = self.claims.known[usize::from(segment)].unwrap_or_default();
+        let term = self.peers.get(&by).map_or(0, |peer| peer.beat.term);
+        self.handed_to_us(by).contains(segment) && known.owner == Some(by) && known.term < term
+    }
+
     fn gain(&mut self, segments: Segments) {
         let known = |segment: &u8| self.claims.known[usize::from(*segment)].unwrap_or_default();
         let first: Segments = segments.iter().filter(|segment| known(segment).term == 0).collect();
-        let stale = segments.iter().filter(|segment| !known(segment).ready).collect::<Segments>() - first;
+        let unready: Segments = segments.iter().filter(|segment| !known(segment).ready).collect();
+        let (planned, commits) = self.commit(segments);
+        let stale = unready - first - planned;
+        self.tunnels.take(segments);
         self.claims.held |= segments;
         for segment in segments.iter().map(usize::from) {
             self.claims.fresh_since[segment] = None;
@@ -221,8 +260,12 @@ impl Cluster {
             self.totals.rekeyed += stale.len() as u64;
             self.outputs.push_back(Output::Rekey { segments: stale });
         }
+        self.outputs.extend(commits);
+        self.outputs.push_back(Output::Enforce { segments, enforced: false });
         self.took(first, Cause::First);
-        self.took(segments - first, Cause::Takeover);
+        self.took(planned, Cause::Planned);
+        self.took(segments - first - planned, Cause::Takeover);
+        self.next_tending = self.now;
         // Whoever decides after us must know that we have had them.
         self.next_beat = self.now;
     }
@@ -267,6 +310,9 @@ impl Cluster {
         if !held.is_empty() {
             self.outputs.push_back(Output::SetLease { segments: held, until: Duration::ZERO });
             self.outputs.push_back(Output::Lost { segments: held });
+            self.tunnels.yield_up(held);
+            self.reservations.yield_up(held);
+            self.replicas.sessions.values_mut().for_each(|session| session.abandon(held));
             self.notice(Notice::Lost(held));
         }
         // Only now is our own promise to ourselves void: the leases in the table are dropped before a vote leaves.

@@ -75,6 +75,12 @@ impl From<Vec<u8>> for Octets {
     }
 }
 
+impl From<Zeroizing<Vec<u8>>> for Octets {
+    fn from(octets: Zeroizing<Vec<u8>>) -> Self {
+        Self(octets)
+    }
+}
+
 impl fmt::Debug for Octets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} octets", self.0.len())
@@ -109,6 +115,10 @@ pub enum Refusal {
     /// Its data plane or IKE daemon is away.
     Unavailable,
 }
+
+/// All of them.
+pub(crate) const REFUSALS: [Refusal; 4] =
+    [Refusal::Full, Refusal::Malformed, Refusal::Policy, Refusal::Unavailable];
 
 /// A command of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,8 +156,8 @@ pub enum Event {
         /// Who.
         member: NodeId,
     },
-    /// A tunnel of a segment that this node owns is new, or its context has changed. At the start, and when segments
-    /// were taken: all there are.
+    /// A tunnel is new, or its context has changed. At the start, before anything else: all that this node has, of
+    /// whatever segment.
     TunnelChanged {
         /// Which.
         tunnel: Name,

@@ -10,18 +10,32 @@
 //! | `voter` | promises to claimants | I4 |
 //! | `ownership` | counting of promises | I4 |
 //! | `claims` | what is claimed, gained and lost | I4 |
+//! | `moves`, `balance` | planned moves | I2, I3, I4 |
+//! | `replication`, `session`, `standbys` | contexts on their way to standbys | I6 |
+//! | `reservation` | counters reserved ahead | I2, I3 |
+//! | `follow`, `tunnels` | contexts and floors of other owners | I2, I3, I6 |
+//! | `hello` | the beginning of a connection | |
 //! | `wire` | the messages | |
 
+mod balance;
 mod beat;
 mod claims;
 mod configuration;
 mod event;
+mod follow;
+mod hello;
+mod moves;
 mod output;
 pub mod ownership;
 mod peer;
+mod replication;
 mod report;
+mod reservation;
 mod segments;
+mod session;
+mod standbys;
 mod status;
+mod tunnels;
 mod voter;
 pub mod wire;
 
@@ -42,8 +56,12 @@ pub use segments::{SEGMENTS, Segments};
 pub use status::{Alarm, MemberStatus, Notice, StandbyState, Status, Totals};
 
 use claims::Claims;
+use moves::Moves;
 use ownership::Ownership;
 use peer::Peer;
+use replication::Replicas;
+use reservation::Reservations;
+use tunnels::Tunnels;
 use voter::Voter;
 
 /// One member of a cluster.
@@ -58,9 +76,14 @@ pub struct Cluster {
     voter: Voter,
     ownership: Box<dyn Ownership>,
     claims: Claims,
+    tunnels: Tunnels,
+    replicas: Replicas,
+    reservations: Reservations,
+    moves: Moves,
     /// Of the last heartbeat.
     sequence: u64,
     next_beat: Duration,
+    next_tending: Duration,
     dataplane: bool,
     maintenance: bool,
     alarms: BTreeSet<Alarm>,
@@ -89,8 +112,13 @@ impl Cluster {
             voter: Voter::new(now, incarnation, config.lease, remembered),
             ownership: rule(&config),
             claims: Claims::new(now + config.dead_time()),
+            tunnels: Tunnels::new(config.replicating.tunnels),
+            replicas: Replicas::default(),
+            reservations: Reservations::default(),
+            moves: Moves::default(),
             sequence: 0,
             next_beat: now,
+            next_tending: now,
             dataplane: false,
             maintenance: false,
             alarms: BTreeSet::new(),
@@ -105,23 +133,36 @@ impl Cluster {
         let read = match lane {
             _ if !self.peers.contains_key(&from) || octets.len() > lane.most_octets() => return,
             Lane::Heartbeat => self.handle_beat(from, octets),
-            Lane::Contexts | Lane::Counters | Lane::Control => Ok(()),
+            Lane::Contexts => self.handle_contexts(from, octets),
+            Lane::Counters => self.handle_counters(from, octets),
+            Lane::Control => self.handle_control(from, octets),
         };
-        if read.is_err() {
-            self.totals.malformed += 1;
-            self.outputs.push_back(Output::Notice(Notice::Malformed(from)));
+        if let Err(why) = read {
+            self.unreadable(from, why);
         }
     }
 
     /// Something that the driver has to tell.
-    #[allow(clippy::needless_pass_by_value)]
     pub fn handle(&mut self, now: Duration, event: Event) {
         self.enter(now);
         match event {
-            Event::Connected { member } => self.connect(member, true),
-            Event::Disconnected { member } => self.connect(member, false),
+            Event::Connected { member } => self.connect(member),
+            Event::Disconnected { member } => self.disconnect(member),
             Event::Dataplane { ready } => self.set_dataplane(ready),
-            _ => {}
+            Event::TunnelChanged { tunnel, segment, version } => {
+                self.change_tunnel(tunnel, segment, version);
+            }
+            Event::TunnelDeleted { tunnel } => self.delete_tunnel(&tunnel),
+            Event::Await { tunnel, version } => self.await_replication(tunnel, version),
+            Event::Content(content) => self.send_content(&content),
+            Event::NoContent { tunnel } => self.no_content(&tunnel),
+            Event::Applied { from, number, result } => self.acknowledge(from, number, result),
+            Event::FloorsRaised { from, number, missing } => self.floors_raised(from, number, missing),
+            Event::Edges(edges) => self.reserve(&edges),
+            Event::Frozen { number, parts } => self.frozen(number, parts),
+            Event::NotFrozen { number } => self.not_frozen(number),
+            Event::Staged { from, number, result } => self.staged_here(from, number, result),
+            Event::Command(command) => self.command(command),
         }
     }
 
@@ -131,6 +172,14 @@ impl Cluster {
         self.find_silent();
         self.let_lapse();
         self.consider_claims();
+        self.release_late();
+        self.press_reservations();
+        if self.now >= self.next_tending {
+            self.next_tending = self.now + self.config.interval;
+            self.tend_standbys();
+            self.balance();
+        }
+        self.tend_moves();
         if self.now >= self.next_beat {
             self.beat();
         }
@@ -144,7 +193,15 @@ impl Cluster {
     /// When [`Self::handle_timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Duration> {
         let silence = self.peers.values().filter_map(|peer| peer.silent_at(&self.config));
-        let due = [Some(self.next_beat), self.claims.next_lapse(), self.claims.wake()];
+        let due = [
+            Some(self.next_beat),
+            Some(self.next_tending),
+            self.claims.next_lapse(),
+            self.claims.wake(),
+            self.replicas.next_late(),
+            self.reservations.next_due(),
+            self.moves.next_due(),
+        ];
         silence.chain(due.into_iter().flatten()).min()
     }
 
@@ -159,12 +216,6 @@ impl Cluster {
 
     fn is_node(&self) -> bool {
         self.config.member(self.config.me).is_some_and(|member| member.role == Role::Node)
-    }
-
-    fn connect(&mut self, member: NodeId, connected: bool) {
-        if let Some(peer) = self.peers.get_mut(&member) {
-            peer.connected = connected;
-        }
     }
 
     /// A node whose data plane is away owns nothing: somebody else may be able to serve its peers.

@@ -95,8 +95,8 @@ pub enum Output {
         /// Until when.
         until: Duration,
     },
-    /// These segments are ours now. `SetLease` follows. Announce them, fill the ownership map, and report their
-    /// tunnels by `Event::TunnelChanged`.
+    /// These segments are ours now. `SetLease` follows. Announce them and fill the ownership map. Their tunnels are
+    /// those that were applied here; tunnels that came otherwise are reported by `Event::TunnelChanged`.
     Took {
         /// Which.
         segments: Segments,
@@ -119,7 +119,8 @@ pub enum Output {
         /// Which.
         segments: Segments,
     },
-    /// Whether workers keep to the reservations of these segments.
+    /// Whether workers keep to the reservations of these segments. Before they do, each SA gets a reservation of
+    /// [`Reserving::packets`](super::Reserving::packets) above its edge.
     Enforce {
         /// Which.
         segments: Segments,
@@ -152,6 +153,8 @@ pub enum Output {
         tunnel: Name,
         /// Its segment.
         segment: u8,
+        /// Of the last change that is in it.
+        version: u64,
         /// The encoded context.
         octets: Octets,
         /// The floors.

@@ -12,6 +12,10 @@ pub(crate) struct Peer {
     pub(crate) member: Member,
     /// All lanes stand.
     pub(crate) connected: bool,
+    /// Its hello on this connection has come.
+    pub(crate) greeted: bool,
+    /// Its incarnation as of its last hello.
+    pub(crate) life: Option<u64>,
     /// When it was heard last, while it is alive.
     pub(crate) alive_since: Option<Duration>,
     pub(crate) heard: Option<Duration>,
@@ -21,7 +25,15 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(member: Member) -> Self {
-        Self { member, connected: false, alive_since: None, heard: None, beat: Heartbeat::default() }
+        Self {
+            member,
+            connected: false,
+            greeted: false,
+            life: None,
+            alive_since: None,
+            heard: None,
+            beat: Heartbeat::default(),
+        }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -36,6 +48,12 @@ impl Peer {
     /// What it claims, as long as it is alive.
     pub(crate) fn claims(&self) -> Segments {
         if self.is_alive() { self.beat.claims } else { Segments::NONE }
+    }
+
+    /// What it has signed off, as long as it is alive.
+    pub(crate) fn handed(&self) -> Segments {
+        let handed = self.beat.handed.iter().filter(|_| self.is_alive());
+        handed.fold(Segments::NONE, |all, (_, segments)| all | *segments)
     }
 
     /// What it owns for all we know.

@@ -3,7 +3,10 @@
 use super::Cluster;
 use super::peer::Peer;
 use super::segments::Segments;
-use super::status::{MemberStatus, StandbyState, Status};
+use super::status::{MemberStatus, Status};
+
+/// Refused tunnels of one standby that are listed at most.
+const REFUSED: usize = 64;
 
 impl Cluster {
     /// All of it, as of the latest time that was told.
@@ -15,26 +18,28 @@ impl Cluster {
             leased_until: self.claims.next_lapse(),
             majority: self.ownership.is_exclusive(),
             maintenance: self.maintenance,
-            moving: Segments::NONE,
-            members: self.peers.values().map(member).collect(),
+            moving: self.moves.frozen(),
+            members: self.peers.values().map(|peer| self.member_status(peer)).collect(),
             alarms: self.alarms.iter().cloned().collect(),
             last_took: self.claims.last_took,
             totals: self.totals,
         }
     }
-}
 
-fn member(peer: &Peer) -> MemberStatus {
-    MemberStatus {
-        id: peer.member.id,
-        role: peer.member.role,
-        alive: peer.is_alive(),
-        heard: peer.heard,
-        owns: peer.owns(),
-        maintenance: peer.beat.maintenance,
-        standby: StandbyState::Absent,
-        ready: Segments::NONE,
-        lag: 0,
-        refused: Vec::new(),
+    fn member_status(&self, peer: &Peer) -> MemberStatus {
+        let id = peer.member.id;
+        let session = self.replicas.sessions.get(&id);
+        MemberStatus {
+            id,
+            role: peer.member.role,
+            alive: peer.is_alive(),
+            heard: peer.heard,
+            owns: peer.owns(),
+            maintenance: peer.beat.maintenance,
+            standby: self.standby_state(id),
+            ready: session.map_or(Segments::NONE, |session| session.ready),
+            lag: session.map_or(0, super::session::Session::lag),
+            refused: session.into_iter().flat_map(|s| s.refused().take(REFUSED)).collect(),
+        }
     }
 }

@@ -18,6 +18,8 @@ use super::wire::{Heartbeat, Mark, Vote};
 /// Who could go on with a segment, as its owner said last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Heirs {
+    /// The owner.
+    owner: Option<NodeId>,
     /// Of the owner; 0 if none is known.
     term: u64,
     /// The owner's heartbeat.
@@ -33,8 +35,6 @@ struct Slot {
     holder: Option<(NodeId, u64)>,
     until: Duration,
     handed: Option<NodeId>,
-    /// The last owner that a lease was confirmed of.
-    owner: Option<NodeId>,
     heirs: Heirs,
     /// Before the present claimant was promised it.
     before: Heirs,
@@ -73,8 +73,8 @@ impl Voter {
         for segment in share.segments.iter() {
             let slot = &mut self.slots[usize::from(segment)];
             slot.term = share.term;
-            slot.owner = Some(share.owner);
-            slot.heirs = Heirs { term: share.term, sequence: 0, ready: vec![share.owner] };
+            let owner = Some(share.owner);
+            slot.heirs = Heirs { owner, term: share.term, sequence: 0, ready: vec![share.owner] };
         }
     }
 
@@ -152,7 +152,7 @@ impl Voter {
         std::mem::take(&mut self.changed).then(|| {
             let mut shares = BTreeMap::<(NodeId, u64), Segments>::new();
             for (segment, slot) in self.slots.iter().enumerate() {
-                if let Some(owner) = slot.owner {
+                if let Some(owner) = slot.heirs.owner {
                     shares.entry((owner, slot.heirs.term)).or_default().insert(segment as u8);
                 }
             }
@@ -170,7 +170,7 @@ impl Slot {
         }
         let again = self.holder == Some((from, beat.incarnation)) && self.handed.is_none();
         let known = if again { &self.before } else { &self.heirs };
-        let Some(mark) = mark_of(&mut vote.marks, known.term, known.sequence) else { return false };
+        let Some(mark) = mark_of(&mut vote.marks, known) else { return false };
         mark.segments.insert(segment);
         if known.ready.contains(&from) {
             mark.ready.insert(segment);
@@ -187,17 +187,18 @@ impl Slot {
         }
         let heirs = beat.heirs.iter().filter(|(_, share)| !fresh && share.contains(segment));
         let ready = std::iter::once(from).chain(heirs.map(|(node, _)| *node)).collect();
-        let changed = self.owner != Some(from) || self.heirs.term != beat.term;
-        self.heirs = Heirs { term: beat.term, sequence: beat.sequence, ready };
-        self.owner = Some(from);
+        let changed = self.heirs.owner != Some(from) || self.heirs.term != beat.term;
+        self.heirs = Heirs { owner: Some(from), term: beat.term, sequence: beat.sequence, ready };
         changed
     }
 }
 
-fn mark_of(marks: &mut Vec<Mark>, term: u64, sequence: u64) -> Option<&mut Mark> {
-    let place = marks.iter().position(|mark| (mark.term, mark.sequence) == (term, sequence));
+fn mark_of<'a>(marks: &'a mut Vec<Mark>, known: &Heirs) -> Option<&'a mut Mark> {
+    let (owner, term, sequence) = (known.owner, known.term, known.sequence);
+    let place =
+        marks.iter().position(|mark| (mark.owner, mark.term, mark.sequence) == (owner, term, sequence));
     if place.is_none() && marks.len() < MAX_MEMBERS {
-        marks.push(Mark { term, sequence, segments: Segments::NONE, ready: Segments::NONE });
+        marks.push(Mark { owner, term, sequence, segments: Segments::NONE, ready: Segments::NONE });
         return marks.last_mut();
     }
     place.map(|at| &mut marks[at])

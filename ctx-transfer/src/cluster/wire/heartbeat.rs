@@ -12,6 +12,7 @@ const VOTE: u8 = 2;
 
 const MAINTENANCE: u8 = 1;
 const SETTLED: u8 = 2;
+const IDLE: u8 = 4;
 
 /// What a node says of itself to every member, every interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Heartbeat {
     pub term: u64,
     /// It gives everything away.
     pub maintenance: bool,
+    /// It has no data plane.
+    pub idle: bool,
     /// It has been in good order for a while: segments may be moved to it.
     pub settled: bool,
     /// The segments that it owns, or wants to.
@@ -40,7 +43,9 @@ pub struct Heartbeat {
 /// their owner was heard last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The owner's term; 0 if none is known.
+    /// The last owner, if one is known.
+    pub owner: Option<NodeId>,
+    /// Its term; 0 if none is known.
     pub term: u64,
     /// Its heartbeat.
     pub sequence: u64,
@@ -74,7 +79,8 @@ impl Heartbeat {
         writer.u64(self.incarnation);
         writer.u64(self.sequence);
         writer.u64(self.term);
-        writer.u8((u8::from(self.maintenance) * MAINTENANCE) | (u8::from(self.settled) * SETTLED));
+        let flags = [(self.maintenance, MAINTENANCE), (self.settled, SETTLED), (self.idle, IDLE)];
+        writer.u8(flags.iter().map(|(holds, flag)| u8::from(*holds) * flag).sum());
         writer.segments(self.claims);
         writer.segments(self.fresh);
         writer.list(&self.heirs, write_share);
@@ -85,7 +91,7 @@ impl Heartbeat {
     fn read(mut reader: Reader<'_>) -> Result<Self, MessageError> {
         let (incarnation, sequence, term) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let flags = reader.u8()?;
-        if flags & !(MAINTENANCE | SETTLED) != 0 {
+        if flags & !(MAINTENANCE | SETTLED | IDLE) != 0 {
             return Err(MessageError::Value("the flags of a heartbeat"));
         }
         let heartbeat = Self {
@@ -93,6 +99,7 @@ impl Heartbeat {
             sequence,
             term,
             maintenance: flags & MAINTENANCE != 0,
+            idle: flags & IDLE != 0,
             settled: flags & SETTLED != 0,
             claims: reader.segments()?,
             fresh: reader.segments()?,
@@ -116,12 +123,13 @@ fn read_share(reader: &mut Reader<'_>) -> Result<(NodeId, Segments), MessageErro
 impl Vote {
     /// As octets.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut writer = Writer::new(VOTE, 72 + 80 * self.marks.len());
+        let mut writer = Writer::new(VOTE, 72 + 81 * self.marks.len());
         for number in [self.incarnation, self.of, self.sequence, self.highest] {
             writer.u64(number);
         }
         writer.segments(self.granted);
         writer.list(&self.marks, |writer, mark| {
+            writer.u8(mark.owner.map_or(0, NodeId::get));
             writer.u64(mark.term);
             writer.u64(mark.sequence);
             writer.segments(mark.segments);
@@ -139,6 +147,7 @@ impl Vote {
             granted: reader.segments()?,
             marks: reader.list("marks", MAX_MEMBERS, |reader| {
                 Ok(Mark {
+                    owner: NodeId::new(reader.u8()?),
                     term: reader.u64()?,
                     sequence: reader.u64()?,
                     segments: reader.segments()?,

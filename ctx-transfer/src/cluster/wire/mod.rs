@@ -1,9 +1,15 @@
 //! Messages between members: fixed fields in network byte order, sets and lists with a bound each, one version octet
 //! first. Whatever comes in, reading neither panics nor takes more memory than the message has octets.
 
+mod contexts;
+mod control;
+mod counters;
 mod heartbeat;
 mod octets;
 
+pub use contexts::ContextMessage;
+pub use control::ControlMessage;
+pub use counters::{CounterMessage, MAX_RESERVED};
 pub(crate) use heartbeat::Beat;
 pub use heartbeat::{Heartbeat, Mark, Vote};
 pub use octets::MessageError;

@@ -1,6 +1,6 @@
 //! Reading and writing of fields.
 
-use baton_sad::NodeId;
+use baton_sad::{Name, NodeId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -46,7 +46,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[allow(dead_code)]
     pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], MessageError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(MessageError::Truncated)?;
         self.rest = rest;
@@ -67,7 +66,6 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    #[allow(dead_code)]
     pub(crate) fn u32(&mut self) -> Result<u32, MessageError> {
         self.array().map(u32::from_be_bytes)
     }
@@ -97,6 +95,24 @@ impl<'a> Reader<'a> {
         }
         // No room is made ahead: what is claimed to follow may not.
         (0..count).map(|_| element(self)).collect()
+    }
+
+    /// Octets with their length in front.
+    pub(crate) fn long(&mut self, what: &'static str, most: usize) -> Result<&'a [u8], MessageError> {
+        match self.u32()? as usize {
+            length if length > most => Err(MessageError::TooMany(what)),
+            length => self.take(length),
+        }
+    }
+
+    pub(crate) fn text(&mut self, most: usize) -> Result<String, MessageError> {
+        let octets = self.long("characters", most)?;
+        String::from_utf8(octets.to_vec()).map_err(|_| MessageError::Value("a text"))
+    }
+
+    pub(crate) fn name(&mut self) -> Result<Name, MessageError> {
+        let name = self.text(Name::MAX)?;
+        Name::new(&name).map_err(|_| MessageError::Value("a tunnel's name"))
     }
 
     pub(crate) fn finish(&self) -> Result<(), MessageError> {
@@ -133,7 +149,6 @@ impl Writer {
         self.bytes(&value.to_be_bytes());
     }
 
-    #[allow(dead_code)]
     pub(crate) fn u32(&mut self, value: u32) {
         self.bytes(&value.to_be_bytes());
     }
@@ -144,6 +159,19 @@ impl Writer {
 
     pub(crate) fn segments(&mut self, value: Segments) {
         self.bytes(&value.to_octets());
+    }
+
+    pub(crate) fn long(&mut self, value: &[u8]) {
+        self.u32(value.len() as u32);
+        self.bytes(value);
+    }
+
+    pub(crate) fn text(&mut self, value: &str) {
+        self.long(value.as_bytes());
+    }
+
+    pub(crate) fn name(&mut self, value: &Name) {
+        self.text(value.as_str());
     }
 
     pub(crate) fn list<T>(&mut self, elements: &[T], mut element: impl FnMut(&mut Self, &T)) {

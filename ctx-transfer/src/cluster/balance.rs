@@ -1,0 +1,106 @@
+//! Who should own what, and commands that say otherwise.
+
+use baton_sad::NodeId;
+
+use super::Cluster;
+use super::configuration::Balance;
+use super::event::Command;
+use super::output::{Lane, Output};
+use super::segments::Segments;
+use super::wire::{ControlMessage, MessageError};
+
+impl Cluster {
+    /// Plans moves of our segments to the nodes that come first in their rings.
+    pub(crate) fn balance(&mut self) {
+        let automatic = self.config.balance == Balance::Automatic;
+        if !(automatic || self.moves.once || self.maintenance) {
+            return;
+        }
+        let mut settled = true;
+        for segment in (self.claims.held - self.moves.pinned).iter() {
+            let Some(target) = self.ring(segment).first().copied().filter(|node| *node != self.config.me)
+            else {
+                continue;
+            };
+            settled = false;
+            let in_order = self.peers.get(&target).is_some_and(|peer| peer.beat.settled);
+            if in_order || self.moves.once || self.maintenance {
+                self.moves.plan(target, Segments::one(segment));
+            }
+        }
+        self.moves.once &= !settled;
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Take(segments) => self.ask_for(segments),
+            Command::Drop(segments) => self.give_away(segments & self.claims.held),
+            Command::Move { segments, to } => self.plan_pinned(to, segments & self.claims.held),
+            Command::Balance => {
+                self.moves.pinned = Segments::NONE;
+                self.moves.once = true;
+            }
+            Command::Maintenance(on) => self.set_maintenance(on),
+            Command::Resync => self.resync(),
+        }
+    }
+
+    fn plan_pinned(&mut self, to: NodeId, segments: Segments) {
+        if to != self.config.me && self.peers.contains_key(&to) {
+            self.moves.pinned |= segments;
+            self.moves.plan(to, segments);
+        }
+    }
+
+    fn ask_for(&mut self, segments: Segments) {
+        let owners = self.peers.iter().map(|(id, peer)| (*id, peer.owns() & segments));
+        let owners: Vec<_> = owners.filter(|(_, theirs)| !theirs.is_empty()).collect();
+        for (to, segments) in owners {
+            self.send(to, Lane::Control, ControlMessage::Take { segments }.encode().into());
+        }
+    }
+
+    fn give_away(&mut self, segments: Segments) {
+        for segment in segments.iter() {
+            let next = self.ring(segment).into_iter().find(|node| *node != self.config.me);
+            if let Some(to) = next {
+                self.plan_pinned(to, Segments::one(segment));
+            }
+        }
+    }
+
+    fn set_maintenance(&mut self, on: bool) {
+        self.maintenance = on;
+        let fresh = self.ownership.claimed() - self.claims.held;
+        if on {
+            self.moves.pinned = Segments::NONE;
+            self.lose(fresh);
+        }
+        self.next_beat = self.now;
+    }
+
+    fn resync(&mut self) {
+        let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
+        for standby in standbys {
+            self.open_session(standby, true);
+        }
+    }
+
+    pub(crate) fn handle_control(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
+        match ControlMessage::decode(octets)? {
+            ControlMessage::Hello { incarnation, digests, .. } => self.greeted(from, incarnation, &digests),
+            ControlMessage::Take { segments } => self.plan_pinned(from, segments & self.claims.held),
+            message @ ControlMessage::Final { .. } => self.receive_final(from, message),
+            ControlMessage::Staged { number, result } => self.staged_there(from, number, result),
+            ControlMessage::Abandon { number } => self.abandoned(from, number),
+        }
+        Ok(())
+    }
+
+    /// Leases of segments that stay with us are written again.
+    pub(crate) fn repeat_leases(&mut self, segments: Segments) {
+        for (until, segments) in self.claims.leases_of(segments) {
+            self.outputs.push_back(Output::SetLease { segments, until });
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The standby's side: contexts and floors of other owners.
+
+use baton_sad::{Name, NodeId};
+
+use super::Cluster;
+use super::event::{Content, Refusal, SaKey};
+use super::output::{Lane, Output};
+use super::segments::Segments;
+use super::tunnels::Held;
+use super::wire::{ContextMessage, CounterMessage, MessageError};
+
+impl Cluster {
+    pub(crate) fn handle_contexts(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
+        match ContextMessage::decode(octets)? {
+            ContextMessage::Put { number, session, content } => self.apply(from, number, session, content),
+            ContextMessage::Delete { number, tunnel } => self.remove_held(from, number, tunnel),
+            ContextMessage::Complete { session, segments } => self.sweep(from, session, segments),
+            ContextMessage::Acknowledge { number, result } => self.acknowledged(from, number, result),
+        }
+        Ok(())
+    }
+
+    /// A context of a segment that we claim ourselves is not the other's to put.
+    fn apply(&mut self, from: NodeId, number: u64, session: u64, content: Content) {
+        let Content { tunnel, segment, version, octets, reserved: floors } = content;
+        let ours = self.ownership.claimed().contains(segment) || self.tunnels.own.contains_key(&tunnel);
+        let result = match () {
+            () if ours => Err(Refusal::Policy),
+            () if !self.tunnels.has_room(&tunnel) => Err(Refusal::Full),
+            () if !self.dataplane => Err(Refusal::Unavailable),
+            () => Ok(()),
+        };
+        if result.is_err() {
+            return self.acknowledge(from, number, result);
+        }
+        self.tunnels.held.insert(tunnel, Held { segment, version, source: Some((from, session)) });
+        self.outputs.push_back(Output::Apply { from, number, tunnel, segment, version, octets, floors });
+    }
+
+    fn remove_held(&mut self, from: NodeId, number: u64, tunnel: Name) {
+        let theirs = |held: &Held| held.source.is_none_or(|(owner, _)| owner == from);
+        if self.tunnels.held.get(&tunnel).is_some_and(theirs) {
+            self.tunnels.held.remove(&tunnel);
+            self.outputs.push_back(Output::Remove { from, number, tunnel });
+        } else {
+            self.acknowledge(from, number, Ok(()));
+        }
+    }
+
+    fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) {
+        for tunnel in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
+            self.outputs.push_back(Output::Remove { from, number: 0, tunnel });
+        }
+    }
+
+    /// The driver has done what another owner wanted; number 0 was nobody's wish.
+    pub(crate) fn acknowledge(&mut self, to: NodeId, number: u64, result: Result<(), Refusal>) {
+        if number != 0 {
+            let message = ContextMessage::Acknowledge { number, result };
+            self.send(to, Lane::Contexts, message.encode().into());
+        }
+    }
+
+    pub(crate) fn handle_counters(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
+        match CounterMessage::decode(octets)? {
+            CounterMessage::Reserve { number, items, .. } => {
+                self.outputs.push_back(Output::RaiseFloors { from, number, floors: items });
+            }
+            CounterMessage::Acknowledge { number, missing } => {
+                self.reservations_acknowledged(from, number, &missing);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn floors_raised(&mut self, to: NodeId, number: u64, missing: Vec<SaKey>) {
+        let message = CounterMessage::Acknowledge { number, missing };
+        self.send(to, Lane::Counters, message.encode().into());
+    }
+}

@@ -1,0 +1,63 @@
+//! The beginning of a connection: lives, releases and configurations are compared.
+
+use baton_sad::NodeId;
+
+use super::Cluster;
+use super::output::Lane;
+use super::status::Alarm;
+use super::wire::{ControlMessage, MessageError};
+
+impl Cluster {
+    pub(crate) fn connect(&mut self, member: NodeId) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        peer.connected = true;
+        peer.greeted = false;
+        let hello = ControlMessage::Hello {
+            incarnation: self.incarnation,
+            release: self.config.release.clone(),
+            digests: self.config.digests.clone(),
+        };
+        self.send(member, Lane::Control, hello.encode().into());
+    }
+
+    pub(crate) fn disconnect(&mut self, member: NodeId) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        peer.connected = false;
+        self.close_session(member);
+        self.drop_moves_of(member);
+    }
+
+    /// A standby that is in the same life as before keeps what it has; one in a new life gets everything anew.
+    pub(crate) fn greeted(&mut self, from: NodeId, incarnation: u64, digests: &[(String, u64)]) {
+        self.compare(from, digests);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        peer.greeted = true;
+        let new_life = peer.life.replace(incarnation) != Some(incarnation);
+        self.open_session(from, new_life);
+        self.pump();
+    }
+
+    fn compare(&mut self, from: NodeId, theirs: &[(String, u64)]) {
+        let ours = &self.config.digests;
+        let differs = |section: &&(String, u64)| !theirs.contains(section);
+        let missing = theirs.iter().filter(|(name, _)| !ours.iter().any(|(other, _)| other == name));
+        let sections: Vec<String> =
+            ours.iter().filter(differs).chain(missing).map(|(name, _)| name.clone()).collect();
+        let former = self.alarms.iter().find(|a| matches!(a, Alarm::Differs(member, _) if *member == from));
+        if let Some(former) = former.cloned() {
+            self.alarm(former, false);
+        }
+        if !sections.is_empty() {
+            self.alarm(Alarm::Differs(from, sections), true);
+        }
+    }
+
+    /// What cannot be read is counted; a release that is too far from ours is named.
+    pub(crate) fn unreadable(&mut self, from: NodeId, why: MessageError) {
+        self.totals.malformed += 1;
+        match why {
+            MessageError::Version(version) => self.alarm(Alarm::Version(from, u16::from(version)), true),
+            _ => self.notice(super::Notice::Malformed(from)),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What one standby has of the tunnels that we own.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use baton_sad::Name;
+
+use super::event::{Content, Refusal, Reserved, SaKey};
+use super::segments::{SEGMENTS, Segments};
+
+/// Contexts that are being read for one standby at most.
+const READING: usize = 64;
+/// Reservations on their way that are remembered; what is forgotten is sent again.
+const BATCHES: usize = 1_024;
+
+/// A tunnel as the standby has it.
+#[derive(Debug, Default)]
+pub(crate) struct Copy {
+    segment: u8,
+    /// The change that it has acknowledged last.
+    pub(crate) acked: Option<u64>,
+    /// How far its SAs are reserved there.
+    covered: BTreeMap<SaKey, u64>,
+    queued: bool,
+    /// It was waited for in vain.
+    pub(crate) late: bool,
+    pub(crate) refused: Option<Refusal>,
+    /// Why it keeps its segment from being ready, as counted.
+    counted: (bool, bool),
+}
+
+/// Something that was sent and not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    number: u64,
+    pub(crate) tunnel: Name,
+    version: u64,
+    octets: usize,
+    reserved: Vec<Reserved>,
+    deleted: bool,
+}
+
+/// The session with one standby.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Ours with this life of the standby.
+    pub(crate) number: u64,
+    /// Segments that it stands by for.
+    pub(crate) segments: Segments,
+    /// It has all contexts of these; reservations wait for it.
+    pub(crate) joining: Segments,
+    /// It can take these over without a loss, and the voters are told so.
+    pub(crate) ready: Segments,
+    /// Voters are being told that it cannot any more, since these heartbeats.
+    leaving: Vec<(u64, Segments)>,
+    /// Segments of which it has been told that it has everything.
+    completed: Segments,
+    copies: BTreeMap<Name, Copy>,
+    unacked: Vec<u32>,
+    uncovered: Vec<u32>,
+    live: VecDeque<Name>,
+    fill: VecDeque<Name>,
+    reading: BTreeSet<Name>,
+    flights: VecDeque<Flight>,
+    in_flight: usize,
+    next_number: u64,
+    /// Octets that a fill may send now.
+    pub(crate) budget: i64,
+    batches: VecDeque<(u64, Vec<Reserved>)>,
+    pub(crate) unsent: BTreeMap<SaKey, u64>,
+    pub(crate) stale_since: Option<Duration>,
+    pub(crate) filled: bool,
+    /// The next connection begins with everything.
+    pub(crate) anew: bool,
+}
+
+impl Session {
+    pub(crate) fn new(number: u64) -> Self {
+        Self {
+            number,
+            segments: Segments::NONE,
+            joining: Segments::NONE,
+            ready: Segments::NONE,
+            leaving: Vec::new(),
+            completed: Segments::NONE,
+            copies: BTreeMap::new(),
+            unacked: vec![0; SEGMENTS],
+            uncovered: vec![0; SEGMENTS],
+            live: VecDeque::new(),
+            fill: VecDeque::new(),
+            reading: BTreeSet::new(),
+            flights: VecDeque::new(),
+            in_flight: 0,
+            next_number: 0,
+            budget: 0,
+            batches: VecDeque::new(),
+            unsent: BTreeMap::new(),
+            stale_since: None,
+            filled: false,
+            anew: false,
+        }
+    }
+
+    /// Segments whose reservations wait for this standby.
+    pub(crate) fn required(&self) -> Segments {
+        self.leaving.iter().fold(self.joining | self.ready, |all, (_, segments)| all | *segments)
+    }
+
+    pub(crate) fn copy(&self, tunnel: &Name) -> Option<&Copy> {
+        self.copies.get(tunnel)
+    }
+
+    /// Refused tunnels.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (Name, Refusal)> + '_ {
+        self.copies.iter().filter_map(|(name, copy)| copy.refused.map(|refusal| (*name, refusal)))
+    }
+
+    /// Tunnels that are there, and all.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        let done = self.copies.values().filter(|copy| copy.acked.is_some()).count();
+        (done as u64, self.copies.len() as u64)
+    }
+
+    /// Contexts that it does not have in their present state.
+    pub(crate) fn lag(&self) -> u64 {
+        (self.live.len() + self.fill.len() + self.reading.len() + self.flights.len()) as u64
+    }
+
+    /// A tunnel of one of its segments has changed, or is to be filled in.
+    pub(crate) fn enqueue(&mut self, tunnel: Name, segment: u8, live: bool) {
+        let known = self.copies.contains_key(&tunnel);
+        let copy = self.copies.entry(tunnel).or_insert_with(|| Copy { segment, ..Copy::default() });
+        if !std::mem::replace(&mut copy.queued, true) {
+            if live { self.live.push_back(tunnel) } else { self.fill.push_back(tunnel) }
+        }
+        if !known {
+            self.judge(&tunnel, &BTreeMap::new());
+        }
+    }
+
+    /// The next tunnel to read, as far as window and budget allow.
+    pub(crate) fn next_read(&mut self, window: usize) -> Option<Name> {
+        if self.in_flight >= window || self.reading.len() >= READING {
+            return None;
+        }
+        let fill = |session: &mut Self| (session.budget > 0).then(|| session.fill.pop_front()).flatten();
+        let tunnel = self.live.pop_front().or_else(|| fill(self))?;
+        if let Some(copy) = self.copies.get_mut(&tunnel) {
+            copy.queued = false;
+            self.reading.insert(tunnel);
+        }
+        Some(tunnel)
+    }
+
+    /// Whether it waits for the content of a tunnel.
+    pub(crate) fn has_read(&mut self, tunnel: &Name) -> bool {
+        self.reading.remove(tunnel)
+    }
+
+    /// The number of a Put that leaves.
+    pub(crate) fn put(&mut self, content: &Content) -> u64 {
+        let octets = content.octets.0.len() + 128;
+        self.budget = self.budget.saturating_sub_unsigned(octets as u64);
+        self.depart(content.tunnel, content.version, octets, content.reserved.clone(), false)
+    }
+
+    /// The number of a Delete that leaves; `None` if the standby never heard of the tunnel.
+    pub(crate) fn delete(&mut self, tunnel: &Name) -> Option<u64> {
+        self.reading.remove(tunnel);
+        let copy = self.copies.remove(tunnel)?;
+        self.count(&copy, (false, false));
+        if copy.queued {
+            self.live.retain(|other| other != tunnel);
+            self.fill.retain(|other| other != tunnel);
+        }
+        Some(self.depart(*tunnel, 0, 128, Vec::new(), true))
+    }
+
+    fn depart(
+        &mut self,
+        tunnel: Name,
+        version: u64,
+        octets: usize,
+        reserved: Vec<Reserved>,
+        deleted: bool,
+    ) -> u64 {
+        self.next_number += 1;
+        let number = self.next_number;
+        self.in_flight += octets;
+        self.flights.push_back(Flight { number, tunnel, version, octets, reserved, deleted });
+        number
+    }
+
+    /// A Put or Delete is acknowledged; gives it back.
+    pub(crate) fn acknowledge(&mut self, number: u64, result: Result<(), Refusal>) -> Option<Flight> {
+        let place = self.flights.iter().position(|flight| flight.number == number)?;
+        let flight = self.flights.remove(place)?;
+        self.in_flight -= flight.octets;
+        if let Some(copy) = self.copies.get_mut(&flight.tunnel).filter(|_| !flight.deleted) {
+            copy.acked = copy.acked.max(Some(flight.version));
+            copy.refused = result.err();
+            copy.covered.retain(|key, _| flight.reserved.iter().any(|reserved| reserved.key == *key));
+            for reserved in &flight.reserved {
+                let covered = copy.covered.entry(reserved.key).or_default();
+                *covered = reserved.number.max(*covered);
+            }
+        }
+        Some(flight)
+    }
+
+    /// Reservations that leave in one datagram.
+    pub(crate) fn note_batch(&mut self, number: u64, items: Vec<Reserved>) {
+        if self.batches.len() == BATCHES {
+            self.batches.pop_front();
+        }
+        self.batches.push_back((number, items));
+    }
+
+    /// A datagram of reservations is acknowledged; gives them back without those that are missing there.
+    pub(crate) fn acknowledge_batch(&mut self, number: u64, missing: &[SaKey]) -> Vec<Reserved> {
+        let place = self.batches.iter().position(|(other, _)| *other == number);
+        let batch = place.and_then(|place| self.batches.remove(place));
+        let mut items = batch.map(|(_, items)| items).unwrap_or_default();
+        items.retain(|reserved| !missing.contains(&reserved.key));
+        items
+    }
+
+    /// The standby starts an SA above a number.
+    pub(crate) fn cover(&mut self, tunnel: &Name, reserved: Reserved) {
+        if let Some(copy) = self.copies.get_mut(tunnel) {
+            let covered = copy.covered.entry(reserved.key).or_default();
+            *covered = reserved.number.max(*covered);
+        }
+    }
+
+    /// How far an SA is reserved there.
+    pub(crate) fn covered(&self, tunnel: &Name, key: SaKey) -> u64 {
+        self.copies.get(tunnel).and_then(|copy| copy.covered.get(&key)).copied().unwrap_or(0)
+    }
+
+    /// Whether reservations of a tunnel wait for this standby: not if it refused the tunnel.
+    pub(crate) fn is_required_for(&self, tunnel: &Name, segment: u8) -> bool {
+        let refused = self.copies.get(tunnel).is_some_and(|copy| copy.refused.is_some());
+        self.required().contains(segment) && !refused
+    }
+
+    /// Counts a tunnel anew among those that keep its segment from being ready; `reserved` is what its SAs may use.
+    pub(crate) fn judge(&mut self, tunnel: &Name, reserved: &BTreeMap<SaKey, u64>) {
+        let Some(copy) = self.copies.get(tunnel) else { return };
+        let behind = |(key, number): (&SaKey, &u64)| copy.covered.get(key).is_none_or(|has| has < number);
+        let counts = copy.refused.is_none();
+        let now = (counts && (copy.acked.is_none() || copy.late), counts && reserved.iter().any(behind));
+        let (segment, before) = (usize::from(copy.segment), copy.counted);
+        self.unacked[segment] = self.unacked[segment] + u32::from(now.0) - u32::from(before.0);
+        self.uncovered[segment] = self.uncovered[segment] + u32::from(now.1) - u32::from(before.1);
+        if let Some(copy) = self.copies.get_mut(tunnel) {
+            copy.counted = now;
+        }
+    }
+
+    fn count(&mut self, copy: &Copy, now: (bool, bool)) {
+        let segment = usize::from(copy.segment);
+        self.unacked[segment] = self.unacked[segment] + u32::from(now.0) - u32::from(copy.counted.0);
+        self.uncovered[segment] = self.uncovered[segment] + u32::from(now.1) - u32::from(copy.counted.1);
+    }
+
+    /// Marks a tunnel that was waited for in vain, or that has come after all.
+    pub(crate) fn set_late(&mut self, tunnel: &Name, late: bool) {
+        if let Some(copy) = self.copies.get_mut(tunnel) {
+            copy.late = late;
+        }
+    }
+
+    /// Moves segments towards ready as far as their tunnels allow; gives those that are ready now, and those that are
+    /// complete for the first time.
+    pub(crate) fn advance(&mut self) -> (Segments, Segments) {
+        let mut ready = Segments::NONE;
+        for segment in (self.segments - self.ready).iter() {
+            let place = usize::from(segment);
+            if self.unacked[place] > 0 {
+                self.joining.remove(segment);
+            } else if self.joining.contains(segment) && self.uncovered[place] == 0 {
+                ready.insert(segment);
+            } else {
+                self.joining.insert(segment);
+            }
+        }
+        self.ready |= ready;
+        self.joining -= ready;
+        let complete = ready - self.completed;
+        self.completed |= ready;
+        (ready, complete)
+    }
+
+    /// The standby can no longer take segments over without a loss. Until the voters know, since heartbeat `sequence`,
+    /// reservations still wait for it.
+    pub(crate) fn unready(&mut self, segments: Segments, sequence: u64) {
+        let leaving = segments & self.ready;
+        self.joining -= segments;
+        self.ready -= segments;
+        if !leaving.is_empty() {
+            self.leaving.push((sequence, leaving));
+        }
+    }
+
+    /// Forgets what the voters know by now.
+    pub(crate) fn let_leave(&mut self, is_known: impl Fn(u8, u64) -> bool) -> bool {
+        let mut any = false;
+        for (sequence, segments) in &mut self.leaving {
+            let known: Segments = segments.iter().filter(|segment| is_known(*segment, *sequence)).collect();
+            any |= !known.is_empty();
+            *segments -= known;
+        }
+        self.leaving.retain(|(_, segments)| !segments.is_empty());
+        any
+    }
+
+    /// It does not stand by for these any more.
+    pub(crate) fn forget(&mut self, segments: Segments) {
+        self.segments -= segments;
+        self.completed -= segments;
+        self.copies.retain(|_, copy| !segments.contains(copy.segment));
+        for segment in segments.iter().map(usize::from) {
+            self.unacked[segment] = 0;
+            self.uncovered[segment] = 0;
+        }
+        let copies = &self.copies;
+        self.live.retain(|tunnel| copies.contains_key(tunnel));
+        self.fill.retain(|tunnel| copies.contains_key(tunnel));
+        self.reading.retain(|tunnel| copies.contains_key(tunnel));
+    }
+
+    /// Takes the place of an older session: what the voters know of that one is still to be taken back.
+    pub(crate) fn inherit(&mut self, mut old: Self, sequence: u64) {
+        old.unready(Segments::ALL, sequence);
+        self.leaving = old.leaving;
+    }
+
+    /// We do not own these any more: nothing is reserved, and nobody is told.
+    pub(crate) fn abandon(&mut self, segments: Segments) {
+        self.forget(segments);
+        self.joining -= segments;
+        self.ready -= segments;
+        self.leaving.iter_mut().for_each(|(_, leaving)| *leaving -= segments);
+    }
+
+    /// The connection is gone, and with it all that was under way: it is sent again.
+    pub(crate) fn disconnect(&mut self, sequence: u64) {
+        self.unready(Segments::ALL, sequence);
+        self.completed = Segments::NONE;
+        self.batches.clear();
+        self.unsent.clear();
+        self.in_flight = 0;
+        let reading = std::mem::take(&mut self.reading).into_iter().map(|tunnel| (tunnel, false));
+        let flights = std::mem::take(&mut self.flights);
+        let flights = flights.into_iter().map(|flight| (flight.tunnel, flight.deleted));
+        for (tunnel, deleted) in reading.chain(flights).collect::<Vec<_>>() {
+            match self.copies.get(&tunnel).map(|copy| copy.segment) {
+                Some(segment) => self.enqueue(tunnel, segment, true),
+                // Whether the standby knows of the deletion is not known: it gets everything anew.
+                None => self.anew |= deleted,
+            }
+        }
+    }
+}

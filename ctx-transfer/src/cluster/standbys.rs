@@ -1,0 +1,176 @@
+//! Who stands by for what, and when it can take over without a loss.
+
+use baton_sad::NodeId;
+
+use super::Cluster;
+use super::configuration::Role;
+use super::output::{Lane, Output};
+use super::segments::Segments;
+use super::session::Session;
+use super::status::{Alarm, Notice, StandbyState};
+use super::wire::ContextMessage;
+
+impl Cluster {
+    /// Looks at the standbys once an interval.
+    pub(crate) fn tend_standbys(&mut self) {
+        if !self.is_node() {
+            return;
+        }
+        self.assign();
+        self.refill_budgets();
+        let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
+        for standby in standbys {
+            self.advance(standby);
+        }
+        self.enforce();
+        self.pump();
+        let protected = self.replicas.sessions.values().fold(Segments::NONE, |all, s| all | s.ready);
+        let alone = self.config.nodes().len() == 1 || self.claims.held.is_empty();
+        self.alarm(Alarm::Unprotected, !alone && !(self.claims.held - protected).is_empty());
+    }
+
+    /// A standby can be reached, in this life or a new one.
+    pub(crate) fn open_session(&mut self, standby: NodeId, new_life: bool) {
+        let node = self.peers.get(&standby).is_some_and(|peer| peer.member.role == Role::Node);
+        let kept = self.replicas.sessions.get(&standby).is_some_and(|session| !session.anew);
+        if !node || kept && !new_life {
+            return;
+        }
+        self.replicas.sessions_made += 1;
+        let number = self.incarnation.wrapping_add(self.replicas.sessions_made);
+        let mut session = Session::new(number);
+        // Voters still know the old one as an heir.
+        if let Some(old) = self.replicas.sessions.remove(&standby) {
+            session.inherit(old, self.sequence + 1);
+        }
+        self.replicas.sessions.insert(standby, session);
+        self.alarm(Alarm::Stale(standby), false);
+        for refusal in super::event::REFUSALS {
+            self.alarm(Alarm::Refused(standby, refusal), false);
+        }
+    }
+
+    pub(crate) fn close_session(&mut self, standby: NodeId) {
+        let next = self.sequence + 1;
+        if let Some(session) = self.replicas.sessions.get_mut(&standby) {
+            session.disconnect(next);
+            self.next_beat = self.now;
+        }
+        self.check_reservations();
+    }
+
+    /// Gives each of our segments its standbys: the next nodes in its ring, and whom it is to be moved to.
+    fn assign(&mut self) {
+        let mut wanted = std::collections::BTreeMap::<NodeId, Segments>::new();
+        for segment in self.claims.held.iter() {
+            let ring = self.ring(segment);
+            let next = ring.iter().filter(|node| **node != self.config.me);
+            for node in next.take(usize::from(self.config.standbys)) {
+                wanted.entry(*node).or_default().insert(segment);
+            }
+        }
+        for (node, segments) in self.moves.wanted() {
+            *wanted.entry(node).or_default() |= segments & self.claims.held;
+        }
+        let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
+        for standby in standbys {
+            let segments = wanted.get(&standby).copied().unwrap_or_default();
+            self.assign_to(standby, segments);
+        }
+    }
+
+    fn assign_to(&mut self, standby: NodeId, segments: Segments) {
+        let next = self.sequence + 1;
+        let Some(session) = self.replicas.sessions.get_mut(&standby) else { return };
+        // One that is only silent keeps what it has: it may be back at once.
+        if !self.peers.get(&standby).is_some_and(super::peer::Peer::is_alive) {
+            return;
+        }
+        let (added, removed) = (segments - session.segments, session.segments - segments);
+        if !removed.is_empty() {
+            session.unready(removed, next);
+            session.forget(removed);
+        }
+        session.segments |= added;
+        for (name, own) in self.tunnels.own.iter().filter(|(_, own)| added.contains(own.segment)) {
+            session.enqueue(*name, own.segment, false);
+        }
+        session.filled &= added.is_empty();
+    }
+
+    fn refill_budgets(&mut self) {
+        let octets = self.config.replicating.fill_rate as f64 * self.config.interval.as_secs_f64();
+        let most = i64::try_from(self.config.replicating.window).unwrap_or(i64::MAX);
+        for session in self.replicas.sessions.values_mut() {
+            session.budget = (session.budget.saturating_add(octets.ceil() as i64)).min(most);
+        }
+    }
+
+    fn advance(&mut self, standby: NodeId) {
+        if !self.peers.get(&standby).is_some_and(|peer| peer.connected && peer.is_alive()) {
+            return;
+        }
+        let Some(session) = self.replicas.sessions.get_mut(&standby) else { return };
+        let number = session.number;
+        let (_, complete) = session.advance();
+        let synced = session.ready == session.segments && !session.segments.is_empty();
+        let filled = synced && !session.filled;
+        session.filled |= synced;
+        if synced {
+            session.stale_since = None;
+            self.alarm(Alarm::Stale(standby), false);
+        }
+        if !complete.is_empty() {
+            let message = ContextMessage::Complete { session: number, segments: complete };
+            self.send(standby, Lane::Contexts, message.encode().into());
+        }
+        if filled {
+            self.totals.fills += 1;
+            self.notice(Notice::Filled(standby));
+        }
+    }
+
+    /// Reservations are kept where somebody stands by.
+    fn enforce(&mut self) {
+        let guarded = self.replicas.sessions.values().fold(Segments::NONE, |all, s| all | s.segments);
+        let wanted = guarded & self.claims.held;
+        let enforced = self.replicas.enforced & self.claims.held;
+        for (segments, enforced) in [(wanted - enforced, true), (enforced - wanted, false)] {
+            if !segments.is_empty() {
+                self.outputs.push_back(Output::Enforce { segments, enforced });
+            }
+        }
+        self.replicas.enforced = wanted;
+    }
+
+    /// Votes have come: what the voters know by now no longer waits.
+    pub(crate) fn let_leave(&mut self) {
+        let (ownership, exclusive) = (&self.ownership, self.ownership.is_exclusive());
+        let known = |segment: u8, sequence: u64| {
+            !exclusive || ownership.backed(segment).is_some_and(|backed| backed >= sequence)
+        };
+        let mut any = false;
+        for session in self.replicas.sessions.values_mut() {
+            any |= session.let_leave(known);
+        }
+        if any {
+            self.check_reservations();
+        }
+    }
+
+    /// How a member stands by for us.
+    pub(crate) fn standby_state(&self, member: NodeId) -> StandbyState {
+        let connected = self.peers.get(&member).is_some_and(|peer| peer.connected);
+        match self.replicas.sessions.get(&member).filter(|s| connected && !s.segments.is_empty()) {
+            None => StandbyState::Absent,
+            Some(session) => match session.stale_since {
+                Some(since) => StandbyState::Stale { since },
+                None if session.ready == session.segments => StandbyState::Synced,
+                None => {
+                    let (done, total) = session.progress();
+                    StandbyState::Filling { done, total }
+                }
+            },
+        }
+    }
+}
