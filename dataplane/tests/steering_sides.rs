@@ -56,8 +56,8 @@ fn the_outer_side_alone_is_filtered_taken_over_and_removed() {
     let lab = Lab::new();
     let (plain, esp) = (lab.listener(), lab.esp_listener());
     for _ in 0..2 {
-        let mut attachment = installed(&lab, &outer_only(&lab));
-        attachment.set_owned(bits([SEGMENT])).unwrap();
+        let attachment = installed(&lab, &outer_only(&lab));
+        attachment.ownership().unwrap().set(bits([SEGMENT])).unwrap();
         assert_eq!(Side::ALL.map(|side| attachment.mode(side)), [Some(AttachMode::Native), None]);
         assert!(!lab.esp_passes(&esp, 0x2a00_0001), "owned ESP passed");
         assert!(count(&attachment, Side::Outer, "no-socket").unwrap() > 0);
@@ -131,7 +131,7 @@ fn the_kernel_forwards_nothing_inwards() {
     attachment.set_policies(&FilterPolicies { bypassed, ..lab.options().policies }).unwrap();
     assert!(!reaches(&lab, "203.0.113.1", "lan", inside));
     assert_eq!(count(&attachment, Side::Outer, "clear-foreign"), Some(5));
-    attachment.set_owned(bits([SEGMENT])).unwrap();
+    attachment.ownership().unwrap().set(bits([SEGMENT])).unwrap();
     assert!(!reaches(&lab, "203.0.113.1", "lan", inside));
     // It is the data plane's, and there is none.
     assert_eq!(count(&attachment, Side::Outer, "no-socket"), Some(5));

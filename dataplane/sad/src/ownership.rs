@@ -9,7 +9,7 @@ pub const OWNED: u64 = u64::MAX;
 pub const NOT_OWNED: u64 = 0;
 
 impl Table {
-    /// The lease of a segment: a deadline in nanoseconds of `CLOCK_MONOTONIC`; [`OWNED`] is without
+    /// The lease of a segment: a deadline in nanoseconds of `CLOCK_BOOTTIME`; [`OWNED`] is without
     /// limit, [`NOT_OWNED`] is none.
     #[inline]
     pub fn lease(&self, segment: u8) -> u64 {
@@ -21,7 +21,13 @@ impl Table {
         store(&self.shared().leases()[usize::from(segment)], deadline, Ordering::Release);
     }
 
-    /// The segments owned at `now` (nanoseconds of `CLOCK_MONOTONIC`): segment `s` is bit `s % 64` of
+    /// When the next lease of those that hold at `now` ends, in nanoseconds of `CLOCK_BOOTTIME`; `None` if none does.
+    pub fn next_lease_end(&self, now: u64) -> Option<u64> {
+        let ends = self.shared().leases().iter().map(|lease| lease.load(Ordering::Acquire));
+        ends.filter(|end| *end > now && *end != OWNED).min()
+    }
+
+    /// The segments owned at `now` (nanoseconds of `CLOCK_BOOTTIME`): segment `s` is bit `s % 64` of
     /// word `s / 64`.
     #[inline]
     pub fn owned_segments(&self, now: u64) -> [u64; 4] {

@@ -51,6 +51,11 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`].
     fn segment_drop(&self, segments: &[u8]) -> Result<Segments, Refusal>;
+    /// Has the filter follow the leases that stand in the SA table now.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn segment_follow(&self) -> Result<Segments, Refusal>;
     /// Reads the configuration again.
     ///
     /// # Errors
@@ -130,6 +135,7 @@ impl Service for DataPlane {
             Request::Segments => client.reply(handler.segments()),
             Request::SegmentTake { segments } => client.reply(handler.segment_take(&segments)),
             Request::SegmentDrop { segments } => client.reply(handler.segment_drop(&segments)),
+            Request::SegmentFollow => client.reply(handler.segment_follow()),
             Request::Reload => client.reply(handler.reload()),
             Request::Freeze { name } => client.reply(handler.freeze(&name)),
             Request::Thaw { name } => client.reply(handler.thaw(&name)),

@@ -33,6 +33,8 @@ pub enum Request {
         /// 0..=255 each.
         segments: Vec<u8>,
     },
+    /// Have the filter follow the leases that stand in the SA table now; answered by [`Segments`].
+    SegmentFollow,
     /// Read the configuration again; answered by [`ReloadReport`].
     Reload,
     /// Stop using a tunnel's SAs; answered by [`FreezeReport`].

@@ -52,6 +52,9 @@ impl Handler for Made {
     fn segment_drop(&self, _: &[u8]) -> Result<Segments, Refusal> {
         Ok(Segments::default())
     }
+    fn segment_follow(&self) -> Result<Segments, Refusal> {
+        Ok(Segments { owned: vec![7], ..Segments::default() })
+    }
     fn reload(&self) -> Result<ReloadReport, Refusal> {
         Err(Refusal::new(Code::Refused, "the file is bad", "repair it"))
     }

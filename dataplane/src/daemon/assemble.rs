@@ -62,7 +62,7 @@ pub(super) fn open(plan: &Plan<'_>, media: &Media) -> Result<(Filter, Vec<AfXdpI
 }
 
 fn open_on(plan: &Plan<'_>, media: &Media) -> Result<(Filter, Vec<AfXdpIo>), DaemonError> {
-    let mut filter = Filter::install(plan.config, &plan.policies, media, plan.table, &plan.next_hops.load())?;
+    let mut filter = Filter::install(plan.config, &plan.policies, media, &plan.next_hops.load())?;
     match open_behind(&mut filter, &io_options(plan.config, media)) {
         Ok(ios) => Ok((filter, ios)),
         Err(error) => {

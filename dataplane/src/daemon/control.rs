@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_sad::{Direction, Mode};
 
 use super::gateway::{Gateway, WorkerShare};
+use super::ownership::LeaseFilter;
 use super::{ownership, policy_changes};
 use crate::capture::{Filter, Tap};
 use crate::config::PolicySpec;
@@ -243,12 +244,17 @@ impl Handler for Control {
     }
 
     fn segment_take(&self, segments: &[u8]) -> Result<Segments, Refusal> {
-        self.gateway.with_filter(|filter| ownership::take(&self.gateway.table, filter, segments))?;
+        self.gateway.with_ownership(|filter| filter.take(segments))?;
+        self.segments()
+    }
+
+    fn segment_follow(&self) -> Result<Segments, Refusal> {
+        self.gateway.with_ownership(LeaseFilter::follow).map_err(internal)?;
         self.segments()
     }
 
     fn segment_drop(&self, segments: &[u8]) -> Result<Segments, Refusal> {
-        self.gateway.with_filter(|filter| ownership::give_up(&self.gateway.table, filter, segments))?;
+        self.gateway.with_ownership(|filter| filter.give_up(segments))?;
         ownership::wait_for_workers(&self.gateway.table)?;
         self.segments()
     }

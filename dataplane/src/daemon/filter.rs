@@ -1,18 +1,17 @@
-//! The XDP filter as the daemon keeps it: on the sides that AF_XDP serves, following leases, addresses and policies.
+//! The XDP filter as the daemon keeps it: on the sides that AF_XDP serves, following addresses and policies; leases
+//! are followed by [`super::ownership`].
 
 use std::net::IpAddr;
 
-use baton_sad::Table;
 use tracing::info;
 
 use super::media::Media;
-use super::ownership;
 use crate::config::Config;
 use crate::io::Side;
 use crate::io::af_xdp::AfXdpIo;
 use crate::next_hop::{Mac, NextHops};
 use crate::steering::LocalRule;
-use crate::xdp::{Attachment, FilterPolicies, NetworkChange, XdpError, XdpOptions};
+use crate::xdp::{Attachment, FilterPolicies, NetworkChange, Ownership, XdpError, XdpOptions};
 
 /// The filter, and what it was told last.
 pub(super) struct Filter {
@@ -30,7 +29,6 @@ impl Filter {
         config: &Config,
         policies: &FilterPolicies,
         media: &Media,
-        table: &Table,
         hops: &NextHops,
     ) -> Result<Self, XdpError> {
         let local = hops.local_addresses().to_vec();
@@ -43,8 +41,7 @@ impl Filter {
             None
         };
         let macs = Side::ALL.map(|side| hops.side(side).mac);
-        let mut filter = Self { attachment, local, macs };
-        ownership::follow(table, &mut filter)?;
+        let filter = Self { attachment, local, macs };
         for side in Side::ALL {
             info!(side = side.name(), mode = filter.mode(side), "the side is served");
         }
@@ -63,14 +60,9 @@ impl Filter {
         mode.map_or(Media::unfiltered_name(side), crate::xdp::AttachMode::name)
     }
 
-    /// Segments whose packets pass; as `wanted` where there is no filter.
-    pub(super) fn owned(&self, wanted: [u64; 4]) -> Result<[u64; 4], XdpError> {
-        self.attachment.as_ref().map_or(Ok(wanted), Attachment::owned)
-    }
-
-    /// Lets packets of these segments pass, and of no others.
-    pub(super) fn set_owned(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {
-        self.attachment.as_mut().map_or(Ok(()), |attachment| attachment.set_owned(owned))
+    /// The part of it that follows leases; `None` where there is no filter.
+    pub(super) fn ownership(&self) -> Result<Option<Ownership>, XdpError> {
+        self.attachment.as_ref().map(Attachment::ownership).transpose()
     }
 
     /// Sends packets of its sides to these sockets.
@@ -79,9 +71,8 @@ impl Filter {
         io.sockets().try_for_each(|(side, queue, socket)| attachment.register_socket(side, queue, socket))
     }
 
-    /// Follows the leases of the table and the addresses of this host.
-    pub(super) fn follow(&mut self, table: &Table, hops: &NextHops) -> Result<(), XdpError> {
-        ownership::follow(table, self)?;
+    /// Follows the addresses of this host.
+    pub(super) fn follow(&mut self, hops: &NextHops) -> Result<(), XdpError> {
         let Some(attachment) = &mut self.attachment else { return Ok(()) };
         if hops.local_addresses() != self.local {
             attachment.set_inner_local(hops.local_addresses())?;

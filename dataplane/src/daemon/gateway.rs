@@ -16,6 +16,7 @@ use super::error::DaemonError;
 use super::filter::Filter;
 use super::inside::Inside;
 use super::media::{self, Media};
+use super::ownership::LeaseFilter;
 use super::policies::DynamicPolicies;
 use super::threads::Workers;
 use super::{assemble, ownership, reverse_path, static_sas};
@@ -59,6 +60,7 @@ pub(super) struct Gateway {
     inner: InnerInterface,
     inside: Mutex<Inside>,
     filter: Mutex<Filter>,
+    pub(super) ownership: Mutex<LeaseFilter>,
     /// Of an outer side on sockets.
     outer_filters: Vec<OuterFilter>,
     next_hops: Arc<ArcSwap<NextHops>>,
@@ -148,6 +150,7 @@ pub(super) fn start(
         rings: &rings,
     };
     let (filter, ios) = assemble::open(&plan, &media)?;
+    let ownership = LeaseFilter::new(Arc::clone(&table), filter.ownership()?)?;
     let outer_filters = ios.iter().filter_map(AfXdpIo::outer_filter).collect();
     let queues = assemble::queues(&ios);
     let (workers, shares) = assemble::start(&plan, ios)?;
@@ -168,6 +171,7 @@ pub(super) fn start(
         config: ArcSwap::from_pointee(config),
         dynamic: Mutex::new(dynamic),
         filter: Mutex::new(filter),
+        ownership: Mutex::new(ownership),
         outer_filters,
         next_hops,
         lost,
@@ -258,6 +262,11 @@ impl Gateway {
     /// Works on the filter, alone.
     pub(super) fn with_filter<T>(&self, work: impl FnOnce(&mut Filter) -> T) -> T {
         work(&mut lock(&self.filter))
+    }
+
+    /// Works on the filter's ownership, alone.
+    pub(super) fn with_ownership<T>(&self, work: impl FnOnce(&mut LeaseFilter) -> T) -> T {
+        work(&mut lock(&self.ownership))
     }
 
     /// Works on who this host is inside, alone.
@@ -362,7 +371,7 @@ impl Gateway {
         }
     }
 
-    /// What the main thread does many times a second: the filter follows leases and addresses; and what it does once
+    /// What the main thread does many times a second: the filter follows addresses; and what it does once
     /// a second: the table is repaired if a writer died, it gets its epochs, prohibit routes that somebody flushed
     /// come back.
     pub(super) fn tick(&self) {
@@ -433,7 +442,7 @@ impl Gateway {
     }
 
     fn follow_filter(&self) -> Result<(), XdpError> {
-        lock(&self.filter).follow(&self.table, &self.next_hops.load())
+        lock(&self.filter).follow(&self.next_hops.load())
     }
 
     /// Reads the configuration again.

@@ -75,6 +75,7 @@ pub fn run(path: &Path) -> Result<(), DaemonError> {
     let dynamic = DynamicPolicies::load(&policies_path(&config), &config)?;
     let (gateway, workers, mut caretaker) = gateway::start(config, dynamic)?;
     let gateway = Arc::new(gateway);
+    let _leases = threads::LeaseFollower::start(&gateway)?;
     let handler = Arc::new(control::Control::new(Arc::clone(&gateway)));
     let server = Server::bind(&gateway.config().control_socket(), Arc::new(DataPlane(handler)))?;
     let pid_file = gateway.config().node.runtime_directory.join("dataplane.pid");

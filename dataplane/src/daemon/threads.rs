@@ -1,4 +1,5 @@
-//! The workers' threads: pinned to their cores, turning, and asleep when there is nothing to do.
+//! The workers' threads: pinned to their cores, turning, and asleep when there is nothing to do. And the one that follows
+//! leases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tracing::warn;
 
 use super::error::{DaemonError, io_error};
+use super::gateway::Gateway;
+use super::ownership;
 use crate::io::PacketIo;
 use crate::worker::Worker;
 
@@ -61,6 +64,34 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread that keeps the filter in line with the leases.
+pub(super) struct LeaseFollower {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LeaseFollower {
+    pub(super) fn start(gateway: &Arc<Gateway>) -> Result<Self, DaemonError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (gateway, told) = (Arc::clone(gateway), Arc::clone(&stop));
+        let thread = std::thread::Builder::new()
+            .name("leases".to_owned())
+            .spawn(move || ownership::follow_leases(&gateway.table, &gateway.ownership, &told))
+            .map_err(io_error("start a thread of", std::path::Path::new("the data plane")))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for LeaseFollower {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

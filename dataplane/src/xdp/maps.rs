@@ -16,6 +16,7 @@ use baton_sad::Selector;
 
 use super::error::XdpError;
 use super::options::NetworkChange;
+use super::pins::PinDirectory;
 use super::shared;
 use super::verdicts::Verdict;
 use crate::io::Side;
@@ -27,7 +28,7 @@ use crate::steering::{Decision, HashMode, LocalRule, Network, Spi};
 
 /// All pinned maps. The config map comes last: without it the others are leftovers.
 pub(super) const PINNED: [&str; 10] = [
-    "owned",
+    OWNED,
     "overrides",
     "addresses",
     MACS,
@@ -42,6 +43,7 @@ pub(super) const PINNED: [&str; 10] = [
 /// Holds the layout number.
 pub(super) const CONFIG: &str = "config";
 
+const OWNED: &str = "owned";
 const MACS: &str = "macs";
 const RULES: &str = "rules";
 
@@ -90,7 +92,7 @@ impl FilterMaps {
     pub(super) fn of(object: &mut Ebpf) -> Result<Self, XdpError> {
         Ok(Self {
             config: take(object, CONFIG)?,
-            owned: take(object, "owned")?,
+            owned: take(object, OWNED)?,
             overrides: take(object, "overrides")?,
             addresses: take(object, "addresses")?,
             macs: take(object, MACS)?,
@@ -126,24 +128,12 @@ impl FilterMaps {
         self.set_config(shared::CONFIG_HASH_MODE, mode)
     }
 
-    /// The segments that this node handles: bit `segment & 63` of word `segment >> 6`.
-    ///
-    /// # Errors
-    /// [`XdpError::Map`] when the kernel refuses.
-    pub fn owned(&self) -> Result<[u64; 4], XdpError> {
-        let active = self.config(shared::CONFIG_ACTIVE)? & 1;
-        self.owned.get(&active, 0).map_err(|error| XdpError::map("owned", "read", &error))
-    }
-
-    /// Changes the ownership at one instant: the idle bitmap is filled, then the index flips. A packet that is
-    /// being looked at meanwhile may still see the old one.
+    /// See [`Ownership::set`].
     ///
     /// # Errors
     /// [`XdpError::Map`] when the kernel refuses; the old ownership then stands.
     pub fn set_owned(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {
-        let idle = (self.config(shared::CONFIG_ACTIVE)? & 1) ^ 1;
-        self.owned.set(idle, owned, 0).map_err(|error| XdpError::map("owned", "changed", &error))?;
-        self.set_config(shared::CONFIG_ACTIVE, idle)
+        flip(&mut self.config, shared::CONFIG_ACTIVE, &mut self.owned, owned, OWNED)
     }
 
     /// Puts an SPI in a segment that its top octet does not name; `None` takes that back.
@@ -258,9 +248,7 @@ impl FilterMaps {
         for (place, rule) in list.iter_mut().zip(possible) {
             *place = rule_words(rule);
         }
-        let idle = (self.config(shared::CONFIG_RULES)? & 1) ^ 1;
-        self.rules.set(idle, list, 0).map_err(|error| XdpError::map(RULES, "changed", &error))?;
-        self.set_config(shared::CONFIG_RULES, idle)
+        flip(&mut self.config, shared::CONFIG_RULES, &mut self.rules, list, RULES)
     }
 
     /// Sends owned packets that arrive on receive queue `queue` of `side` to an AF_XDP socket bound to it.
@@ -307,6 +295,64 @@ impl FilterMaps {
         Ok(Verdict::from_index(verdict)
             .map(|verdict| Decision { verdict, segment: u8::try_from(segment).ok() }))
     }
+}
+
+/// The segments whose packets pass, apart from the other maps: a takeover waits for no change of policies.
+pub struct Ownership {
+    config: Array<MapData, u32>,
+    owned: Array<MapData, [u64; 4]>,
+}
+
+impl fmt::Debug for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ownership").finish_non_exhaustive()
+    }
+}
+
+impl Ownership {
+    /// A handle of its own on the maps that are pinned there.
+    pub(super) fn open(pins: &PinDirectory) -> Result<Self, XdpError> {
+        Ok(Self { config: pinned(pins, CONFIG)?, owned: pinned(pins, OWNED)? })
+    }
+
+    /// The segments that this node handles: bit `segment & 63` of word `segment >> 6`.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses.
+    pub fn get(&self) -> Result<[u64; 4], XdpError> {
+        let read = |error| XdpError::map(OWNED, "read", &error);
+        let active = self.config.get(&shared::CONFIG_ACTIVE, 0).map_err(read)? & 1;
+        self.owned.get(&active, 0).map_err(read)
+    }
+
+    /// Changes the ownership at one instant, of however many segments: the idle bitmap is filled, then the index flips.
+    /// A packet that is being looked at meanwhile may still see the old one.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the kernel refuses; the old ownership then stands.
+    pub fn set(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {
+        flip(&mut self.config, shared::CONFIG_ACTIVE, &mut self.owned, owned, OWNED)
+    }
+}
+
+/// Fills the idle one of the two places of a map, then flips the word that says which counts.
+fn flip<V: aya::Pod>(
+    config: &mut Array<MapData, u32>,
+    which: u32,
+    map: &mut Array<MapData, V>,
+    value: V,
+    name: &'static str,
+) -> Result<(), XdpError> {
+    let changed = |error| XdpError::map(name, "changed", &error);
+    let idle = (config.get(&which, 0).map_err(changed)? & 1) ^ 1;
+    map.set(idle, value, 0).map_err(changed)?;
+    config.set(which, idle, 0).map_err(changed)
+}
+
+fn pinned<V: aya::Pod>(pins: &PinDirectory, name: &'static str) -> Result<Array<MapData, V>, XdpError> {
+    let opened = |error| XdpError::map(name, "opened", &error);
+    let map = Map::from_map_data(MapData::from_pin(pins.map(name)).map_err(opened)?).map_err(opened)?;
+    Array::try_from(map).map_err(opened)
 }
 
 fn sockets_name(side: Side) -> &'static str {

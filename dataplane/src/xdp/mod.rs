@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 pub use error::XdpError;
-pub use maps::FilterMaps;
+pub use maps::{FilterMaps, Ownership};
 pub use options::{AttachMode, FilterPolicies, NetworkChange, XdpOptions};
 pub use program::{DryRun, DryRunResult};
 pub use verdicts::{Action, Verdict};
@@ -121,20 +121,12 @@ impl Attachment {
         self.modes[side.index()]
     }
 
-    /// See [`FilterMaps::owned`].
+    /// Which segments' packets pass, to be read and changed beside everything else.
     ///
     /// # Errors
     /// [`XdpError::Map`].
-    pub fn owned(&self) -> Result<[u64; 4], XdpError> {
-        self.maps.owned()
-    }
-
-    /// See [`FilterMaps::set_owned`].
-    ///
-    /// # Errors
-    /// [`XdpError::Map`].
-    pub fn set_owned(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {
-        self.maps.set_owned(owned)
+    pub fn ownership(&self) -> Result<Ownership, XdpError> {
+        Ownership::open(&self.pins)
     }
 
     /// Puts an ESP SPI in a segment that its top octet does not name; `None` takes that back.

@@ -162,7 +162,10 @@ impl Lab {
             policies: FilterPolicies { protected, ..FilterPolicies::default() },
         };
         let mut filter = self.within("gw", || Attachment::install(&options)).expect("to attach the filter");
-        filter.set_owned([u64::MAX; 4]).expect("to own all segments");
+        filter
+            .ownership()
+            .and_then(|mut ownership| ownership.set([u64::MAX; 4]))
+            .expect("to own all segments");
         for (side, queue, socket) in workers.iter().flat_map(AfXdpIo::sockets) {
             filter.register_socket(side, queue, socket).expect("to register a socket");
         }
