@@ -69,6 +69,19 @@ pub trait Host {
     }
 }
 
+/// A segment that this node owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// Which.
+    pub segment: u8,
+    /// Of its ownership: each owner of a segment has a higher one than the owner before. It orders contexts that two
+    /// owners have written.
+    pub term: u32,
+    /// If it was taken over unplanned: by how many packets the edges of its SAs were advanced at most. Both ends then
+    /// agree about what comes next, if they know how (RFC 6311).
+    pub advanced: Option<u64>,
+}
+
 /// The name of a tunnel: an IKE SA with its Child SAs, stable over rekeys, restarts and moves; at most 32 octets.
 /// `CONNECTION-` and eight hexadecimal digits, of which the first two are the segment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +124,9 @@ pub enum Output {
         path: Path,
         /// The IKE message, or one fragment of it.
         datagram: Vec<u8>,
+        /// The number of the tunnel that it says something of, if its peer is authenticated: in a cluster such a
+        /// datagram waits until the standby has the state that it speaks of.
+        tunnel: Option<u32>,
     },
     /// Send one octet 0xff: a NAT keep-alive (RFC 3948 section 2.3).
     KeepAlive {
@@ -158,11 +174,27 @@ pub enum Output {
     Store {
         /// Whose it is.
         tunnel: TunnelName,
+        /// Above that of every context of this tunnel before.
+        version: u64,
         /// As the machine restores it.
         context: Vec<u8>,
     },
     /// The tunnel is over: forget its context.
     Forget {
+        /// Whose it was.
+        tunnel: TunnelName,
+        /// Above that of every context that there was.
+        version: u64,
+    },
+    /// Keep this context of a tunnel that another node owns.
+    StoreStandby {
+        /// Whose it is.
+        tunnel: TunnelName,
+        /// As it came.
+        context: Vec<u8>,
+    },
+    /// Forget the context of a tunnel that another node owns, or owned.
+    ForgetStandby {
         /// Whose it was.
         tunnel: TunnelName,
     },
@@ -433,8 +465,8 @@ pub enum CommandError {
         "connection \"{0}\" has no remote address to initiate to, or its name is not known; see remote_addrs"
     )]
     NoRemoteAddress(String),
-    /// The node does not own the segment.
-    #[error("segment {0} of the peer belongs to another gateway; initiate there")]
+    /// The node does not own the segment, or its lease has lapsed.
+    #[error("segment {0} of the peer belongs to another gateway; do it there")]
     Foreign(u8),
     /// Too many IKE SAs.
     #[error("{0} IKE SAs are the most that this gateway holds; raise ike.max_ike_sas")]

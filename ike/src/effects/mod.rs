@@ -214,7 +214,7 @@ impl Effects {
         let mut is_early = false;
         for output in outputs {
             match output {
-                Output::Transmit { path, datagram } => self.transmit(path, datagram, is_early),
+                Output::Transmit { path, datagram, .. } => self.transmit(path, datagram, is_early),
                 Output::KeepAlive { path } => self.count_sent(&path, self.sockets.keep_alive(&path)),
                 Output::Install(install) => match self.install(&install) {
                     Ok(()) => is_early |= install.policy.is_some(),
@@ -234,10 +234,10 @@ impl Effects {
                 // Nobody is to hear before it is so.
                 Output::Inside(inside) => is_early |= self.be_inside(&inside),
                 Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, &ends),
-                Output::Store { tunnel, context } => {
+                Output::Store { tunnel, context, .. } | Output::StoreStandby { tunnel, context } => {
                     self.note_stored(self.store.put(tunnel.as_str(), &context));
                 }
-                Output::Forget { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
+                Output::Forget { tunnel, .. } | Output::ForgetStandby { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
                 Output::Solve { spi, puzzle, zeros } => self.puzzles.solve(spi, puzzle, zeros),
                 Output::StopSolving { spi } => self.puzzles.stop(spi),
                 Output::KeepTicket { connection, ticket: Some(ticket) } => {

@@ -382,7 +382,7 @@ fn told(stage: &Stage, peer: &UdpSocket) -> Vec<Output> {
     });
     let local = stage.effects.sockets.bound().next().expect("bound");
     let path = Path { local, remote: peer.local_addr().expect("bound"), marked: false };
-    vec![Output::Install(Box::new(new)), Output::Transmit { path, datagram: b"told".to_vec() }]
+    vec![Output::Install(Box::new(new)), Output::Transmit { path, datagram: b"told".to_vec(), tunnel: None }]
 }
 
 /// A data plane, a tunnel's peer, and somebody who waits for the answer.
@@ -410,7 +410,7 @@ fn a_peer_is_told_of_a_tunnel_when_its_policy_is_in_force() {
     let outputs = told(&stage, &peer);
     let Output::Transmit { path, .. } = outputs[1] else { panic!("a datagram") };
     assert_eq!(all(&mut stage, outputs), []);
-    let next = Output::Transmit { path, datagram: b"later".to_vec() };
+    let next = Output::Transmit { path, datagram: b"later".to_vec(), tunnel: None };
     assert_eq!(all(&mut stage, vec![next]), []);
     let answered = wait_for_answer(&mut stage);
     stage.effects.let_go();

@@ -17,6 +17,13 @@ pub(super) struct Claims {
     pub(super) connection: Option<String>,
 }
 
+impl Claims {
+    /// The number of a tunnel whose peer is authenticated.
+    pub(super) fn standing(&self) -> Option<u32> {
+        self.peer.as_ref().and(self.number)
+    }
+}
+
 impl Index {
     /// Makes the index say what `now` says of a tunnel, of which it said `before`, and `claimed` since.
     pub(super) fn settle(&mut self, id: Id, before: &Claims, claimed: &Claims, now: &Claims) {

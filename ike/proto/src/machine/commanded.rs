@@ -25,14 +25,15 @@ impl Tunnel {
             | Self::InitSent(_)
             | Self::ResumeSent(_)
             | Self::IntermediateSent(_)
-            | Self::AuthSent(_) => true,
+            | Self::AuthSent(_)
+            | Self::Dormant(_) => true,
             Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => false,
         }
     }
 
     /// Whether further Child SAs can be asked for.
     pub(super) fn can_join(&self) -> bool {
-        self.is_alive() && !matches!(self, Self::Up(up) if up.is_frozen)
+        self.is_alive() && !self.is_frozen() && !matches!(self, Self::Dormant(_))
     }
 
     /// Whether it is, or is to be, with the peer that an initiator finds on this path: at that address or at another one
@@ -51,7 +52,7 @@ impl Tunnel {
             Self::ResumeSent(state) => state.attempt.add(wanted),
             Self::IntermediateSent(state) => state.attempt.add(wanted),
             Self::AuthSent(state) => state.attempt.add(wanted),
-            Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => {}
+            Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Dormant(_) | Self::Lingering(_) => {}
             Self::Up(up) => {
                 let is_missing = |wanted: &Wanted| !up.has_child(&wanted.child.name);
                 let missing: Vec<_> = wanted.into_iter().filter(is_missing).collect();
@@ -98,7 +99,7 @@ impl Tunnel {
                 up.doom(reason);
                 Some(up.proceed(cx))
             }
-            Self::InitAnswered(_) | Self::Lingering(_) => Some(self),
+            Self::InitAnswered(_) | Self::Dormant(_) | Self::Lingering(_) => Some(self),
             Self::EapAnswered(_) => None,
             Self::Waiting(_)
             | Self::InitSent(_)
@@ -241,6 +242,9 @@ impl Ike {
     ) -> Result<usize, CommandError> {
         let no_match = || CommandError::NoMatch(format!("tunnel {name}"));
         let id = self.id_of_tunnel(name).ok_or_else(no_match)?;
+        if !self.acts_for(host, id) {
+            return Err(CommandError::Foreign(self.tunnels[&id].tunnel.head().segment()));
+        }
         let mut is_done = false;
         self.with_tunnel(now, host, id, |tunnel, cx| {
             let Tunnel::Up(up) = tunnel else { return Some(tunnel) };

@@ -134,7 +134,7 @@ impl Ike {
         attempt: Attempt,
     ) -> Result<Id, CommandError> {
         let segment = host.segment_of(path.remote.ip());
-        if !host.owns(segment) {
+        if !self.core.acts(host, segment) {
             return Err(CommandError::Foreign(segment));
         }
         let most = self.core.configuration.limits.max_ike_sas;
@@ -231,7 +231,7 @@ impl Ike {
         // The last one may have been with a gateway where we were sent.
         let path = path_for_later(host, connection, 0, Some(path)).unwrap_or(path);
         let segment = host.segment_of(path.remote.ip());
-        if !host.owns(segment) {
+        if !self.core.acts(host, segment) {
             return;
         }
         let known = self.core.traps.reqid_of(&connection.name, &wanted.child.name);
@@ -290,11 +290,18 @@ impl Ike {
         if let Some(id) = ids.iter().find(|id| self.tunnels[id].tunnel.is_frozen()) {
             return Err(CommandError::Frozen(self.tunnels[id].tunnel.head().name().to_string()));
         }
+        if target.is_some() && !ids.is_empty() && ids.iter().all(|id| !self.acts_for(host, *id)) {
+            return Err(CommandError::Foreign(self.tunnels[&ids[0]].tunnel.head().segment()));
+        }
         let mut count = 0;
         for id in ids {
             self.with_tunnel(now, host, id, |tunnel, cx| handle(tunnel, cx, &mut count));
         }
         if count == 0 { Err(CommandError::NoMatch(target.map_or_else(all, describe))) } else { Ok(count) }
+    }
+
+    pub(super) fn acts_for(&self, host: &dyn Host, id: Id) -> bool {
+        self.tunnels.get(&id).is_some_and(|slot| self.core.acts(host, slot.tunnel.head().segment()))
     }
 
     fn terminate(&mut self, now: Now, host: &mut dyn Host, target: &Target) -> Result<usize, CommandError> {

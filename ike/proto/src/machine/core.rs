@@ -1,6 +1,6 @@
 //! What all tunnels share, and what a handler of one tunnel may touch besides that tunnel.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use super::counters::Counters;
 use super::crash_detection::Elsewhere;
 use super::half_open::{HalfOpen, Source};
 use super::order::Order;
+use super::ownership::Ownership;
+use super::pace::Pace;
 use super::puzzles::Used;
 use super::resumption::{Spent, Ticket};
 use super::traps::Traps;
@@ -58,6 +60,9 @@ pub(super) struct Core {
     pub(super) next_id: Id,
     /// When the next peer of an unknown IKE SA may be told so (monotonic).
     pub(super) next_hint: Duration,
+    pub(super) ownership: Ownership,
+    /// What keeps requests of many tunnels apart.
+    pub(super) pace: Pace,
 }
 
 /// Where tunnels are found.
@@ -71,8 +76,8 @@ pub(super) struct Index {
     pub(super) reqids: HashMap<u32, Id>,
     /// Half-open ones, by the request that began them.
     pub(super) inits: HashMap<InitKey, Id>,
-    /// By the number in their names.
-    pub(super) numbers: HashMap<u32, Id>,
+    /// By the number in their names, so that those of a segment stand together.
+    pub(super) numbers: BTreeMap<u32, Id>,
     /// Those that stand or are to stand, by their connection; as many names as there are connections.
     pub(super) connections: HashMap<String, BTreeSet<Id>>,
     /// Standing ones, by who the peer is.
@@ -200,7 +205,14 @@ impl Core {
             index: Index::default(),
             next_id: 0,
             next_hint: Duration::ZERO,
+            ownership: Ownership::default(),
+            pace: Pace::default(),
         }
+    }
+
+    /// Whether this node acts for a segment: it was told so, and holds the lease (I4).
+    pub(super) fn acts(&self, host: &dyn Host, segment: u8) -> bool {
+        self.ownership.has(segment) && host.owns(segment)
     }
 
     /// A number for a trapped policy.
@@ -251,7 +263,7 @@ impl<'a> Cx<'a> {
     pub(super) fn transmit(&mut self, path: Path, datagrams: &[Vec<u8>]) {
         self.core.counters.sent += datagrams.len() as u64;
         for datagram in datagrams {
-            self.then(Output::Transmit { path, datagram: datagram.clone() });
+            self.then(Output::Transmit { path, datagram: datagram.clone(), tunnel: None });
         }
     }
 

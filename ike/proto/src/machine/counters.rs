@@ -130,6 +130,14 @@ counters! {
     sessions,
     /// Sessions that ended because their time was over, or nothing was sent.
     sessions_timed_out,
+    /// Tunnels of other nodes that this one has gone on with.
+    activated,
+    /// Tunnels that another node acts for since.
+    dozed,
+    /// Contexts of other nodes' tunnels that were taken.
+    standby_taken,
+    /// Those that were not: older than what is here, damaged, or not configured.
+    standby_refused,
     /// NAT keep-alives sent.
     keep_alives,
 }

@@ -200,7 +200,7 @@ impl Up {
         // First of all: whoever dies in between must not come back with a tunnel that has no SAs. SAs without a tunnel
         // are found and removed.
         self.leave_ticket(cx, reason);
-        cx.install(Output::Forget { tunnel: self.head.name() });
+        cx.install(Output::Forget { tunnel: self.head.name(), version: self.version + 1 });
         self.remove_from_table(cx, &children);
         let mut reqids = Vec::new();
         for child in &children {

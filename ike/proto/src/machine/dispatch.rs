@@ -36,7 +36,7 @@ impl Ike {
     fn on_sealed(&mut self, now: Now, host: &mut dyn Host, path: Path, datagram: &Datagram) {
         let header = datagram.header();
         let ours = if header.flags.initiator { header.responder_spi } else { header.initiator_spi };
-        if !host.owns(ours.to_be_bytes()[0]) {
+        if !self.core.acts(host, ours.to_be_bytes()[0]) {
             self.core.counters.foreign += 1;
             return;
         }
@@ -144,7 +144,7 @@ impl Ike {
     ) {
         self.core.counters.init_requests += 1;
         let segment = host.segment_of(path.remote.ip());
-        if !host.owns(segment) {
+        if !self.core.acts(host, segment) {
             self.core.counters.foreign += 1;
             return;
         }
@@ -261,7 +261,7 @@ impl Ike {
     }
 
     /// Sends something for which no tunnel is kept.
-    fn stateless(&mut self, now: Now, host: &mut dyn Host, send: impl FnOnce(&mut Cx)) {
+    pub(super) fn stateless(&mut self, now: Now, host: &mut dyn Host, send: impl FnOnce(&mut Cx)) {
         let mut cx = Cx::new(now, host, &mut self.core, Id::MAX);
         send(&mut cx);
         let effects = cx.effects;

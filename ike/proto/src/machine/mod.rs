@@ -23,6 +23,7 @@ mod counters;
 mod crash_detection;
 mod delete;
 mod dispatch;
+mod dormant;
 mod eap_answered;
 mod eap_elsewhere;
 mod eap_sent;
@@ -45,6 +46,8 @@ mod mobility;
 mod nat;
 mod new_child;
 mod order;
+mod ownership;
+mod pace;
 mod pending;
 mod ppk;
 mod proof;
@@ -59,6 +62,7 @@ mod requests;
 mod resumption;
 mod session;
 mod solve;
+mod standby;
 mod synchronization;
 mod tasks;
 mod traps;
@@ -77,7 +81,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use context::{RestoreError, Restoring};
+pub use context::{Heading, RestoreError, Restoring, heading};
+pub use standby::StandbyError;
 pub use counters::Counters;
 pub use view::{ChildView, MobilityView, ResumptionView, TunnelState, TunnelView};
 
@@ -88,6 +93,9 @@ use crate::auth::Credentials;
 use crate::configuration::Configuration;
 use crate::crypto::WrapKey;
 use crate::host::{Host, Judgement, Now, Output, QuestionId};
+
+/// When the lease of a segment has lapsed, its timers are looked at again after so long.
+const LAPSE: Duration = Duration::from_secs(1);
 
 /// All IKE SAs of a node.
 pub struct Ike {
@@ -122,7 +130,8 @@ impl Ike {
 
     /// When [`Self::handle_timeout`] is to be called, on [`Now::monotonic`].
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.timers.first().map(|(due, _)| *due)
+        let at_once = self.core.ownership.is_unsettled().then_some(Duration::ZERO);
+        at_once.or_else(|| self.timers.first().map(|(due, _)| *due))
     }
 
     /// Does what is due.
@@ -130,9 +139,22 @@ impl Ike {
         let last = (now.monotonic, Id::MAX);
         let due: Vec<Id> = self.timers.range(..=last).map(|(_, id)| *id).collect();
         for id in due {
-            self.with_tunnel(now, host, id, Tunnel::on_timeout);
+            if self.rouse(now, host, id) {
+                self.handle(now, host, id, Tunnel::on_timeout);
+            } else {
+                self.put_off(now, id);
+            }
         }
+        self.settle_ownership(now, host);
         self.carry_out_orders(now, host);
+    }
+
+    /// The lease has lapsed, for a moment or for good: nothing is done without it (I4).
+    fn put_off(&mut self, now: Now, id: Id) {
+        let Some(slot) = self.tunnels.get_mut(&id) else { return };
+        let (before, after) = (slot.due, Some(now.monotonic + LAPSE));
+        slot.due = after;
+        self.set_timer(id, before, after);
     }
 
     /// All tunnels, in no order.
@@ -162,8 +184,21 @@ impl Ike {
         &self.core.counters
     }
 
-    /// Lets a tunnel, taken out of its place, be handled, and settles what follows from its new state.
+    /// Lets a tunnel that this node acts for be handled.
     fn with_tunnel(
+        &mut self,
+        now: Now,
+        host: &mut dyn Host,
+        id: Id,
+        handle: impl FnOnce(Tunnel, &mut Cx) -> Option<Tunnel>,
+    ) {
+        if self.rouse(now, host, id) {
+            self.handle(now, host, id, handle);
+        }
+    }
+
+    /// Lets a tunnel, taken out of its place, be handled, and settles what follows from its new state.
+    fn handle(
         &mut self,
         now: Now,
         host: &mut dyn Host,
@@ -194,7 +229,7 @@ impl Ike {
         now: Now,
         host: &mut dyn Host,
         id: Id,
-        next: Option<Tunnel>,
+        mut next: Option<Tunnel>,
         (before, claimed, was_due): (Claims, Claims, Option<Duration>),
         effects: self::core::Effects,
     ) {
@@ -204,11 +239,14 @@ impl Ike {
         let due = next.as_ref().and_then(|tunnel| tunnel.due(now.monotonic));
         self.set_timer(id, was_due, due);
         self.core.outputs.extend(effects.first);
-        if let Some(Tunnel::Up(up)) = next.as_ref().filter(|_| effects.store) {
+        if let Some(Tunnel::Up(up)) = next.as_mut().filter(|_| effects.store) {
+            up.version += 1;
             let context = up.context(&mut Cx::new(now, host, &mut self.core, id));
-            self.core.outputs.push_back(Output::Store { tunnel: up.head.name(), context });
+            let (tunnel, version) = (up.head.name(), up.version);
+            self.core.outputs.push_back(Output::Store { tunnel, version, context });
         }
-        self.core.outputs.extend(effects.then);
+        let number = claims.standing().or_else(|| before.standing());
+        self.core.outputs.extend(effects.then.into_iter().map(|output| about(output, number)));
         if let Some(tunnel) = next {
             self.tunnels.insert(id, Slot { tunnel, claims, due });
         }
@@ -224,5 +262,13 @@ impl Ike {
         if let Some(after) = after {
             self.timers.insert((after, id));
         }
+    }
+}
+
+/// What a tunnel wants done; its datagrams say whose they are.
+fn about(output: Output, number: Option<u32>) -> Output {
+    match output {
+        Output::Transmit { path, datagram, .. } => Output::Transmit { path, datagram, tunnel: number },
+        other => other,
     }
 }

@@ -72,6 +72,8 @@ impl Ike {
         let Some(slot) = self.tunnels.get(&id) else { return };
         let connection = self.configured(&slot.tunnel.head().connection.name).cloned();
         match connection {
+            // They are read anew when they wake up.
+            _ if matches!(slot.tunnel, Tunnel::Dormant(_)) => {}
             Some(connection) if connection == slot.tunnel.head().connection => {}
             Some(connection) if !matches!(slot.tunnel, Tunnel::EapAnswered(_)) => {
                 self.with_tunnel(now, host, id, |tunnel, _| Some(tunnel.adapted(connection)));
@@ -101,6 +103,7 @@ impl Tunnel {
             | Self::AuthSent(_)
             | Self::InitAnswered(_)
             | Self::EapAnswered(_)
+            | Self::Dormant(_)
             | Self::Lingering(_) => {}
         }
         self

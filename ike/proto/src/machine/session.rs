@@ -100,6 +100,12 @@ impl Session {
         self.look_at = self.idle_timeout.map(|time| after(time / LOOKS));
     }
 
+    /// Its timers are none of those that many tunnels set at once.
+    pub(super) fn spread(&mut self, by_chance: &mut impl FnMut(Duration) -> Duration) {
+        self.interim_at = self.interim_interval.map(|time| by_chance(time.max(SHORTEST)));
+        self.look_at = self.idle_timeout.map(|time| by_chance((time / LOOKS).max(SHORTEST)));
+    }
+
     /// When something is due (monotonic).
     pub(super) fn due(&self) -> Option<Duration> {
         [self.ends_at, self.interim_at, self.look_at].into_iter().flatten().min()

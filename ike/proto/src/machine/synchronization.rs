@@ -54,6 +54,13 @@ impl Synchronization {
         self.ongoing.as_ref().map(|ongoing| ongoing.due)
     }
 
+    /// One that is under way is not tried before that time.
+    pub(super) fn wait_until(&mut self, slot: Duration) {
+        if let Some(ongoing) = &mut self.ongoing {
+            ongoing.due = slot;
+        }
+    }
+
     /// One that was under way before a restart begins anew.
     pub(super) fn restored(highest: Option<u32>, is_ongoing: bool, failovers: u32) -> Self {
         Self { highest, ongoing: is_ongoing.then(Ongoing::default), failovers }
@@ -216,6 +223,16 @@ impl Up {
 
     /// Begins to agree about Message IDs and sequence numbers; whether the peer can.
     pub(super) fn synchronize(&mut self, cx: &mut Cx) -> bool {
+        let is_begun = self.begin_synchronization(cx.now.monotonic);
+        if is_begun {
+            cx.store();
+            self.repeat_synchronization(cx);
+        }
+        is_begun
+    }
+
+    /// The same at that time.
+    pub(super) fn begin_synchronization(&mut self, at: Duration) -> bool {
         if self.is_ending() {
             return false;
         }
@@ -223,9 +240,7 @@ impl Up {
             return self.begin_counters();
         }
         self.ask_again(0);
-        self.sas[0].synchronization.ongoing = Some(Ongoing { due: cx.now.monotonic, ..Ongoing::default() });
-        cx.store();
-        self.repeat_synchronization(cx);
+        self.sas[0].synchronization.ongoing = Some(Ongoing { due: at, ..Ongoing::default() });
         true
     }
 

@@ -75,6 +75,8 @@ pub(super) struct Tasks {
     failures: u32,
     /// Nothing can be sealed before.
     retry_at: Option<Duration>,
+    /// Nothing is begun before, because many tunnels want to ask at once.
+    quiet_until: Duration,
 }
 
 impl Tasks {
@@ -124,6 +126,11 @@ impl Tasks {
         self.retry_at = Some(now);
     }
 
+    /// None is begun before that time.
+    pub(super) fn wait_until(&mut self, at: Duration) {
+        self.quiet_until = at;
+    }
+
     /// An exchange has succeeded.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
@@ -131,7 +138,8 @@ impl Tasks {
 
     pub(super) fn due(&self, now: Duration) -> Option<Duration> {
         let later = self.waiting.iter().map(|waiting| waiting.not_before).filter(|at| *at > now);
-        later.chain(self.retry_at).min()
+        let quiet = Some(self.quiet_until).filter(|at| *at > now);
+        later.chain(self.retry_at).chain(quiet).min()
     }
 }
 
@@ -139,7 +147,7 @@ impl Up {
     /// Sends requests for as long as the window is open and there is something to ask.
     pub(super) fn pump(&mut self, cx: &mut Cx) {
         self.tasks.retry_at = None;
-        if self.is_frozen {
+        if self.is_frozen || self.tasks.quiet_until > cx.now.monotonic {
             return;
         }
         self.delete_doomed(cx);

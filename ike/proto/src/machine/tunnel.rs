@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::auth_sent::AuthSent;
 use super::claims::Claims;
 use super::core::Cx;
+use super::dormant::Dormant;
 use super::eap_answered::EapAnswered;
 use super::head::Head;
 use super::init_answered::InitAnswered;
@@ -35,6 +36,8 @@ pub(super) enum Tunnel {
     EapAnswered(Box<EapAnswered>),
     /// It stands.
     Up(Box<Up>),
+    /// It stands, and another node acts for it.
+    Dormant(Box<Dormant>),
     /// It is over.
     Lingering(Box<Lingering>),
 }
@@ -55,7 +58,9 @@ impl Tunnel {
             Self::EapAnswered(state) => Some(state.on_sealed(cx, path, datagram)),
             Self::Up(state) => state.on_sealed(cx, path, datagram),
             Self::Lingering(state) => Some(state.on_sealed(cx, path, datagram)),
-            state @ (Self::Waiting(_) | Self::InitSent(_) | Self::ResumeSent(_)) => Some(state),
+            state @ (Self::Waiting(_) | Self::InitSent(_) | Self::ResumeSent(_) | Self::Dormant(_)) => {
+                Some(state)
+            }
         }
     }
 
@@ -82,6 +87,7 @@ impl Tunnel {
             }
             Self::EapAnswered(state) => state.on_timeout(cx),
             Self::Up(state) => state.on_timeout(cx),
+            Self::Dormant(_) => Some(self),
             Self::Lingering(_) => None,
         }
     }
@@ -97,6 +103,7 @@ impl Tunnel {
             Self::InitAnswered(state) => Some(state.deadline),
             Self::EapAnswered(state) => Some(state.due()),
             Self::Up(state) => state.due(now),
+            Self::Dormant(_) => None,
             Self::Lingering(state) => Some(state.until),
         }
     }
@@ -111,6 +118,7 @@ impl Tunnel {
             Self::InitAnswered(state) => &state.head,
             Self::EapAnswered(state) => &state.half.head,
             Self::Up(state) => &state.head,
+            Self::Dormant(state) => &state.head,
             Self::Lingering(state) => &state.head,
         }
     }
@@ -137,6 +145,7 @@ impl Tunnel {
                 Claims { ike_spis, half_open, ..own }
             }
             Self::Up(state) => Claims { connection: own.connection, ..state.claims() },
+            Self::Dormant(state) => state.claims.clone(),
             Self::Lingering(state) => {
                 let (ike_spis, half_open) = (vec![state.sa.our_spi()], state.half_open);
                 Claims { ike_spis, half_open, ..Claims::default() }

@@ -84,6 +84,8 @@ pub(super) struct Up {
     pub(super) session: Option<Session>,
     /// Tunnels in a row, before this one, that ended soon after they stood.
     pub(super) short_lived: u32,
+    /// Of its newest context.
+    pub(super) version: u64,
 }
 
 impl Up {
@@ -114,6 +116,7 @@ impl Up {
             resumption: Resumption::default(),
             session: None,
             short_lived: 0,
+            version: 0,
             head,
         };
         up.start_lifetime(cx);

@@ -34,6 +34,8 @@ pub enum TunnelState {
     Deleting,
     /// It is frozen for a move.
     Frozen,
+    /// Another node acts for it.
+    Standby,
 }
 
 /// A tunnel: an IKE SA and its Child SAs.
@@ -153,6 +155,7 @@ impl Tunnel {
         match self {
             Self::InitAnswered(_) | Self::EapAnswered(_) | Self::Lingering(_) => None,
             Self::Up(up) => Some(up.view(now)),
+            Self::Dormant(dormant) => Some(attempt(&dormant.head, TunnelState::Standby)),
             Self::Waiting(state) => Some(attempt(&state.head, TunnelState::Waiting)),
             Self::InitSent(state) => {
                 let view = attempt(&state.head, TunnelState::Connecting);

@@ -179,7 +179,7 @@ impl Node {
         sent: &mut Vec<Datagram>,
     ) -> Result<Option<Command>, String> {
         match output {
-            Output::Transmit { path, datagram } => {
+            Output::Transmit { path, datagram, .. } => {
                 if self.trace {
                     self.note(now, &format!("sends {} to {}", label(&datagram), path.remote));
                 }
@@ -221,11 +221,11 @@ impl Node {
             Output::Trap(policy) => {
                 self.host.table.policies.insert(policy.name.clone(), *policy);
             }
-            Output::Store { tunnel, context } => {
+            Output::Store { tunnel, context, .. } | Output::StoreStandby { tunnel, context } => {
                 self.note(now, &format!("stores {tunnel}, {} octets", context.len()));
                 self.host.table.contexts.insert(tunnel, context);
             }
-            Output::Forget { tunnel } => {
+            Output::Forget { tunnel, .. } | Output::ForgetStandby { tunnel } => {
                 self.host.table.contexts.remove(&tunnel);
                 self.note(now, &format!("forgets {tunnel}"));
             }

@@ -30,7 +30,8 @@ mod session;
 mod stored;
 mod write;
 
-pub use restore::{RestoreError, Restoring};
+pub(super) use restore::{Passed, remove_orphans};
+pub use restore::{Heading, RestoreError, Restoring, heading};
 
 /// The version of the format.
 pub const VERSION: u32 = 1;

@@ -65,7 +65,7 @@ impl Keys<'_> {
 }
 
 /// A pair of Child SAs by our SPI, reqid and the peer's SPI.
-pub(super) type Orphan = (u32, u32, u32);
+pub(in crate::machine) type Orphan = (u32, u32, u32);
 
 /// What a tunnel is made from.
 pub(super) struct Reader<'a> {
@@ -114,6 +114,7 @@ impl Reader<'_> {
             unfinished: Vec::new(),
             ppk: stored.ppk.as_ref().map(|body| identity(body)).transpose()?,
             short_lived: stored.short_lived.unwrap_or(0),
+            version: stored.version.unwrap_or(0),
             can_synchronize: stored.can_synchronize.unwrap_or(false),
             can_synchronize_counters: stored.can_synchronize_counters.unwrap_or(false),
             session: stored.session.as_ref().map(|stored| session::read(now, stored)).transpose()?,

@@ -8,11 +8,14 @@ use super::numbers::Impossible;
 use super::read::{Keys, Orphan, ReadError, Reader};
 use super::stored::{Envelope, Stored};
 use super::{MAX_CONTEXT, VERSION};
+use crate::configuration::Connection;
 use crate::crypto::OpenStateError;
 use crate::host::{Host, Now, Output, TunnelName};
 use crate::machine::Ike;
 use crate::machine::child_sa::Parts;
-use crate::machine::core::Cx;
+use crate::machine::core::{Cx, Id};
+use crate::machine::dormant::Dormant;
+use crate::machine::head::Head;
 use crate::machine::inner;
 use crate::machine::up::Up;
 
@@ -53,6 +56,38 @@ pub enum RestoreError {
     Full(usize),
 }
 
+/// Whose a context is, and how new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heading {
+    /// The tunnel.
+    pub tunnel: TunnelName,
+    /// The number in its name.
+    pub number: u32,
+    /// Its segment.
+    pub segment: u8,
+    /// Above that of every context of this tunnel before.
+    pub version: u64,
+}
+
+impl Heading {
+    pub(in crate::machine) fn new(head: &Head, version: u64) -> Self {
+        Self { tunnel: head.name(), number: head.number, segment: head.segment(), version }
+    }
+
+    pub(in crate::machine) fn of(up: &Up) -> Self {
+        Self::new(&up.head, up.version)
+    }
+}
+
+/// What a context says.
+pub(in crate::machine) struct Passed {
+    pub(in crate::machine) up: Up,
+    pub(in crate::machine) orphans: Vec<Orphan>,
+    /// Whether its inner addresses are of our pools.
+    pub(in crate::machine) is_leased: bool,
+    is_frozen: bool,
+}
+
 impl From<ReadError> for RestoreError {
     fn from(error: ReadError) -> Self {
         match error {
@@ -75,23 +110,18 @@ impl Ike {
         how: Restoring,
         host: &mut dyn Host,
     ) -> Result<TunnelName, RestoreError> {
-        let envelope = envelope(context)?;
-        let stored: Stored =
-            minicbor::decode(&envelope.public).map_err(|_| RestoreError::Damaged("a field"))?;
-        let (up, orphans) = self.read(now, &envelope, &stored)?;
+        let Passed { up, orphans, is_leased, is_frozen } = self.read_context(now, context)?;
         let name = up.head.name();
-        self.check_free(&name, &up)?;
-        let is_frozen = stored.is_frozen && how == Restoring::Restart;
+        self.check_free(&name, &up, None)?;
+        let is_frozen = is_frozen && how == Restoring::Restart;
         let mut up = Up { is_frozen, ..up };
         let id = self.core.next_id;
-        if stored.is_leased {
+        if is_leased {
             let taken = inner::retake(&mut self.core, id, up.peers.proved(), &up.virtual_addresses);
             taken.map_err(|problem| RestoreError::Address(name.clone(), problem))?;
         }
         self.begin(now, host, |cx| {
-            for (inbound, reqid, outbound) in orphans {
-                cx.install(Output::Remove { inbound: vec![inbound], outbound: vec![(reqid, outbound)] });
-            }
+            remove_orphans(cx, orphans);
             up.settle_in(cx);
             up.put_in_force(cx);
             up.follow_again(cx);
@@ -104,17 +134,33 @@ impl Ike {
         Ok(name)
     }
 
-    fn read(
+    /// What a context says.
+    pub(in crate::machine) fn read_context(&self, now: Now, context: &[u8]) -> Result<Passed, RestoreError> {
+        let (envelope, stored) = open(context)?;
+        let missing = || RestoreError::NoConnection(stored.name(), stored.connection.clone());
+        let connection = Arc::clone(self.configured(&stored.connection).ok_or_else(missing)?);
+        self.read_as(now, connection, &envelope, &stored)
+    }
+
+    /// What the context of a tunnel at rest says. Its connection may have been removed meanwhile.
+    pub(in crate::machine) fn read_dormant(
         &self,
         now: Now,
+        dormant: &Dormant,
+    ) -> Result<(Up, Vec<Orphan>), RestoreError> {
+        let (envelope, stored) = open(&dormant.context)?;
+        let connection = self.configured(&stored.connection).unwrap_or(&dormant.head.connection);
+        let passed = self.read_as(now, Arc::clone(connection), &envelope, &stored)?;
+        Ok((passed.up, passed.orphans))
+    }
+
+    fn read_as(
+        &self,
+        now: Now,
+        connection: Arc<Connection>,
         envelope: &Envelope,
         stored: &Stored,
-    ) -> Result<(Up, Vec<Orphan>), RestoreError> {
-        let name = TunnelName::new(&stored.connection, stored.number);
-        let mut connections = self.core.configuration.connections.iter();
-        let connection = connections.find(|connection| connection.name == stored.connection);
-        let missing = || RestoreError::NoConnection(name, stored.connection.clone());
-        let connection = Arc::clone(connection.ok_or_else(missing)?);
+    ) -> Result<Passed, RestoreError> {
         let keys = Keys {
             wrap: &self.core.wrap,
             public: &envelope.public,
@@ -122,20 +168,59 @@ impl Ike {
         };
         let mut reader = Reader { now, connection, keys, orphans: Vec::new() };
         let up = reader.up(stored)?;
-        Ok((up, reader.orphans))
+        let (is_leased, is_frozen) = (stored.is_leased, stored.is_frozen);
+        Ok(Passed { up, orphans: reader.orphans, is_leased, is_frozen })
     }
 
-    fn check_free(&self, name: &TunnelName, up: &Up) -> Result<(), RestoreError> {
+    /// Whether its names are nobody's, or that tunnel's.
+    pub(in crate::machine) fn check_free(
+        &self,
+        name: &TunnelName,
+        up: &Up,
+        own: Option<Id>,
+    ) -> Result<(), RestoreError> {
         let most = self.core.configuration.limits.max_ike_sas;
-        if self.tunnels.len() >= most {
+        if own.is_none() && self.tunnels.len() >= most {
             return Err(RestoreError::Full(most));
         }
         let (claims, index) = (up.claims(), &self.core.index);
-        let is_taken = index.numbers.contains_key(&up.head.number)
-            || claims.ike_spis.iter().any(|spi| index.ike_spis.contains_key(spi))
-            || claims.esp_spis.iter().any(|spi| index.esp_spis.contains_key(spi))
-            || claims.reqids.iter().any(|reqid| index.reqids.contains_key(reqid));
+        let is_others = |id: Option<&Id>| id.is_some_and(|id| Some(*id) != own);
+        let is_taken = is_others(index.numbers.get(&up.head.number))
+            || claims.ike_spis.iter().any(|spi| is_others(index.ike_spis.get(spi)))
+            || claims.esp_spis.iter().any(|spi| is_others(index.esp_spis.get(spi)))
+            || claims.reqids.iter().any(|reqid| is_others(index.reqids.get(reqid)));
         if is_taken { Err(RestoreError::Present(name.clone())) } else { Ok(()) }
+    }
+}
+
+/// The outer map and the tunnel in it; keys stay sealed.
+fn open(context: &[u8]) -> Result<(Envelope, Stored), RestoreError> {
+    let envelope = envelope(context)?;
+    let stored = minicbor::decode(&envelope.public).map_err(|_| RestoreError::Damaged("a field"))?;
+    Ok((envelope, stored))
+}
+
+/// Whose a context is and how new, as it says itself: whether that is authentic shows when it is taken.
+///
+/// # Errors
+/// [`RestoreError`], if it is none.
+pub fn heading(context: &[u8]) -> Result<Heading, RestoreError> {
+    let (_, stored) = open(context)?;
+    let (tunnel, number) = (stored.name(), stored.number);
+    let version = stored.version.unwrap_or(0);
+    Ok(Heading { tunnel, number, segment: number.to_be_bytes()[0], version })
+}
+
+/// Takes the SAs out of the table whose child is no longer configured.
+pub(in crate::machine) fn remove_orphans(cx: &mut Cx, orphans: Vec<Orphan>) {
+    for (inbound, reqid, outbound) in orphans {
+        cx.install(Output::Remove { inbound: vec![inbound], outbound: vec![(reqid, outbound)] });
+    }
+}
+
+impl Stored {
+    fn name(&self) -> TunnelName {
+        TunnelName::new(&self.connection, self.number)
     }
 }
 

@@ -105,6 +105,10 @@ pub(super) struct Stored {
     /// Tunnels in a row, before this one, that ended soon after they stood.
     #[n(61)]
     pub(super) short_lived: Option<u32>,
+    /// Above that of every context of this tunnel before. Of nodes that own its segment one after the other the later
+    /// one has the higher top half.
+    #[n(80)]
+    pub(super) version: Option<u64>,
 }
 
 /// A user's session.

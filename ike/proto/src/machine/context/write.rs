@@ -74,6 +74,7 @@ impl Up {
             is_frozen: self.is_frozen,
             ppk: self.ppk.as_ref().map(body),
             short_lived: Some(self.short_lived),
+            version: Some(self.version),
             can_synchronize: Some(self.can_synchronize),
             can_synchronize_counters: Some(self.can_synchronize_counters),
             resumption: Some(resumption::stored_resumption(now, &self.resumption)),

@@ -121,6 +121,8 @@ pub(super) struct Side {
     pub(super) inside: BTreeMap<String, Inside>,
     pub(super) events: Vec<Event>,
     pub(super) contexts: HashMap<String, Vec<u8>>,
+    /// Of the tunnels that are ours.
+    pub(super) versions: HashMap<String, u64>,
     /// Puzzles that it was asked to solve, and whether it does so at once.
     pub(super) puzzles: Vec<(u64, u32)>,
     pub(super) solves: bool,
@@ -162,6 +164,7 @@ impl Side {
             kept: Vec::new(),
             events: Vec::new(),
             contexts: HashMap::new(),
+            versions: HashMap::new(),
             puzzles: Vec::new(),
             solves: true,
             solved: Vec::new(),
@@ -212,7 +215,7 @@ impl Side {
 
     fn take(&mut self, output: Output) {
         match output {
-            Output::Transmit { path, datagram } => {
+            Output::Transmit { path, datagram, .. } => {
                 self.log.push("transmit");
                 self.sent.push_back((path, datagram));
             }
@@ -233,12 +236,17 @@ impl Side {
                 self.skips.push((reqids, numbers));
             }
             Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, ends),
-            Output::Store { tunnel, context } => {
+            Output::Store { tunnel, context, version } => {
                 self.log.push("store");
+                let before = self.versions.insert(tunnel.to_string(), version);
+                assert!(before.is_none_or(|before| before < version), "versions go back");
                 self.contexts.insert(tunnel.to_string(), context);
             }
-            Output::Forget { tunnel } => {
+            Output::Forget { tunnel, .. } | Output::ForgetStandby { tunnel } => {
                 self.contexts.remove(tunnel.as_str());
+            }
+            Output::StoreStandby { tunnel, context } => {
+                self.contexts.insert(tunnel.to_string(), context);
             }
             Output::Solve { spi, puzzle, zeros } => {
                 self.puzzles.push((spi, zeros));
