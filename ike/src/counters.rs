@@ -38,6 +38,12 @@ pub struct Counted {
     pub bad_contexts: Count,
     /// SAs that were removed because no tunnel knew them.
     pub orphans_removed: Count,
+    /// Datagrams that waited for a standby in vain.
+    pub replication_late: Count,
+    /// Datagrams that did not wait because no standby is there that has all.
+    pub replication_skipped: Count,
+    /// Datagrams that did not leave because the segment's lease had lapsed meanwhile.
+    pub sent_without_lease: Count,
     /// Log lines of strangers' doing that were left out.
     pub lines_left_out: Count,
 }
@@ -58,6 +64,21 @@ impl Counted {
             ("policies-refused", &self.policies_refused, "policies that the data plane refused"),
             ("bad-contexts", &self.bad_contexts, "stored contexts that could not be used and were set aside"),
             ("orphans-removed", &self.orphans_removed, "SAs that were removed because no tunnel knew them"),
+            (
+                "replication-late",
+                &self.replication_late,
+                "datagrams that waited in vain for a standby to have their tunnel's state",
+            ),
+            (
+                "replication-skipped",
+                &self.replication_skipped,
+                "datagrams that left without waiting because no standby has all",
+            ),
+            (
+                "lease-lapsed",
+                &self.sent_without_lease,
+                "datagrams that were dropped because their segment was given up while they waited",
+            ),
             (
                 "lines-left-out",
                 &self.lines_left_out,

@@ -79,6 +79,13 @@ impl Node {
     }
 }
 
+/// Whether the lease of a segment has not lapsed (I4).
+pub(crate) fn owns(table: &Table, segment: u8) -> bool {
+    let now = clock_gettime(ClockId::Boottime);
+    let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+    table.lease(segment) > now
+}
+
 impl Host for Node {
     fn random(&mut self, octets: &mut [u8]) {
         if self.random.fill(octets).is_err() {
@@ -106,9 +113,7 @@ impl Host for Node {
     }
 
     fn owns(&self, segment: u8) -> bool {
-        let now = clock_gettime(ClockId::Boottime);
-        let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
-        self.table.lease(segment) > now
+        owns(&self.table, segment)
     }
 
     fn spi_is_taken(&self, spi: u32) -> bool {

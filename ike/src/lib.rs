@@ -14,6 +14,7 @@ pub mod host;
 pub mod log;
 mod names;
 mod radius;
+mod replication;
 mod reports;
 pub mod sockets;
 pub mod store;

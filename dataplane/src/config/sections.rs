@@ -26,8 +26,9 @@ const DEFAULT_ADVANCE: u64 = 1 << 20;
 /// IFNAMSIZ without the terminating zero.
 const MAX_INTERFACE_NAME: usize = 15;
 
-/// They stand in the same file and are read, and validated, by IKE's daemon.
-const IKE_SECTIONS: [&str; 6] = ["ike", "connections", "pools", "secrets", "authorities", "eap-radius"];
+/// They stand in the same file and are read, and validated, by the other daemons.
+const OTHER_SECTIONS: [&str; 7] =
+    ["ike", "connections", "pools", "secrets", "authorities", "eap-radius", "cluster"];
 
 /// What was read; complete only if no problem was reported.
 pub(super) struct Read {
@@ -95,7 +96,7 @@ pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, pri
     let tunnels = root.sections("tunnel");
     let tunnels = tunnels.into_iter().filter_map(|section| tunnel::read(section, own, &around));
     let (tunnels, places) = tunnels.unzip();
-    root.leave(&IKE_SECTIONS);
+    root.leave(&OTHER_SECTIONS);
     root.finish();
     Some(Read {
         node: node?,

@@ -78,6 +78,11 @@ impl BoundSocket {
         Ok(Self { path: path.to_owned(), listener })
     }
 
+    /// The socket itself, for who speaks otherwise than in requests and answers.
+    pub fn into_listener(self) -> UnixListener {
+        self.listener
+    }
+
     /// Begins to serve, in threads of its own.
     ///
     /// # Errors

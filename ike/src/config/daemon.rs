@@ -33,20 +33,33 @@ pub(super) struct Read {
     pub(super) puzzles: PuzzleEffort,
 }
 
-pub(super) fn read(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> Option<Read> {
+/// A peer repeats its request after half a second at the earliest.
+const REPLICATION_WAIT: Duration = Duration::from_millis(20);
+
+pub(super) fn read(
+    section: &Section<'_, '_>,
+    gateway: Option<&gateway::Config>,
+    is_clustered: bool,
+) -> Option<Read> {
     let listen = read_listen(section, gateway);
     let user = section.get("user").map_or(Some(None), |item| user(&item.text()?).map(Some));
     let directory = read_directory(section);
     let rsa_pss = boolean(section, "rsa_pss", false);
     let limits = read_limits(section);
     let retransmission = read_retransmission(section);
-    let slicing = read_slicing(section, gateway);
+    let slicing = read_slicing(section, gateway, is_clustered);
+    let wait = section.get("replication_wait");
+    let wait = wait.map_or(Some(REPLICATION_WAIT.as_secs_f64()), |item| item.number(0.001..=0.2));
     let crash_detection = moving::crash_detection(section, gateway);
     let puzzles = read_puzzles(section);
     let maintenance = moving::maintenance(section, listen.as_deref().unwrap_or_default());
     section.finish();
     Some(Read {
-        daemon: Daemon { listen: listen?, user: user? },
+        daemon: Daemon {
+            listen: listen?,
+            user: user?,
+            replication_wait: is_clustered.then_some(Duration::from_secs_f64(wait?)),
+        },
         limits: limits?,
         retransmission: retransmission?,
         slicing: slicing?,
@@ -99,8 +112,12 @@ fn read_directory(section: &Section<'_, '_>) -> Option<PathBuf> {
 }
 
 /// Gateways that each own a part of the segments give addresses of their own part; one that owns all needs no parts.
-fn read_slicing(section: &Section<'_, '_>, gateway: Option<&gateway::Config>) -> Option<Slicing> {
-    let shares = gateway.is_some_and(|gateway| gateway.segments.owned != [u64::MAX; 4]);
+fn read_slicing(
+    section: &Section<'_, '_>,
+    gateway: Option<&gateway::Config>,
+    is_clustered: bool,
+) -> Option<Slicing> {
+    let shares = is_clustered || gateway.is_some_and(|gateway| gateway.segments.owned != [u64::MAX; 4]);
     let sliced = boolean(section, "slice_pools", shares)?;
     Some(if sliced { Slicing::BySegment } else { Slicing::Whole })
 }

@@ -36,6 +36,8 @@ pub struct Daemon {
     pub listen: Vec<IpAddr>,
     /// User to run as once the sockets are open, by name or number; `None` stays who started it.
     pub user: Option<String>,
+    /// In a cluster: for how long a peer is not told of a change that no standby has yet.
+    pub replication_wait: Option<Duration>,
 }
 
 impl Daemon {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{ContextListRequest, OwnedSegment};
 use super::events::Kind;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -87,6 +88,37 @@ pub enum Request {
     ContextGet {
         /// The tunnel's name.
         name: String,
+    },
+    /// Keep contexts of tunnels that other nodes own, in the place of older ones; answered by
+    /// [`StandbyAnswer`](super::StandbyAnswer).
+    StandbyPut {
+        /// As `context-get` gave them there: hexadecimal digits.
+        contexts: Vec<String>,
+    },
+    /// Forget tunnels that other nodes owned and that are over; answered by [`Done`].
+    StandbyRemove {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The contexts that are here; answered by [`ContextList`](super::ContextList).
+    ContextList(ContextListRequest),
+    /// Act for these segments and for no other from now on; answered by [`Done`]: how many tunnels wake up or fall silent.
+    Own {
+        /// All that this node owns.
+        segments: Vec<OwnedSegment>,
+    },
+    /// The edges of all SAs of these segments were advanced: agree with the peers about what comes next (RFC 6311), a few
+    /// at a time; answered by [`Done`].
+    Advance {
+        /// Which.
+        segments: Vec<u8>,
+        /// By how many packets.
+        packets: u64,
+    },
+    /// Replace the keys of the Child SAs of tunnels, a few at a time; answered by [`Done`].
+    RekeyTunnels {
+        /// Their names.
+        names: Vec<String>,
     },
     /// Take a tunnel over from another gateway. Its SAs are in the table already. Answered by [`RestoreAnswer`].
     Restore {
@@ -189,6 +221,9 @@ pub struct Status {
     pub established: u64,
     /// IKE SAs of which it is not yet.
     pub half_open: u64,
+    /// Tunnels that other nodes act for, and that this one could go on with.
+    #[serde(default)]
+    pub standby: u64,
     /// Pairs of Child SAs.
     pub children: u64,
     /// Configured connections.
@@ -440,6 +475,12 @@ pub struct ContextAnswer {
     pub name: String,
     /// Hexadecimal digits; its keys are sealed.
     pub context: String,
+    /// Its segment.
+    #[serde(default)]
+    pub segment: u8,
+    /// Above that of every context of this tunnel before.
+    #[serde(default)]
+    pub version: u64,
 }
 
 /// A tunnel that was taken over.

@@ -55,6 +55,12 @@ impl Loop {
             Request::Thaw { name, advanced } => self.thaw(name, advanced),
             Request::Release { name } => self.done(Command::Release(name)),
             Request::Restore { context, advanced } => self.restore(&context, advanced),
+            Request::StandbyPut { contexts } => Ok(self.put_standby(&contexts)),
+            Request::StandbyRemove { names } => Ok(self.remove_standby(&names)),
+            Request::ContextList(request) => Ok(self.list_contexts(&request)),
+            Request::Own { segments } => self.own(&segments),
+            Request::Advance { segments, packets } => Ok(self.advance(&segments, packets)),
+            Request::RekeyTunnels { names } => Ok(self.rekey_tunnels(&names)),
             // The desk answers these itself.
             Request::Reload | Request::ContextGet { .. } | Request::Monitor(_) | Request::Log(_) => {
                 Err(Refusal::new(Code::Internal, "this request was sent to the wrong place", "report this"))
@@ -142,6 +148,7 @@ impl Loop {
             match view.state {
                 TunnelState::Waiting => {}
                 TunnelState::Connecting => status.half_open += 1,
+                TunnelState::Standby => status.standby += 1,
                 _ => status.established += 1,
             }
             status.children += view.children.len() as u64;

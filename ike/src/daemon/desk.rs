@@ -10,12 +10,13 @@ use std::time::Duration;
 use baton_dataplane::control::{
     Code, Conversation, Counters, Daemon, Listeners, MAX_LISTENERS, Next, Refusal, Service,
 };
+use baton_ike_proto::machine::heading;
 use serde::Serialize;
 
 use super::reload::{self, Loaded};
 use crate::control::{
-    Connections, ContextAnswer, Done, IkeEntry, IkeList, Kind, LogRequest, MAX_REQUEST_OCTETS, Reloaded,
-    Request, RestoreAnswer, Status,
+    Connections, ContextAnswer, ContextList, Done, IkeEntry, IkeList, Kind, LogRequest, MAX_REQUEST_OCTETS,
+    Reloaded, Request, RestoreAnswer, StandbyAnswer, Status,
 };
 use crate::log::{KEPT_LINES, Log};
 use crate::store::Store;
@@ -54,6 +55,8 @@ pub(super) enum Answer {
     Done(Done),
     Reloaded(Reloaded),
     Restored(RestoreAnswer),
+    Standby(StandbyAnswer),
+    Contexts(ContextList),
 }
 
 /// The service.
@@ -110,7 +113,10 @@ impl Desk {
         let found =
             self.store.get(name).map_err(|error| Refusal::new(Code::Internal, error, "see the log"))?;
         let context = found.ok_or_else(|| no_tunnel(name))?;
-        Ok(ContextAnswer { name: name.to_owned(), context: hex::encode(context) })
+        let heading =
+            heading(&context).map_err(|error| Refusal::new(Code::Internal, error, "see the log"))?;
+        let (segment, version) = (heading.segment, heading.version);
+        Ok(ContextAnswer { name: name.to_owned(), context: hex::encode(context), segment, version })
     }
 
     fn log(&self, request: &LogRequest, client: &Conversation<'_>) -> io::Result<Next> {

@@ -5,6 +5,7 @@
 //! successor rebuilds every tunnel from its context.
 
 mod answer;
+mod cluster;
 mod desk;
 mod error;
 mod poll;
@@ -17,6 +18,7 @@ mod table_watch;
 mod turn;
 mod users;
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -39,6 +41,7 @@ use crate::host::{Node, Steering};
 use crate::log::Log;
 use crate::names::Names;
 use crate::radius::{Dae, Radius};
+use crate::replication::{self, Replication};
 use crate::reports::Reports;
 use crate::sockets::{Inbox, Listening, Routes, Sockets};
 use crate::store::Store;
@@ -101,6 +104,8 @@ struct Opened {
     store: Store,
     wrap: Arc<WrapKey>,
     control: BoundSocket,
+    /// In a cluster.
+    replication: Option<UnixListener>,
     dae: Option<Dae>,
 }
 
@@ -124,6 +129,7 @@ impl Opened {
             wrap: Arc::new(wrap_key::load(gateway.snapshot.key_file.as_deref(), store.directory())?),
             store,
             control: BoundSocket::bind(&runtime.join(SOCKET))?,
+            replication: config.daemon.replication_wait.map(|_| listen_for_cluster(runtime)).transpose()?,
             dae: Dae::open(&config.radius)?,
         })
     }
@@ -133,6 +139,13 @@ impl Opened {
         let Some(user) = user.filter(|user| !user.is_us()) else { return Ok(()) };
         self.store.give_to(user)
     }
+}
+
+/// Where baton-cluster connects to hear of changes.
+fn listen_for_cluster(runtime: &Path) -> Result<UnixListener, DaemonError> {
+    let listener = BoundSocket::bind(&runtime.join(replication::SOCKET))?.into_listener();
+    listener.set_nonblocking(true).map_err(system("make a socket that does not wait"))?;
+    Ok(listener)
 }
 
 /// The data plane makes the table; it may be starting as we are.
@@ -201,8 +214,13 @@ fn serve(
     if let Some(dae) = &mut dae {
         dae.set_policy(&config.radius, &radius_secrets, &radius, &config.daemon.listen);
     }
+    let wait = config.daemon.replication_wait.unwrap_or_default();
+    let replication = opened
+        .replication
+        .map(|listener| Replication::new(listener, wait, alarms.clone(), Arc::clone(&counted)));
     let tools = Tools {
         radius,
+        replication,
         table: Arc::clone(&opened.table),
         store: opened.store.clone(),
         sockets: Arc::clone(&opened.sockets),
@@ -245,7 +263,9 @@ fn serve(
         dae,
         credentials,
         names,
+        owned: std::collections::BTreeSet::new(),
     };
+    turning.look_at_leases();
     turning.restore_all(&opened.store)?;
     turning.effects.settle_inside();
     turning.look_where_we_are();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use baton_ike_proto::machine::Restoring;
+use baton_ike_proto::machine::{Restoring, StandbyError, heading};
 use baton_ike_proto::{Command, Now};
 use baton_sad::{Direction, Table};
 use tracing::{error, info, warn};
@@ -43,9 +43,8 @@ impl Loop {
         let (contexts, mut bad) = store.read_all()?;
         let mut restored = 0;
         for stored in contexts {
-            let result = self.ike.restore(clock::now(), &stored.context, Restoring::Restart, &mut self.node);
-            match result {
-                Ok(_) => restored += 1,
+            match self.restore_one(&stored.context) {
+                Ok(()) => restored += 1,
                 Err(problem) => {
                     error!(tunnel = stored.name, %problem, "a stored context cannot be used and is set aside");
                     store.set_aside(&stored.name);
@@ -67,6 +66,17 @@ impl Loop {
             info!(tunnels = restored, "restored from their contexts");
         }
         self.report_missing();
+        Ok(())
+    }
+
+    /// What other nodes own is kept at rest.
+    fn restore_one(&mut self, context: &[u8]) -> Result<(), StandbyError> {
+        let (now, node) = (clock::now(), &mut self.node);
+        if self.effects.is_clustered() && !self.owned.contains(&heading(context)?.segment) {
+            self.ike.restore_standby(now, context, node)?;
+        } else {
+            self.ike.restore(now, context, Restoring::Restart, node)?;
+        }
         Ok(())
     }
 
@@ -123,6 +133,15 @@ impl Loop {
 
     /// SAs with numbers of the protocol's choice that it does not know.
     fn orphans(&self) -> HashSet<(Direction, u32, u32)> {
+        let mut standby: (HashSet<u32>, HashSet<u32>) = Default::default();
+        for (spis, reqids) in self.ike.standby_numbers() {
+            standby.0.extend(spis);
+            standby.1.extend(reqids);
+        }
+        let is_standby = |direction: Direction, key: u32| match direction {
+            Direction::Inbound => standby.0.contains(&key),
+            Direction::Outbound => standby.1.contains(&key),
+        };
         let known: HashSet<_> = self
             .ike
             .tunnels(clock::now())
@@ -134,7 +153,9 @@ impl Loop {
                 ]
             })
             .collect();
-        chosen(&self.table).filter(|place| !known.contains(place)).collect()
+        let is_nobodys =
+            |place: &(Direction, u32, u32)| !known.contains(place) && !is_standby(place.0, place.1);
+        chosen(&self.table).filter(is_nobodys).collect()
     }
 
     fn remove_orphans(&self, orphans: &[(Direction, u32, u32)]) {

@@ -54,7 +54,7 @@ fn by_name(configuration: &Configuration) -> HashMap<&str, &Arc<Connection>> {
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let (before, after) = (&old.gateway, &new.gateway);
     let checks = [
-        ("the addresses and user of [ike]", old.daemon == new.daemon),
+        ("the addresses and user of [ike], or its being in a [cluster],", old.daemon == new.daemon),
         ("[node]", format!("{:?}", before.node) == format!("{:?}", after.node)),
         ("the hash and seed of [segments]", steering(before) == steering(after)),
         ("the key of [snapshot]", before.snapshot.key_file == after.snapshot.key_file),

@@ -97,6 +97,7 @@ fn state(state: TunnelState) -> &'static str {
         TunnelState::Rekeying => "rekeying",
         TunnelState::Deleting => "deleting",
         TunnelState::Frozen => "frozen",
+        TunnelState::Standby => "standby",
         _ => "unknown",
     }
 }

@@ -27,6 +27,7 @@ use crate::fence::Fence;
 use crate::host::Node;
 use crate::names::Names;
 use crate::radius::Dae;
+use crate::replication::Replication;
 use crate::reports::Report;
 use crate::sockets::{Inbox, Sockets};
 use crate::wake::Wake;
@@ -45,6 +46,8 @@ const SIGNAL: u64 = WAKE + 1;
 const ROAM: u64 = WAKE + 2;
 const RADIUS: u64 = WAKE + 3;
 const DAE: u64 = WAKE + 4;
+const CLUSTER: u64 = WAKE + 5;
+const CLUSTER_CLIENT: u64 = WAKE + 6;
 
 /// All that the loop's thread has.
 pub(super) struct Loop {
@@ -69,6 +72,8 @@ pub(super) struct Loop {
     pub(super) dae: Option<Dae>,
     pub(super) credentials: Arc<Credentials>,
     pub(super) names: Names,
+    /// In a cluster, the segments that this node acts for.
+    pub(super) owned: std::collections::BTreeSet<u8>,
 }
 
 impl Loop {
@@ -99,6 +104,9 @@ impl Loop {
             if ready.contains(&DAE) {
                 self.obey_servers();
             }
+            if ready.contains(&CLUSTER) {
+                self.let_cluster_in(&poll).map_err(system("wait for baton-cluster"))?;
+            }
             self.wake.clear();
             let asks = (0..QUESTIONS).map_while(|_| self.asks.try_recv().ok()).collect::<Vec<_>>();
             let reports = (0..REPORTS).map_while(|_| self.reports.try_recv().ok()).collect::<Vec<_>>();
@@ -118,7 +126,13 @@ impl Loop {
         }
     }
 
-    fn poll(&self, signals: &Signals) -> std::io::Result<Poll> {
+    /// Whoever connects to hear of changes.
+    fn let_cluster_in(&mut self, poll: &Poll) -> std::io::Result<()> {
+        let client = self.effects.replication().and_then(Replication::accept);
+        client.map_or(Ok(()), |client| poll.watch(client, CLUSTER_CLIENT))
+    }
+
+    fn poll(&mut self, signals: &Signals) -> std::io::Result<Poll> {
         let poll = Poll::new()?;
         for (number, socket) in self.sockets.descriptors().enumerate() {
             poll.watch(socket, number as u64)?;
@@ -134,12 +148,16 @@ impl Loop {
         if let Some(changes) = self.roam.descriptor() {
             poll.watch(changes, ROAM)?;
         }
+        if let Some(replication) = self.effects.replication() {
+            poll.watch(replication.listener(), CLUSTER)?;
+        }
         Ok(poll)
     }
 
     fn patience(&self) -> Duration {
         let now = clock::now().monotonic;
-        let due = [self.ike.next_timeout(), self.effects.next_due(), self.roam.due()];
+        let due =
+            [self.ike.next_timeout(), self.effects.next_due(), self.roam.due(), self.effects.stuck_due(now)];
         let due = due.into_iter().flatten().min();
         due.map_or(TICK, |at| at.saturating_sub(now).min(TICK))
     }
@@ -147,6 +165,9 @@ impl Loop {
     /// Timers, and what else time brings.
     fn look_around(&mut self) -> Result<(), DaemonError> {
         let now = clock::now();
+        if let Some(replication) = self.effects.replication() {
+            replication.look();
+        }
         self.effects.let_go();
         if self.ike.next_timeout().is_some_and(|at| at <= now.monotonic) {
             self.ike.handle_timeout(now, &mut self.node);

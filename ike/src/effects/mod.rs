@@ -25,16 +25,21 @@ use crate::alarms::Alarms;
 use crate::clock;
 use crate::control::{Kind, Occurred};
 use crate::counters::Counted;
+use crate::host::owns;
 use crate::radius::Radius;
+use crate::replication::{Replication, Wait};
 use crate::reports::Reports;
 use crate::sockets::Sockets;
 use crate::store::Store;
 
-use held::{Held, Waiting};
+use held::{Held, Needed, Needs, Waiting};
 pub(crate) use policies::is_chosen;
 use policies::{Change, Policies, Wanted};
 use puzzles::Puzzles;
 pub use sa::ChildError;
+
+/// A client that has not taken all that it is told is looked at again after so long.
+const STUCK: Duration = Duration::from_millis(5);
 
 /// Why SAs are not in the table.
 #[derive(Debug, Error)]
@@ -81,6 +86,8 @@ pub struct Effects {
     counted: Arc<Counted>,
     alarms: Alarms,
     held: Held,
+    /// In a cluster.
+    replication: Option<Replication>,
     radius: Radius,
     /// What tunnels have, if this host has a device for it.
     inside: Option<BTreeMap<TunnelName, Vec<IpAddr>>>,
@@ -96,13 +103,15 @@ pub(crate) struct Tools {
     pub(crate) counted: Arc<Counted>,
     pub(crate) alarms: Alarms,
     pub(crate) radius: Radius,
+    /// In a cluster.
+    pub(crate) replication: Option<Replication>,
     /// Whether the inner side is a TUN device.
     pub(crate) has_tun: bool,
 }
 
 impl Effects {
     pub(crate) fn start(tools: Tools, control_socket: PathBuf, reports: Reports) -> std::io::Result<Self> {
-        let Tools { table, store, sockets, listeners, counted, alarms, radius, has_tun } = tools;
+        let Tools { table, store, sockets, listeners, counted, alarms, radius, replication, has_tun } = tools;
         let puzzles = Puzzles::start(reports.clone())?;
         let policies = Policies::start(control_socket, reports)?;
         Ok(Self {
@@ -115,6 +124,7 @@ impl Effects {
             counted,
             alarms,
             held: Held::default(),
+            replication,
             radius,
             inside: has_tun.then(BTreeMap::new),
         })
@@ -168,7 +178,8 @@ impl Effects {
     /// Gives an answer when all policies so far are in force.
     pub(crate) fn answer_in_force(&mut self, answer: impl FnOnce() + 'static) {
         let last = self.policies.last();
-        if self.policies.is_in_force(last) { answer() } else { self.hold(Waiting::Answer(Box::new(answer))) }
+        let what = Waiting::Answer(Box::new(answer));
+        if self.policies.is_in_force(last) { self.carry_out(what) } else { self.hold(what, Some(last), None) }
     }
 
     /// When [`Self::let_go`] has something to do at the latest (monotonic).
@@ -176,30 +187,61 @@ impl Effects {
         [self.held.due(), self.radius.next_due()].into_iter().flatten().min()
     }
 
+    /// When a client is looked at again that has not taken all that it is told (monotonic).
+    pub(crate) fn stuck_due(&self, now: Duration) -> Option<Duration> {
+        self.replication.as_ref().filter(|replication| replication.is_stuck()).map(|_| now + STUCK)
+    }
+
     /// Does what has waited for policies that are in force, or has waited long enough.
     pub(crate) fn let_go(&mut self) {
         let now = clock::now().monotonic;
-        while let Some(what) = self.held.take(now, |change| self.policies.is_in_force(change)) {
+        let Self { held, policies, replication, .. } = self;
+        let is_replicated = |needed: &Needed| {
+            let wait = Wait { version: needed.version, until: needed.until };
+            replication.as_mut().is_none_or(|replication| replication.is_over(now, needed.number, wait))
+        };
+        let ready = held.take(now, |change| policies.is_in_force(change), is_replicated);
+        for what in ready {
             self.carry_out(what);
         }
+    }
+
+    /// Forgets what waits to be sent about tunnels of segments that are not ours any more.
+    pub(crate) fn fall_silent(&mut self, owns: impl Fn(u8) -> bool) {
+        self.held.forget_foreign(|number| owns(number.to_be_bytes()[0]));
+    }
+
+    /// Whether other nodes go on with what this one leaves.
+    pub(crate) const fn is_clustered(&self) -> bool {
+        self.replication.is_some()
+    }
+
+    /// What baton-cluster is told; `None` without a cluster.
+    pub(crate) fn replication(&mut self) -> Option<&mut Replication> {
+        self.replication.as_mut()
     }
 
     /// Does all that waits: something is to come that must not overtake it.
     pub(crate) fn let_all_go(&mut self) {
-        while let Some(what) = self.held.take(Duration::MAX, |_| true) {
+        for what in self.held.take_all() {
             self.carry_out(what);
         }
     }
 
-    fn hold(&mut self, what: Waiting) {
-        if let Some(first) = self.held.push(self.policies.last(), clock::now().monotonic, what) {
+    fn hold(&mut self, what: Waiting, change: Option<u64>, replicated: Option<Needed>) {
+        let needs = Needs { change, replicated };
+        if let Some(first) = self.held.push(needs, clock::now().monotonic, what) {
             self.carry_out(first);
         }
     }
 
     fn carry_out(&self, what: Waiting) {
         match what {
-            Waiting::Transmit(path, datagram) => {
+            // It may have waited for longer than the lease lasts (I4).
+            Waiting::Transmit(_, _, Some(number)) if !owns(&self.table, number.to_be_bytes()[0]) => {
+                self.counted.sent_without_lease.add(1);
+            }
+            Waiting::Transmit(path, datagram, _) => {
                 self.count_sent(&path, self.sockets.transmit(&path, &datagram));
             }
             Waiting::Tell(event) => self.tell_now(&event),
@@ -214,7 +256,9 @@ impl Effects {
         let mut is_early = false;
         for output in outputs {
             match output {
-                Output::Transmit { path, datagram, .. } => self.transmit(path, datagram, is_early),
+                Output::Transmit { path, datagram, tunnel } => {
+                    self.transmit((path, datagram, tunnel), is_early);
+                }
                 Output::KeepAlive { path } => self.count_sent(&path, self.sockets.keep_alive(&path)),
                 Output::Install(install) => match self.install(&install) {
                     Ok(()) => is_early |= install.policy.is_some(),
@@ -234,10 +278,18 @@ impl Effects {
                 // Nobody is to hear before it is so.
                 Output::Inside(inside) => is_early |= self.be_inside(&inside),
                 Output::MovePeer { inbound, outbound, ends } => self.move_peer(&inbound, &outbound, &ends),
-                Output::Store { tunnel, context, .. } | Output::StoreStandby { tunnel, context } => {
+                Output::Store { tunnel, version, context } => {
+                    self.note_stored(self.store.put(tunnel.as_str(), &context));
+                    self.replicate(|replication| replication.changed(&tunnel, version));
+                }
+                Output::Forget { tunnel, version } => {
+                    self.note_stored(self.store.remove(tunnel.as_str()));
+                    self.replicate(|replication| replication.deleted(&tunnel, version));
+                }
+                Output::StoreStandby { tunnel, context } => {
                     self.note_stored(self.store.put(tunnel.as_str(), &context));
                 }
-                Output::Forget { tunnel, .. } | Output::ForgetStandby { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
+                Output::ForgetStandby { tunnel } => self.note_stored(self.store.remove(tunnel.as_str())),
                 Output::Solve { spi, puzzle, zeros } => self.puzzles.solve(spi, puzzle, zeros),
                 Output::StopSolving { spi } => self.puzzles.stop(spi),
                 Output::KeepTicket { connection, ticket: Some(ticket) } => {
@@ -255,9 +307,27 @@ impl Effects {
     }
 
     /// Sends a datagram. Who misses one that waits asks again, and is answered by the same octets.
-    fn transmit(&mut self, path: Path, datagram: Vec<u8>, is_early: bool) {
-        let what = Waiting::Transmit(path, datagram);
-        if is_early || self.held.has_datagram(&path) { self.hold(what) } else { self.carry_out(what) }
+    fn transmit(&mut self, (path, datagram, tunnel): (Path, Vec<u8>, Option<u32>), is_early: bool) {
+        let needed = tunnel.and_then(|number| self.needed(number));
+        let what = Waiting::Transmit(path, datagram, tunnel);
+        if is_early || needed.is_some() || self.held.has_datagram(&path) {
+            let change = is_early.then(|| self.policies.last());
+            self.hold(what, change, needed);
+        } else {
+            self.carry_out(what);
+        }
+    }
+
+    /// The state of a tunnel that a standby has to have before a peer hears of it.
+    fn needed(&self, number: u32) -> Option<Needed> {
+        let Wait { version, until } = self.replication.as_ref()?.wait(clock::now().monotonic, number)?;
+        Some(Needed { number, version, until })
+    }
+
+    fn replicate(&mut self, tell: impl FnOnce(&mut Replication)) {
+        if let Some(replication) = &mut self.replication {
+            tell(replication);
+        }
     }
 
     /// What is not sent is lost like any other datagram: it is sent again, or the peer asks again.
@@ -361,7 +431,8 @@ impl Effects {
     /// Tells of an event, and never of a later one before it.
     fn tell(&mut self, event: Event, is_early: bool) {
         if is_early || self.held.has_event() {
-            self.hold(Waiting::Tell(event));
+            let change = is_early.then(|| self.policies.last());
+            self.hold(Waiting::Tell(event), change, None);
         } else {
             self.tell_now(&event);
         }

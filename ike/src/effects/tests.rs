@@ -68,6 +68,7 @@ fn stage() -> Stage {
         listeners: Arc::clone(&listeners),
         counted: Arc::default(),
         has_tun: true,
+        replication: None,
         alarms,
     };
     let (sender, reports) = Reports::channel(Wake::new().expect("an event"));

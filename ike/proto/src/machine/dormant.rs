@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::Ike;
 use super::claims::Claims;
+use super::context::remove_orphans;
 use super::core::{Cx, Id};
 use super::head::Head;
 use super::ownership::Share;
 use super::pace::ASKING;
 use super::tunnel::Tunnel;
 use super::up::{KEEP_ALIVE, Up};
-use super::context::remove_orphans;
 use crate::host::{DownReason, Event, Host, Now};
 
 /// What is to be renewed within so much time is renewed at some time in it, so that not all tunnels of a dead gateway
@@ -103,7 +103,8 @@ impl Up {
     /// not silent meanwhile, we were.
     fn spread(&mut self, cx: &mut Cx) {
         let now = cx.now.monotonic;
-        let mut by_chance = |time: Duration| now + Duration::from_millis(cx.random_below(time.as_millis() as u64));
+        let mut by_chance =
+            |time: Duration| now + Duration::from_millis(cx.random_below(time.as_millis() as u64));
         self.heard = by_chance(self.head.connection.dpd_delay);
         self.keep_alive_at = self.keep_alive_at.map(|_| by_chance(KEEP_ALIVE));
         let renewals = self.children.iter_mut().map(|child| (&mut child.rekey_at, &mut child.expires_at));

@@ -82,8 +82,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use context::{Heading, RestoreError, Restoring, heading};
-pub use standby::StandbyError;
 pub use counters::Counters;
+pub use standby::StandbyError;
 pub use view::{ChildView, MobilityView, ResumptionView, TunnelState, TunnelView};
 
 use self::claims::Claims;

@@ -62,7 +62,9 @@ impl Ike {
         for id in ids {
             let is_up = self.tunnels.get(id).is_some_and(|slot| matches!(slot.tunnel, Tunnel::Up(_)));
             if is_up {
-                self.with_tunnel(now, host, *id, |tunnel, cx| wait(tunnel, cx, interval, &mut want, &mut count));
+                self.with_tunnel(now, host, *id, |tunnel, cx| {
+                    Some(wait(tunnel, cx, interval, &mut want, &mut count))
+                });
             }
         }
         count
@@ -75,15 +77,15 @@ fn wait(
     interval: Duration,
     want: &mut impl FnMut(&mut Up) -> bool,
     count: &mut usize,
-) -> Option<Tunnel> {
-    let Tunnel::Up(mut up) = tunnel else { return Some(tunnel) };
+) -> Tunnel {
+    let Tunnel::Up(mut up) = tunnel else { return tunnel };
     if !up.is_frozen && want(&mut up) {
         *count += 1;
         let slot = cx.core.pace.slot(cx.now.monotonic, interval);
         up.wait_until(slot);
         cx.store();
     }
-    Some(Tunnel::Up(up))
+    Tunnel::Up(up)
 }
 
 impl Up {

@@ -128,7 +128,7 @@ impl Tasks {
 
     /// None is begun before that time.
     pub(super) fn wait_until(&mut self, at: Duration) {
-        self.quiet_until = at;
+        (self.quiet_until, self.retry_at) = (at, Some(at));
     }
 
     /// An exchange has succeeded.

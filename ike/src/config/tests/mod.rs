@@ -282,6 +282,7 @@ fn gateways_that_share_segments_share_pools() {
     let slicing = |text: &str| parse(text).unwrap().protocol.slicing;
     assert_eq!(slicing(""), Slicing::Whole);
     assert_eq!(slicing("[segments]\nowned = [\"0-127\"]\n"), Slicing::BySegment);
+    assert_eq!(slicing("[cluster]\n"), Slicing::BySegment);
     assert_eq!(slicing("[ike]\nslice_pools = true\n"), Slicing::BySegment);
 }
 
@@ -329,3 +330,19 @@ const KEYS: [(&str, &str); 14] = [
     ("[pools.a]", "subnet"),
     ("[secrets.ike]", "secret"),
 ];
+
+#[test]
+fn in_a_cluster_peers_wait_for_a_standby() {
+    let wait = |text: &str| parse(text).unwrap().daemon.replication_wait;
+    assert_eq!(wait(""), None);
+    assert_eq!(wait("[ike]\nreplication_wait = 0.05\n"), None);
+    assert_eq!(wait("[cluster]\nwhatever = 1\n"), Some(std::time::Duration::from_millis(20)));
+    let longer = "[cluster]\n[ike]\nreplication_wait = 0.05\n";
+    assert_eq!(wait(longer), Some(std::time::Duration::from_millis(50)));
+    for bad in ["0", "1", "\"soon\""] {
+        assert!(
+            complaint(&format!("[ike]\nreplication_wait = {bad}\n")).contains("replication_wait"),
+            "{bad}"
+        );
+    }
+}

@@ -30,8 +30,8 @@ mod session;
 mod stored;
 mod write;
 
-pub(super) use restore::{Passed, remove_orphans};
 pub use restore::{Heading, RestoreError, Restoring, heading};
+pub(super) use restore::{Passed, remove_orphans};
 
 /// The version of the format.
 pub const VERSION: u32 = 1;

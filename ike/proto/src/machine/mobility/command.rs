@@ -20,10 +20,9 @@ impl Ike {
             | Tunnel::InitSent(_)
             | Tunnel::IntermediateSent(_)
             | Tunnel::AuthSent(_) => true,
-            Tunnel::InitAnswered(_)
-            | Tunnel::EapAnswered(_)
-            | Tunnel::Dormant(_)
-            | Tunnel::Lingering(_) => false,
+            Tunnel::InitAnswered(_) | Tunnel::EapAnswered(_) | Tunnel::Dormant(_) | Tunnel::Lingering(_) => {
+                false
+            }
         };
         let ids: Vec<_> =
             self.tunnels.iter().filter(|(_, slot)| roams(&slot.tunnel)).map(|(id, _)| *id).collect();

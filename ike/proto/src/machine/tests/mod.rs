@@ -21,6 +21,7 @@ mod sessions;
 mod setup;
 mod side;
 mod signatures;
+mod standby;
 mod strength;
 mod synchronization;
 mod users;

@@ -1,0 +1,119 @@
+//! What baton-cluster wants: contexts of other nodes' tunnels, and which segments are this node's.
+
+use baton_dataplane::control::{Code, Refusal};
+use baton_ike_proto::host::Owned;
+use baton_ike_proto::machine::StandbyError;
+use tracing::{info, warn};
+
+use super::desk::Answer;
+use super::turn::Loop;
+use crate::clock;
+use crate::control::{
+    ContextEntry, ContextList, ContextListRequest, Done, MAX_CONTEXTS_LISTED, OwnedSegment, StandbyAnswer,
+    StandbyResult,
+};
+use crate::host::owns;
+
+impl Loop {
+    /// In a cluster this node acts at first for what it holds leases of: its baton-cluster may live, and says so again.
+    pub(super) fn look_at_leases(&mut self) {
+        if !self.effects.is_clustered() {
+            return;
+        }
+        let held = (0..=u8::MAX).filter(|segment| owns(&self.table, *segment));
+        let owned: Vec<_> = held.map(|segment| Owned { segment, term: 0, advanced: None }).collect();
+        self.ike.own(&owned);
+        self.owned = owned.iter().map(|owned| owned.segment).collect();
+    }
+
+    /// From now on these segments are ours, and no others.
+    pub(super) fn own(&mut self, segments: &[OwnedSegment]) -> Result<Answer, Refusal> {
+        if !self.effects.is_clustered() {
+            let remedy = "add [cluster], and start the daemon again";
+            return Err(Refusal::new(Code::Refused, "this gateway is in no cluster", remedy));
+        }
+        let owned: Vec<_> = segments
+            .iter()
+            .map(|&OwnedSegment { segment, term, advanced }| Owned { segment, term, advanced })
+            .collect();
+        let concerned = self.ike.own(&owned);
+        let before = std::mem::replace(&mut self.owned, owned.iter().map(|owned| owned.segment).collect());
+        self.effects.fall_silent(|segment| self.owned.contains(&segment));
+        if before != self.owned {
+            info!(segments = self.owned.len(), tunnels = concerned, "owns other segments than before");
+        }
+        Ok(Answer::Done(Done { concerned: concerned as u64 }))
+    }
+
+    /// Keeps contexts of other nodes' tunnels. One that is refused stops no other.
+    pub(super) fn put_standby(&mut self, contexts: &[String]) -> Answer {
+        let results = contexts.iter().map(|context| self.put_one(context)).collect();
+        self.carry_out();
+        Answer::Standby(StandbyAnswer { results })
+    }
+
+    fn put_one(&mut self, context: &str) -> StandbyResult {
+        let Ok(context) = hex::decode(context) else {
+            let problem = "the context is not in hexadecimal digits; pass it as context-get gave it";
+            return StandbyResult { problem: Some(problem.to_owned()), ..StandbyResult::default() };
+        };
+        match self.ike.put_standby(clock::now(), &context, &mut self.node) {
+            Ok(heading) => StandbyResult {
+                name: Some(heading.tunnel.to_string()),
+                version: Some(heading.version),
+                problem: None,
+            },
+            Err(error) => {
+                warn!(%error, "the context of another node's tunnel is not taken");
+                refused(&error)
+            }
+        }
+    }
+
+    pub(super) fn remove_standby(&mut self, names: &[String]) -> Answer {
+        let (ike, node) = (&mut self.ike, &mut self.node);
+        let removed = names.iter().filter(|name| ike.remove_standby(clock::now(), name, node)).count();
+        self.carry_out();
+        Answer::Done(Done { concerned: removed as u64 })
+    }
+
+    pub(super) fn advance(&mut self, segments: &[u8], packets: u64) -> Answer {
+        let concerned = self.ike.advance(clock::now(), segments, packets, &mut self.node);
+        self.carry_out();
+        Answer::Done(Done { concerned: concerned as u64 })
+    }
+
+    pub(super) fn rekey_tunnels(&mut self, names: &[String]) -> Answer {
+        let concerned = self.ike.rekey_slowly(clock::now(), names, &mut self.node);
+        self.carry_out();
+        Answer::Done(Done { concerned: concerned as u64 })
+    }
+
+    pub(super) fn list_contexts(&self, request: &ContextListRequest) -> Answer {
+        let is_after = |name: &str| request.after.as_deref().is_none_or(|after| name > after);
+        let entries = self.ike.headings().map(|(heading, is_ours)| ContextEntry {
+            name: heading.tunnel.to_string(),
+            segment: heading.segment,
+            version: heading.version,
+            standby: !is_ours,
+        });
+        let mut contexts: Vec<_> = entries.filter(|entry| is_after(&entry.name)).collect();
+        contexts.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let more = contexts.len() > MAX_CONTEXTS_LISTED;
+        contexts.truncate(MAX_CONTEXTS_LISTED);
+        Answer::Contexts(ContextList { contexts, more })
+    }
+}
+
+fn refused(error: &StandbyError) -> StandbyResult {
+    let problem = Some(error.to_string());
+    match error {
+        StandbyError::Outdated { tunnel, present, .. } => {
+            StandbyResult { name: Some(tunnel.to_string()), version: Some(*present), problem }
+        }
+        StandbyError::Owned(tunnel) => {
+            StandbyResult { name: Some(tunnel.to_string()), version: None, problem }
+        }
+        _ => StandbyResult { name: None, version: None, problem },
+    }
+}
