@@ -11,6 +11,7 @@ mod cbor;
 pub mod channel;
 pub mod cluster;
 mod context;
+pub mod cxtp;
 mod decode;
 mod encode;
 mod envelope;
