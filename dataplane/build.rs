@@ -89,7 +89,12 @@ fn entry(line: &str) -> Option<Entry<'_>> {
     let quoted: Vec<&str> = line.split('"').collect();
     let &[_, name, action, sides, _, meaning, ")"] = quoted.as_slice() else { return None };
     let action = action.trim_matches([',', ' ']);
-    matches!(action, "PASS" | "DROP" | "SOCKET").then_some(Entry { name, action, sides, meaning })
+    matches!(action, "PASS" | "DROP" | "SOCKET" | "FORWARD" | "ANSWER").then_some(Entry {
+        name,
+        action,
+        sides,
+        meaning,
+    })
 }
 
 fn enumeration(entries: &[Entry<'_>]) -> String {

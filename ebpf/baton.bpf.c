@@ -7,8 +7,10 @@
  *
  * Outer side
  *   no Ethernet header, truncated or more than two VLAN tags   DROP    malformed-ethernet
+ *   ARP request for an address that the cluster shares         ANSWER  arp-answered / DROP arp-silent / PASS not-ip
  *   neither IPv4 nor IPv6                                      PASS    not-ip
  *   IP header that cannot be right                             DROP    malformed-ip
+ *   neighbour solicitation for such an address                 ANSWER  nd-answered / DROP nd-silent / as below
  *   for one of our addresses to which peers send IPsec:
  *     more than six IPv6 extension headers, or 1,024 octets    DROP    extension-headers
  *     ESP: segment owned / foreign / too short                 SOCKET  esp-owned / DROP esp-foreign / DROP malformed-esp
@@ -32,13 +34,16 @@
  *     a later fragment of UDP for one of our addresses         PASS    fragment
  *     the first rule that it meets permits it                  PASS    clear-bypass
  *     everything else                                          DROP    clear-protected
+ *   what of this is foreign, where the owner's MAC is known    FORWARD esp-, udp-esp-, ike-, clear-forwarded
+ *     a member of the cluster sent it                          DROP    forward-loop
  * Inner side
- *   malformed-ethernet, not-ip, malformed-ip                   as above
+ *   malformed-ethernet, not-ip, malformed-ip, arp-, nd-        as above
  *   multicast, broadcast, IPv6 link-local destination          PASS    multicast
  *   for one of our addresses                                   PASS    local
  *   longest network of tunnels and bypass policies:
  *     segment owned / foreign / no match                       SOCKET  plaintext-owned / DROP plaintext-foreign / DROP no-policy
  *   plaintext-owned in a frame that is not addressed to us     DROP    other-host
+ *   plaintext-foreign, where the owner's MAC is known          FORWARD plaintext-forwarded / DROP forward-loop
  *
  * SOCKET is the AF_XDP socket of the receive queue; without one, that is whenever the data plane is down, the
  * packet is dropped (no-socket). So what the policy protects never reaches the kernel's forwarding (I7), and a
@@ -91,6 +96,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "cluster.h"
 #include "maps.h"
 #include "parse.h"
 #include "rules.h"
@@ -105,7 +111,7 @@ enum verdict {
 _Static_assert(VERDICTS <= BATON_VERDICTS_PER_SIDE, "raise BATON_VERDICTS_PER_SIDE and BATON_LAYOUT");
 
 /* The action of each verdict, from the list. */
-enum action { PASS, DROP, SOCKET };
+enum action { PASS, DROP, SOCKET, FORWARD, ANSWER };
 
 static __always_inline enum action action_of(enum verdict verdict)
 {
@@ -173,6 +179,58 @@ static __always_inline struct steering without_segment(enum verdict verdict)
 static __always_inline struct steering by_owner(__u32 segment, enum verdict ours, enum verdict theirs)
 {
 	return (struct steering){ .verdict = is_owned(segment) ? ours : theirs, .segment = segment };
+}
+
+static __always_inline enum resolved resolve(__u32 side, const struct frame *frame, const struct packet *packet,
+					     enum parsed parsed)
+{
+	if (parsed == NOT_IP && packet->protocol == ETH_P_ARP)
+		return answer_arp(side, frame, packet->offset);
+	return parsed == PARSED ? answer_solicitation(side, frame, packet) : NOT_ASKED;
+}
+
+static __always_inline struct steering steer_resolved(enum resolved resolved, enum parsed parsed)
+{
+	if (parsed == NOT_IP)
+		return without_segment(resolved == ANSWERED ? VERDICT_ARP_ANSWERED : VERDICT_ARP_SILENT);
+	return without_segment(resolved == ANSWERED ? VERDICT_ND_ANSWERED : VERDICT_ND_SILENT);
+}
+
+/* What is forwarded in place of being dropped. */
+static __always_inline enum verdict forwarded(enum verdict foreign)
+{
+	switch (foreign) {
+	case VERDICT_ESP_FOREIGN:
+		return VERDICT_ESP_FORWARDED;
+	case VERDICT_UDP_ESP_FOREIGN:
+		return VERDICT_UDP_ESP_FORWARDED;
+	case VERDICT_IKE_FOREIGN:
+		return VERDICT_IKE_FORWARDED;
+	case VERDICT_CLEAR_FOREIGN:
+		return VERDICT_CLEAR_FORWARDED;
+	case VERDICT_PLAINTEXT_FOREIGN:
+		return VERDICT_PLAINTEXT_FORWARDED;
+	default:
+		return VERDICTS;
+	}
+}
+
+/* What another node owns goes on to it, if it can; see cluster.h. */
+static __always_inline struct steering unless_forwarded(__u32 side, const struct frame *frame, struct steering steering)
+{
+	enum verdict verdict = forwarded(steering.verdict);
+	struct ethhdr *ethernet;
+	__u64 own, sender;
+
+	if (verdict == VERDICTS)
+		return steering;
+	ethernet = at(frame, 0, sizeof(*ethernet));
+	own = own_mac(side, 0);
+	if (!ethernet || !own || mac_of(ethernet->h_dest) != own || !owner_mac(side, steering.segment))
+		return steering;
+	sender = mac_of(ethernet->h_source);
+	steering.verdict = bpf_map_lookup_elem(&members, &sender) ? VERDICT_FORWARD_LOOP : verdict;
+	return steering;
 }
 
 static __always_inline struct steering steer_malformed(enum parsed reason)
@@ -439,8 +497,12 @@ static __always_inline struct steering steer_outer(const struct frame *frame)
 	enum parsed parsed = parse(frame, &packet);
 	struct steering steering;
 	enum whose destination;
+	enum resolved resolved;
 	int is_query;
 
+	resolved = resolve(BATON_SIDE_OUTER, frame, &packet, parsed);
+	if (resolved != NOT_ASKED)
+		return steer_resolved(resolved, parsed);
 	if (parsed != PARSED)
 		return steer_malformed(parsed);
 	destination = whose(frame, &packet.destination);
@@ -468,8 +530,11 @@ static __always_inline struct steering steer_inner(const struct frame *frame)
 	struct packet packet = {};
 	struct steering steering;
 	enum parsed parsed = parse(frame, &packet);
+	enum resolved resolved = resolve(BATON_SIDE_INNER, frame, &packet, parsed);
 	__u32 network;
 
+	if (resolved != NOT_ASKED)
+		return steer_resolved(resolved, parsed);
 	if (parsed != PARSED)
 		return steer_malformed(parsed);
 	if (is_multicast(&packet.destination))
@@ -500,17 +565,27 @@ static __always_inline void count(__u32 side, struct steering steering)
 	}
 }
 
-static __always_inline int finish(struct xdp_md *ctx, __u32 side, void *sockets, struct steering steering)
+static __always_inline int finish(const struct frame *frame, __u32 side, void *sockets, struct steering steering)
 {
 	int result = XDP_DROP;
 
+	steering = unless_forwarded(side, frame, steering);
+
 	switch (action_of(steering.verdict)) {
 	case PASS:
+		readdress(side, frame);
 		result = XDP_PASS;
+		break;
+	case FORWARD:
+		if (send_to_owner(side, frame, steering.segment))
+			result = XDP_TX;
+		break;
+	case ANSWER:
+		result = XDP_TX;
 		break;
 	case SOCKET:
 		/* I7: without a socket, drop. */
-		result = bpf_redirect_map(sockets, ctx->rx_queue_index, XDP_DROP);
+		result = bpf_redirect_map(sockets, frame->ctx->rx_queue_index, XDP_DROP);
 		if (result != XDP_REDIRECT)
 			steering.verdict = VERDICT_NO_SOCKET;
 		break;
@@ -536,7 +611,7 @@ int outer(struct xdp_md *ctx)
 {
 	struct frame frame = frame_of(ctx);
 
-	return finish(ctx, BATON_SIDE_OUTER, &outer_sockets, steer_outer(&frame));
+	return finish(&frame, BATON_SIDE_OUTER, &outer_sockets, steer_outer(&frame));
 }
 
 SEC("xdp.frags")
@@ -544,7 +619,7 @@ int inner(struct xdp_md *ctx)
 {
 	struct frame frame = frame_of(ctx);
 
-	return finish(ctx, BATON_SIDE_INNER, &inner_sockets, steer_inner(&frame));
+	return finish(&frame, BATON_SIDE_INNER, &inner_sockets, steer_inner(&frame));
 }
 
 char filter_license[] SEC("license") = "Apache-2.0 OR MIT";

@@ -54,9 +54,15 @@ struct rules {
 	struct rule rule[BATON_MAX_RULES];
 };
 
-/* MAC addresses as they stand in a frame, then two zero octets; 0 is no address. */
+/* MAC addresses as they stand in a frame, then two zero octets; 0 is no address. The interface's own is the first, one
+ * that is shared with other nodes the second. */
 struct own_macs {
 	__u64 mac[BATON_MAX_OWN_MACS];
+};
+
+/* Of the nodes that own the segments, on one side; 0 where it is this one or not known. */
+struct owner_macs {
+	__u64 mac[256];
 };
 
 struct traced {
@@ -89,7 +95,8 @@ struct {
 	__type(value, __u32);
 } overrides SEC(".maps");
 
-/* Our own addresses. By outer side: those to which peers send IPsec. By inner side: all that this host has. */
+/* Our own addresses. By outer side: those to which peers send IPsec. By inner side: all that this host has. And those
+ * that are shared with other nodes, BATON_SHARED_ADDRESSES + side. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -105,6 +112,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct own_macs);
 } macs SEC(".maps");
+
+/* Two lists for each side, at side * 2 and side * 2 + 1, switched over like ownership. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__type(value, struct owner_macs);
+} owner_macs SEC(".maps");
+
+/* MAC addresses of the other nodes, on either side. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, BATON_MAX_MEMBERS);
+	__type(key, __u64);
+	__type(value, __u32);
+} members SEC(".maps");
 
 /* The remote networks of all policies -> segment and BATON_NETWORK_*: destinations on the inner side, sources of clear
  * traffic on the outer one. A longer prefix repeats what covers it, so that one lookup tells all. */

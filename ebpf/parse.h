@@ -41,7 +41,7 @@ enum fragment { WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT };
 struct packet {
 	__u32 offset; /* of what follows the IP headers parsed so far; never beyond end */
 	__u32 end;
-	__u32 protocol; /* of what stands at offset */
+	__u32 protocol; /* of what stands at offset; Ethernet's number of it in what is not IP */
 	__u32 hop_limit;
 	enum fragment fragment;
 	struct address source;
@@ -161,6 +161,7 @@ static __always_inline enum parsed parse(const struct frame *frame, struct packe
 		return parse_ipv4(frame, packet);
 	if (protocol == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(frame, packet);
+	packet->protocol = bpf_ntohs(protocol);
 	return NOT_IP;
 }
 

@@ -7,7 +7,7 @@
 #define BATON_SHARED_H
 
 /* Raise it whenever a map's size, key, value or meaning changes. Userspace refuses pinned maps of another one. */
-#define BATON_LAYOUT 2
+#define BATON_LAYOUT 3
 
 /* Keys of the config map. */
 #define BATON_CONFIG_LAYOUT 0      /* BATON_LAYOUT; 0 while the maps are being filled for the first time */
@@ -17,6 +17,8 @@
 #define BATON_CONFIG_OUTER_MODE 4  /* BATON_ATTACHED_*: userspace's note to its successor */
 #define BATON_CONFIG_INNER_MODE 5
 #define BATON_CONFIG_RULES 6        /* which of the two lists of rules counts: 0 or 1 */
+#define BATON_CONFIG_OWNERS 7       /* which of the two lists of owners' MAC addresses counts: 0 or 1 */
+#define BATON_CONFIG_RESOLUTION 8   /* BATON_RESOLUTION_* */
 #define BATON_CONFIG_ENTRIES 16
 
 #define BATON_HASH_SOURCE_IP 0
@@ -28,6 +30,13 @@
 
 #define BATON_SIDE_OUTER 0
 #define BATON_SIDE_INNER 1
+/* In the map of addresses, instead of a side: the addresses that this node shares with others, on side 0 and 1. */
+#define BATON_SHARED_ADDRESSES 2
+
+/* Who answers for the shared addresses: the kernel, the filter with the shared MAC address, nobody here. */
+#define BATON_RESOLUTION_KERNEL 0
+#define BATON_RESOLUTION_SHARED 1
+#define BATON_RESOLUTION_SILENT 2
 
 /* First word of an address or prefix key, so that ::/0 never covers IPv4. */
 #define BATON_FAMILY_IPV4 4
@@ -53,6 +62,7 @@
 #define BATON_MAX_QUEUES 256
 #define BATON_MAX_ADDRESSES 1024
 #define BATON_MAX_OWN_MACS 4 /* on each side */
+#define BATON_MAX_MEMBERS 1024
 #define BATON_MAX_OVERRIDES 65536
 #define BATON_MAX_PREFIXES 1048576
 #define BATON_MAX_RULES 64

@@ -7,16 +7,20 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::io::{Frame, Side};
 use crate::prefix::{Prefix, PrefixTable};
 
 /// An Ethernet address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
@@ -25,6 +29,48 @@ impl fmt::Display for Mac {
             write!(f, "{}{octet:02x}", if at == 0 { "" } else { ":" })?;
         }
         Ok(())
+    }
+}
+
+impl FromStr for Mac {
+    type Err = NotAMac;
+
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let refused = || NotAMac(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part =
+                parts.next().filter(|part| part.len() == 2 && !part.starts_with('+')).ok_or_else(refused)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| refused())?;
+        }
+        if parts.next().is_some() { Err(refused()) } else { Ok(Self(octets)) }
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = NotAMac;
+
+    fn try_from(text: String) -> Result<Self, NotAMac> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+/// What is no Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no MAC address; write six octets in hexadecimal, as in 02:00:5e:00:53:01")]
+pub struct NotAMac(String);
+
+impl Mac {
+    /// Whether it is a group's (IEEE 802, the lowest bit of the first octet): as a frame's source it cannot be.
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 == 1
     }
 }
 
@@ -322,4 +368,27 @@ pub enum Due {
     Resolved(Outgoing, Link),
     /// It waited longer than [`HOLD_LIMIT_NS`].
     Expired(Frame),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses_are_read_as_they_are_written() {
+        let mac = Mac([2, 0, 0x5e, 0, 0x53, 0xff]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert_eq!("02:00:5E:00:53:FF".parse(), Ok(mac));
+        for text in [
+            "",
+            "02:00:5e:00:53",
+            "02:00:5e:00:53:ff:00",
+            "2:0:5e:0:53:ff",
+            "02:00:5e:00:53:+f",
+            "02-00-5e-00-53-ff",
+        ] {
+            assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+        assert!(Mac([1, 0, 0x5e, 0, 0, 1]).is_group() && !mac.is_group());
+    }
 }

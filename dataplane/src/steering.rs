@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use crate::io::Side;
 use crate::next_hop::Mac;
 use crate::prefix::PrefixTable;
-use crate::xdp::{Action, Verdict};
+use crate::xdp::{Action, Owners, Resolution, Verdict};
 
 pub use hash::{HashMode, UnknownHashMode, segment_of};
 pub use networks::{Network, networks};
@@ -69,8 +69,15 @@ pub struct SteeringView {
     pub outer_addresses: HashSet<IpAddr>,
     /// All addresses of this host.
     pub own_addresses: HashSet<IpAddr>,
-    /// The MAC addresses to which frames for us are addressed on this side.
+    /// The MAC addresses to which frames for us are addressed on this side: the interface's own first, then the one that
+    /// is shared with other nodes.
     pub macs: Vec<Mac>,
+    /// What is known of the other nodes.
+    pub owners: Owners,
+    /// Who answers for the shared addresses.
+    pub resolution: Resolution,
+    /// The addresses that are shared with other nodes on this side.
+    pub shared_addresses: HashSet<IpAddr>,
     /// The remote networks of all policies: destinations on the inner side, sources of clear traffic on the outer one.
     pub networks: PrefixTable<Network>,
     /// What may be clear for ourselves, whoever sends it, in their order.
@@ -94,10 +101,70 @@ pub fn classify(frame: &[u8], view: &SteeringView) -> Decision {
         Side::Outer => outer(frame, view),
         Side::Inner => inner(frame, view),
     };
+    decision.verdict = unless_forwarded(frame, decision, view);
     if decision.verdict.action() == Action::Socket && !view.socket {
         decision.verdict = Verdict::NoSocket;
     }
     decision
+}
+
+/// What another node owns goes on to it, where its address is known and the frame was sent to ours alone; but not what
+/// a member of the cluster has sent on already.
+fn unless_forwarded(frame: &[u8], Decision { verdict, segment }: Decision, view: &SteeringView) -> Verdict {
+    let forwarded = match verdict {
+        Verdict::EspForeign => Verdict::EspForwarded,
+        Verdict::UdpEspForeign => Verdict::UdpEspForwarded,
+        Verdict::IkeForeign => Verdict::IkeForwarded,
+        Verdict::ClearForeign => Verdict::ClearForwarded,
+        Verdict::PlaintextForeign => Verdict::PlaintextForwarded,
+        other => return other,
+    };
+    let known = |mac: &Mac| *mac != Mac::default();
+    let owner = segment.map(|segment| view.owners.macs[view.side.index()][usize::from(segment)]);
+    let (Some([destination, source]), Some(own)) = (macs(frame), view.macs.first().filter(|mac| known(mac)))
+    else {
+        return verdict;
+    };
+    match owner.filter(known) {
+        Some(_) if destination == *own && view.owners.members.contains(&source) => Verdict::ForwardLoop,
+        Some(_) if destination == *own => forwarded,
+        _ => verdict,
+    }
+}
+
+/// Destination and source.
+fn macs(frame: &[u8]) -> Option<[Mac; 2]> {
+    let header = frame.first_chunk::<14>()?;
+    let mac = |at: usize| Mac([0, 1, 2, 3, 4, 5].map(|octet| header[at + octet]));
+    Some([mac(0), mac(6)])
+}
+
+/// Whether somebody asks for the MAC address of an address that is shared, and what becomes of that.
+fn resolution(frame: &[u8], parsed: &Parsed<'_>, view: &SteeringView) -> Option<Decision> {
+    let (answered, silent, can_be_answered) = match parsed {
+        Parsed::NotIp => {
+            let (sender, target) = packet::arp_request(frame)?;
+            if sender == target || !view.shared_addresses.contains(&target.into()) {
+                return None;
+            }
+            (Verdict::ArpAnswered, Verdict::ArpSilent, true)
+        }
+        Parsed::Ip(packet) => {
+            let target = packet.solicited()?;
+            if !view.shared_addresses.contains(&target.into()) {
+                return None;
+            }
+            let is_complete = packet.payload.len() >= 32 && !packet.source.is_unspecified();
+            (Verdict::NdAnswered, Verdict::NdSilent, is_complete)
+        }
+        _ => return None,
+    };
+    let has_mac = view.macs.get(1).is_some_and(|mac| *mac != Mac::default());
+    match view.resolution {
+        Resolution::Kernel => None,
+        Resolution::SharedMac if has_mac && can_be_answered => Some(plain(answered)),
+        Resolution::SharedMac | Resolution::Silent => Some(plain(silent)),
+    }
 }
 
 fn plain(verdict: Verdict) -> Decision {
@@ -132,7 +199,7 @@ impl SteeringView {
 
 fn outer(frame: &[u8], view: &SteeringView) -> Decision {
     let parsed = packet::parse(frame);
-    if let Some(decision) = refused(&parsed) {
+    if let Some(decision) = resolution(frame, &parsed, view).or_else(|| refused(&parsed)) {
         return decision;
     }
     let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };
@@ -311,7 +378,7 @@ fn quotes_udp_esp(quoted: &[u8]) -> bool {
 
 fn inner(frame: &[u8], view: &SteeringView) -> Decision {
     let parsed = packet::parse(frame);
-    if let Some(decision) = refused(&parsed) {
+    if let Some(decision) = resolution(frame, &parsed, view).or_else(|| refused(&parsed)) {
         return decision;
     }
     let Parsed::Ip(packet) = parsed else { return plain(Verdict::MalformedIp) };

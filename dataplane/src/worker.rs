@@ -1,5 +1,6 @@
 //! A worker: one pipeline on one packet I/O, turned by its thread.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::crypto::{Backend, EngineError};
 use crate::events::Events;
 use crate::io::{Frame, PacketIo, Side};
 use crate::next_hop::{NextHops, ResolveRequests};
+use crate::packet::announcement::Form;
 use crate::pipeline::Pipeline;
 use crate::spd::Spd;
 
@@ -22,19 +24,30 @@ const RING: usize = 1024;
 /// Commands that wait for a worker at most.
 const COMMANDS: usize = 256;
 
-/// What the control plane asks an SA's worker to do.
+/// What the control plane asks a worker to do, an SA's where it is about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Send a NAT keep-alive to the SA's peer (RFC 3948 section 4).
     KeepAlive(SaHandle),
     /// Send a dummy packet (RFC 4303 section 2.6).
     Dummy(SaHandle),
+    /// Tell the link of a side that an address is at this node.
+    Announce {
+        /// The side.
+        side: Side,
+        /// The address.
+        address: IpAddr,
+        /// In which form.
+        form: Form,
+    },
 }
 
 impl Command {
-    fn handle(self) -> SaHandle {
+    /// The worker of so many that does it.
+    fn worker(self, workers: usize) -> usize {
         match self {
-            Self::KeepAlive(handle) | Self::Dummy(handle) => handle,
+            Self::KeepAlive(handle) | Self::Dummy(handle) => handle.slot() as usize % workers,
+            Self::Announce { .. } => 0,
         }
     }
 }
@@ -86,10 +99,9 @@ impl Rings {
         Ok(())
     }
 
-    /// Gives a command to the worker that owns its SA. Whether there was room.
+    /// Gives a command to its worker. Whether there was room.
     pub fn command(&self, command: Command) -> bool {
-        let owner = command.handle().slot() as usize % self.0.len();
-        let ring = &self.0[owner];
+        let ring = &self.0[command.worker(self.0.len())];
         let pushed = ring.commands.push(command).is_ok();
         if let Some(wake) = ring.wake.get() {
             wake();

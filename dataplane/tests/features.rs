@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use baton_dataplane::events::Event;
 use baton_dataplane::io::Side;
-use baton_dataplane::next_hop::{NextHops, SideHops, Via};
+use baton_dataplane::next_hop::{Mac, NextHops, SideHops, Via};
+use baton_dataplane::packet::announcement::{Form, announcement};
 use baton_dataplane::packet::checksum;
 use baton_dataplane::packet::ip::IpHeader;
 use baton_dataplane::packet::udp::UdpHeader;
@@ -280,6 +281,24 @@ fn keep_alives_go_out_on_request_and_end_at_the_peer() {
     plain.rings.command(Command::KeepAlive(handle));
     plain.run();
     assert_eq!((plain.sent(Side::Outer).len(), plain.drops()), (0, vec![("sa-unusable", 1)]));
+}
+
+#[test]
+fn addresses_are_announced_on_their_side_by_the_first_worker() {
+    let mut a = Gateway::new(0, &Setup { workers: 2, ..Setup::default() });
+    // It needs no segment: which node attracts an address is not told by leases.
+    a.table.set_lease((SPI[0] >> 24) as u8, baton_sad::NOT_OWNED);
+    for (side, mac) in [(Side::Outer, Mac([2, 0, 0, 0, 0, 1])), (Side::Inner, Mac([2, 0, 0, 0, 0, 2]))] {
+        for (address, form) in
+            [("192.0.2.7", Form::Request), ("192.0.2.7", Form::Reply), ("2001:db8::7", Form::Request)]
+        {
+            let address = address.parse().unwrap();
+            assert!(a.rings.command(Command::Announce { side, address, form }));
+            a.run();
+            assert_eq!(Some(a.sent_one(side)), announcement(address, mac, form));
+        }
+    }
+    assert_eq!(a.drops(), []);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capture::{CaptureNext, CaptureStream, write_header, write_packet};
+use super::cluster::{Announce, AnnounceReport, ClusterAddress, ClusterReport, OwnerMacs};
 use super::monitor::Listening;
 use super::protocol::{
     CaptureRequest, Code, Counters, DummyReport, FreezeReport, InsideEntry, InsideReport, MonitorRequest,
@@ -56,6 +57,21 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`].
     fn segment_follow(&self) -> Result<Segments, Refusal>;
+    /// Shares addresses with other nodes.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn cluster_address(&self, shared: &ClusterAddress) -> Result<ClusterReport, Refusal>;
+    /// Learns where frames of other nodes' segments go.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn owner_macs(&self, macs: &OwnerMacs) -> Result<ClusterReport, Refusal>;
+    /// Tells the links that addresses are here, once.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn announce(&self, addresses: &Announce) -> Result<AnnounceReport, Refusal>;
     /// Reads the configuration again.
     ///
     /// # Errors
@@ -136,6 +152,9 @@ impl Service for DataPlane {
             Request::SegmentTake { segments } => client.reply(handler.segment_take(&segments)),
             Request::SegmentDrop { segments } => client.reply(handler.segment_drop(&segments)),
             Request::SegmentFollow => client.reply(handler.segment_follow()),
+            Request::ClusterAddress(shared) => client.reply(handler.cluster_address(&shared)),
+            Request::OwnerMacs(macs) => client.reply(handler.owner_macs(&macs)),
+            Request::Announce(addresses) => client.reply(handler.announce(&addresses)),
             Request::Reload => client.reply(handler.reload()),
             Request::Freeze { name } => client.reply(handler.freeze(&name)),
             Request::Thaw { name } => client.reply(handler.thaw(&name)),

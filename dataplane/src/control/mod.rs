@@ -7,6 +7,7 @@
 
 mod capture;
 mod client;
+mod cluster;
 mod handler;
 mod monitor;
 mod protocol;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use capture::{CaptureNext, CaptureStream, CapturedPacket};
 pub use client::{Client, ClientError};
+pub use cluster::{Announce, AnnounceReport, ClusterAddress, ClusterReport, OwnerMac, OwnerMacs, SharedSide};
 pub use handler::{DataPlane, Handler};
 pub use monitor::{
     Endpoint, FlowText, Happening, Heard, Kind, Listeners, Listening, MAX_LISTENERS, Notice, Occurrence,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{Announce, ClusterAddress, OwnerMacs};
 use super::monitor::Kind;
 use crate::config::{ActionWord, Policy, PolicyAction, PolicyDirection, PolicySpec};
 
@@ -35,6 +36,12 @@ pub enum Request {
     },
     /// Have the filter follow the leases that stand in the SA table now; answered by [`Segments`].
     SegmentFollow,
+    /// Share addresses with other nodes; answered by [`ClusterReport`](super::ClusterReport).
+    ClusterAddress(ClusterAddress),
+    /// Learn where frames of other nodes' segments go; answered by [`ClusterReport`](super::ClusterReport).
+    OwnerMacs(OwnerMacs),
+    /// Tell the links that addresses are here, once; answered by [`AnnounceReport`](super::AnnounceReport).
+    Announce(Announce),
     /// Read the configuration again; answered by [`ReloadReport`].
     Reload,
     /// Stop using a tunnel's SAs; answered by [`FreezeReport`].

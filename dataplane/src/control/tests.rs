@@ -55,6 +55,15 @@ impl Handler for Made {
     fn segment_follow(&self) -> Result<Segments, Refusal> {
         Ok(Segments { owned: vec![7], ..Segments::default() })
     }
+    fn cluster_address(&self, shared: &ClusterAddress) -> Result<ClusterReport, Refusal> {
+        Ok(ClusterReport { filtered: vec![format!("{:?} {:?}", shared.resolution, shared.outer.mac)] })
+    }
+    fn owner_macs(&self, _: &OwnerMacs) -> Result<ClusterReport, Refusal> {
+        Ok(ClusterReport::default())
+    }
+    fn announce(&self, addresses: &Announce) -> Result<AnnounceReport, Refusal> {
+        Ok(AnnounceReport { frames: addresses.outer.len() as u32 })
+    }
     fn reload(&self) -> Result<ReloadReport, Refusal> {
         Err(Refusal::new(Code::Refused, "the file is bad", "repair it"))
     }

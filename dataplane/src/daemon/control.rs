@@ -7,14 +7,15 @@ use baton_sad::{Direction, Mode};
 
 use super::gateway::{Gateway, WorkerShare};
 use super::ownership::LeaseFilter;
-use super::{ownership, policy_changes};
+use super::{cluster, ownership, policy_changes};
 use crate::capture::{Filter, Tap};
 use crate::config::PolicySpec;
 use crate::control::{
-    CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket, Code, Counter, Counters,
-    DummyReport, Epoch, FreezeReport, Handler, InsideEntry, InsideReport, InterfaceStatus, Listening,
-    MAX_LISTENERS, MonitorRequest, Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport,
-    Resolved, Segments, Status, WorkerStatus,
+    Announce, AnnounceReport, CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket,
+    ClusterAddress, ClusterReport, Code, Counter, Counters, DummyReport, Epoch, FreezeReport, Handler,
+    InsideEntry, InsideReport, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest, OwnerMacs,
+    Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport, Resolved, Segments, Status,
+    WorkerStatus,
 };
 use crate::drop_reason::DropReason;
 use crate::io::Side;
@@ -257,6 +258,18 @@ impl Handler for Control {
         self.gateway.with_ownership(|filter| filter.give_up(segments))?;
         ownership::wait_for_workers(&self.gateway.table)?;
         self.segments()
+    }
+
+    fn cluster_address(&self, shared: &ClusterAddress) -> Result<ClusterReport, Refusal> {
+        cluster::share(&self.gateway, shared)
+    }
+
+    fn owner_macs(&self, macs: &OwnerMacs) -> Result<ClusterReport, Refusal> {
+        cluster::learn_owners(&self.gateway, macs)
+    }
+
+    fn announce(&self, addresses: &Announce) -> Result<AnnounceReport, Refusal> {
+        cluster::announce(&self.gateway, addresses)
     }
 
     fn reload(&self) -> Result<ReloadReport, Refusal> {

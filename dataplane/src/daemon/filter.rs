@@ -1,6 +1,7 @@
 //! The XDP filter as the daemon keeps it: on the sides that AF_XDP serves, following addresses and policies; leases
 //! are followed by [`super::ownership`].
 
+use std::iter;
 use std::net::IpAddr;
 
 use tracing::info;
@@ -11,7 +12,9 @@ use crate::io::Side;
 use crate::io::af_xdp::AfXdpIo;
 use crate::next_hop::{Mac, NextHops};
 use crate::steering::LocalRule;
-use crate::xdp::{Attachment, FilterPolicies, NetworkChange, Ownership, XdpError, XdpOptions};
+use crate::xdp::{
+    Attachment, FilterPolicies, NetworkChange, Owners, Ownership, Resolution, XdpError, XdpOptions,
+};
 
 /// The filter, and what it was told last.
 pub(super) struct Filter {
@@ -81,11 +84,39 @@ impl Filter {
         for side in Side::ALL {
             let mac = hops.side(side).mac;
             if mac != self.macs[side.index()] && attachment.mode(side).is_some() {
-                attachment.set_own_macs(side, &[mac])?;
+                let macs: Vec<Mac> = iter::once(mac).chain(attachment.shared_mac(side)?).collect();
+                attachment.set_own_macs(side, &macs)?;
                 self.macs[side.index()] = mac;
             }
         }
         Ok(())
+    }
+
+    /// Shares addresses with other nodes, with those of `macs` by side.
+    pub(super) fn share(
+        &mut self,
+        resolution: Resolution,
+        addresses: [&[IpAddr]; 2],
+        macs: [Option<Mac>; 2],
+    ) -> Result<(), XdpError> {
+        let Some(attachment) = &mut self.attachment else { return Ok(()) };
+        for side in Side::ALL {
+            if attachment.mode(side).is_some() {
+                let (own, shared) = (self.macs[side.index()], macs[side.index()]);
+                attachment.set_own_macs(side, &iter::once(own).chain(shared).collect::<Vec<_>>())?;
+            }
+        }
+        attachment.set_shared(resolution, addresses)
+    }
+
+    /// Learns where frames of other nodes' segments go.
+    pub(super) fn set_owners(&mut self, owners: &Owners) -> Result<(), XdpError> {
+        self.attachment.as_mut().map_or(Ok(()), |attachment| attachment.set_owners(owners))
+    }
+
+    /// Whether packets of this side come through the filter.
+    pub(super) fn is_on(&self, side: Side) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.mode(side).is_some())
     }
 
     /// Takes over a new configuration's addresses and policies.

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod caretaker;
+mod cluster;
 mod control;
 mod endpoints;
 mod error;

@@ -6,6 +6,7 @@
 // Per packet, a struct returned through memory costs more than the work that makes it (benches/pipeline.rs).
 #![allow(clippy::inline_always)]
 
+pub mod announcement;
 pub mod checksum;
 pub mod ecn;
 pub mod esp;

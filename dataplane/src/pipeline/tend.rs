@@ -1,5 +1,6 @@
-//! What the control plane asks of an SA's worker beside the traffic: NAT keep-alives and dummy packets.
+//! What the control plane asks of a worker beside the traffic: NAT keep-alives, dummy packets, announcements.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use baton_sad::{Direction, Mode, SaHandle, SlotView};
@@ -10,7 +11,9 @@ use super::{
     check_age, check_usable, egress,
 };
 use crate::esp::payload::NO_NEXT_HEADER;
-use crate::io::HEADROOM;
+use crate::io::{HEADROOM, Medium};
+use crate::next_hop::Mac;
+use crate::packet::announcement::{Form, announcement};
 use crate::packet::ipv4::{self, Ipv4Fields, Ipv4Template};
 use crate::worker::Command;
 
@@ -28,8 +31,25 @@ impl<I: PacketIo> Pipeline<I> {
         match command {
             Command::KeepAlive(handle) => self.send_keep_alive(io, frame, handle),
             Command::Dummy(handle) => self.send_dummy(io, frame, handle),
+            Command::Announce { side, address, form } => self.announce(io, frame, side, (address, form)),
         }
         self.transmit(io);
+    }
+
+    /// Tells the link of `side` that an address is here, if it is one with MAC addresses.
+    fn announce(&mut self, io: &mut I, frame: Frame, side: Side, (address, form): (IpAddr, Form)) {
+        let mac = self.hops.load().side(side).mac;
+        let is_ethernet = io.medium(side) == Medium::Ethernet && mac != Mac::default();
+        let octets = is_ethernet.then(|| announcement(address, mac, form)).flatten();
+        let placed = octets.and_then(|octets| {
+            let place = HEADROOM..HEADROOM + octets.len();
+            io.buffer(&frame).get_mut(place.clone())?.copy_from_slice(&octets);
+            Some(place)
+        });
+        match placed {
+            Some(place) => self.egress.push(side, frame.with_packet(place), None),
+            None => io.release(frame),
+        }
     }
 
     /// RFC 3948 section 2.3.

@@ -9,6 +9,8 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
+const ICMPV6: u8 = 58;
+const SOLICITATION: u8 = 135;
 
 /// Which part of a datagram a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,15 @@ pub(super) fn parse(frame: &[u8]) -> Parsed<'_> {
         Some((0x86dd, rest)) => ipv6(rest).into(),
         Some(_) => Parsed::NotIp,
     }
+}
+
+/// Who asks for whose MAC address (RFC 826), if that is what a frame is about.
+pub(super) fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let (0x0806, message) = ethernet(frame)? else { return None };
+    let message = message.first_chunk::<28>()?;
+    let is_request = message[..8] == [0, 1, 8, 0, 6, 4, 0, 1];
+    let address = |at| Ipv4Addr::from_bits(be32(message, at));
+    is_request.then(|| (address(14), address(24)))
 }
 
 fn ethernet(frame: &[u8]) -> Option<(u16, &[u8])> {
@@ -130,6 +141,17 @@ fn ipv6_address(octets: &[u8]) -> IpAddr {
 }
 
 impl<'a> Packet<'a> {
+    /// Whose MAC address it asks for (RFC 4861 section 4.3), if that is what it is about.
+    pub(super) fn solicited(&self) -> Option<Ipv6Addr> {
+        let header = self.payload.first_chunk::<24>()?;
+        let is_solicitation = self.destination.is_ipv6()
+            && self.protocol == ICMPV6
+            && self.hop_limit == 255
+            && header[..2] == [SOLICITATION, 0];
+        let target = header.last_chunk::<16>()?;
+        is_solicitation.then(|| Ipv6Addr::from(*target))
+    }
+
     /// What selectors compare; extension headers are behind it.
     pub(super) fn flow(&self) -> Flow {
         let ports = if self.fragment == Fragment::Later { None } else { ports(self.protocol, self.payload) };

@@ -15,7 +15,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use baton_sad::Selector;
 
 use super::error::XdpError;
-use super::options::NetworkChange;
+use super::options::{NetworkChange, Owners, Resolution};
 use super::pins::PinDirectory;
 use super::shared;
 use super::verdicts::Verdict;
@@ -27,11 +27,13 @@ use crate::spd::Matcher;
 use crate::steering::{Decision, HashMode, LocalRule, Network, Spi};
 
 /// All pinned maps. The config map comes last: without it the others are leftovers.
-pub(super) const PINNED: [&str; 10] = [
+pub(super) const PINNED: [&str; 12] = [
     OWNED,
     "overrides",
     "addresses",
     MACS,
+    OWNER_MACS,
+    MEMBERS,
     "prefixes",
     RULES,
     "outer_sockets",
@@ -45,6 +47,8 @@ pub(super) const CONFIG: &str = "config";
 
 const OWNED: &str = "owned";
 const MACS: &str = "macs";
+const OWNER_MACS: &str = "owner_macs";
+const MEMBERS: &str = "members";
 const RULES: &str = "rules";
 
 /// `struct address`: family, then four words in network order.
@@ -59,6 +63,8 @@ type Rule = [u32; 24];
 type Rules = [Rule; shared::MAX_RULES as usize];
 /// `struct own_macs`.
 type OwnMacs = [u64; shared::MAX_OWN_MACS as usize];
+/// `struct owner_macs`.
+type OwnerMacs = [u64; 256];
 
 /// The filter's knowledge, as userspace sees it.
 pub struct FilterMaps {
@@ -67,6 +73,8 @@ pub struct FilterMaps {
     overrides: HashMap<MapData, OverrideKey, u32>,
     addresses: HashMap<MapData, LocalKey, u32>,
     macs: Array<MapData, OwnMacs>,
+    owner_macs: Array<MapData, OwnerMacs>,
+    members: HashMap<MapData, u64, u32>,
     prefixes: LpmTrie<MapData, AddressKey, u32>,
     rules: Array<MapData, Rules>,
     sockets: [XskMap<MapData>; 2],
@@ -96,6 +104,8 @@ impl FilterMaps {
             overrides: take(object, "overrides")?,
             addresses: take(object, "addresses")?,
             macs: take(object, MACS)?,
+            owner_macs: take(object, OWNER_MACS)?,
+            members: take(object, MEMBERS)?,
             prefixes: take(object, "prefixes")?,
             rules: take(object, RULES)?,
             sockets: [take(object, "outer_sockets")?, take(object, "inner_sockets")?],
@@ -155,24 +165,71 @@ impl FilterMaps {
     /// # Errors
     /// [`XdpError::Map`] when the map is full or the kernel refuses.
     pub fn set_addresses(&mut self, side: Side, addresses: &[IpAddr]) -> Result<(), XdpError> {
-        let wanted: HashSet<LocalKey> = addresses.iter().map(|address| local_key(side, *address)).collect();
-        self.replace_addresses(side, &wanted).map_err(|error| XdpError::map("addresses", "changed", &error))
+        self.replace_addresses(side_word(side), addresses)
+            .map_err(|error| XdpError::map("addresses", "changed", &error))
     }
 
-    fn replace_addresses(&mut self, side: Side, wanted: &HashSet<LocalKey>) -> Result<(), MapError> {
-        for key in wanted {
+    /// Says who answers for the addresses that are shared with other nodes, and which they are on each side. With
+    /// [`Resolution::SharedMac`] the second of [`Self::set_own_macs`] is the answer.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when the map is full or the kernel refuses.
+    pub fn set_shared(&mut self, resolution: Resolution, addresses: [&[IpAddr]; 2]) -> Result<(), XdpError> {
+        for side in Side::ALL {
+            self.replace_addresses(shared_word(side), addresses[side.index()])
+                .map_err(|error| XdpError::map("addresses", "changed", &error))?;
+        }
+        let resolution = match resolution {
+            Resolution::Kernel => shared::RESOLUTION_KERNEL,
+            Resolution::SharedMac => shared::RESOLUTION_SHARED,
+            Resolution::Silent => shared::RESOLUTION_SILENT,
+        };
+        self.set_config(shared::CONFIG_RESOLUTION, resolution)
+    }
+
+    /// Replaces what is known of the other nodes: where frames of their segments go, at one instant.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`] when there are more members than [`shared::MAX_MEMBERS`] or the kernel refuses; the old owners
+    /// then stand.
+    pub fn set_owners(&mut self, owners: &Owners) -> Result<(), XdpError> {
+        let changed = |error| XdpError::map(OWNER_MACS, "changed", &error);
+        let members: HashSet<u64> = owners.members.iter().map(|mac| mac_word(*mac)).collect();
+        let member = |error| XdpError::map(MEMBERS, "changed", &error);
+        members.iter().try_for_each(|mac| self.members.insert(mac, 1, 0)).map_err(member)?;
+        let idle = (self.config(shared::CONFIG_OWNERS)? & 1) ^ 1;
+        for side in Side::ALL {
+            let place = u32::from_ne_bytes(side_word(side)) * 2 + idle;
+            self.owner_macs.set(place, owners.macs[side.index()].map(mac_word), 0).map_err(changed)?;
+        }
+        self.set_config(shared::CONFIG_OWNERS, idle)?;
+        let present = self.members.keys().collect::<Result<Vec<_>, _>>().map_err(member)?;
+        let mut gone = present.iter().filter(|mac| !members.contains(*mac));
+        gone.try_for_each(|mac| absent_is_fine(self.members.remove(mac))).map_err(member)
+    }
+
+    /// The address that `side` shares with other nodes, of those that [`Self::set_own_macs`] was given last.
+    pub(super) fn shared_mac(&self, side: Side) -> Result<Option<Mac>, XdpError> {
+        let key = u32::from_ne_bytes(side_word(side));
+        let macs = self.macs.get(&key, 0).map_err(|error| XdpError::map(MACS, "read", &error))?;
+        Ok(Some(macs[1]).filter(|word| *word != 0).map(mac_of))
+    }
+
+    fn replace_addresses(&mut self, place: [u8; 4], addresses: &[IpAddr]) -> Result<(), MapError> {
+        let wanted: HashSet<LocalKey> = addresses.iter().map(|address| local_key(place, *address)).collect();
+        for key in &wanted {
             self.addresses.insert(key, 1, 0)?;
         }
         let present = self.addresses.keys().collect::<Result<Vec<_>, _>>()?;
-        let same_side = |key: &&LocalKey| key[..4] == side_word(side);
+        let same_side = |key: &&LocalKey| key[..4] == place;
         for key in present.iter().filter(same_side).filter(|key| !wanted.contains(*key)) {
             absent_is_fine(self.addresses.remove(key))?;
         }
         Ok(())
     }
 
-    /// Replaces the MAC addresses to which frames for us are addressed on `side`: the interface's own, and those
-    /// that it shares with others. No other frame is forwarded by the data plane, but IPsec for our own addresses
+    /// Replaces the MAC addresses to which frames for us are addressed on `side`: first the interface's own, then those
+    /// that it shares with others, of which the first is the cluster's. No other frame is forwarded by the data plane, but IPsec for our own addresses
     /// goes there whatever its frame says.
     ///
     /// # Errors
@@ -385,6 +442,17 @@ fn side_word(side: Side) -> [u8; 4] {
     number.to_ne_bytes()
 }
 
+/// Where addresses that a side shares with other nodes stand.
+fn shared_word(side: Side) -> [u8; 4] {
+    (shared::SHARED_ADDRESSES + u32::from_ne_bytes(side_word(side))).to_ne_bytes()
+}
+
+fn mac_of(word: u64) -> Mac {
+    let mut octets = [0; 6];
+    octets.copy_from_slice(&word.to_ne_bytes()[..6]);
+    Mac(octets)
+}
+
 fn mac_word(Mac(octets): Mac) -> u64 {
     let mut word = [0; 8];
     word[..6].copy_from_slice(&octets);
@@ -402,9 +470,9 @@ fn address_key(address: IpAddr) -> AddressKey {
     key
 }
 
-fn local_key(side: Side, address: IpAddr) -> LocalKey {
+fn local_key(place: [u8; 4], address: IpAddr) -> LocalKey {
     let mut key = LocalKey::default();
-    key[..4].copy_from_slice(&side_word(side));
+    key[..4].copy_from_slice(&place);
     key[4..].copy_from_slice(&address_key(address));
     key
 }

@@ -20,12 +20,13 @@ pub mod shared {
     include!(concat!(env!("OUT_DIR"), "/filter_shared.rs"));
 }
 
+use std::iter;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 pub use error::XdpError;
 pub use maps::{FilterMaps, Ownership};
-pub use options::{AttachMode, FilterPolicies, NetworkChange, XdpOptions};
+pub use options::{AttachMode, FilterPolicies, NetworkChange, Owners, Resolution, XdpOptions};
 pub use program::{DryRun, DryRunResult};
 pub use verdicts::{Action, Verdict};
 
@@ -51,8 +52,8 @@ pub struct Attachment {
 
 impl Attachment {
     /// Puts the filter in place, or takes over the one that is. A new one owns no segment: it drops IPsec and
-    /// everything that is to be forwarded. A taken over one keeps ownership and overrides; addresses and policies are
-    /// those of `options` before it sees a packet. Own MAC addresses are the interfaces' own alone, as they are now.
+    /// everything that is to be forwarded. A taken over one keeps ownership, overrides and what it knows of a cluster;
+    /// addresses and policies are those of `options` before it sees a packet.
     ///
     /// # Errors
     /// Every [`XdpError`]. What this call pinned and attached is then removed again; what was pinned before
@@ -68,7 +69,9 @@ impl Attachment {
         let mut loaded = Loaded::pinned(&pins)?;
         fill(&mut loaded.maps, options)?;
         for interface in &interfaces {
-            loaded.maps.set_own_macs(interface.side, &[interface.mac])?;
+            let shared = loaded.maps.shared_mac(interface.side)?;
+            let macs: Vec<Mac> = iter::once(interface.mac).chain(shared).collect();
+            loaded.maps.set_own_macs(interface.side, &macs)?;
         }
         if !known {
             // The layout number comes last: it says that the rest is there.
@@ -201,8 +204,31 @@ impl Attachment {
         set_rules(&mut self.maps, &self.local, &self.own.concat())
     }
 
-    /// See [`FilterMaps::set_own_macs`]. [`install`](Self::install) sets the interface's own alone: name that one
-    /// too.
+    /// See [`FilterMaps::set_shared`].
+    ///
+    /// # Errors
+    /// [`XdpError::Map`].
+    pub fn set_shared(&mut self, resolution: Resolution, addresses: [&[IpAddr]; 2]) -> Result<(), XdpError> {
+        self.maps.set_shared(resolution, addresses)
+    }
+
+    /// See [`FilterMaps::set_owners`].
+    ///
+    /// # Errors
+    /// [`XdpError::Map`].
+    pub fn set_owners(&mut self, owners: &Owners) -> Result<(), XdpError> {
+        self.maps.set_owners(owners)
+    }
+
+    /// The MAC address that `side` shares with other nodes.
+    ///
+    /// # Errors
+    /// [`XdpError::Map`].
+    pub fn shared_mac(&self, side: Side) -> Result<Option<Mac>, XdpError> {
+        self.maps.shared_mac(side)
+    }
+
+    /// See [`FilterMaps::set_own_macs`]: [`install`](Self::install) names the interface's own.
     ///
     /// # Errors
     /// [`XdpError::TooManyMacs`] and [`XdpError::Map`].

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use aya::programs::xdp::XdpMode;
+use serde::{Deserialize, Serialize};
 
 use super::shared;
+use crate::next_hop::Mac;
 use crate::prefix::Prefix;
 use crate::steering::{HashMode, LocalRule, Network};
 
@@ -40,6 +42,35 @@ pub struct FilterPolicies {
     pub bypassed: Vec<(Prefix, u8)>,
     /// The SPD for packets that arrive in clear, in its order, where it could permit one to ourselves.
     pub local: Vec<LocalRule>,
+}
+
+/// Who tells the neighbours which MAC address an address has that this node shares with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// The kernel, with the interface's own.
+    #[default]
+    Kernel,
+    /// The filter, with the shared one.
+    SharedMac,
+    /// Nobody here: another node attracts the address.
+    Silent,
+}
+
+/// What is known of the other nodes of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owners {
+    /// Of the owner of each segment, by side; all zeros where that is this node or is not known.
+    pub macs: [Box<[Mac; 256]>; 2],
+    /// Of all other nodes, on either side: what they sent on is not sent on again.
+    pub members: Vec<Mac>,
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        let nobody = || Box::new([Mac::default(); 256]);
+        Self { macs: [nobody(), nobody()], members: Vec::new() }
+    }
 }
 
 /// A network of the filter's, and what it is to know of it from now on; nothing if that is no policy's any more.

@@ -50,7 +50,7 @@ impl Loaded {
 /// What the kernel makes of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DryRunResult {
-    /// The XDP action: 1 `XDP_DROP`, 2 `XDP_PASS`, 4 `XDP_REDIRECT`.
+    /// The XDP action: 1 `XDP_DROP`, 2 `XDP_PASS`, 3 `XDP_TX`, 4 `XDP_REDIRECT`.
     pub action: u32,
     /// The verdict and the segment.
     pub decision: Decision,
@@ -85,10 +85,25 @@ impl DryRun {
     /// # Errors
     /// [`XdpError::Load`] when the kernel refuses to run it: it wants at least the 14 octets of an Ethernet header.
     pub fn run(&mut self, side: Side, frame: &[u8]) -> Result<DryRunResult, XdpError> {
-        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+        self.run_into(side, frame, &mut Vec::new())
+    }
+
+    /// As [`run`](Self::run); `out` is the frame as it is afterwards, where it has room for it.
+    ///
+    /// # Errors
+    /// As for that, and when `out` is not empty and shorter than `frame`.
+    pub fn run_into(
+        &mut self,
+        side: Side,
+        frame: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<DryRunResult, XdpError> {
+        let data_out = Some(&mut out[..]).filter(|out| !out.is_empty());
+        let options = TestRunOptions { data_in: Some(frame), data_out, ..TestRunOptions::new() };
         let result = self.0.program(side)?.test_run(options).map_err(|error| XdpError::load(&error))?;
         let traced = self.0.maps.traced()?;
         let decision = traced.ok_or_else(|| XdpError::Load("it left no trace of the packet".to_owned()))?;
+        out.truncate(result.data_size_out as usize);
         Ok(DryRunResult { action: result.return_value, decision })
     }
 }

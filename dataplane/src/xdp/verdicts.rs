@@ -11,6 +11,10 @@ pub enum Action {
     Drop,
     /// To the AF_XDP socket of the receive queue; dropped without one (I7).
     Socket,
+    /// Out of the interface that it came from, to the node that owns its segment.
+    Forward,
+    /// Out of the interface that it came from, as the answer to its sender.
+    Answer,
 }
 
 struct Row {

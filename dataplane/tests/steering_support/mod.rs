@@ -17,7 +17,7 @@ use baton_dataplane::io::Side;
 use baton_dataplane::next_hop::Mac;
 use baton_dataplane::prefix::{Prefix, PrefixTable};
 use baton_dataplane::steering::{HashMode, LocalRule, Spi, SteeringView, networks};
-use baton_dataplane::xdp::{DryRun, FilterMaps, XdpError};
+use baton_dataplane::xdp::{DryRun, FilterMaps, Owners, Resolution, XdpError};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
 /// Whether this process may load BPF programs; says so if not, past the test harness, which swallows what a
@@ -66,6 +66,10 @@ pub struct World {
     pub outer: Vec<IpAddr>,
     pub inner: Vec<IpAddr>,
     pub macs: Vec<Mac>,
+    pub owners: Owners,
+    pub resolution: Resolution,
+    /// Shared with other nodes, on both sides.
+    pub shared: Vec<IpAddr>,
     /// Networks of tunnels and of bypass policies.
     pub protected: Vec<(Prefix, u8)>,
     pub bypassed: Vec<(Prefix, u8)>,
@@ -82,6 +86,9 @@ impl Default for World {
             outer: vec![address("203.0.113.2"), address("2001:db8::2")],
             inner: vec![address("10.2.0.1"), address("fd00:2::1")],
             macs: vec![packets::OWN_MAC],
+            owners: Owners::default(),
+            resolution: Resolution::Kernel,
+            shared: vec![],
             protected: vec![
                 (prefix("10.1.0.0/16"), 42),
                 (prefix("10.1.7.0/24"), 200),
@@ -107,6 +114,9 @@ impl World {
             outer_addresses: self.outer.iter().copied().collect::<HashSet<_>>(),
             own_addresses: self.inner.iter().copied().collect::<HashSet<_>>(),
             macs: self.macs.clone(),
+            owners: self.owners.clone(),
+            resolution: self.resolution,
+            shared_addresses: self.shared.iter().copied().collect(),
             networks: PrefixTable::new(
                 networks.into_iter().map(|network| (network.prefix, network)).collect(),
             ),
@@ -123,6 +133,8 @@ impl World {
         for side in Side::ALL {
             maps.set_own_macs(side, &self.macs).unwrap();
         }
+        maps.set_owners(&self.owners).unwrap();
+        maps.set_shared(self.resolution, [&self.shared, &self.shared]).unwrap();
         maps.set_networks(&networks(&self.protected, &self.bypassed)).unwrap();
         maps.set_rules(&self.rules).unwrap();
         for spi in before.iter().flat_map(|before| before.overrides.keys()) {

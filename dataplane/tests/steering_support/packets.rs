@@ -7,10 +7,14 @@ use super::World;
 use super::random::Random;
 use baton_dataplane::next_hop::Mac;
 use baton_dataplane::steering::{HashMode, LocalRule, Spi};
+use baton_dataplane::xdp::Resolution;
 use baton_sad::{AddressRange, Selector};
 
 /// Where the frames of these tests go.
 pub const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+/// What several nodes share.
+pub const SHARED_MAC: Mac = Mac([1, 0, 0x5e, 0, 0, 1]);
 
 pub const ESP: u8 = 50;
 pub const UDP: u8 = 17;
@@ -111,8 +115,41 @@ pub fn icmp(kind: u8, quoted: &[u8]) -> Vec<u8> {
     [&[kind, 4, 0, 0, 0, 0, 5, 0x78][..], quoted].concat()
 }
 
+/// An ARP request for `target` (RFC 826).
+pub fn arp(operation: u8, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let (mac, nobody) = (&[2, 0, 0, 0, 0, 2][..], &[0; 6]);
+    [&[0, 1, 8, 0, 6, 4, 0, operation][..], mac, &sender, nobody, &target].concat()
+}
+
+/// A neighbour solicitation (RFC 4861 section 4.3) with its sender's MAC address, or without.
+pub fn solicitation(source: IpAddr, destination: IpAddr, target: IpAddr, with_mac: bool) -> Vec<u8> {
+    let IpAddr::V6(target) = target else { panic!("an IPv6 address") };
+    let option: &[u8] = if with_mac { &[1, 1, 2, 0, 0, 0, 0, 2] } else { &[] };
+    let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), option].concat();
+    let mut packet = ip(source, destination, ICMPV6, &message);
+    packet[7] = 255;
+    ethernet(&[], 0x86dd, &packet)
+}
+
+/// Somebody asks for a MAC address, more or less rightly.
+fn random_question(random: &mut Random, world: &World) -> Vec<u8> {
+    let mut frame = if random.one_in(2) {
+        let (sender, target) = (random_v4(random, world), random_v4(random, world));
+        ethernet(&[], 0x0806, &arp(random.pick(&[1, 1, 1, 2]), sender, target))
+    } else {
+        let (source, target) = (random_v6(random, world), random_v6(random, world));
+        let source = if random.one_in(6) { [0; 16] } else { source };
+        solicitation(source.into(), random_v6(random, world).into(), target.into(), random.one_in(2))
+    };
+    damage(random, &mut frame, 14);
+    frame
+}
+
 /// A frame that somebody might send, more or less whole.
 pub fn random_frame(random: &mut Random, world: &World) -> Vec<u8> {
+    if random.one_in(12) {
+        return random_question(random, world);
+    }
     let v6 = random.one_in(3);
     let mut tags = Vec::new();
     while tags.len() < 3 && random.one_in(4) {
@@ -348,6 +385,26 @@ pub fn random_world(random: &mut Random) -> World {
         1 => vec![Mac([1, 0, 0x5e, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 9]), Mac([6; 6]), OWN_MAC],
         _ => world.macs,
     };
+    if random.one_in(3) {
+        for segment in 0..256 {
+            let mac = Mac([2, 0, 0, 0, 1, segment as u8]);
+            let _ = [0, 1].map(|side| {
+                if random.one_in(2) {
+                    world.owners.macs[side][segment] = mac;
+                }
+            });
+        }
+        if random.one_in(4) {
+            world.owners.members = vec![Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 3])];
+        }
+    }
+    if random.one_in(2) {
+        world.resolution = random.pick(&[Resolution::SharedMac, Resolution::Silent]);
+        world.shared.clone_from(&world.outer);
+        if world.resolution == Resolution::SharedMac && random.one_in(2) {
+            world.macs = vec![OWN_MAC, SHARED_MAC];
+        }
+    }
     for _ in 0..random.below(8) {
         world.overrides.insert(Spi::Esp(random.next() as u32), random.next() as u8);
         world.overrides.insert(Spi::Ike(random.next()), random.next() as u8);

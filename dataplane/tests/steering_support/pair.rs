@@ -60,10 +60,24 @@ impl Pair {
         let action = match expected.verdict.action() {
             Action::Drop => 1,
             Action::Pass => 2,
+            Action::Forward | Action::Answer => 3,
             Action::Socket => 4,
         };
         assert_eq!(result.action, action, "{side:?} {expected:?}");
         expected
+    }
+
+    /// The frame that the filter sends out again under this verdict.
+    pub fn sent_back(&mut self, side: Side, frame: &[u8], verdict: Verdict) -> Vec<u8> {
+        assert_eq!(self.verdict(side, frame).verdict, verdict, "{}", text(frame));
+        self.afterwards(side, frame)
+    }
+
+    /// The frame as the filter leaves it.
+    pub fn afterwards(&mut self, side: Side, frame: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; frame.len() + 64];
+        self.filter.run_into(side, frame, &mut out).unwrap();
+        out
     }
 
     pub fn expect(&mut self, side: Side, frame: &[u8], verdict: Verdict, segment: Option<u8>) {
