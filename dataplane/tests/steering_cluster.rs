@@ -4,11 +4,14 @@
 mod steering_support;
 
 use std::net::IpAddr;
+use std::process::Command;
 
 use baton_dataplane::io::Side;
+use baton_dataplane::io::membership::Membership;
 use baton_dataplane::next_hop::Mac;
 use baton_dataplane::packet::checksum;
-use baton_dataplane::xdp::{Owners, Resolution, Verdict};
+use baton_dataplane::xdp::{Attachment, Owners, Resolution, Verdict, XdpOptions};
+use steering_support::namespaces::Lab;
 use steering_support::packets::{
     ESP, ICMP, OWN_MAC, SHARED_MAC, UDP, arp, esp, ethernet, extension, frame, icmp, ike, ip, solicitation,
     udp,
@@ -232,4 +235,65 @@ fn what_the_kernel_gets_under_the_shared_mac_address_is_addressed_to_our_own() {
     }
     let sealed = to(SHARED_MAC, frame(peer(), ours(), ESP, &esp(0x2a00_0001)));
     pair.expect(Side::Outer, &sealed, Verdict::EspOwned, Some(0x2a));
+}
+
+/// The MAC address of an interface, or what a neighbour is known under.
+fn mac_in(lab: &Lab, name: &str, arguments: &[&str], before: &str) -> String {
+    let out = Command::new("ip").args(["-n", &lab.namespace(name), "-o"]).args(arguments).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let mut words = text.split_whitespace().skip_while(|word| *word != before);
+    words.nth(1).unwrap_or_else(|| panic!("no {before} in {text}")).to_owned()
+}
+
+/// A host that knows nothing of clusters asks for the address, gets the shared MAC address, and talks to the kernel.
+#[test]
+fn a_host_reaches_the_kernel_under_the_shared_mac_address() {
+    if !privileged("a_host_reaches_the_kernel_under_the_shared_mac_address") {
+        return;
+    }
+    let lab = Lab::new();
+    let mut attachment = lab.within("gw", || Attachment::install(&lab.options())).unwrap();
+    // What XDP sends out again arrives at a veth's other end only if that has a program too: here another filter.
+    let host_options = XdpOptions {
+        inner: None,
+        pin_directory: lab.pin_directory().with_file_name("host"),
+        outer_addresses: vec![address("203.0.113.1")],
+        inner_addresses: vec![address("203.0.113.1")],
+        ..lab.options()
+    };
+    let _host = lab.within("wan", || Attachment::install(&host_options)).unwrap();
+    // Or the kernel asks for the host, and names its own MAC address.
+    let host = mac_in(&lab, "wan", &["link", "show", "wan0"], "link/ether");
+    lab.ip_in("gw", &["neigh", "replace", "203.0.113.1", "lladdr", &host, "dev", "wan0", "nud", "permanent"]);
+    let own = mac_in(&lab, "gw", &["link", "show", "wan0"], "link/ether").parse().unwrap();
+    attachment.set_own_macs(Side::Outer, &[own, SHARED_MAC]).unwrap();
+    attachment.set_shared(Resolution::SharedMac, [&[ours()], &[]]).unwrap();
+    lab.ip_in("wan", &["neigh", "flush", "dev", "wan0"]);
+    let ping = |attachment: &Attachment| {
+        let namespace = lab.namespace("wan");
+        let arguments =
+            ["netns", "exec", &namespace, "ping", "-q", "-c", "3", "-i", "0.2", "-W", "2", "203.0.113.2"];
+        let answered = Command::new("ip").args(arguments).output().unwrap().status.success();
+        assert!(answered, "{:?}", attachment.verdicts().unwrap());
+    };
+    ping(&attachment);
+    let known = mac_in(&lab, "wan", &["neigh", "show", "203.0.113.2"], "lladdr");
+    assert_eq!(known, SHARED_MAC.to_string());
+    // Taken over by another filter, it is still shared.
+    drop(attachment);
+    let attachment = lab.within("gw", || Attachment::install(&lab.options())).unwrap();
+    assert_eq!(attachment.shared_mac(Side::Outer).unwrap(), Some(SHARED_MAC));
+    ping(&attachment);
+    lab.within("wan", || Attachment::uninstall(&host_options.pin_directory)).unwrap();
+    // The card lets frames for it in as long as somebody wants them.
+    let groups = || {
+        let out =
+            Command::new("ip").args(["-n", &lab.namespace("gw"), "maddress", "show", "dev", "wan0"]).output();
+        String::from_utf8(out.unwrap().stdout).unwrap()
+    };
+    let group = Mac([1, 0, 0x5e, 0, 0x53, 1]);
+    let membership = lab.within("gw", || Membership::join("wan0", group)).unwrap();
+    assert!(groups().contains(&group.to_string()), "{}", groups());
+    drop(membership);
+    assert!(!groups().contains(&group.to_string()), "{}", groups());
 }

@@ -56,6 +56,21 @@ pub struct OwnerMac {
     pub inner: Option<Mac>,
 }
 
+/// SPIs whose top octet is not their segment: those of a single tunnel that was moved to the owner of another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// Of inbound ESP SAs.
+    #[serde(default)]
+    pub esp: Vec<u32>,
+    /// Our halves of IKE SAs' SPIs.
+    #[serde(default)]
+    pub ike: Vec<u64>,
+    /// Their segment from now on; absent or null, what their top octets say.
+    #[serde(default)]
+    pub segment: Option<u8>,
+}
+
 /// Addresses to be announced as being at this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capture::{CaptureNext, CaptureStream, write_header, write_packet};
-use super::cluster::{Announce, AnnounceReport, ClusterAddress, ClusterReport, OwnerMacs};
+use super::cluster::{Announce, AnnounceReport, ClusterAddress, ClusterReport, Override, OwnerMacs};
 use super::monitor::Listening;
 use super::protocol::{
     CaptureRequest, Code, Counters, DummyReport, FreezeReport, InsideEntry, InsideReport, MonitorRequest,
@@ -67,6 +67,11 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`].
     fn owner_macs(&self, macs: &OwnerMacs) -> Result<ClusterReport, Refusal>;
+    /// Puts SPIs in another segment.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn override_segment(&self, spis: &Override) -> Result<ClusterReport, Refusal>;
     /// Tells the links that addresses are here, once.
     ///
     /// # Errors
@@ -154,6 +159,7 @@ impl Service for DataPlane {
             Request::SegmentFollow => client.reply(handler.segment_follow()),
             Request::ClusterAddress(shared) => client.reply(handler.cluster_address(&shared)),
             Request::OwnerMacs(macs) => client.reply(handler.owner_macs(&macs)),
+            Request::Override(spis) => client.reply(handler.override_segment(&spis)),
             Request::Announce(addresses) => client.reply(handler.announce(&addresses)),
             Request::Reload => client.reply(handler.reload()),
             Request::Freeze { name } => client.reply(handler.freeze(&name)),

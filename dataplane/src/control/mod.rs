@@ -19,7 +19,9 @@ mod tests;
 
 pub use capture::{CaptureNext, CaptureStream, CapturedPacket};
 pub use client::{Client, ClientError};
-pub use cluster::{Announce, AnnounceReport, ClusterAddress, ClusterReport, OwnerMac, OwnerMacs, SharedSide};
+pub use cluster::{
+    Announce, AnnounceReport, ClusterAddress, ClusterReport, Override, OwnerMac, OwnerMacs, SharedSide,
+};
 pub use handler::{DataPlane, Handler};
 pub use monitor::{
     Endpoint, FlowText, Happening, Heard, Kind, Listeners, Listening, MAX_LISTENERS, Notice, Occurrence,

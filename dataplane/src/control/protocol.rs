@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster::{Announce, ClusterAddress, OwnerMacs};
+use super::cluster::{Announce, ClusterAddress, Override, OwnerMacs};
 use super::monitor::Kind;
 use crate::config::{ActionWord, Policy, PolicyAction, PolicyDirection, PolicySpec};
 
@@ -40,6 +40,8 @@ pub enum Request {
     ClusterAddress(ClusterAddress),
     /// Learn where frames of other nodes' segments go; answered by [`ClusterReport`](super::ClusterReport).
     OwnerMacs(OwnerMacs),
+    /// Put SPIs in another segment; answered by [`ClusterReport`](super::ClusterReport).
+    Override(Override),
     /// Tell the links that addresses are here, once; answered by [`AnnounceReport`](super::AnnounceReport).
     Announce(Announce),
     /// Read the configuration again; answered by [`ReloadReport`].

@@ -61,6 +61,9 @@ impl Handler for Made {
     fn owner_macs(&self, _: &OwnerMacs) -> Result<ClusterReport, Refusal> {
         Ok(ClusterReport::default())
     }
+    fn override_segment(&self, spis: &Override) -> Result<ClusterReport, Refusal> {
+        Ok(ClusterReport { filtered: vec![format!("{spis:?}")] })
+    }
     fn announce(&self, addresses: &Announce) -> Result<AnnounceReport, Refusal> {
         Ok(AnnounceReport { frames: addresses.outer.len() as u32 })
     }
@@ -153,6 +156,22 @@ fn the_wire_is_as_documented() {
     let (_directory, server) = server();
     let answer = raw(&server, b"{\"version\":1,\"request\":\"freeze\",\"name\":\"abc\"}\n");
     assert_eq!(answer, "{\"version\":1,\"ok\":{\"sas\":3}}\n");
+    let request = r#"{"version":1,"request":"cluster-address","resolution":"shared-mac","outer":{"addresses":["192.0.2.1"],"mac":"01:00:5e:00:53:01"}}"#;
+    let answer = raw(&server, &[request.as_bytes(), b"\n"].concat());
+    let shared = r"SharedMac Some(Mac([1, 0, 94, 0, 83, 1]))";
+    assert_eq!(answer, format!("{{\"version\":1,\"ok\":{{\"filtered\":[\"{shared}\"]}}}}\n"));
+    let request = r#"{"version":1,"request":"override","ike":[18446744073709551615],"segment":7}"#;
+    let answer = raw(&server, &[request.as_bytes(), b"\n"].concat());
+    assert!(
+        answer.contains("Override { esp: [], ike: [18446744073709551615], segment: Some(7) }"),
+        "{answer}"
+    );
+    for misspelt in
+        [r#""request":"announce","outter":[]"#, r#""request":"owner-macs","owners":[],"members":["02:00"]"#]
+    {
+        let answer = raw(&server, format!("{{\"version\":1,{misspelt}}}\n").as_bytes());
+        assert!(answer.contains("bad-request"), "{answer}");
+    }
     let answer = raw(&server, b"{\"version\":1,\"request\":\"reload\"}\n");
     assert_eq!(
         answer,

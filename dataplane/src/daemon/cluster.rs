@@ -4,18 +4,22 @@ use std::net::IpAddr;
 
 use super::gateway::Gateway;
 use crate::control::{
-    Announce, AnnounceReport, ClusterAddress, ClusterReport, Code, OwnerMacs, Refusal, SharedSide,
+    Announce, AnnounceReport, ClusterAddress, ClusterReport, Code, Override, OwnerMacs, Refusal, SharedSide,
 };
 use crate::io::Side;
 use crate::next_hop::Mac;
 use crate::packet::announcement::Form;
+use crate::steering::Spi;
 use crate::worker::Command;
-use crate::xdp::{Owners, Resolution, XdpError};
+use crate::xdp::{Owners, Resolution};
 
 /// Addresses that a side may share.
 const MAX_ADDRESSES: usize = 64;
 /// Other nodes' MAC addresses, of both sides.
 const MAX_MEMBERS: usize = 512;
+
+/// SPIs in one request.
+const MAX_OVERRIDES: usize = 1000;
 
 /// Shares these addresses with other nodes.
 pub(super) fn share(gateway: &Gateway, shared: &ClusterAddress) -> Result<ClusterReport, Refusal> {
@@ -36,6 +40,19 @@ pub(super) fn learn_owners(gateway: &Gateway, macs: &OwnerMacs) -> Result<Cluste
     let owners = owners(macs)?;
     gateway.with_filter(|filter| {
         filter.set_owners(&owners).map_err(internal)?;
+        Ok(report(|side| filter.is_on(side)))
+    })
+}
+
+/// Puts these SPIs in another segment, or back in their own.
+pub(super) fn override_segment(gateway: &Gateway, spis: &Override) -> Result<ClusterReport, Refusal> {
+    let count = spis.esp.len() + spis.ike.len();
+    if count > MAX_OVERRIDES {
+        return Err(bad(format!("{count} SPIs; {MAX_OVERRIDES} at once are possible"), "ask several times"));
+    }
+    let all = spis.esp.iter().map(|spi| Spi::Esp(*spi)).chain(spis.ike.iter().map(|spi| Spi::Ike(*spi)));
+    gateway.with_filter(|filter| {
+        all.into_iter().try_for_each(|spi| filter.set_override(spi, spis.segment)).map_err(internal)?;
         Ok(report(|side| filter.is_on(side)))
     })
 }
@@ -115,7 +132,7 @@ fn bad(message: impl std::fmt::Display, remedy: &str) -> Refusal {
     Refusal::new(Code::BadRequest, message, remedy)
 }
 
-fn internal(error: XdpError) -> Refusal {
+fn internal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Internal, error, "see the data plane's log, then try again")
 }
 

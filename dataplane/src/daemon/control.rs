@@ -13,9 +13,9 @@ use crate::config::PolicySpec;
 use crate::control::{
     Announce, AnnounceReport, CaptureNext, CaptureRequest, CaptureSide, CaptureStream, CapturedPacket,
     ClusterAddress, ClusterReport, Code, Counter, Counters, DummyReport, Epoch, FreezeReport, Handler,
-    InsideEntry, InsideReport, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest, OwnerMacs,
-    Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport, Resolved, Segments, Status,
-    WorkerStatus,
+    InsideEntry, InsideReport, InterfaceStatus, Listening, MAX_LISTENERS, MonitorRequest, Override,
+    OwnerMacs, Policies, PolicyEntry, PolicyOrigin, PolicyReport, Refusal, ReloadReport, Resolved, Segments,
+    Status, WorkerStatus,
 };
 use crate::drop_reason::DropReason;
 use crate::io::Side;
@@ -266,6 +266,10 @@ impl Handler for Control {
 
     fn owner_macs(&self, macs: &OwnerMacs) -> Result<ClusterReport, Refusal> {
         cluster::learn_owners(&self.gateway, macs)
+    }
+
+    fn override_segment(&self, spis: &Override) -> Result<ClusterReport, Refusal> {
+        cluster::override_segment(&self.gateway, spis)
     }
 
     fn announce(&self, addresses: &Announce) -> Result<AnnounceReport, Refusal> {

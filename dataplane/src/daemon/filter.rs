@@ -1,17 +1,20 @@
 //! The XDP filter as the daemon keeps it: on the sides that AF_XDP serves, following addresses and policies; leases
 //! are followed by [`super::ownership`].
 
-use std::iter;
 use std::net::IpAddr;
+use std::path::Path;
+use std::{io, iter};
 
-use tracing::info;
+use tracing::{info, warn};
 
+use super::error::{DaemonError, io_error};
 use super::media::Media;
 use crate::config::Config;
 use crate::io::Side;
 use crate::io::af_xdp::AfXdpIo;
+use crate::io::membership::Membership;
 use crate::next_hop::{Mac, NextHops};
-use crate::steering::LocalRule;
+use crate::steering::{LocalRule, Spi};
 use crate::xdp::{
     Attachment, FilterPolicies, NetworkChange, Owners, Ownership, Resolution, XdpError, XdpOptions,
 };
@@ -24,6 +27,10 @@ pub(super) struct Filter {
     local: Vec<IpAddr>,
     /// The link-layer address of each side.
     macs: [Mac; 2],
+    /// The names of the interfaces that have a filter.
+    interfaces: [Option<String>; 2],
+    /// Those by which they take in frames for a shared address.
+    memberships: [Option<Membership>; 2],
 }
 
 impl Filter {
@@ -44,11 +51,33 @@ impl Filter {
             None
         };
         let macs = Side::ALL.map(|side| hops.side(side).mac);
-        let filter = Self { attachment, local, macs };
+        let interfaces = [options.outer, options.inner];
+        let mut filter = Self { attachment, local, macs, interfaces, memberships: [None, None] };
+        filter.join_again();
         for side in Side::ALL {
             info!(side = side.name(), mode = filter.mode(side), "the side is served");
         }
         Ok(filter)
+    }
+
+    /// The addresses that a data plane before this one has shared: the maps know them, the interfaces do not any more.
+    fn join_again(&mut self) {
+        let shared =
+            |attachment: &Attachment| Side::ALL.map(|side| attachment.shared_mac(side).ok().flatten());
+        let macs = self.attachment.as_ref().map_or([None, None], shared);
+        if let Err(error) = self.join(macs) {
+            warn!(%error, "an interface takes in no frames for the shared MAC address until it is named again");
+        }
+    }
+
+    /// Has the interfaces take in frames for these addresses, and for those before no longer.
+    fn join(&mut self, macs: [Option<Mac>; 2]) -> io::Result<()> {
+        for side in Side::ALL {
+            let wanted = self.interfaces[side.index()].as_deref().zip(macs[side.index()]);
+            self.memberships[side.index()] =
+                wanted.map(|(interface, mac)| Membership::join(interface, mac)).transpose()?;
+        }
+        Ok(())
     }
 
     /// Takes back what [`install`](Self::install) attached anew: nobody will receive what it redirects.
@@ -98,7 +127,9 @@ impl Filter {
         resolution: Resolution,
         addresses: [&[IpAddr]; 2],
         macs: [Option<Mac>; 2],
-    ) -> Result<(), XdpError> {
+    ) -> Result<(), DaemonError> {
+        let joined = self.join(macs);
+        joined.map_err(io_error("let in frames for a shared MAC address on", Path::new("an interface")))?;
         let Some(attachment) = &mut self.attachment else { return Ok(()) };
         for side in Side::ALL {
             if attachment.mode(side).is_some() {
@@ -106,12 +137,17 @@ impl Filter {
                 attachment.set_own_macs(side, &iter::once(own).chain(shared).collect::<Vec<_>>())?;
             }
         }
-        attachment.set_shared(resolution, addresses)
+        Ok(attachment.set_shared(resolution, addresses)?)
     }
 
     /// Learns where frames of other nodes' segments go.
     pub(super) fn set_owners(&mut self, owners: &Owners) -> Result<(), XdpError> {
         self.attachment.as_mut().map_or(Ok(()), |attachment| attachment.set_owners(owners))
+    }
+
+    /// Puts an SPI in a segment that its top octet does not name, or takes that back.
+    pub(super) fn set_override(&mut self, spi: Spi, segment: Option<u8>) -> Result<(), XdpError> {
+        self.attachment.as_mut().map_or(Ok(()), |attachment| attachment.set_override(spi, segment))
     }
 
     /// Whether packets of this side come through the filter.

@@ -4,6 +4,7 @@
 //! stand behind it, so that what runs without privileges is the very code that runs on a network card.
 
 pub mod af_xdp;
+pub mod membership;
 pub mod memory;
 pub mod pcap;
 pub mod socket;

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use crate::next_hop::Mac;
+
 /// A socket option's level and name.
 pub(in crate::io) type SocketOption = (i32, i32);
 
@@ -170,6 +172,20 @@ pub(in crate::io) fn bind_packet(socket: BorrowedFd<'_>, interface: u32, etherty
     let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the kernel reads `length` octets from `address`.
     checked(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
+}
+
+/// Has an interface take in frames for a MAC address, as long as a packet socket is open.
+pub(in crate::io) fn add_membership(socket: BorrowedFd<'_>, interface: u32, mac: Mac) -> io::Result<()> {
+    let kind = if mac.is_group() { libc::PACKET_MR_MULTICAST } else { libc::PACKET_MR_UNICAST };
+    let mut request = libc::packet_mreq {
+        mr_ifindex: interface.cast_signed(),
+        mr_type: kind.cast_unsigned() as u16,
+        mr_alen: mac.0.len() as u16,
+        mr_address: [0; 8],
+    };
+    request.mr_address[..mac.0.len()].copy_from_slice(&mac.0);
+    // SAFETY: this option takes that structure.
+    unsafe { set_option_value(socket, (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP), &request) }
 }
 
 /// Sets the program by which a group of packet sockets divides packets (packet(7), `PACKET_FANOUT_CBPF`).

@@ -132,20 +132,12 @@ impl Attachment {
         Ownership::open(&self.pins)
     }
 
-    /// Puts an ESP SPI in a segment that its top octet does not name; `None` takes that back.
+    /// See [`FilterMaps::set_override`].
     ///
     /// # Errors
     /// [`XdpError::Map`].
-    pub fn set_override(&mut self, spi: u32, segment: Option<u8>) -> Result<(), XdpError> {
-        self.maps.set_override(Spi::Esp(spi), segment)
-    }
-
-    /// As [`set_override`](Self::set_override), for our half of an IKE SA's SPIs.
-    ///
-    /// # Errors
-    /// [`XdpError::Map`].
-    pub fn set_ike_override(&mut self, spi: u64, segment: Option<u8>) -> Result<(), XdpError> {
-        self.maps.set_override(Spi::Ike(spi), segment)
+    pub fn set_override(&mut self, spi: Spi, segment: Option<u8>) -> Result<(), XdpError> {
+        self.maps.set_override(spi, segment)
     }
 
     /// Replaces what policies say. What may be clear for ourselves changes first, then the networks, of which those that

@@ -74,7 +74,7 @@ impl Lab {
         self.run_in(name, "ip", arguments);
     }
 
-    fn run_in(&self, name: &str, program: &str, arguments: &[&str]) {
+    pub fn run_in(&self, name: &str, program: &str, arguments: &[&str]) {
         run(Command::new("nsenter").arg(self.network(name)).arg(program).args(arguments));
     }
 

@@ -1,5 +1,5 @@
 //! Several processes on one table: one PUTs and removes (and is killed now and then), one GETs, one
-//! looks up as a data plane does. `BATON_SOAK=1` makes it ten million operations.
+//! looks up as a data plane does, one reserves as a cluster daemon does. `BATON_SOAK=1` makes it ten million operations.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,10 @@ use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path}
 use crate::layout::slot;
 use crate::sync::Ordering;
 use crate::table::key_word;
-use crate::{ClusterId, ConfigError, Counters, Direction, Sa, Sender, Senders, SlotState, Snapshot, Table};
+use crate::{
+    ClusterId, ConfigError, Counters, Direction, Reserve, Sa, SaKey, Sender, Senders, SlotState, Snapshot,
+    Table,
+};
 
 const CHILD: &str = "BATON_SAD_STRESS_CHILD";
 /// SAs that are always there, replaced all the time.
@@ -145,6 +148,37 @@ fn look_up(table: &Table, operations: u64, random: &mut Random) {
     }
 }
 
+/// As the cluster daemon does: what it reads of an SA belongs to one content, and what it reserves for one is never found
+/// at another.
+fn reserve(table: &Table, operations: u64, random: &mut Random) {
+    let mut edges = Vec::new();
+    for operation in (0..).take_while(|done| go_on(table, *done, operations)) {
+        table.enforce_reservations(&[u64::MAX; 4], operation % 2 == 0);
+        table.drain_attention(&mut edges);
+        edges.extend(table.edges(&[u64::MAX; 4]));
+        for edge in edges.drain(..) {
+            let SaKey { direction, key, spi } = edge.sa;
+            let (put, counters) = sa(direction, key, edge.packets);
+            assert_eq!(
+                (spi, edge.segment, edge.edge),
+                (put.spi, put.segment, counters.edge()),
+                "torn: {edge:?}"
+            );
+            let reserved = edge.reservation.reserved;
+            assert!(reserved == edge.edge || reserved == promised(edge.sa), "another SA's: {edge:?}");
+            if random.below(8) == 0 {
+                let reserved = promised(edge.sa);
+                table.reserve(&[Reserve { sa: edge.sa, reserved, mark: reserved }]).expect("reserved");
+            }
+        }
+    }
+}
+
+/// A reservation above every edge that tells whose it is.
+fn promised(sa: SaKey) -> u64 {
+    1 << 62 | u64::from(sa.key) << 24 ^ u64::from(sa.spi)
+}
+
 fn start(role: &str, operations: u64, path: &Path, seed: u64) -> Child {
     Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "tests::stress::child", "--ignored", "--nocapture"])
@@ -166,6 +200,7 @@ fn child() {
     match role {
         "write" => write(&table, operations, &mut random),
         "get" => get(&table, operations, &mut random),
+        "reserve" => reserve(&table, operations, &mut random),
         _ => look_up(&table, operations, &mut random),
     }
 }
@@ -193,8 +228,11 @@ fn nothing_is_torn_or_lost_between_processes() {
     }
     let start_time = Instant::now();
     // A quarter each for writing, half for GET, a quarter for looking up.
-    let mut readers =
-        [start("get", operations / 2, &path, 1001), start("look-up", operations / 4, &path, 1002)];
+    let mut readers = [
+        start("get", operations / 2, &path, 1001),
+        start("look-up", operations / 4, &path, 1002),
+        start("reserve", operations / 1000, &path, 1003),
+    ];
     write_and_kill(operations / 4, kills, &path);
     std::fs::write(finished(&path), "").expect("written");
     for reader in &mut readers {
