@@ -17,15 +17,14 @@ impl Cluster {
             return;
         }
         let mut settled = true;
-        for segment in (self.claims.held - self.moves.pinned).iter() {
-            let Some(target) = self.ring(segment).first().copied().filter(|node| *node != self.config.me)
-            else {
-                continue;
-            };
+        for (share, ring) in self.shares() {
+            let segments = share & (self.claims.held - self.moves.pinned);
+            let target = ring.first().copied().filter(|node| *node != self.config.me);
+            let Some(target) = target.filter(|_| !segments.is_empty()) else { continue };
             settled = false;
             let in_order = self.peers.get(&target).is_some_and(|peer| peer.beat.settled);
             if in_order || self.moves.once || self.maintenance {
-                self.moves.plan(target, Segments::one(segment));
+                self.moves.plan(target, segments);
             }
         }
         self.moves.once &= !settled;

@@ -7,6 +7,7 @@ use baton_sad::NodeId;
 use super::configuration::Role;
 use super::output::{Lane, Output};
 use super::segments::Segments;
+use super::session::Session;
 use super::status::{Alarm, Notice};
 use super::wire::{Beat, Heartbeat, MessageError, Vote};
 use super::{Cluster, Octets};
@@ -50,8 +51,9 @@ impl Cluster {
 
     /// Who could take over what, as of now.
     fn heirs(&self) -> Vec<(NodeId, Segments)> {
-        let heirs =
-            self.replicas.sessions.iter().map(|(id, session)| (*id, session.ready & self.claims.held));
+        let told = |session: &Session| if self.guards.tell_voters { session.ready } else { session.segments };
+        let heirs = self.replicas.sessions.iter();
+        let heirs = heirs.map(|(id, session)| (*id, told(session) & self.claims.held));
         heirs.filter(|(_, segments)| !segments.is_empty()).collect()
     }
 
@@ -103,7 +105,9 @@ impl Cluster {
 
     fn count_vote(&mut self, voter: NodeId, vote: &Vote) {
         self.ownership.granted(voter, vote.sequence, vote.granted);
-        self.claims.note_vote(vote);
+        if let Some(place) = self.config.members.iter().position(|member| member.id == voter) {
+            self.claims.note_vote(place, vote);
+        }
         self.update_leases();
         self.let_leave();
     }

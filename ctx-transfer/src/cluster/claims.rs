@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_sad::NodeId;
 
 use super::Cluster;
+use super::configuration::MAX_MEMBERS;
 use super::output::{Cause, Output};
 use super::segments::{SEGMENTS, Segments};
 use super::status::{Alarm, Notice};
@@ -20,6 +21,15 @@ struct Known {
     ready: bool,
 }
 
+/// What all voters together say of a fresh claim.
+#[derive(Clone, Copy, Debug, Default)]
+struct Testimony {
+    best: Known,
+    /// Voters that remember an owner, by their places in the configuration. One that has lost its memory knows nothing of
+    /// what it promised before.
+    remembering: u8,
+}
+
 /// The claims of this node.
 #[derive(Debug)]
 pub(crate) struct Claims {
@@ -28,27 +38,30 @@ pub(crate) struct Claims {
     /// Those whose lease we have.
     pub(crate) held: Segments,
     leases: Vec<Duration>,
+    /// What this node, in this life, has had all contexts of: whatever voters say, it is an heir of nothing else.
+    pub(crate) sound: Segments,
     /// Nothing is claimed before.
     listens_until: Duration,
     vacant_since: Vec<Option<Duration>>,
     /// Fresh claims, and since when.
     fresh_since: Vec<Option<Duration>>,
-    known: Vec<Option<Known>>,
+    known: Vec<Testimony>,
     refused_at: u64,
     wake: Option<Duration>,
     pub(crate) last_took: Option<(Duration, Segments, Cause)>,
 }
 
 impl Claims {
-    pub(crate) fn new(listens_until: Duration) -> Self {
+    pub(crate) fn new(listens_until: Duration, sound: Segments) -> Self {
         Self {
             term: 0,
             held: Segments::NONE,
+            sound,
             leases: vec![Duration::ZERO; SEGMENTS],
             listens_until,
             vacant_since: vec![None; SEGMENTS],
             fresh_since: vec![None; SEGMENTS],
-            known: vec![None; SEGMENTS],
+            known: vec![Testimony::default(); SEGMENTS],
             refused_at: 0,
             wake: None,
             last_took: None,
@@ -82,15 +95,18 @@ impl Claims {
         self.wake
     }
 
-    pub(crate) fn note_vote(&mut self, vote: &Vote) {
+    /// `place` is the voter's in the configuration.
+    pub(crate) fn note_vote(&mut self, place: usize, vote: &Vote) {
         self.refused_at = self.refused_at.max(vote.highest);
         for mark in &vote.marks {
             for segment in (mark.segments & vote.granted).iter() {
                 let ready = mark.ready.contains(segment);
                 let Mark { owner, term, sequence, .. } = *mark;
-                let known = Some(Known { term, sequence, owner, ready });
-                let place = &mut self.known[usize::from(segment)];
-                *place = known.max(*place);
+                let testimony = &mut self.known[usize::from(segment)];
+                testimony.best = testimony.best.max(Known { term, sequence, owner, ready });
+                if term > 0 {
+                    testimony.remembering |= 1 << place;
+                }
             }
         }
     }
@@ -100,7 +116,7 @@ impl Claims {
         for segment in segments.iter().map(usize::from) {
             self.leases[segment] = Duration::ZERO;
             self.fresh_since[segment] = None;
-            self.known[segment] = None;
+            self.known[segment] = Testimony::default();
             self.vacant_since[segment] = None;
         }
     }
@@ -116,7 +132,11 @@ impl Cluster {
         }
         self.give_up_hopeless();
         let vacant = self.vacant();
-        let due: Segments = vacant.iter().filter(|segment| self.is_due(*segment)).collect();
+        if vacant.is_empty() {
+            return;
+        }
+        let (shares, known) = (self.shares(), self.tunnels.held_segments());
+        let due: Segments = vacant.iter().filter(|segment| self.is_due(*segment, known, &shares)).collect();
         if !due.is_empty() {
             self.claim(due);
         }
@@ -149,30 +169,46 @@ impl Cluster {
         handed - claimed
     }
 
-    fn is_due(&mut self, segment: u8) -> bool {
+    fn is_due(&mut self, segment: u8, known: Segments, shares: &[(Segments, Vec<NodeId>)]) -> bool {
         let since = self.claims.vacant_since[usize::from(segment)].unwrap_or(self.now);
-        let due = since + self.config.dead_time() * self.place(segment);
+        let due = since + self.config.dead_time() * self.place(segment, known, shares);
         if due > self.now {
             self.claims.wake = Some(self.claims.wake.map_or(due, |wake| wake.min(due)));
         }
         due <= self.now
     }
 
-    /// 0 for a node that can go on with a segment without a loss.
-    fn place(&self, segment: u8) -> u32 {
-        if self.voter.is_ready(segment, self.config.me) {
+    /// 0 for a node that can go on with a segment without a loss; then whoever has contexts of it at all.
+    fn place(&self, segment: u8, known: Segments, shares: &[(Segments, Vec<NodeId>)]) -> u32 {
+        if self.voter.is_ready(segment, self.config.me) && self.claims.sound.contains(segment) {
             return 0;
         }
-        let ring = self.ring(segment);
-        1 + ring.iter().position(|node| *node == self.config.me).unwrap_or(ring.len()) as u32
+        if known.contains(segment) {
+            return 1;
+        }
+        let ring = shares.iter().find(|(share, _)| share.contains(segment)).map(|(_, ring)| ring);
+        let position = ring.and_then(|ring| ring.iter().position(|node| *node == self.config.me));
+        2 + position.unwrap_or(MAX_MEMBERS) as u32
     }
 
     /// The nodes that are alive, in the order in which they are meant to own a segment.
     pub(crate) fn ring(&self, segment: u8) -> Vec<NodeId> {
-        let mut nodes = self.config.nodes();
-        let home = usize::from(segment) * nodes.len() / SEGMENTS;
-        nodes.rotate_left(home);
-        nodes.iter().map(|node| node.id).filter(|node| self.is_available(*node)).collect()
+        let shares = self.shares().into_iter();
+        shares.into_iter().find(|(share, _)| share.contains(segment)).map_or(Vec::new(), |(_, ring)| ring)
+    }
+
+    /// The even split of all segments, each share with its ring.
+    pub(crate) fn shares(&self) -> Vec<(Segments, Vec<NodeId>)> {
+        let mut nodes: Vec<NodeId> = self.config.nodes().iter().map(|node| node.id).collect();
+        let count = nodes.len();
+        let mut shares = Vec::with_capacity(count);
+        for home in 0..count {
+            let share = (0..=u8::MAX).filter(|segment| usize::from(*segment) * count / SEGMENTS == home);
+            let ring = nodes.iter().copied().filter(|node| self.is_available(*node)).collect();
+            shares.push((share.collect(), ring));
+            nodes.rotate_left(1);
+        }
+        shares
     }
 
     fn is_available(&self, node: NodeId) -> bool {
@@ -218,7 +254,7 @@ impl Cluster {
             let until = self.ownership.deadline(segment, held);
             let Some(until) = until.filter(|until| *until > self.now.max(lease)) else { continue };
             self.claims.leases[usize::from(segment)] = until;
-            if self.moves.frozen().contains(segment) {
+            if self.moves.frozen().contains(segment) && self.guards.freeze_first {
                 continue;
             }
             renewed.entry(until).or_default().insert(segment);
@@ -237,22 +273,38 @@ impl Cluster {
     /// Whether nobody has owned a segment since a member signed it off to us: each sign-off raises its term, so what it
     /// owned before has a lower one.
     pub(crate) fn is_signed_off(&self, segment: u8, by: NodeId) -> bool {
-        let known = self.claims.known[usize::from(segment)].unwrap_or_default();
+        let known = self.claims.known[usize::from(segment)].best;
         let term = self.peers.get(&by).map_or(0, |peer| peer.beat.term);
         self.handed_to_us(by).contains(segment) && known.owner == Some(by) && known.term < term
     }
 
+    /// Whether enough voters remember that this node could go on with a segment. Without a witness one's own memory has to
+    /// do, unless the other could have taken the segment over in the meantime.
+    fn is_vouched(&self, segment: u8) -> bool {
+        let known = self.claims.known[usize::from(segment)];
+        let remembering = known.remembering.count_ones() as usize;
+        let enough = if self.ownership.is_exclusive() {
+            remembering > self.config.members.len() / 2
+        } else {
+            let own = known.best.owner == Some(self.config.me);
+            remembering == 2 || !own || self.voter.was_alone(segment)
+        };
+        known.best.ready && enough
+    }
+
     fn gain(&mut self, segments: Segments) {
-        let known = |segment: &u8| self.claims.known[usize::from(*segment)].unwrap_or_default();
-        let first: Segments = segments.iter().filter(|segment| known(segment).term == 0).collect();
-        let unready: Segments = segments.iter().filter(|segment| !known(segment).ready).collect();
+        let known = |segment: &u8| self.claims.known[usize::from(*segment)];
+        let first: Segments = segments.iter().filter(|segment| known(segment).best.term == 0).collect();
+        let ready: Segments = segments.iter().filter(|segment| self.is_vouched(*segment)).collect();
+        let unready = segments - (ready & self.claims.sound);
         let (planned, commits) = self.commit(segments);
         let stale = unready - first - planned;
-        self.tunnels.take(segments);
+        self.tunnels.gained |= segments;
         self.claims.held |= segments;
+        self.claims.sound |= segments;
         for segment in segments.iter().map(usize::from) {
             self.claims.fresh_since[segment] = None;
-            self.claims.known[segment] = None;
+            self.claims.known[segment] = Testimony::default();
         }
         self.alarm(Alarm::NoMajority, false);
         self.remember();
@@ -310,6 +362,7 @@ impl Cluster {
         if !held.is_empty() {
             self.outputs.push_back(Output::SetLease { segments: held, until: Duration::ZERO });
             self.outputs.push_back(Output::Lost { segments: held });
+            self.tunnels.take_gained();
             self.tunnels.yield_up(held);
             self.reservations.yield_up(held);
             self.replicas.sessions.values_mut().for_each(|session| session.abandon(held));

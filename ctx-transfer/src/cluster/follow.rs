@@ -48,6 +48,7 @@ impl Cluster {
     }
 
     fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) {
+        self.claims.sound |= segments;
         for tunnel in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
             self.outputs.push_back(Output::Remove { from, number: 0, tunnel });
         }

@@ -23,6 +23,7 @@ mod claims;
 mod configuration;
 mod event;
 mod follow;
+mod guards;
 mod hello;
 mod moves;
 mod output;
@@ -51,6 +52,8 @@ pub use configuration::{
     Balance, Configuration, ConfigurationError, MAX_MEMBERS, Member, Replicating, Reserving, Role,
 };
 pub use event::{Command, Content, Edge, Event, Key, Octets, Refusal, Reserved, SaKey};
+#[doc(hidden)]
+pub use guards::Guards;
 pub use output::{Cause, Lane, Output, Remembered, Replication, Reservation};
 pub use segments::{SEGMENTS, Segments};
 pub use status::{Alarm, MemberStatus, Notice, StandbyState, Status, Totals};
@@ -88,6 +91,7 @@ pub struct Cluster {
     maintenance: bool,
     alarms: BTreeSet<Alarm>,
     totals: Totals,
+    guards: Guards,
 }
 
 impl Cluster {
@@ -103,15 +107,24 @@ impl Cluster {
         remembered: &[Remembered],
     ) -> Result<Self, ConfigurationError> {
         config.validate()?;
+        let ownership = rule(&config);
+        let mut voter = Voter::new(now, incarnation, config.lease);
+        for share in remembered {
+            voter.recall(share, !ownership.is_exclusive());
+        }
         let peers = config.others().map(|member| (member.id, Peer::new(*member))).collect();
         Ok(Self {
             incarnation,
             now,
             outputs: VecDeque::new(),
             peers,
-            voter: Voter::new(now, incarnation, config.lease, remembered),
-            ownership: rule(&config),
-            claims: Claims::new(now + config.dead_time()),
+            voter,
+            ownership,
+            // A process that was started again finds the table of its last life; after a reboot there is none.
+            claims: Claims::new(
+                now + config.dead_time(),
+                if remembered.is_empty() { Segments::NONE } else { Segments::ALL },
+            ),
             tunnels: Tunnels::new(config.replicating.tunnels),
             replicas: Replicas::default(),
             reservations: Reservations::default(),
@@ -123,8 +136,16 @@ impl Cluster {
             maintenance: false,
             alarms: BTreeSet::new(),
             totals: Totals::default(),
+            guards: Guards::default(),
             config,
         })
+    }
+
+    /// For simulations that show what a guard is good for.
+    #[doc(hidden)]
+    pub fn set_guards(&mut self, guards: Guards) {
+        self.guards = guards;
+        self.voter.set_guards(guards);
     }
 
     /// A message of another member, whom its connection has authenticated. What cannot be read is counted and alarmed.
@@ -145,6 +166,7 @@ impl Cluster {
     /// Something that the driver has to tell.
     pub fn handle(&mut self, now: Duration, event: Event) {
         self.enter(now);
+        self.tunnels.take_gained();
         match event {
             Event::Connected { member } => self.connect(member),
             Event::Disconnected { member } => self.disconnect(member),

@@ -133,7 +133,9 @@ impl Cluster {
         let number = self.moves.number;
         let until = self.now + self.config.move_wait;
         self.moves.running = Some(Move { number, to, segments, until });
-        self.outputs.push_back(Output::SetLease { segments, until: Duration::ZERO });
+        if self.guards.freeze_first {
+            self.outputs.push_back(Output::SetLease { segments, until: Duration::ZERO });
+        }
         self.outputs.push_back(Output::Freeze { number, segments });
     }
 

@@ -51,6 +51,10 @@ pub struct Remembered {
     pub owner: NodeId,
     /// Its term.
     pub term: u64,
+    /// Whether it had all that there was of them: a claim that came to nothing says nothing of its claimant's contexts.
+    pub intact: bool,
+    /// Whether nobody else could have taken them over without a loss.
+    pub alone: bool,
 }
 
 /// How a change came to the standbys.
@@ -109,7 +113,7 @@ pub enum Output {
         segments: Segments,
     },
     /// Tunnels of these segments, taken over with counters that are not known to be above all that was used: no SA of
-    /// theirs is used before it is rekeyed. Stands before `SetLease`.
+    /// theirs is used before it is rekeyed, or applied or committed anew. Stands before `SetLease`.
     Rekey {
         /// Which.
         segments: Segments,

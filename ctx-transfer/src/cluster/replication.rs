@@ -34,6 +34,8 @@ pub(crate) struct Replicas {
     waiting: VecDeque<Waiting>,
     pub(crate) enforced: Segments,
     pub(crate) sessions_made: u64,
+    /// When refused contexts are tried again.
+    pub(crate) retry_at: Duration,
 }
 
 impl Replicas {
@@ -190,7 +192,8 @@ impl Cluster {
 
     /// How a change stands; `None` while a standby in good order does not have it.
     fn replicated(&self, tunnel: &Name, version: u64) -> Option<Replication> {
-        let Some(own) = self.tunnels.own.get(tunnel) else { return Some(Replication::Alone) };
+        // A process that has just been started does not know yet whose the segment is.
+        let own = self.tunnels.own.get(tunnel)?;
         let mut standbys =
             self.replicas.sessions.values().filter(|s| s.is_required_for(tunnel, own.segment)).peekable();
         if standbys.peek().is_none() {

@@ -109,7 +109,9 @@ impl Cluster {
 
     /// Notes for every standby of an SA what it is to be told.
     fn announce(&mut self, key: SaKey) {
-        let Some(sa) = self.reservations.sas.get(&key) else { return };
+        let Some(sa) = self.reservations.sas.get(&key).filter(|_| self.guards.wait_for_standbys) else {
+            return;
+        };
         let target = sa.wanted.map_or(sa.reserved, |(target, _)| target);
         let reported = self.config.reserving.continuity && key.direction == Key::Inbound;
         let number = if reported { sa.edge } else { target };
@@ -199,7 +201,8 @@ impl Cluster {
     fn behind(&self, key: SaKey) -> Vec<NodeId> {
         let Some(sa) = self.reservations.sas.get(&key) else { return Vec::new() };
         let Some((wanted, _)) = sa.wanted else { return Vec::new() };
-        if self.config.reserving.continuity && key.direction == Key::Inbound {
+        let reported = self.config.reserving.continuity && key.direction == Key::Inbound;
+        if reported || !self.guards.wait_for_standbys {
             return Vec::new();
         }
         let sessions = self.replicas.sessions.iter();

@@ -191,13 +191,24 @@ impl Session {
         number
     }
 
+    /// What was refused is tried again: there may be room by now.
+    pub(crate) fn retry_refused(&mut self) {
+        let refused: Vec<_> =
+            self.copies.iter().filter(|(_, c)| c.refused.is_some()).map(|(n, c)| (*n, c.segment)).collect();
+        for (tunnel, segment) in refused {
+            self.enqueue(tunnel, segment, false);
+        }
+    }
+
     /// A Put or Delete is acknowledged; gives it back.
     pub(crate) fn acknowledge(&mut self, number: u64, result: Result<(), Refusal>) -> Option<Flight> {
         let place = self.flights.iter().position(|flight| flight.number == number)?;
         let flight = self.flights.remove(place)?;
         self.in_flight -= flight.octets;
         if let Some(copy) = self.copies.get_mut(&flight.tunnel).filter(|_| !flight.deleted) {
-            copy.acked = copy.acked.max(Some(flight.version));
+            // A standby without its data plane has taken nothing.
+            let away = result == Err(Refusal::Unavailable);
+            copy.acked = if away { None } else { copy.acked.max(Some(flight.version)) };
             copy.refused = result.err();
             copy.covered.retain(|key, _| flight.reserved.iter().any(|reserved| reserved.key == *key));
             for reserved in &flight.reserved {
@@ -248,7 +259,7 @@ impl Session {
     pub(crate) fn judge(&mut self, tunnel: &Name, reserved: &BTreeMap<SaKey, u64>) {
         let Some(copy) = self.copies.get(tunnel) else { return };
         let behind = |(key, number): (&SaKey, &u64)| copy.covered.get(key).is_none_or(|has| has < number);
-        let counts = copy.refused.is_none();
+        let counts = matches!(copy.refused, None | Some(Refusal::Unavailable));
         let now = (counts && (copy.acked.is_none() || copy.late), counts && reserved.iter().any(behind));
         let (segment, before) = (usize::from(copy.segment), copy.counted);
         self.unacked[segment] = self.unacked[segment] + u32::from(now.0) - u32::from(before.0);
@@ -273,11 +284,11 @@ impl Session {
 
     /// Moves segments towards ready as far as their tunnels allow; gives those that are ready now, and those that are
     /// complete for the first time.
-    pub(crate) fn advance(&mut self) -> (Segments, Segments) {
+    pub(crate) fn advance(&mut self, complete_first: bool) -> (Segments, Segments) {
         let mut ready = Segments::NONE;
         for segment in (self.segments - self.ready).iter() {
             let place = usize::from(segment);
-            if self.unacked[place] > 0 {
+            if self.unacked[place] > 0 && complete_first {
                 self.joining.remove(segment);
             } else if self.joining.contains(segment) && self.uncovered[place] == 0 {
                 ready.insert(segment);

@@ -16,8 +16,13 @@ impl Cluster {
         if !self.is_node() {
             return;
         }
+        self.tunnels.take_gained();
         self.assign();
         self.refill_budgets();
+        if self.now >= self.replicas.retry_at {
+            self.replicas.retry_at = self.now + self.config.settle;
+            self.replicas.sessions.values_mut().for_each(Session::retry_refused);
+        }
         let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
         for standby in standbys {
             self.advance(standby);
@@ -62,11 +67,10 @@ impl Cluster {
     /// Gives each of our segments its standbys: the next nodes in its ring, and whom it is to be moved to.
     fn assign(&mut self) {
         let mut wanted = std::collections::BTreeMap::<NodeId, Segments>::new();
-        for segment in self.claims.held.iter() {
-            let ring = self.ring(segment);
+        for (share, ring) in self.shares() {
             let next = ring.iter().filter(|node| **node != self.config.me);
             for node in next.take(usize::from(self.config.standbys)) {
-                wanted.entry(*node).or_default().insert(segment);
+                *wanted.entry(*node).or_default() |= share & self.claims.held;
             }
         }
         for (node, segments) in self.moves.wanted() {
@@ -112,7 +116,7 @@ impl Cluster {
         }
         let Some(session) = self.replicas.sessions.get_mut(&standby) else { return };
         let number = session.number;
-        let (_, complete) = session.advance();
+        let (_, complete) = session.advance(self.guards.complete_first);
         let synced = session.ready == session.segments && !session.segments.is_empty();
         let filled = synced && !session.filled;
         session.filled |= synced;
@@ -145,9 +149,9 @@ impl Cluster {
 
     /// Votes have come: what the voters know by now no longer waits.
     pub(crate) fn let_leave(&mut self) {
-        let (ownership, exclusive) = (&self.ownership, self.ownership.is_exclusive());
+        let (ownership, told) = (&self.ownership, self.guards.tell_voters);
         let known = |segment: u8, sequence: u64| {
-            !exclusive || ownership.backed(segment).is_some_and(|backed| backed >= sequence)
+            !told || ownership.backed(segment).is_some_and(|backed| backed >= sequence)
         };
         let mut any = false;
         for session in self.replicas.sessions.values_mut() {

@@ -29,13 +29,20 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) struct Tunnels {
     most: usize,
+    /// Segments that were gained and whose tunnels stand among those that are held yet: a takeover does not wait for them.
+    pub(crate) gained: Segments,
     pub(crate) own: BTreeMap<Name, Tunnel>,
     pub(crate) held: BTreeMap<Name, Held>,
 }
 
 impl Tunnels {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, own: BTreeMap::new(), held: BTreeMap::new() }
+        Self { most, gained: Segments::NONE, own: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    /// Segments of which any tunnel is held.
+    pub(crate) fn held_segments(&self) -> Segments {
+        self.held.values().map(|held| held.segment).collect()
     }
 
     /// Whether there is room for a tunnel, which may be there already.
@@ -44,8 +51,12 @@ impl Tunnels {
         known || self.own.len() + self.held.len() < self.most
     }
 
-    /// What was held is owned.
-    pub(crate) fn take(&mut self, segments: Segments) {
+    /// What was held of the segments that were gained is owned.
+    pub(crate) fn take_gained(&mut self) {
+        let segments = std::mem::take(&mut self.gained);
+        if segments.is_empty() {
+            return;
+        }
         for (name, held) in self.held.extract_if(.., |_, held| segments.contains(held.segment)) {
             self.own.insert(name, Tunnel { segment: held.segment, version: held.version, sas: Vec::new() });
         }

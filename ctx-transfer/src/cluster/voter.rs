@@ -11,12 +11,16 @@ use std::time::Duration;
 use baton_sad::NodeId;
 
 use super::configuration::MAX_MEMBERS;
+use super::guards::Guards;
 use super::output::Remembered;
 use super::segments::{SEGMENTS, Segments};
 use super::wire::{Heartbeat, Mark, Vote};
 
+/// Members that could go on with a segment, without an order.
+type Ready = [Option<NodeId>; MAX_MEMBERS];
+
 /// Who could go on with a segment, as its owner said last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Heirs {
     /// The owner.
     owner: Option<NodeId>,
@@ -25,7 +29,7 @@ struct Heirs {
     /// The owner's heartbeat.
     sequence: u64,
     /// The owner and its standbys in good order.
-    ready: Vec<NodeId>,
+    ready: Ready,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -36,7 +40,9 @@ struct Slot {
     until: Duration,
     handed: Option<NodeId>,
     heirs: Heirs,
-    /// Before the present claimant was promised it.
+    /// The promise is to a claim that was not confirmed yet.
+    fresh: bool,
+    /// As of the last confirmed owner, while it is.
     before: Heirs,
 }
 
@@ -50,31 +56,38 @@ pub(crate) struct Voter {
     slots: Vec<Slot>,
     heard: BTreeMap<NodeId, (u64, u64)>,
     changed: bool,
+    promises: bool,
 }
 
 impl Voter {
-    pub(crate) fn new(now: Duration, incarnation: u64, lease: Duration, remembered: &[Remembered]) -> Self {
-        let mut voter = Self {
+    pub(crate) fn new(now: Duration, incarnation: u64, lease: Duration) -> Self {
+        Self {
             incarnation,
             lease,
             opens: now + lease,
             slots: vec![Slot::default(); SEGMENTS],
             heard: BTreeMap::new(),
             changed: false,
-        };
-        for share in remembered {
-            voter.recall(share);
+            promises: true,
         }
-        voter
     }
 
-    /// What was known before the process was started again: who owned a segment last can go on with it.
-    fn recall(&mut self, share: &Remembered) {
+    pub(crate) fn set_guards(&mut self, guards: Guards) {
+        self.promises = guards.promises;
+        if !guards.voters_pause {
+            self.opens = Duration::ZERO;
+        }
+    }
+
+    /// What was known before the process was started again: who owned a segment last can go on with it, unless somebody
+    /// may have taken it over in between without a voter that knows of it (`unseen`: there is no witness).
+    pub(crate) fn recall(&mut self, share: &Remembered, unseen: bool) {
+        let owner = (share.intact && (!unseen || share.alone)).then_some(share.owner);
         for segment in share.segments.iter() {
             let slot = &mut self.slots[usize::from(segment)];
             slot.term = share.term;
-            let owner = Some(share.owner);
-            slot.heirs = Heirs { owner, term: share.term, sequence: 0, ready: vec![share.owner] };
+            let ready = ready_of(owner.into_iter());
+            slot.heirs = Heirs { owner: Some(share.owner), term: share.term, sequence: 0, ready };
         }
     }
 
@@ -85,7 +98,12 @@ impl Voter {
 
     /// Whether a node could go on with a segment without a loss.
     pub(crate) fn is_ready(&self, segment: u8, node: NodeId) -> bool {
-        self.slots[usize::from(segment)].heirs.ready.contains(&node)
+        self.slots[usize::from(segment)].heirs.ready.contains(&Some(node))
+    }
+
+    /// Whether nobody but its last owner could have gone on with a segment.
+    pub(crate) fn was_alone(&self, segment: u8) -> bool {
+        self.slots[usize::from(segment)].before.is_alone()
     }
 
     /// Answers a heartbeat; `None` if a later one was answered before.
@@ -124,12 +142,13 @@ impl Voter {
         let holds = slot.holder == Some((from, beat.incarnation)) && slot.handed.is_none();
         let renews = holds && beat.term >= slot.term;
         let open = slot.until <= now || slot.handed == Some(from);
+        let open = open || !self.promises;
         let granted = now >= self.opens && (renews || open && beat.term > slot.term);
         if !granted || !slot.note(from, beat, segment, vote) {
             vote.highest = vote.highest.max(slot.term);
             return;
         }
-        self.changed |= slot.confirm(from, beat, segment, renews);
+        self.changed |= slot.confirm(from, beat, segment);
         slot.term = beat.term;
         slot.holder = Some((from, beat.incarnation));
         slot.handed = None;
@@ -150,13 +169,20 @@ impl Voter {
     /// What is to be remembered, if it has changed since it was asked last.
     pub(crate) fn changes(&mut self) -> Option<Vec<Remembered>> {
         std::mem::take(&mut self.changed).then(|| {
-            let mut shares = BTreeMap::<(NodeId, u64), Segments>::new();
+            let mut shares = BTreeMap::<(NodeId, u64, bool, bool), Segments>::new();
             for (segment, slot) in self.slots.iter().enumerate() {
                 if let Some(owner) = slot.heirs.owner {
-                    shares.entry((owner, slot.heirs.term)).or_default().insert(segment as u8);
+                    let (intact, alone) = (slot.heirs.is_intact(), slot.heirs.is_alone());
+                    shares.entry((owner, slot.heirs.term, intact, alone)).or_default().insert(segment as u8);
                 }
             }
-            let share = |((owner, term), segments)| Remembered { segments, owner, term };
+            let share = |((owner, term, intact, alone), segments)| Remembered {
+                segments,
+                owner,
+                term,
+                intact,
+                alone,
+            };
             shares.into_iter().map(share).collect()
         })
     }
@@ -168,29 +194,62 @@ impl Slot {
         if !beat.fresh.contains(segment) {
             return true;
         }
-        let again = self.holder == Some((from, beat.incarnation)) && self.handed.is_none();
-        let known = if again { &self.before } else { &self.heirs };
-        let Some(mark) = mark_of(&mut vote.marks, known) else { return false };
+        let known = if self.is_unconfirmed_claim_of(from) { self.before } else { self.heirs };
+        let Some(mark) = mark_of(&mut vote.marks, &known) else { return false };
         mark.segments.insert(segment);
-        if known.ready.contains(&from) {
+        if known.ready.contains(&Some(from)) {
             mark.ready.insert(segment);
         }
         true
     }
 
-    /// Whether the owner or its term is another than before. A fresh claim counts like a confirmed one until it is: if
-    /// the claimant had its lease and died before it could say so, nobody else can go on without a rekey.
-    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, segment: u8, renews: bool) -> bool {
-        let fresh = beat.fresh.contains(segment);
-        if fresh && !renews {
-            self.before = std::mem::take(&mut self.heirs);
-        }
-        let heirs = beat.heirs.iter().filter(|(_, share)| !fresh && share.contains(segment));
-        let ready = std::iter::once(from).chain(heirs.map(|(node, _)| *node)).collect();
-        let changed = self.heirs.owner != Some(from) || self.heirs.term != beat.term;
-        self.heirs = Heirs { owner: Some(from), term: beat.term, sequence: beat.sequence, ready };
-        changed
+    /// Whether a node has claimed the segment, and nobody knows whether it got it.
+    fn is_unconfirmed_claim_of(&self, node: NodeId) -> bool {
+        self.fresh && self.heirs.owner == Some(node)
     }
+
+    /// Notes who can go on from now on, and says whether that changes what is to be remembered. After a fresh claim
+    /// nobody else can go on without a rekey: the claimant may have had its lease and died before it could say so. The
+    /// claimant itself can if it could before.
+    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, segment: u8) -> bool {
+        let fresh = beat.fresh.contains(segment);
+        if fresh && !self.is_unconfirmed_claim_of(from) {
+            self.before = self.heirs;
+        }
+        let ready = if fresh {
+            Ready::default()
+        } else {
+            let heirs = beat.heirs.iter().filter(|(_, share)| share.contains(segment));
+            ready_of(std::iter::once(from).chain(heirs.map(|(node, _)| *node)))
+        };
+        let known = self.heirs;
+        self.heirs = Heirs { owner: Some(from), term: beat.term, sequence: beat.sequence, ready };
+        if !fresh {
+            self.before = self.heirs;
+        }
+        self.fresh = fresh;
+        let told = |heirs: Heirs| (heirs.owner, heirs.term, heirs.is_intact(), heirs.is_alone());
+        told(known) != told(self.heirs)
+    }
+}
+
+impl Heirs {
+    /// Whether the owner itself could go on.
+    fn is_intact(&self) -> bool {
+        self.owner.is_some() && self.ready.contains(&self.owner)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.ready.iter().flatten().count() < 2
+    }
+}
+
+fn ready_of(nodes: impl Iterator<Item = NodeId>) -> Ready {
+    let mut ready = Ready::default();
+    for (place, node) in ready.iter_mut().zip(nodes) {
+        *place = Some(node);
+    }
+    ready
 }
 
 fn mark_of<'a>(marks: &'a mut Vec<Mark>, known: &Heirs) -> Option<&'a mut Mark> {

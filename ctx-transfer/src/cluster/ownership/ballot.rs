@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_sad::NodeId;
 
 use super::Ownership;
+use crate::cluster::configuration::MAX_MEMBERS;
 use crate::cluster::segments::{SEGMENTS, Segments};
 
 /// Requests that are remembered until their votes come.
@@ -66,9 +67,14 @@ impl Ballot {
     /// The latest request that `enough` voters have granted or surpassed.
     fn backed(&self, segment: u8, enough: usize) -> Option<(u64, Duration)> {
         let place = usize::from(segment);
-        let mut requested: Vec<_> = self.voters.values().filter_map(|v| v.requested[place]).collect();
-        requested.sort_unstable_by(|a, b| b.cmp(a));
-        requested.get(enough - 1).copied()
+        // The smallest are those that have promised nothing.
+        let mut requested = [None; MAX_MEMBERS];
+        for (of, promises) in requested.iter_mut().zip(self.voters.values()) {
+            *of = promises.requested[place];
+        }
+        let voters = self.voters.len().min(MAX_MEMBERS);
+        requested[..voters].sort_unstable();
+        requested[voters - enough]
     }
 
     fn until(&self, request: Option<(u64, Duration)>) -> Option<Duration> {

@@ -1,0 +1,144 @@
+//! Many seeds.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use baton_ctx_transfer::cluster::Guards;
+
+use crate::world::World;
+
+/// While things go wrong.
+const TROUBLE: Duration = Duration::from_millis(900);
+/// After which all must be well again.
+const CALM: Duration = Duration::from_millis(700);
+
+pub fn run(world: &mut World) -> Result<(), String> {
+    world.plan(TROUBLE);
+    world.run_until(TROUBLE)?;
+    world.repair();
+    world.run_until(TROUBLE + CALM)?;
+    // A segment that is just being moved is nobody's for a moment.
+    let mut verdict = world.agree();
+    for more in 1..=20 {
+        if verdict.is_ok() {
+            break;
+        }
+        world.run_until(TROUBLE + CALM + Duration::from_millis(20 * more))?;
+        verdict = world.agree();
+    }
+    verdict
+}
+
+fn seeds(usual: u64) -> Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match (number("BATON_SEED"), number("BATON_SOAK")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(1)) => 0..100 * usual,
+        _ => 0..usual,
+    }
+}
+
+/// What a run of all seeds has to bring about, or it tests less than it says.
+const MUST_HAPPEN: [&str; 20] = [
+    "takeovers",
+    "moves",
+    "moves failed",
+    "yielded",
+    "pauses",
+    "lapses",
+    "fills",
+    "refusals",
+    "late",
+    "stale",
+    "rekeyed",
+    "repeated reservations",
+    "links healed",
+    "hosts crashed",
+    "daemons crashed",
+    "pairs parted",
+    "replicated",
+    "alone",
+    "commits",
+    "freezes",
+];
+
+type Counters = BTreeMap<&'static str, u64>;
+
+fn tally(world: &mut World, counters: &mut Counters) {
+    for (what, number) in &world.counters {
+        *counters.entry(what).or_default() += number;
+    }
+    *counters.entry("packets").or_default() += world.judge.crossed;
+    for node in world.nodes.values_mut() {
+        node.bury();
+        let totals = node.totals;
+        for (what, number) in [
+            ("takeovers", totals.takeovers),
+            ("moves", totals.moves),
+            ("moves failed", totals.moves_failed),
+            ("yielded", totals.yielded),
+            ("pauses", totals.pauses),
+            ("lapses", totals.lapses),
+            ("contexts", totals.contexts),
+            ("fills", totals.fills),
+            ("refusals", totals.refusals),
+            ("late", totals.late),
+            ("stale", totals.stale),
+            ("rekeyed", totals.rekeyed),
+            ("reservations", totals.reservations),
+            ("repeated reservations", totals.repeated_reservations),
+        ] {
+            *counters.entry(what).or_default() += number;
+        }
+    }
+}
+
+fn run_seeds(seeds: Range<u64>) -> (Vec<String>, Counters) {
+    let (mut failures, mut counters) = (Vec::new(), Counters::new());
+    for seed in seeds {
+        let mut world = World::new(seed, Guards::default());
+        if world.trace {
+            println!("{:#?}", world.setting);
+        }
+        if let Err(why) = run(&mut world) {
+            failures.push(format!("BATON_SEED={seed} {why}"));
+        }
+        tally(&mut world, &mut counters);
+    }
+    (failures, counters)
+}
+
+#[test]
+fn invariants_hold_whatever_happens() {
+    let all = seeds(1_000);
+    let middle = all.start.midpoint(all.end);
+    let halves = [all.start..middle, middle..all.end];
+    let results = halves.map(|half| std::thread::spawn(move || run_seeds(half)));
+    let (mut failures, mut counters) = (Vec::new(), Counters::new());
+    for result in results {
+        let (more, numbers) = result.join().expect("a thread of seeds panicked");
+        failures.extend(more);
+        for (what, number) in numbers {
+            *counters.entry(what).or_default() += number;
+        }
+    }
+    println!("{counters:?}");
+    assert!(failures.is_empty(), "{} seeds failed\n{}", failures.len(), failures.join("\n"));
+    let never: Vec<_> =
+        MUST_HAPPEN.iter().filter(|what| counters.get(*what).is_none_or(|n| *n == 0)).collect();
+    assert!(never.is_empty() || std::env::var("BATON_SEED").is_ok(), "{never:?} never happened");
+}
+
+#[test]
+fn a_seed_tells_the_same_story_each_time() {
+    for seed in 0..5 {
+        let [first, second] = [(); 2].map(|()| {
+            let mut world = World::new(seed, Guards::default());
+            world.trace = false;
+            let result = run(&mut world);
+            (result, world.judge.crossed, world.counters.clone())
+        });
+        assert_eq!(first, second);
+    }
+}
