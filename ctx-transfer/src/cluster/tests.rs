@@ -33,6 +33,9 @@ impl Net {
             let config = Configuration::new(member.id, list.clone());
             let mut cluster = Cluster::new(config, Duration::ZERO, u64::from(member.id.get()), &[]).unwrap();
             cluster.handle(Duration::ZERO, Event::Dataplane { ready: true });
+            for other in list.iter().filter(|other| other.id != member.id) {
+                cluster.handle(Duration::ZERO, Event::Connected { member: other.id });
+            }
             (member.id, cluster)
         };
         let members = list.iter().map(start).collect();
@@ -115,7 +118,7 @@ fn a_silent_node_is_replaced_within_fifty_milliseconds_of_its_last_word() {
         let mut net = Net::new(nodes, witness);
         net.run(500);
         net.stopped.push(id(1));
-        net.run(100 + 40);
+        net.run(50);
         let left: usize = (2..=nodes).map(|number| net.owned(number)).sum();
         assert_eq!(left, SEGMENTS, "{nodes} {witness}");
     }
