@@ -77,9 +77,12 @@ pub struct Owned {
     /// Of its ownership: each owner of a segment has a higher one than the owner before. It orders contexts that two
     /// owners have written.
     pub term: u32,
-    /// If it was taken over unplanned: by how many packets the edges of its SAs were advanced at most. Both ends then
-    /// agree about what comes next, if they know how (RFC 6311).
+    /// If it was taken over unplanned: by how many packets at most the edges of its SAs were advanced. Peers that know
+    /// how then skip as many sequence numbers (RFC 6311).
     pub advanced: Option<u64>,
+    /// Peers may have heard of exchanges that its contexts here do not know: both ends then agree about Message IDs as
+    /// well, if they know how.
+    pub is_stale: bool,
 }
 
 /// The name of a tunnel: an IKE SA with its Child SAs, stable over rekeys, restarts and moves; at most 32 octets.

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 /// Entries of a [`ContextList`] at most; what is left is asked for again.
 pub const MAX_CONTEXTS_LISTED: usize = 5000;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(word: &bool) -> bool {
+    !*word
+}
+
 /// A segment that this node owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +22,9 @@ pub struct OwnedSegment {
     /// If it was taken over unplanned: by how many packets at most the edges of its SAs were advanced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advanced: Option<u64>,
+    /// Peers may have heard of exchanges that its contexts here do not know.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stale: bool,
 }
 
 /// What became of contexts that were put, in their order.

@@ -21,7 +21,8 @@ impl Loop {
             return;
         }
         let held = (0..=u8::MAX).filter(|segment| owns(&self.table, *segment));
-        let owned: Vec<_> = held.map(|segment| Owned { segment, term: 0, advanced: None }).collect();
+        let owned: Vec<_> =
+            held.map(|segment| Owned { segment, term: 0, advanced: None, is_stale: false }).collect();
         self.ike.own(&owned);
         self.owned = owned.iter().map(|owned| owned.segment).collect();
     }
@@ -34,7 +35,12 @@ impl Loop {
         }
         let owned: Vec<_> = segments
             .iter()
-            .map(|&OwnedSegment { segment, term, advanced }| Owned { segment, term, advanced })
+            .map(|&OwnedSegment { segment, term, advanced, stale }| Owned {
+                segment,
+                term,
+                advanced,
+                is_stale: stale,
+            })
             .collect();
         let concerned = self.ike.own(&owned);
         let before = std::mem::replace(&mut self.owned, owned.iter().map(|owned| owned.segment).collect());

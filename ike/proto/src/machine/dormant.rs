@@ -65,8 +65,11 @@ impl Up {
         self.settle_in(cx);
         self.follow_again(cx);
         self.reconsider(cx);
-        if let Some(packets) = share.advanced {
-            self.wants_agreement(packets);
+        let packets = share.advanced.unwrap_or(0);
+        let wants = if share.is_stale { self.wants_agreement(packets) } else { self.is_ahead(packets) };
+        if wants {
+            // Whoever takes over from us goes on with that.
+            cx.store();
         }
         self.spread(cx);
         if self.has_to_ask() {
@@ -75,12 +78,23 @@ impl Up {
         }
     }
 
-    /// Both edges of its SAs were advanced: both ends agree about what comes next, if they know how.
+    /// Both edges of its SAs were advanced: the peer skips as many sequence numbers, if it knows how. Message IDs are
+    /// right, and what is outstanding is better asked again than anew: the peer may have done it.
+    fn is_ahead(&mut self, packets: u64) -> bool {
+        self.note_gap(packets);
+        self.begin_counters()
+    }
+
+    /// The same, and the context may not know the latest exchanges.
     pub(super) fn wants_agreement(&mut self, packets: u64) -> bool {
+        self.note_gap(packets);
+        self.begin_synchronization(Duration::ZERO)
+    }
+
+    fn note_gap(&mut self, packets: u64) {
         if self.can_synchronize_counters {
             self.children.iter_mut().for_each(|child| child.gap = child.gap.saturating_add(packets));
         }
-        self.begin_synchronization(Duration::ZERO)
     }
 
     fn has_to_ask(&self) -> bool {

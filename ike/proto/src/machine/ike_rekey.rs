@@ -177,6 +177,7 @@ impl Up {
     /// From now on it is used for what we ask; all Child SAs are its (RFC 7296 section 2.8).
     fn use_sa(&mut self, cx: &mut Cx, sa: IkeSa) {
         let spis = (sa.initiator_spi, sa.responder_spi);
+        self.ask_counters_again();
         self.sas.insert(0, sa);
         self.start_lifetime(cx);
         self.tasks.remove(&Task::RekeyIke);
@@ -313,6 +314,7 @@ impl Up {
         let Some(rival) = self.sas.iter().find(|sa| sa.fate == Fate::Undecided).map(IkeSa::our_spi) else {
             return false;
         };
+        self.ask_counters_again();
         self.sas[0].pending.clear();
         self.use_rival(cx, rival);
         true

@@ -142,16 +142,19 @@ impl Ike {
             if self.rouse(now, host, id) {
                 self.handle(now, host, id, Tunnel::on_timeout);
             } else {
-                self.put_off(now, id);
+                self.put_off(now, host, id);
             }
         }
         self.settle_ownership(now, host);
         self.carry_out_orders(now, host);
     }
 
-    /// The lease has lapsed, for a moment or for good: nothing is done without it (I4).
-    fn put_off(&mut self, now: Now, id: Id) {
+    /// Nothing is done without the lease (I4), which has lapsed for a moment, or for good.
+    fn put_off(&mut self, now: Now, host: &mut dyn Host, id: Id) {
         let Some(slot) = self.tunnels.get_mut(&id) else { return };
+        if !self.core.ownership.has(slot.tunnel.head().segment()) {
+            return self.doze(now, host, id);
+        }
         let (before, after) = (slot.due, Some(now.monotonic + LAPSE));
         slot.due = after;
         self.set_timer(id, before, after);
@@ -246,7 +249,9 @@ impl Ike {
             self.core.outputs.push_back(Output::Store { tunnel, version, context });
         }
         let number = claims.standing().or_else(|| before.standing());
-        self.core.outputs.extend(effects.then.into_iter().map(|output| about(output, number)));
+        let (places, then): (Vec<_>, Vec<_>) = effects.then.into_iter().partition(is_of_table);
+        self.core.outputs.extend(places);
+        self.core.outputs.extend(then.into_iter().map(|output| about(output, number)));
         if let Some(tunnel) = next {
             self.tunnels.insert(id, Slot { tunnel, claims, due });
         }
@@ -263,6 +268,11 @@ impl Ike {
             self.timers.insert((after, id));
         }
     }
+}
+
+/// What changes the table comes before what a peer hears: a standby has it as it is then.
+const fn is_of_table(output: &Output) -> bool {
+    matches!(output, Output::Remove { .. } | Output::MovePeer { .. })
 }
 
 /// What a tunnel wants done; its datagrams say whose they are.

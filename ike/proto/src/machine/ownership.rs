@@ -20,6 +20,8 @@ pub(super) struct Share {
     pub(super) term: u32,
     /// By how many packets the edges of its SAs were advanced when it was taken over unplanned.
     pub(super) advanced: Option<u64>,
+    /// Its contexts may be older than what peers have heard.
+    pub(super) is_stale: bool,
 }
 
 /// All segments, and what is to be done because they have changed.
@@ -34,7 +36,7 @@ pub(super) struct Ownership {
 impl Default for Ownership {
     /// A gateway that is alone has all.
     fn default() -> Self {
-        let share = Share { is_ours: true, term: 0, advanced: None };
+        let share = Share { is_ours: true, term: 0, advanced: None, is_stale: false };
         Self { shares: Box::new([share; 256]), unsettled: VecDeque::new(), is_to_start: false }
     }
 }
@@ -50,8 +52,8 @@ impl Ownership {
 
     /// The SAs of a segment were advanced after it was taken over.
     pub(super) fn advance(&mut self, segment: u8, packets: u64) {
-        let advanced = &mut self.shares[usize::from(segment)].advanced;
-        *advanced = Some(advanced.unwrap_or(0).max(packets));
+        let share = &mut self.shares[usize::from(segment)];
+        (share.advanced, share.is_stale) = (Some(share.advanced.unwrap_or(0).max(packets)), true);
     }
 
     /// Whether a tunnel waits to change sides.
@@ -73,6 +75,7 @@ impl Ownership {
             if share.is_ours != now.is_some() {
                 changed.push(segment);
                 (share.is_ours, share.advanced) = (now.is_some(), now.and_then(|now| now.advanced));
+                share.is_stale = now.is_some_and(|now| now.is_stale);
             }
             share.term = share.term.max(now.map_or(0, |now| now.term));
         }

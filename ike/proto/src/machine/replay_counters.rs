@@ -50,6 +50,14 @@ impl Up {
         }
     }
 
+    /// An IKE SA is on its way out, and with it perhaps a request that nobody has heard.
+    pub(super) fn ask_counters_again(&mut self) {
+        let mut pending = self.sas.iter().flat_map(|sa| &sa.pending);
+        if pending.any(|(_, pending)| matches!(pending, Pending::Counters)) {
+            self.tasks.add(Task::SynchronizeCounters);
+        }
+    }
+
     /// By how much the edge of the Child SA that is furthest ahead is.
     fn gap(&self) -> u64 {
         self.children.iter().map(|child| child.gap).max().unwrap_or(0)
@@ -72,6 +80,10 @@ impl Up {
 
     /// The peer has agreed to go on. What it was not asked to skip is begun anew.
     pub(super) fn on_counters(&mut self, was_asked: bool) {
+        // It has grown since, by another takeover. Numbers that are skipped twice do no harm.
+        if was_asked && self.tasks.has(&Task::SynchronizeCounters) {
+            return;
+        }
         for at in 0..self.children.len() {
             let child = &mut self.children[at];
             let (gap, spi) =

@@ -51,6 +51,11 @@ impl History {
         Ok(())
     }
 
+    /// An SA was there before its node's standby knew of it, and never used.
+    pub fn forget_use(&mut self, key: &[u8], this: Use) {
+        self.keys.entry(key.to_vec()).or_default().retain(|other| *other != this);
+    }
+
     /// Something is told of a session: it begins once, before all else, whatever happens to who tells of it.
     pub fn account(&mut self, account: &Account) -> Result<(), String> {
         let id = &account.session.id;

@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_ike_proto::auth::Credentials;
-use baton_ike_proto::configuration::Configuration;
 use baton_ike_proto::crypto::WrapKey;
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::machine::{Ike, Restoring, TunnelView};
@@ -19,6 +17,7 @@ use crate::judge::Judge;
 use crate::network::Datagram;
 use crate::random::Random;
 use crate::setting::{Setting, seen};
+use crate::standby::{Parts, Standby, Taken};
 use crate::table::Sa;
 
 /// SAs of which the restarted process knows nothing are taken out of the table after so long: no exchange that may
@@ -48,14 +47,22 @@ pub struct Node {
     failover: Option<Box<Copy>>,
     /// Where the process's clock began.
     base: Duration,
-    configuration: Arc<Configuration>,
-    credentials: Arc<Credentials>,
+    pub standby: Option<Standby>,
+    /// When the standby has noticed that this one is dead.
+    takeover_at: Option<Duration>,
+    /// Of so many thousand deaths, after which the standby goes on instead of the process.
+    pub taken_over: u64,
+    /// Of the owner.
+    term: u32,
+    parts: Parts,
     /// Whether both ends agree about Message IDs, and about sequence numbers, after a failover.
     synchronizes: (bool, bool),
     /// The data plane refuses some of what it is to install.
     pub refuses: bool,
     pub trace: bool,
     pub judge: Judge,
+    /// What the present process had counted when it began to be this node.
+    counted_before: BTreeMap<&'static str, u64>,
     /// Counters of processes that are dead.
     counters: BTreeMap<&'static str, u64>,
 }
@@ -82,10 +89,15 @@ impl Node {
         let host = SimulatedHost::new(random.fork(), 1 + number as u8, setting.address(number));
         let nat = setting.behind_nat[number].then(|| Nat::new(seen(number)));
         let judge = Judge::new(random.aside(), credentials.clone());
+        let parts = Parts { configuration, credentials };
+        let standby = setting.standbys.then(|| {
+            let (base, own) = (Duration::from_secs(number as u64), random.aside());
+            Standby::beside(&parts, (number, base), setting.address(number), own)
+        });
         Self {
             number,
             judge,
-            ike: Some(Ike::new(configuration.clone(), credentials.clone(), wrap())),
+            ike: Some(parts.ike()),
             host,
             nat,
             fuse: None,
@@ -96,17 +108,21 @@ impl Node {
             failed_over: Vec::new(),
             failover: None,
             base: Duration::from_secs(random.below(1_000_000)),
-            configuration,
-            credentials,
+            standby,
+            takeover_at: None,
+            taken_over: 700,
+            term: 0,
+            parts,
             synchronizes: setting.synchronizes,
             refuses: false,
             trace: false,
+            counted_before: BTreeMap::new(),
             counters: BTreeMap::new(),
         }
     }
 
     pub fn clock(&self, now: Duration) -> Now {
-        Now { monotonic: self.base + now, unix: UNIX + now }
+        clock(self.base, now)
     }
 
     /// When there is something to do, if it is still alive.
@@ -114,11 +130,14 @@ impl Node {
         let ike = self.ike.as_ref().and_then(Ike::next_timeout).map(|at| at.saturating_sub(self.base));
         let sweep = self.sweep.as_ref().map(|(at, _)| *at);
         let judgement = self.ike.as_ref().and_then(|_| self.judge.next());
-        [ike, sweep, self.restart_at, judgement].into_iter().flatten().min()
+        [ike, sweep, self.restart_at, self.takeover_at, judgement].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn on_timeout(&mut self, now: Duration, history: &mut History) -> Result<Vec<Datagram>, String> {
+        if self.takeover_at.is_some_and(|at| at <= now) {
+            return self.take_over(now, history);
+        }
         if self.restart_at.is_some_and(|at| at <= now) {
             return self.restart(now, history);
         }
@@ -152,14 +171,29 @@ impl Node {
             }
         }
         self.ike = Some(ike);
+        if self.standby.is_some() && self.host.random.per_mille(300) {
+            self.replicate(now, None)?;
+        }
         Ok(sent)
+    }
+
+    /// The standby learns of the tunnel of that number, and of all that changed before it; without one, of everything.
+    pub fn replicate(&mut self, now: Duration, number: Option<u32>) -> Result<(), String> {
+        let table = &self.host.table;
+        self.standby.as_mut().map_or(Ok(()), |standby| standby.replicate(now, table, number))
     }
 
     fn burns_out(&mut self, now: Duration) -> bool {
         match &mut self.fuse {
             Some(0) => {
                 self.fuse = None;
-                self.restart_at = Some(now + Duration::from_millis(self.host.random.below(20_000)));
+                let is_filled = self.standby.as_ref().is_some_and(|standby| standby.is_filled);
+                let is_taken_over = is_filled && self.host.random.per_mille(self.taken_over);
+                if is_taken_over {
+                    self.takeover_at = Some(now + Duration::from_millis(20 + self.host.random.below(40)));
+                } else {
+                    self.restart_at = Some(now + Duration::from_millis(self.host.random.below(20_000)));
+                }
                 self.note(now, "dies");
                 true
             }
@@ -179,7 +213,10 @@ impl Node {
         sent: &mut Vec<Datagram>,
     ) -> Result<Option<Command>, String> {
         match output {
-            Output::Transmit { path, datagram, .. } => {
+            Output::Transmit { path, datagram, tunnel } => {
+                if tunnel.is_some() {
+                    self.replicate(now, tunnel)?;
+                }
                 if self.trace {
                     self.note(now, &format!("sends {} to {}", label(&datagram), path.remote));
                 }
@@ -221,11 +258,16 @@ impl Node {
             Output::Trap(policy) => {
                 self.host.table.policies.insert(policy.name.clone(), *policy);
             }
-            Output::Store { tunnel, context, .. } | Output::StoreStandby { tunnel, context } => {
+            Output::Store { tunnel, context, .. } => {
                 self.note(now, &format!("stores {tunnel}, {} octets", context.len()));
+                self.standby.iter_mut().for_each(|standby| standby.changed(&tunnel));
                 self.host.table.contexts.insert(tunnel, context);
             }
-            Output::Forget { tunnel, .. } | Output::ForgetStandby { tunnel } => {
+            Output::StoreStandby { tunnel, .. } | Output::ForgetStandby { tunnel } => {
+                return Err(format!("{tunnel} is no standby's"));
+            }
+            Output::Forget { tunnel, .. } => {
+                self.standby.iter_mut().for_each(|standby| standby.changed(&tunnel));
                 self.host.table.contexts.remove(&tunnel);
                 self.note(now, &format!("forgets {tunnel}"));
             }
@@ -270,14 +312,19 @@ impl Node {
         if std::mem::take(&mut self.forgets) {
             self.host.table.lose_all();
             self.note(now, "has lost all that it had stored");
+            self.refill_standby();
         }
-        self.ike = Some(Ike::new(self.configuration.clone(), self.credentials.clone(), wrap()));
+        self.ike = Some(self.parts.ike());
+        self.counted_before.clear();
         // As the daemon does: what no restored tunnel has inside goes.
         self.host.table.inside.clear();
         let mut failure = None;
         let advanced = self.failover.take().and_then(|copy| {
             history.fail_over();
-            self.install_copy(*copy)
+            let tunnel = self.install_copy(*copy);
+            // It is older than what the standby has.
+            self.refill_standby();
+            tunnel
         });
         let sent = self.act(now, history, |ike, now, host| {
             for (tunnel, context) in host.table.contexts.clone() {
@@ -301,6 +348,73 @@ impl Node {
         })?;
         self.sweep = Some((now + SWEEP_DELAY, self.orphans(now)));
         failure.map_or(Ok(sent), Err)
+    }
+
+    /// The standby begins anew.
+    fn refill_standby(&mut self) {
+        let Some(standby) = self.standby.take() else { return };
+        let tunnels = self.host.table.contexts.keys().cloned();
+        self.standby = Some(Standby::new(&self.parts, standby.machine(), tunnels));
+    }
+
+    /// The standby goes on in the place of a machine that is dead.
+    fn take_over(&mut self, now: Duration, history: &mut History) -> Result<Vec<Datagram>, String> {
+        self.takeover_at = None;
+        let Some(standby) = self.standby.take() else { return Ok(vec![]) };
+        let ahead = if self.synchronizes.1 { self.host.random.below(1000) } else { 0 };
+        self.note(now, &format!("is taken over, {ahead} ahead"));
+        let forget = |key: &[u8], inbound, spi| {
+            history.forget_use(key, crate::history::Use { node: self.number, inbound, spi });
+        };
+        let dead = self.replace_by(standby.take_over(self.term + 1, &self.host, Some(ahead), forget), now);
+        let tunnels = self.host.table.contexts.keys().cloned();
+        self.standby = Some(Standby::new(&self.parts, (dead, Duration::ZERO), tunnels));
+        self.act(now, history, |_, _, _| {})
+    }
+
+    /// Hands all over to the standby, and is the standby from then on. Nobody but these two hears of it.
+    pub fn hand_over(&mut self, now: Duration) -> Result<(), String> {
+        if self.ike.is_none() || self.standby.is_none() {
+            return Ok(());
+        }
+        self.replicate(now, None)?;
+        self.note(now, "hands over");
+        let (clock, base) = (self.clock(now), self.base);
+        let (Some(mut ike), Some(standby)) = (self.ike.take(), self.standby.take()) else { return Ok(()) };
+        ike.own(&[]);
+        while ike.next_timeout().is_some_and(|due| due <= clock.monotonic) {
+            ike.handle_timeout(clock, &mut self.host);
+        }
+        while let Some(output) = ike.poll() {
+            match output {
+                Output::Inside(inside) => drop(self.host.table.inside.remove(&inside.tunnel)),
+                Output::Event(_) | Output::StopSolving { .. } => {}
+                other => return Err(format!("who hands over does {other:?}")),
+            }
+        }
+        self.counters = self.counted(&ike);
+        let mut was_used = false;
+        let forget = |_: &[u8], _, _| was_used = true;
+        let taken = standby.take_over(self.term + 1, &self.host, None, forget);
+        if was_used {
+            return Err("an SA is lost".to_owned());
+        }
+        let host = self.replace_by(taken, now);
+        self.standby = Some(Standby::of(ike, (host, base)));
+        Ok(())
+    }
+
+    /// Another machine is the node from now on.
+    fn replace_by(&mut self, taken: Taken, now: Duration) -> SimulatedHost {
+        self.judge.forget();
+        self.term += 1;
+        let Taken { ike, host, base, counted } = taken;
+        (self.ike, self.base, self.fuse, self.copy) = (Some(ike), base, None, None);
+        self.counted_before = counted;
+        let before = std::mem::replace(&mut self.host, host);
+        self.host.address = before.address;
+        self.sweep = Some((now + SWEEP_DELAY, self.orphans(now)));
+        before
     }
 
     /// Takes a copy of a tunnel.
@@ -361,7 +475,8 @@ impl Node {
     fn counted(&self, ike: &Ike) -> BTreeMap<&'static str, u64> {
         let mut counters = self.counters.clone();
         for (name, value) in ike.counters().iter() {
-            *counters.entry(name).or_default() += value;
+            let before = self.counted_before.get(name).copied().unwrap_or_default();
+            *counters.entry(name).or_default() += value - before;
         }
         counters
     }
@@ -427,6 +542,11 @@ impl Copy {
     }
 }
 
+/// What a machine whose clock began at `base` says.
+pub fn clock(base: Duration, now: Duration) -> Now {
+    Now { monotonic: base + now, unix: UNIX + now }
+}
+
 /// Which message a datagram is.
 pub fn label(octets: &[u8]) -> String {
     let (header, fragment) = match wire::parse(octets) {
@@ -442,7 +562,7 @@ pub fn label(octets: &[u8]) -> String {
     )
 }
 
-fn wrap() -> Arc<WrapKey> {
+pub fn wrap() -> Arc<WrapKey> {
     Arc::new(WrapKey::new([7; 32]))
 }
 

@@ -36,6 +36,9 @@ fn act(world: &mut World) -> Result<(), String> {
     match world.random.below(100) {
         0..8 => initiate(world, node, None),
         8..16 => {
+            if world.setting.standbys && world.random.per_mille(300) {
+                return world.nodes[node].hand_over(world.now);
+            }
             world.nodes[node].forgets = world.random.per_mille(200);
             crash(world, node);
             Ok(())

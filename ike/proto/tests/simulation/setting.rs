@@ -59,6 +59,8 @@ pub struct Setting {
     pub crash_detection: bool,
     /// After a failover the ends agree about Message IDs, and about sequence numbers (RFC 6311).
     pub synchronizes: (bool, bool),
+    /// Each node has a standby, which takes its place.
+    pub standbys: bool,
 }
 
 /// Who the others are to node 0.
@@ -109,6 +111,7 @@ impl Setting {
             sends: (0..nodes).map(|_| (somewhere(random, nodes), somewhere(random, nodes))).collect(),
             crash_detection: half(random),
             synchronizes: *random.pick(&SYNCHRONIZES).expect("some"),
+            standbys: random.aside().per_mille(500),
         }
     }
 
@@ -140,6 +143,7 @@ impl Setting {
             sends: vec![(None, None); 5],
             crash_detection: false,
             synchronizes: (true, true),
+            standbys: false,
         }
     }
 
@@ -329,7 +333,7 @@ const ESP: [&str; 5] = [
 const PPK: [(bool, bool); 4] = [(false, false), (false, false), (true, false), (true, true)];
 
 /// Whether Message IDs, and whether sequence numbers, are agreed upon after a failover.
-const SYNCHRONIZES: [(bool, bool); 4] = [(true, true), (true, true), (true, false), (false, true)];
+pub const SYNCHRONIZES: [(bool, bool); 4] = [(true, true), (true, true), (true, false), (false, true)];
 
 /// One node in ten sends its peers to another one.
 fn somewhere(random: &mut Random, nodes: usize) -> Option<usize> {

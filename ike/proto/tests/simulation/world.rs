@@ -138,6 +138,10 @@ impl World {
 
     /// A packet of ESP by one of a node's outbound SAs, to whoever has the other end of it; whether it is taken.
     pub fn packet(&mut self, at: usize, reqid: u32) -> Result<bool, String> {
+        // Nothing is sent or taken by an SA that the standby does not have.
+        for node in &mut self.nodes {
+            node.replicate(self.now, None)?;
+        }
         let Some(sa) = self.nodes[at].host.table.outbound.get_mut(&reqid) else { return Ok(false) };
         sa.sequence += 1;
         let (spi, key, sequence) = (sa.spi, sa.key.clone(), sa.sequence);

@@ -19,6 +19,9 @@ use crate::machine::head::Head;
 use crate::machine::inner;
 use crate::machine::up::Up;
 
+/// A copy from elsewhere is taken for newer than so many contexts that were written after it.
+const LOST_VERSIONS: u64 = 1 << 20;
+
 /// Whose context it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restoring {
@@ -114,7 +117,9 @@ impl Ike {
         let name = up.head.name();
         self.check_free(&name, &up, None)?;
         let is_frozen = is_frozen && how == Restoring::Restart;
-        let mut up = Up { is_frozen, ..up };
+        // A copy may be older than what others have of the tunnel.
+        let lost = if how == Restoring::Move { LOST_VERSIONS } else { 0 };
+        let mut up = Up { is_frozen, version: up.version.saturating_add(lost), ..up };
         let id = self.core.next_id;
         if is_leased {
             let taken = inner::retake(&mut self.core, id, up.peers.proved(), &up.virtual_addresses);

@@ -13,7 +13,7 @@ use crate::machine::{RestoreError, Restoring, StandbyError, TunnelState, heading
 const SEGMENT: u8 = 2;
 
 fn owned(term: u32, advanced: Option<u64>) -> [Owned; 1] {
-    [Owned { segment: SEGMENT, term, advanced }]
+    [Owned { segment: SEGMENT, term, advanced, is_stale: false }]
 }
 
 /// A node that owns nothing, and is otherwise as right is.
@@ -334,13 +334,20 @@ fn without_anything_to_say_nothing_is_said() {
 }
 
 #[test]
-fn a_takeover_agrees_about_message_ids_and_sequence_numbers() {
-    let mut pair = Pair::up();
-    let mut standby = standby();
-    replicate(&pair, &mut standby);
-    take_over(&mut pair, standby, &owned(1, Some(1000)));
-    pair.pass(Duration::from_secs(10));
-    assert_eq!(pair.right.ike.counters().failovers, 1);
+fn a_takeover_agrees_about_sequence_numbers_and_a_stale_one_about_message_ids_too() {
+    for is_stale in [false, true] {
+        let mut pair = Pair::up();
+        let mut standby = standby();
+        replicate(&pair, &mut standby);
+        let [owned] = owned(1, Some(1000));
+        take_over(&mut pair, standby, &[Owned { is_stale, ..owned }]);
+        pair.pass(Duration::from_secs(10));
+        assert_eq!(pair.right.ike.counters().failovers, u64::from(is_stale));
+        assert_skipped_and_alive(pair);
+    }
+}
+
+fn assert_skipped_and_alive(mut pair: Pair) {
     assert_eq!(pair.left.skips.iter().map(|(_, numbers)| *numbers).collect::<Vec<_>>(), [1000]);
     rekey(&mut pair, true);
     rekey(&mut pair, false);
