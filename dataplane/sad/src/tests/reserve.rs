@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{INBOUND, OUTBOUND, directory, new_table, reopen, seeded, table_path};
 use crate::{
@@ -362,4 +362,53 @@ fn enforcement_holds_from_the_next_quiescent_point_on() {
     }
     stop.store(true, Ordering::Relaxed);
     worker.join().expect("joined");
+}
+
+/// What a fill of a standby and a takeover of many segments rest on: all SAs in one pass, some hundred ns each.
+#[test]
+fn many_sas_are_read_and_reserved_in_one_pass() {
+    const SAS: u32 = 20_000;
+    let directory = directory();
+    let table = new_table(&directory, SAS);
+    let keys: Vec<u32> = (0..SAS).map(|n| 0x4600_0100 + n).collect();
+    for some in keys.chunks(512) {
+        let batch: Vec<_> = some
+            .iter()
+            .map(|key| {
+                let (sa, counters) = seeded(INBOUND, *key, 1);
+                (Sa { segment: SEGMENT, ..sa }, counters)
+            })
+            .collect();
+        table.put(&batch).expect("put");
+    }
+    table.enforce_reservations(&SEGMENTS, true);
+    let start = Instant::now();
+    let edges = table.edges(&SEGMENTS);
+    let read = start.elapsed();
+    assert_eq!(edges.len(), SAS as usize);
+    let ahead = |edge: &Edge| Reserve { sa: edge.sa, reserved: edge.edge + 100, mark: edge.edge + 50 };
+    let items: Vec<Reserve> = edges.iter().map(ahead).collect();
+    let start = Instant::now();
+    assert_eq!(table.reserve(&items).expect("reserved"), items.len());
+    let reserved = start.elapsed();
+    let floors: Vec<Floor> = items.iter().map(|item| Floor { sa: item.sa, floor: item.reserved }).collect();
+    let start = Instant::now();
+    assert_eq!(table.raise_floors(&floors).expect("raised"), []);
+    let raised = start.elapsed();
+    assert!(table.edges(&SEGMENTS).iter().all(|edge| edge.edge == edge.reservation.reserved));
+    for item in &items {
+        let handle = table.lookup(INBOUND, item.sa.key).expect("found");
+        assert_eq!(table.grant(handle, SEGMENT, item.reserved + 1), item.reserved);
+    }
+    let start = Instant::now();
+    assert_eq!(drain(&table).len(), SAS as usize);
+    let drained = start.elapsed();
+    println!(
+        "per SA: read {:?}, reserve {:?}, floor {:?}, drain {:?}",
+        read / SAS,
+        reserved / SAS,
+        raised / SAS,
+        drained / SAS
+    );
+    assert!(read.max(reserved).max(raised).max(drained) < Duration::from_micros(20) * SAS);
 }
