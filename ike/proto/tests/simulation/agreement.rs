@@ -43,12 +43,18 @@ pub fn check(world: &World) -> Result<(), String> {
 
 /// Each SA's packets get through.
 pub fn traffic_crosses(world: &mut World) -> Result<(), String> {
+    // What a takeover has reserved it may cost: a pair that the peer did not know yet when it was asked to skip.
+    let most = if world.setting.standbys { 50_000 } else { 1 };
     for at in 0..world.nodes.len() {
         let sending = world.tunnels(at).into_iter().flat_map(|view| view.children);
         for child in sending.filter(|child| child.is_sending).collect::<Vec<_>>() {
             let is_left_over = world.nodes.iter().any(|node| !node.failed_over.is_empty())
                 && world.nodes.iter().all(|node| !node.host.table.inbound.contains_key(&child.outbound_spi));
-            if !world.packet(at, child.reqid)? && !is_left_over {
+            let mut is_taken = false;
+            for _ in 0..most {
+                is_taken = is_taken || world.packet(at, child.reqid)?;
+            }
+            if !is_taken && !is_left_over {
                 return Err(format!("node {at}: what is sent by {:08x} is refused", child.outbound_spi));
             }
         }
