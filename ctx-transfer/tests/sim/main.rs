@@ -7,7 +7,8 @@
 //! packet and every lease the invariants are checked, and at the end every segment has one owner that has its tunnels,
 //! and a standby in good order.
 //!
-//! `BATON_SEED=7` runs one seed and prints what happened in it; `BATON_SOAK=1` runs 100,000.
+//! `BATON_SEED=7` runs one seed and prints what happened in it; `BATON_SOAK=1` runs 100,000,
+//! `BATON_FROM=5000` the usual number from that one on.
 
 mod driver;
 mod judge;

@@ -35,7 +35,7 @@ fn seeds(usual: u64) -> Range<u64> {
     match (number("BATON_SEED"), number("BATON_SOAK")) {
         (Some(seed), _) => seed..seed + 1,
         (None, Some(1)) => 0..100 * usual,
-        _ => 0..usual,
+        _ => number("BATON_FROM").map_or(0..usual, |from| from..from + usual),
     }
 }
 
@@ -102,6 +102,8 @@ fn run_seeds(seeds: Range<u64>) -> (Vec<String>, Counters) {
             println!("{:#?}", world.setting);
         }
         if let Err(why) = run(&mut world) {
+            // A soak is long: its failures are told as they come.
+            eprintln!("BATON_SEED={seed} {why}");
             failures.push(format!("BATON_SEED={seed} {why}"));
         }
         tally(&mut world, &mut counters);

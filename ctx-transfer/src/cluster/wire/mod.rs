@@ -6,6 +6,8 @@ mod control;
 mod counters;
 mod heartbeat;
 mod octets;
+#[cfg(test)]
+mod tests;
 
 pub use contexts::ContextMessage;
 pub use control::ControlMessage;

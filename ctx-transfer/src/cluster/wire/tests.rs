@@ -1,0 +1,221 @@
+//! Golden octets, round trips, and whatever else comes in.
+
+use baton_sad::{Name, NodeId};
+use proptest::prelude::*;
+
+use super::heartbeat::Beat;
+use super::*;
+use crate::cluster::{Content, Key, Lane, MAX_MEMBERS, Octets, Refusal, Reserved, SaKey, Segments};
+
+fn node() -> impl Strategy<Value = NodeId> {
+    (1..=u8::MAX).prop_map(|id| NodeId::new(id).unwrap())
+}
+
+fn segments() -> impl Strategy<Value = Segments> {
+    any::<[u64; 4]>().prop_map(Segments::from_words)
+}
+
+fn shares() -> impl Strategy<Value = Vec<(NodeId, Segments)>> {
+    prop::collection::vec((node(), segments()), 0..=MAX_MEMBERS)
+}
+
+fn key() -> impl Strategy<Value = SaKey> {
+    let direction = prop::sample::select(vec![Key::Inbound, Key::Outbound]);
+    (direction, any::<u32>()).prop_map(|(direction, number)| SaKey { direction, number })
+}
+
+fn reserved() -> impl Strategy<Value = Reserved> {
+    (key(), any::<u64>()).prop_map(|(key, number)| Reserved { key, number })
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    "[a-z0-9-]{1,32}".prop_map(|name| Name::new(&name).unwrap())
+}
+
+fn result() -> impl Strategy<Value = Result<(), Refusal>> {
+    let refusals = crate::cluster::event::REFUSALS.map(Err).to_vec();
+    prop::sample::select([vec![Ok(())], refusals].concat())
+}
+
+fn heartbeat() -> impl Strategy<Value = Heartbeat> {
+    (any::<[u64; 3]>(), any::<[bool; 3]>(), segments(), segments(), shares(), shares()).prop_map(
+        |(numbers, flags, claims, fresh, heirs, handed)| Heartbeat {
+            incarnation: numbers[0],
+            sequence: numbers[1],
+            term: numbers[2],
+            maintenance: flags[0],
+            idle: flags[1],
+            settled: flags[2],
+            claims,
+            fresh,
+            heirs,
+            handed,
+        },
+    )
+}
+
+fn mark() -> impl Strategy<Value = Mark> {
+    (prop::option::of(node()), any::<u64>(), any::<u64>(), segments(), segments())
+        .prop_map(|(owner, term, sequence, segments, ready)| Mark { owner, term, sequence, segments, ready })
+}
+
+fn vote() -> impl Strategy<Value = Vote> {
+    (any::<[u64; 4]>(), segments(), prop::collection::vec(mark(), 0..=MAX_MEMBERS)).prop_map(
+        |(numbers, granted, marks)| Vote {
+            incarnation: numbers[0],
+            of: numbers[1],
+            sequence: numbers[2],
+            highest: numbers[3],
+            granted,
+            marks,
+        },
+    )
+}
+
+fn octets() -> impl Strategy<Value = Octets> {
+    prop::collection::vec(any::<u8>(), 0..300).prop_map(Octets::from)
+}
+
+fn context() -> impl Strategy<Value = ContextMessage> {
+    let content = (
+        name(),
+        any::<u8>(),
+        any::<u64>(),
+        octets(),
+        prop::collection::vec(reserved(), 0..=crate::MAX_PARTS),
+    );
+    let content = content.prop_map(|(tunnel, segment, version, octets, reserved)| Content {
+        tunnel,
+        segment,
+        version,
+        octets,
+        reserved,
+    });
+    prop_oneof![
+        (any::<u64>(), any::<u64>(), content).prop_map(|(number, session, content)| ContextMessage::Put {
+            number,
+            session,
+            content
+        }),
+        (any::<u64>(), name()).prop_map(|(number, tunnel)| ContextMessage::Delete { number, tunnel }),
+        (any::<u64>(), segments())
+            .prop_map(|(session, segments)| ContextMessage::Complete { session, segments }),
+        (any::<u64>(), result()).prop_map(|(number, result)| ContextMessage::Acknowledge { number, result }),
+    ]
+}
+
+fn counter() -> impl Strategy<Value = CounterMessage> {
+    let items = prop::collection::vec(reserved(), 0..=MAX_RESERVED);
+    prop_oneof![
+        (any::<u64>(), any::<u64>(), items).prop_map(|(number, session, items)| CounterMessage::Reserve {
+            number,
+            session,
+            items
+        }),
+        (any::<u64>(), prop::collection::vec(key(), 0..=MAX_RESERVED))
+            .prop_map(|(number, missing)| CounterMessage::Acknowledge { number, missing }),
+    ]
+}
+
+fn control() -> impl Strategy<Value = ControlMessage> {
+    let digests = prop::collection::vec(("[a-z]{0,64}", any::<u64>()), 0..8);
+    prop_oneof![
+        (any::<u64>(), "[0-9.]{0,64}", digests).prop_map(|(incarnation, release, digests)| {
+            ControlMessage::Hello { incarnation, release, digests }
+        }),
+        segments().prop_map(|segments| ControlMessage::Take { segments }),
+        (any::<u64>(), segments(), any::<bool>(), any::<bool>(), octets()).prop_map(
+            |(number, segments, last, pinned, octets)| {
+                ControlMessage::Final { number, segments, last, pinned, octets }
+            }
+        ),
+        (any::<u64>(), result()).prop_map(|(number, result)| ControlMessage::Staged { number, result }),
+        any::<u64>().prop_map(|number| ControlMessage::Abandon { number }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        heartbeat in heartbeat(),
+        vote in vote(),
+        context in context(),
+        counter in counter(),
+        control in control(),
+    ) {
+        prop_assert!(heartbeat.encode().len() <= Lane::Heartbeat.most_octets());
+        prop_assert!(vote.encode().len() <= Lane::Heartbeat.most_octets());
+        prop_assert!(counter.encode().len() <= Lane::Counters.most_octets());
+        prop_assert_eq!(Beat::decode(&heartbeat.encode()), Ok(Beat::Heartbeat(heartbeat)));
+        prop_assert_eq!(Beat::decode(&vote.encode()), Ok(Beat::Vote(vote)));
+        prop_assert_eq!(ContextMessage::decode(&context.encode()), Ok(context));
+        prop_assert_eq!(CounterMessage::decode(&counter.encode()), Ok(counter));
+        prop_assert_eq!(ControlMessage::decode(&control.encode()), Ok(control));
+    }
+
+    /// A cut message is never taken for a whole one, and nothing that follows a whole one is passed over.
+    #[test]
+    fn no_message_is_the_beginning_of_another(context in context(), at in any::<prop::sample::Index>()) {
+        let mut octets = context.encode().to_vec();
+        prop_assert!(ContextMessage::decode(&octets[..at.index(octets.len())]).is_err());
+        octets.push(0);
+        prop_assert_eq!(ContextMessage::decode(&octets), Err(MessageError::Trailing));
+    }
+
+    #[test]
+    fn no_octets_make_reading_panic(kind in 0..64_u8, octets in prop::collection::vec(any::<u8>(), 0..400)) {
+        let octets = [vec![PROTOCOL, kind], octets].concat();
+        let _ = Beat::decode(&octets);
+        let _ = ContextMessage::decode(&octets);
+        let _ = CounterMessage::decode(&octets);
+        let _ = ControlMessage::decode(&octets);
+    }
+}
+
+/// Another release must find every field in its place.
+#[test]
+fn messages_have_the_octets_that_they_had() {
+    let name = Name::new("a").unwrap();
+    let key = SaKey { direction: Key::Outbound, number: 0x0102_0304 };
+    let delete = ContextMessage::Delete { number: 5, tunnel: name };
+    assert_eq!(hex(&delete.encode()), "0111000000000000000500000001".to_owned() + "61");
+    let reserve =
+        CounterMessage::Reserve { number: 1, session: 2, items: vec![Reserved { key, number: 0x0a0b }] };
+    let expected = "012000000000000000010000000000000002000101010203040000000000000a0b";
+    assert_eq!(hex(&reserve.encode()), expected);
+    let staged = ControlMessage::Staged { number: 3, result: Err(Refusal::Full) };
+    assert_eq!(hex(&staged.encode()), "0133000000000000000301");
+    let beat = Heartbeat {
+        incarnation: 1,
+        sequence: 2,
+        term: 3,
+        settled: true,
+        claims: Segments::one(8),
+        heirs: vec![(NodeId::new(9).unwrap(), Segments::one(255))],
+        ..Heartbeat::default()
+    };
+    let (none, zeros) = ("00".repeat(32), "00".repeat(30));
+    let expected =
+        format!("0101{:016x}{:016x}{:016x}020001{zeros}{none}000109{}80{}", 1, 2, 3, "00".repeat(31), "0000");
+    assert_eq!(hex(&beat.encode()), expected);
+}
+
+#[test]
+fn another_version_and_another_lane_are_told_apart() {
+    let mut octets = Heartbeat::default().encode().to_vec();
+    assert_eq!(ContextMessage::decode(&octets), Err(MessageError::Kind(1)));
+    octets[0] = PROTOCOL + 1;
+    assert_eq!(Beat::decode(&octets), Err(MessageError::Version(PROTOCOL + 1)));
+}
+
+#[test]
+fn a_list_that_is_too_long_is_not_read() {
+    let items =
+        vec![Reserved { key: SaKey { direction: Key::Inbound, number: 1 }, number: 1 }; MAX_RESERVED + 1];
+    let octets = CounterMessage::Reserve { number: 1, session: 1, items }.encode();
+    assert_eq!(CounterMessage::decode(&octets), Err(MessageError::TooMany("reservations")));
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
