@@ -11,7 +11,6 @@ impl Cluster {
     pub(crate) fn connect(&mut self, member: NodeId) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
         peer.connected = true;
-        peer.greeted = false;
         let hello = ControlMessage::Hello {
             incarnation: self.incarnation,
             release: self.config.release.clone(),
@@ -30,8 +29,12 @@ impl Cluster {
     /// A standby that is in the same life as before keeps what it has; one in a new life gets everything anew.
     pub(crate) fn greeted(&mut self, from: NodeId, incarnation: u64, digests: &[(String, u64)]) {
         self.compare(from, digests);
+        // What it says can be read again.
+        let former = self.alarms.iter().find(|a| matches!(a, Alarm::Version(member, _) if *member == from));
+        if let Some(former) = former.cloned() {
+            self.alarm(former, false);
+        }
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        peer.greeted = true;
         let new_life = peer.life.replace(incarnation) != Some(incarnation);
         self.open_session(from, new_life);
         self.pump();

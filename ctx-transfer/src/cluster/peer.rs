@@ -12,8 +12,6 @@ pub(crate) struct Peer {
     pub(crate) member: Member,
     /// All lanes stand.
     pub(crate) connected: bool,
-    /// Its hello on this connection has come.
-    pub(crate) greeted: bool,
     /// Its incarnation as of its last hello.
     pub(crate) life: Option<u64>,
     /// When it was heard last, while it is alive.
@@ -28,7 +26,6 @@ impl Peer {
         Self {
             member,
             connected: false,
-            greeted: false,
             life: None,
             alive_since: None,
             heard: None,
