@@ -6,6 +6,7 @@ use baton_ike_proto::machine::StandbyError;
 use tracing::{info, warn};
 
 use super::desk::Answer;
+use super::reconcile::Reconciliation;
 use super::turn::Loop;
 use crate::clock;
 use crate::control::{
@@ -45,6 +46,10 @@ impl Loop {
         let concerned = self.ike.own(&owned);
         let before = std::mem::replace(&mut self.owned, owned.iter().map(|owned| owned.segment).collect());
         self.effects.fall_silent(|segment| self.owned.contains(&segment));
+        if !self.owned.is_subset(&before) {
+            // A standby may have SAs that the owner has removed since.
+            self.reconciliation = Reconciliation::begin();
+        }
         if before != self.owned {
             info!(segments = self.owned.len(), tunnels = concerned, "owns other segments than before");
         }

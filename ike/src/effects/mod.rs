@@ -257,6 +257,7 @@ impl Effects {
         for output in outputs {
             match output {
                 Output::Transmit { path, datagram, tunnel } => {
+                    self.replicate(Replication::announce);
                     self.transmit((path, datagram, tunnel), is_early);
                 }
                 Output::KeepAlive { path } => self.count_sent(&path, self.sockets.keep_alive(&path)),
@@ -303,6 +304,7 @@ impl Effects {
                 Output::Event(event) => self.tell(event, is_early),
             }
         }
+        self.replicate(Replication::announce);
         failed
     }
 

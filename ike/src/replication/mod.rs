@@ -31,6 +31,8 @@ pub(crate) struct Replication {
     progress: Progress,
     /// Of tunnels whose changes are not replicated, by their numbers.
     names: HashMap<u32, TunnelName>,
+    /// Changes of which the table may not have all yet.
+    unsaid: Vec<ReplicationNotice>,
     alarms: Alarms,
     counted: Arc<Counted>,
 }
@@ -44,7 +46,8 @@ impl Replication {
         counted: Arc<Counted>,
     ) -> Self {
         let (socket, progress) = (Socket::new(listener), Progress::new(bound));
-        let replication = Self { socket, progress, names: HashMap::new(), alarms, counted };
+        let replication =
+            Self { socket, progress, names: HashMap::new(), unsaid: Vec::new(), alarms, counted };
         replication.raise("baton-cluster is not connected");
         replication
     }
@@ -64,12 +67,12 @@ impl Replication {
         self.socket.client()
     }
 
-    /// A tunnel's context has changed.
+    /// A tunnel's context has changed. It is told by [`Self::announce`].
     pub(crate) fn changed(&mut self, tunnel: &TunnelName, version: u64) {
         self.tell(tunnel, version, ReplicationNotice::Changed);
     }
 
-    /// A tunnel is over.
+    /// A tunnel is over. The same.
     pub(crate) fn deleted(&mut self, tunnel: &TunnelName, version: u64) {
         self.tell(tunnel, version, ReplicationNotice::Deleted);
     }
@@ -87,7 +90,14 @@ impl Replication {
         let (name, segment) = (tunnel.to_string(), number.to_be_bytes()[0]);
         self.progress.changed(number, version);
         self.names.insert(number, tunnel.clone());
-        self.socket.send(&notice(TunnelVersion { name, segment, version }));
+        self.unsaid.push(notice(TunnelVersion { name, segment, version }));
+    }
+
+    /// Tells of all changes so far: now the table has what belongs to them, and whoever reads both has them as they are.
+    pub(crate) fn announce(&mut self) {
+        for notice in std::mem::take(&mut self.unsaid) {
+            self.socket.send(&notice);
+        }
         self.look_at_client();
     }
 
@@ -154,6 +164,7 @@ impl Replication {
     fn forget_all(&mut self) {
         self.progress.forget_all();
         self.names.clear();
+        self.unsaid.clear();
     }
 
     fn raise(&self, why: &str) {

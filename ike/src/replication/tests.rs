@@ -52,6 +52,11 @@ fn tunnel() -> TunnelName {
     TunnelName::new("net", 0x2a00_0001)
 }
 
+fn changed(stage: &mut Stage, version: u64) {
+    stage.replication.changed(&tunnel(), version);
+    stage.replication.announce();
+}
+
 const NUMBER: u32 = 0x2a00_0001;
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -61,12 +66,12 @@ fn a_change_is_told_and_waited_for() {
     let mut client = client(&mut stage);
     assert!(stage.replication.alarms.sentences().is_empty());
     assert_eq!(stage.replication.wait(NOW, NUMBER), None, "nothing has changed");
-    stage.replication.changed(&tunnel(), 7);
+    changed(&mut stage, 7);
     assert_eq!(hear(&mut client), r#"{"changed":{"name":"net-2a000001","segment":42,"version":7}}"#);
     let wait = stage.replication.wait(NOW, NUMBER).expect("something to wait for");
     assert_eq!(wait, Wait { version: 7, until: NOW + BOUND });
     assert!(!stage.replication.is_over(NOW, NUMBER, wait));
-    stage.replication.changed(&tunnel(), 8);
+    changed(&mut stage, 8);
     say(&mut stage, &client, &replicated(6));
     assert!(!stage.replication.is_over(NOW, NUMBER, wait), "that is older");
     say(&mut stage, &client, &replicated(7));
@@ -75,6 +80,7 @@ fn a_change_is_told_and_waited_for() {
     say(&mut stage, &client, &replicated(8));
     assert_eq!(stage.replication.wait(NOW, NUMBER), None);
     stage.replication.deleted(&tunnel(), 9);
+    stage.replication.announce();
     assert!(hear(&mut client).contains("changed"));
     assert_eq!(hear(&mut client), r#"{"deleted":{"name":"net-2a000001","segment":42,"version":9}}"#);
     assert!(stage.replication.wait(NOW, NUMBER).is_some(), "the answer to a delete waits too");
@@ -84,14 +90,14 @@ fn a_change_is_told_and_waited_for() {
 fn whoever_is_late_is_waited_for_once() {
     let mut stage = stage();
     let client = client(&mut stage);
-    stage.replication.changed(&tunnel(), 1);
+    changed(&mut stage, 1);
     let wait = stage.replication.wait(NOW, NUMBER).expect("something to wait for");
     assert!(stage.replication.is_over(NOW + BOUND, NUMBER, wait));
     assert_eq!(stage.replication.alarms.sentences().len(), 1);
-    stage.replication.changed(&tunnel(), 2);
+    changed(&mut stage, 2);
     assert_eq!(stage.replication.wait(NOW, NUMBER), None, "not again");
     say(&mut stage, &client, &replicated(2));
-    stage.replication.changed(&tunnel(), 3);
+    changed(&mut stage, 3);
     assert_eq!(stage.replication.wait(NOW, NUMBER), None, "it has not said that it has all");
     say(&mut stage, &client, &ReplicationReply::CaughtUp);
     assert!(stage.replication.alarms.sentences().is_empty());
@@ -105,10 +111,10 @@ fn whoever_is_late_is_waited_for_once() {
 fn without_a_client_nothing_waits() {
     let mut stage = stage();
     assert_eq!(stage.replication.alarms.sentences().len(), 1);
-    stage.replication.changed(&tunnel(), 1);
+    changed(&mut stage, 1);
     assert_eq!(stage.replication.wait(NOW, NUMBER), None);
     let client = client(&mut stage);
-    stage.replication.changed(&tunnel(), 2);
+    changed(&mut stage, 2);
     let wait = stage.replication.wait(NOW, NUMBER).expect("something to wait for");
     drop(client);
     stage.replication.look();
@@ -121,7 +127,7 @@ fn a_newer_client_takes_the_place_of_the_older_one() {
     let mut stage = stage();
     let mut older = client(&mut stage);
     let mut newer = client(&mut stage);
-    stage.replication.changed(&tunnel(), 1);
+    changed(&mut stage, 1);
     assert!(hear(&mut newer).contains("\"version\":1"));
     assert_eq!(hear(&mut older), "", "the end");
 }
@@ -138,7 +144,7 @@ fn nonsense_and_slowness_cost_the_connection_and_nothing_else() {
     let mut stage = stage();
     let _client = client(&mut stage);
     for version in 0..200_000 {
-        stage.replication.changed(&tunnel(), version);
+        changed(&mut stage, version);
     }
     assert!(!stage.replication.socket.has_client(), "it reads nothing");
     assert_eq!(stage.replication.wait(NOW, NUMBER), None);

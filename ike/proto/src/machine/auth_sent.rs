@@ -1,7 +1,5 @@
 //! The initiator's IKE_AUTH (RFC 7296 sections 1.2 and 2.15).
 
-use std::time::Duration;
-
 use super::auth_answer;
 use super::child_offer::{ChildOffer, Dynamic, everything, resolve};
 use super::core::Cx;
@@ -12,7 +10,7 @@ use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
 use super::inner;
 use super::message::{Message, flag, notify};
-use super::mobility::{self, Mobility, Ways};
+use super::mobility::{self, Mobility};
 use super::order::Order;
 use super::pending::Pending;
 use super::ppk::{self, Mixed};
@@ -20,7 +18,7 @@ use super::proof::{self, Proofs};
 use super::receive::{Bad, Opened};
 use super::redirect_follow;
 use super::replay_counters;
-use super::requests::Sent;
+use super::requests::Only;
 use super::resumption;
 use super::synchronization;
 use super::tunnel::Tunnel;
@@ -31,9 +29,6 @@ use crate::crypto::Role;
 use crate::host::DownReason;
 use crate::identity::Identity;
 use crate::wire::{CertificateEncoding, ExchangeType, Identification, NotifyType, Payload};
-
-/// How long to wait when the host has no IV.
-const NO_IV: Duration = Duration::from_millis(100);
 
 /// Our IKE_AUTH request is outstanding.
 pub(super) struct AuthSent {
@@ -366,21 +361,15 @@ impl AuthSent {
         Box::new(up).proceed(cx)
     }
 
-    /// When the request is to be sent again; at once if it could not be sealed.
-    pub(super) fn due(&self, now: Duration) -> Duration {
-        self.sa.window.requests.next_due().unwrap_or(now + NO_IV)
-    }
-
     /// Sends the request again, or gives up.
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
-        if self.sa.window.requests.next_due().is_none() {
-            // No IV was to be had.
-            self.send(cx);
-            return Some(Tunnel::AuthSent(self));
-        }
-        match self.sa.repeat(cx, &Ways::only(self.head.path)) {
-            Sent::Again => Some(Tunnel::AuthSent(self)),
-            Sent::Enough => {
+        match self.sa.repeat_only(cx, self.head.path) {
+            Only::Unsent => {
+                self.send(cx);
+                Some(Tunnel::AuthSent(self))
+            }
+            Only::Again => Some(Tunnel::AuthSent(self)),
+            Only::Enough => {
                 let problem = format!(
                     "peer {} does not answer IKE_AUTH; large messages may be lost on the way: set fragmentation = force",
                     self.head.peer()

@@ -1,25 +1,19 @@
 //! IKE_INTERMEDIATE (RFC 9242): exchanges between IKE_SA_INIT and IKE_AUTH, which have additional key exchanges in them
 //! (RFC 9370 section 2.2.2). After each the keys are new ones; IKE_AUTH proves what all of them said.
 
-use std::time::Duration;
-
 use super::auth_answer::Half;
 use super::auth_sent::AuthSent;
 use super::core::Cx;
 use super::head::{Attempt, Head};
 use super::ike_sa::IkeSa;
 use super::init_sent::Initialised;
-use super::mobility::Ways;
 use super::pending::Pending;
 use super::receive::{Bad, Chain, Opened};
-use super::requests::Sent;
+use super::requests::Only;
 use super::tunnel::Tunnel;
 use super::waiting;
 use crate::crypto::{AdditionalShare, KeyExchangeMethod, Role, Shared, answer_additional};
 use crate::wire::{self, ExchangeType, Flags, Header, Payload};
-
-/// How long to wait when the host has no IV.
-const NO_IV: Duration = Duration::from_millis(100);
 
 /// What AUTH covers of these exchanges (RFC 9242 section 3.3.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,20 +185,15 @@ impl IntermediateSent {
         waiting::after_failure(cx, head, attempt, problem)
     }
 
-    /// When the request is to be sent again; at once if it could not be sealed.
-    pub(super) fn due(&self, now: Duration) -> Duration {
-        self.sa.window.requests.next_due().unwrap_or(now + NO_IV)
-    }
-
     /// Sends the request again, or gives up.
     pub(super) fn on_timeout(mut self: Box<Self>, cx: &mut Cx) -> Option<Tunnel> {
-        if self.sa.window.requests.next_due().is_none() {
-            self.send(cx);
-            return Some(Tunnel::IntermediateSent(self));
-        }
-        match self.sa.repeat(cx, &Ways::only(self.head.path)) {
-            Sent::Again => Some(Tunnel::IntermediateSent(self)),
-            Sent::Enough => {
+        match self.sa.repeat_only(cx, self.head.path) {
+            Only::Unsent => {
+                self.send(cx);
+                Some(Tunnel::IntermediateSent(self))
+            }
+            Only::Again => Some(Tunnel::IntermediateSent(self)),
+            Only::Enough => {
                 let peer = self.head.peer();
                 let problem = format!(
                     "peer {peer} does not answer IKE_INTERMEDIATE; its large messages may be lost on the way: set fragmentation = force"
