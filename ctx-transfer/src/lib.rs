@@ -10,6 +10,7 @@ pub mod authority;
 mod cbor;
 pub mod channel;
 pub mod cluster;
+pub mod config;
 mod context;
 pub mod cxtp;
 mod decode;

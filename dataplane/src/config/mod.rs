@@ -8,10 +8,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use baton_sad::ClusterId;
+use baton_sad::{ClusterId, NodeId};
 use zeroize::Zeroizing;
 
-use self::reader::{Document, Source};
+use self::reader::{Document, Item, Section, Source};
 
 pub use crate::crypto::Backend as Crypto;
 pub use crate::steering::HashMode;
@@ -59,6 +59,18 @@ pub const DEFAULT_PATH: &str = "/etc/baton/baton.toml";
 
 /// A configuration file larger than this is refused; 100,000 tunnels fit.
 const MAX_FILE_OCTETS: u64 = 64 << 20;
+
+impl Node {
+    /// Reads `[node]`, for those who need no more of the file.
+    pub fn read(section: &Section<'_, '_>) -> Option<Self> {
+        sections::read_node(section)
+    }
+}
+
+/// The number of a member of the cluster, in a field.
+pub fn node_id(item: &Item<'_, '_>) -> Option<NodeId> {
+    sections::node_id(item)
+}
 
 impl Config {
     /// Reads and validates `path` whole, the key files it names included.

@@ -115,7 +115,7 @@ pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, pri
     })
 }
 
-fn read_node(section: &Section<'_, '_>) -> Option<Node> {
+pub(super) fn read_node(section: &Section<'_, '_>) -> Option<Node> {
     let id = section.require("id", "give this gateway a number of its own in the cluster: id = 1..=255");
     let id = id.and_then(|item| node_id(&item));
     let cluster =
@@ -134,7 +134,8 @@ fn read_node(section: &Section<'_, '_>) -> Option<Node> {
     })
 }
 
-fn node_id(item: &Item<'_, '_>) -> Option<NodeId> {
+/// The number of a member of the cluster.
+pub(super) fn node_id(item: &Item<'_, '_>) -> Option<NodeId> {
     NodeId::new(u8::try_from(item.integer(1..=255)?).ok()?)
 }
 
