@@ -13,6 +13,8 @@ pub mod cluster;
 pub mod config;
 mod context;
 pub mod cxtp;
+pub mod control;
+pub mod daemon;
 mod decode;
 mod encode;
 mod envelope;

@@ -64,7 +64,8 @@ pub struct Counted {
 
 /// What tasks share.
 pub(super) struct Shared {
-    tls: Tls,
+    /// Replaced when certificates are read again.
+    tls: Mutex<Arc<Tls>>,
     kind: Kind,
     own: NodeId,
     members: Vec<Member>,
@@ -84,8 +85,8 @@ impl Shared {
         self.kind
     }
 
-    pub(super) fn tls(&self) -> &Tls {
-        &self.tls
+    pub(super) fn tls(&self) -> Arc<Tls> {
+        Arc::clone(&lock(&self.tls))
     }
 
     /// The member that calls from an address, and may.
@@ -160,7 +161,7 @@ impl Channel {
         let endpoint = Endpoint::new(tls.endpoint(), Some(server), socket, Arc::new(TokioRuntime));
         let endpoint = endpoint.map_err(listen)?;
         let shared = Arc::new(Shared {
-            tls,
+            tls: Mutex::new(Arc::new(tls)),
             kind: settings.kind,
             own: settings.credentials.identity.node,
             members: settings.members,
@@ -206,6 +207,12 @@ impl Channel {
 #[derive(Clone)]
 pub struct Sender(Arc<Shared>);
 
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("kind", &self.0.kind).finish_non_exhaustive()
+    }
+}
+
 impl Sender {
     /// As [`Channel::send`].
     ///
@@ -224,6 +231,11 @@ impl Sender {
     /// Why there is no connection with a member, if one was tried.
     pub fn problem(&self, member: NodeId) -> Option<LinkProblem> {
         lock(&self.0.problems).get(&member).cloned()
+    }
+
+    /// Uses another certificate for connections from now on.
+    pub fn renew(&self, credentials: Arc<Credentials>) {
+        *lock(&self.0.tls) = Arc::new(Tls::new(credentials, self.0.kind));
     }
 
     /// What strangers and errors have cost.

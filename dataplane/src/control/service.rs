@@ -24,6 +24,8 @@ pub enum Daemon {
     DataPlane,
     /// `baton-ike`.
     Ike,
+    /// `baton-cluster`.
+    Cluster,
 }
 
 impl Daemon {
@@ -32,6 +34,7 @@ impl Daemon {
         match self {
             Self::DataPlane => "baton-dataplane",
             Self::Ike => "baton-ike",
+            Self::Cluster => "baton-cluster",
         }
     }
 }
@@ -42,6 +45,7 @@ impl fmt::Display for Daemon {
         f.write_str(match self {
             Self::DataPlane => "data plane",
             Self::Ike => "IKE daemon",
+            Self::Cluster => "cluster daemon",
         })
     }
 }

@@ -1,0 +1,81 @@
+//! What a voter remembers over a restart of its process. It is on tmpfs: after a restart of the machine there is nothing
+//! to remember.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use baton_sad::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Remembered, Segments};
+use crate::private_file::{PrivateFile, PrivateFileError};
+
+/// In a directory of its own, the only one that the daemon writes to.
+pub(super) const DIRECTORY: &str = "cluster";
+const FILE: &str = "votes";
+/// 256 segments of as many owners need less.
+const MAX_OCTETS: u64 = 1 << 20;
+
+/// One entry, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    segments: [u64; 4],
+    owner: u8,
+    term: u64,
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub(super) struct Memory(PathBuf);
+
+impl Memory {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self(directory.join(FILE))
+    }
+
+    /// What was remembered; what cannot be read counts as nothing, and the voter is careful for one lease.
+    pub(super) fn recall(&self) -> Vec<Remembered> {
+        let mut text = String::new();
+        let read = fs::File::open(&self.0).and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text));
+        let entries: Vec<Entry> =
+            read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let remembered = |entry: Entry| {
+            let segments = Segments::from_words(entry.segments);
+            Some(Remembered { segments, owner: NodeId::new(entry.owner)?, term: entry.term })
+        };
+        entries.into_iter().filter_map(remembered).collect()
+    }
+
+    pub(super) fn store(&self, remembered: &[Remembered]) -> Result<(), PrivateFileError> {
+        let entry = |it: &Remembered| Entry {
+            segments: it.segments.words(),
+            owner: it.owner.get(),
+            term: it.term,
+        };
+        let entries: Vec<Entry> = remembered.iter().map(entry).collect();
+        let mut file = PrivateFile::create(&self.0)?;
+        file.write_all(&serde_json::to_vec(&entries).unwrap_or_default())?;
+        file.publish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn votes_are_remembered_and_damage_is_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let memory = Memory::new(directory.path());
+        assert!(memory.recall().is_empty());
+        let owner = NodeId::new(7).expect("not 0");
+        let votes = [Remembered { segments: Segments::one(200), owner, term: u64::MAX }];
+        memory.store(&votes).expect("stored");
+        assert_eq!(memory.recall(), votes);
+        fs::write(&memory.0, b"[{\"segments\":[1").expect("written");
+        assert!(memory.recall().is_empty());
+        memory.store(&votes).expect("stored again");
+        assert_eq!(memory.recall(), votes);
+    }
+}

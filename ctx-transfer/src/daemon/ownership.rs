@@ -1,0 +1,137 @@
+//! Tells the other daemons what is owned: the data plane, whose filter would find out a moment later by itself, and the
+//! IKE daemon, which wakes up or silences tunnels. The latest state counts; one that is overtaken is told to nobody.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use baton_dataplane::control::{Client, Daemon};
+use serde_json::{Value, json};
+use tracing::debug;
+
+use super::DaemonError;
+use super::error::system;
+use crate::cluster::{Cause, Segments};
+use crate::config::Config;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries to reach a daemon that is away.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What is owned.
+#[derive(Clone, Default)]
+struct Owned {
+    segments: Segments,
+    /// When each came: the term, and by how many packets its edges may have been advanced.
+    came: Vec<(u8, u64, Option<u64>)>,
+    version: u64,
+    ended: bool,
+}
+
+/// The telling end.
+#[derive(Clone)]
+pub(super) struct Owner {
+    state: Arc<(Mutex<Owned>, Condvar)>,
+    /// At most so many packets are skipped by a takeover.
+    ahead: u64,
+}
+
+fn lock(mutex: &Mutex<Owned>) -> MutexGuard<'_, Owned> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Owner {
+    /// All that is owned from now on, and what came just now.
+    pub(super) fn own(&self, segments: Segments, term: u64, came: Option<(Segments, Cause)>) {
+        let mut owned = lock(&self.state.0);
+        owned.segments = segments;
+        owned.came.retain(|(segment, ..)| segments.contains(*segment));
+        if let Some((new, cause)) = came {
+            let advanced = (cause == Cause::Takeover).then_some(self.ahead * 2);
+            owned.came.retain(|(segment, ..)| !new.contains(*segment));
+            owned.came.extend(new.iter().map(|segment| (segment, term, advanced)));
+        }
+        owned.version += 1;
+        self.state.1.notify_one();
+    }
+}
+
+/// Starts the threads, one for each daemon: a slow one does not delay the other.
+pub(super) fn start(config: &Config) -> Result<Owner, DaemonError> {
+    let state = Arc::new((Mutex::new(Owned::default()), Condvar::new()));
+    let ahead = config.cluster.reserving.packets;
+    let owner = Owner { state: Arc::clone(&state), ahead };
+    let Some(gateway) = &config.gateway else { return Ok(owner) };
+    let data_plane = gateway.control_socket();
+    let ike = gateway.node.runtime_directory.join(baton_ike::control::SOCKET);
+    let follow = |_: &Owned| json!({ "request": "segment-follow" });
+    spawn("own-data-plane", Arc::clone(&state), Daemon::DataPlane, data_plane, follow)?;
+    spawn("own-ike", state, Daemon::Ike, ike, own)?;
+    Ok(owner)
+}
+
+fn own(owned: &Owned) -> Value {
+    let entry = |(segment, term, advanced): &(u8, u64, Option<u64>)| {
+        let term = u32::try_from(*term).unwrap_or(u32::MAX);
+        match advanced {
+            Some(advanced) => json!({ "segment": segment, "term": term, "advanced": advanced }),
+            None => json!({ "segment": segment, "term": term }),
+        }
+    };
+    json!({ "request": "own", "segments": owned.came.iter().map(entry).collect::<Vec<_>>() })
+}
+
+fn spawn(
+    name: &str,
+    state: Arc<(Mutex<Owned>, Condvar)>,
+    daemon: Daemon,
+    socket: PathBuf,
+    request: impl Fn(&Owned) -> Value + Send + 'static,
+) -> Result<(), DaemonError> {
+    let follow = move || {
+        let (mut client, mut told) = (None, 0);
+        loop {
+            let owned = next(&state, told);
+            if owned.ended {
+                return;
+            }
+            match tell(&mut client, daemon, &socket, &request(&owned)) {
+                Ok(()) => told = owned.version,
+                Err(error) => {
+                    debug!(%error, "not told yet");
+                    client = None;
+                    thread::sleep(AGAIN);
+                }
+            }
+        }
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(follow).map_err(system("start a thread"))?;
+    Ok(())
+}
+
+/// Waits for another state than the one that was told.
+fn next(state: &(Mutex<Owned>, Condvar), told: u64) -> Owned {
+    let owned = lock(&state.0);
+    let (owned, _) = state
+        .1
+        .wait_timeout_while(owned, Duration::from_secs(5), |owned| owned.version == told && !owned.ended)
+        .unwrap_or_else(PoisonError::into_inner);
+    owned.clone()
+}
+
+fn tell(
+    client: &mut Option<Client>,
+    daemon: Daemon,
+    socket: &std::path::Path,
+    request: &Value,
+) -> Result<(), baton_dataplane::control::ClientError> {
+    if client.is_none() {
+        *client = Some(Client::connect_to(daemon, socket, PATIENCE)?);
+    }
+    if let Some(client) = client {
+        let _: Value = client.request(request)?;
+    }
+    Ok(())
+}

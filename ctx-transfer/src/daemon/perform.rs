@@ -1,0 +1,80 @@
+//! What the core wants done: at once where it takes no time, by other threads where it may.
+
+use std::time::Duration;
+
+use baton_sad::NodeId;
+use tracing::{debug, info, warn};
+
+use super::driver::Driver;
+use super::hands::Work;
+use super::words;
+use crate::cluster::{Lane, Octets, Output, Segments};
+use crate::control::Occurred;
+
+impl Driver {
+    /// Does all of it.
+    pub(super) fn perform(&mut self) {
+        while let Some(output) = self.cluster.poll() {
+            self.perform_one(output);
+        }
+    }
+
+    fn perform_one(&mut self, output: Output) {
+        match output {
+            Output::Send { to, lane, octets } => self.send(to, lane, octets),
+            Output::SetLease { segments, until } => self.set_lease(segments, until),
+            Output::Took { segments, cause } => {
+                info!(segments = segments.len(), cause = words::cause(cause), "took");
+                self.owned = self.owned | segments;
+                self.parts.owner.own(self.owned, self.cluster.status().term, Some((segments, cause)));
+            }
+            Output::Lost { segments } => {
+                info!(segments = segments.len(), "lost");
+                self.owned = self.owned - segments;
+                self.parts.owner.own(self.owned, self.cluster.status().term, None);
+            }
+            Output::Alarm { alarm, raised } => {
+                let alarm = words::alarm(&alarm);
+                if raised {
+                    warn!(alarm, "alarm");
+                } else {
+                    info!(alarm, "alarm is over");
+                }
+                self.parts.listeners.tell(Occurred::Alarm { raised, alarm });
+            }
+            Output::Notice(notice) => {
+                debug!(?notice, "notice");
+                if let Some(occurred) = words::occurred(notice) {
+                    self.parts.listeners.tell(occurred);
+                }
+            }
+            Output::Enforce { segments, enforced } => {
+                if let Some(table) = &self.table {
+                    table.enforce_reservations(&segments.words(), enforced);
+                }
+            }
+            work => self.parts.hands.work(Work::Output(Box::new(work))),
+        }
+    }
+
+    fn send(&self, to: NodeId, lane: Lane, mut octets: Octets) {
+        let octets = std::mem::take(&mut *octets.0);
+        let sent = match lane {
+            Lane::Heartbeat => self.parts.channel.send(to, lane, octets),
+            _ => self.parts.bulk.send(to, lane, octets),
+        };
+        // What is lost is noticed by who waits for an answer.
+        if let Err(error) = sent {
+            debug!(to = to.get(), ?lane, %error, "not sent");
+        }
+    }
+
+    /// A lease that has ended meanwhile ends nothing that the data plane has not ended itself.
+    fn set_lease(&self, segments: Segments, until: Duration) {
+        let Some(table) = &self.table else { return };
+        let until = u64::try_from(until.as_nanos()).unwrap_or(baton_sad::NOT_OWNED);
+        for segment in segments.iter() {
+            table.set_lease(segment, until);
+        }
+    }
+}
