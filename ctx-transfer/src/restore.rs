@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use baton_sad::{
-    Counters, Direction, FreezeError, GetError, Name, PutError, PutReceipt, Sa, SaError, Sender, Snapshot,
-    Table, WriteError,
+    Counters, Direction, FreezeError, GetError, Name, PutError, PutKind, PutReceipt, Sa, SaError, Sender,
+    Snapshot, Table, WriteError,
 };
 use thiserror::Error;
 
@@ -145,6 +145,30 @@ pub fn install(
         table.thaw(&in_use)?;
     }
     result
+}
+
+/// Installs a context on node `us` as it stands: a copy of what another node owns, or the end of a planned move.
+///
+/// # Errors
+/// [`RestoreError`]; then nothing was changed.
+pub fn install_as(kind: PutKind, table: &Table, context: &Context, us: Sender) -> Result<(), RestoreError> {
+    check_holders(context, table)?;
+    let mut sas = prepare(context, us, 0)?;
+    sas.iter_mut().try_for_each(|(sa, _)| remember_senders(sa, us, table))?;
+    table.put_as(kind, &sas)?;
+    Ok(())
+}
+
+/// What stands in the place of its SAs belongs to the same tunnel.
+fn check_holders(context: &Context, table: &Table) -> Result<(), RestoreError> {
+    for offered in &context.sas {
+        let (direction, key) = (offered.sa.direction, offered.sa.index_key());
+        let holder = table.get(direction, key)?.map(|installed| installed.sa.name);
+        if let Some(holder) = holder.filter(|holder| *holder != offered.sa.name) {
+            return Err(RestoreError::Taken { tunnel: context.name, direction, key, holder });
+        }
+    }
+    Ok(())
 }
 
 /// Who has sent with a key is never forgotten (I1): not even by a context that went another way than the installed SA.

@@ -3,13 +3,13 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
+use baton_ctx_transfer::private_file::PrivateFile;
 use baton_dataplane::config::Config;
 use baton_dataplane::control::{CaptureRequest, CaptureSide};
 
 use super::cli::{CaptureOptions, Side};
 use super::error::DpctlError;
 use super::live;
-use super::snapshot::PrivateFile;
 
 pub(super) fn run(config: &Config, options: &CaptureOptions) -> Result<(), DpctlError> {
     let file = options.output.as_deref().filter(|path| *path != Path::new("-"));
@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config, options: &CaptureOptions) -> Result<(), Dpctl
     let Some(path) = file else { return copy(packets, io::stdout().lock()) };
     let mut file = PrivateFile::create(path)?;
     copy(packets, &mut file.file)?;
-    file.publish()
+    Ok(file.publish()?)
 }
 
 /// Each packet at once, so that what reads us sees it when it passes.

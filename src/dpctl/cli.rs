@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cluster;
 mod context;
 mod ike;
 mod import;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::segments::SegmentSet;
+pub(super) use cluster::{ClusterCommand, InviteOptions, MoveCommand};
 pub(super) use context::{InspectOptions, RestoreOptions, SnapshotOptions};
 pub(super) use ike::{
     ConnCommand, DownOptions, IkeCommand, LogOptions, RedirectOptions, RekeyOptions, UpOptions, Waiting,
@@ -296,6 +298,14 @@ WHAT CAN GO WRONG
     #[command(subcommand)]
     Segment(SegmentCommand),
 
+    /// Move segments to another node of the cluster, losing nothing.
+    #[command(subcommand)]
+    Move(MoveCommand),
+
+    /// The cluster: who owns what, who stands by, certificates, maintenance.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+
     /// Let the daemons read the configuration again. A refused one leaves the running one in force.
     ///
     /// The IKE daemon reads secrets, keys, certificates and revocation lists again too. Its tunnels stay as they are,
@@ -430,18 +440,31 @@ pub(super) struct SegmentsOptions {
 pub(super) enum SegmentCommand {
     /// Own these segments from now on.
     ///
-    /// Make sure that no other gateway owns them: drop them there first.
+    /// In a cluster they come from their owners by planned moves, which lose nothing; `dpctl cluster status` shows when
+    /// they are here. On a gateway by itself make sure that no other one owns them: drop them there first.
     #[command(after_help = "EXAMPLE\n  dpctl segment take 0-127")]
     Take {
         /// all, or numbers and ranges: 0-127,200
         segments: SegmentSet,
     },
-    /// No longer own these segments; when it returns, nothing is sent for them any more.
+    /// No longer own these segments.
+    ///
+    /// In a cluster they go to their standbys by planned moves. On a gateway by itself nothing is sent for them any more
+    /// when it returns.
     #[command(after_help = "EXAMPLE\n  dpctl segment drop 42")]
     Drop {
         /// all, or numbers and ranges: 0-127,200
         segments: SegmentSet,
     },
+    /// Give every segment of this node to the node that it belongs to, in a cluster.
+    ///
+    /// After a takeover one node owns what was another's. With balance = "automatic" this happens by itself; say it to
+    /// each node that owns too much.
+    #[command(after_help = "EXAMPLE\n  dpctl segment balance
+
+WHAT CAN GO WRONG
+  Exit code 4: no baton-cluster runs here. A segment whose node does not hold all its contexts yet stays.")]
+    Balance,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -4,6 +4,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use baton_ctx_transfer::authority::{AuthorityError, InvitationError};
+use baton_ctx_transfer::channel::CredentialsError;
+use baton_ctx_transfer::private_file::PrivateFileError;
 use baton_ctx_transfer::restore::RestoreError;
 use baton_ctx_transfer::{OpenError, SealError};
 use baton_dataplane::config::{ConfigErrors, SnapshotKeyError};
@@ -113,9 +116,24 @@ pub enum DpctlError {
     /// One file, one tunnel twice.
     #[error("the file holds tunnel {0} twice; take a new snapshot")]
     Twice(String),
-    /// Something else stands where a file is to be written.
-    #[error("{0} is there and is not a regular file; name another one, or leave -o out to write to a pipe")]
-    NotAFile(PathBuf),
+    /// A file that is to be written.
+    #[error(transparent)]
+    Private(#[from] PrivateFileError),
+    /// The cluster's certificates.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A member's certificate.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// An invitation to a cluster.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+    /// A gateway by itself.
+    #[error("{0} has no [cluster], and this command is about one; docs/CONFIGURATION.md has the section")]
+    NoCluster(PathBuf),
+    /// Nobody has this number.
+    #[error("[cluster] has no member {0}; add it to [[cluster.member]], on all members")]
+    NoMember(u8),
     /// A signal.
     #[error("interrupted; SAs that were frozen are in use again, contexts that were installed stay")]
     Interrupted,
@@ -214,7 +232,12 @@ impl DpctlError {
             {
                 Exit::Permission
             }
-            Self::Config(_) | Self::Key(_) | Self::Import(_) => Exit::Config,
+            Self::Config(_)
+            | Self::Key(_)
+            | Self::Import(_)
+            | Self::NoCluster(_)
+            | Self::NoMember(_)
+            | Self::Credentials(_) => Exit::Config,
             Self::NotFound(_)
             | Self::Nothing
             | Self::NoConnection(_)
@@ -237,15 +260,19 @@ impl DpctlError {
             | Self::UnknownTunnel(_)
             | Self::Differs { .. }
             | Self::Stands(_)
+            | Self::Invitation(InvitationError::Unreadable(_) | InvitationError::ForAnother { .. })
             | Self::Twice(_) => Exit::File,
             Self::Client(ClientError::Permission(_)) => Exit::Permission,
             Self::Client(ClientError::Refused(refusal)) if refusal.code == Code::NotFound => Exit::NotFound,
             Self::Terminal | Self::NoTerminal => Exit::Usage,
-            Self::Table(TableError::System { source, .. }) | Self::File { source, .. }
-                if source.kind() == ErrorKind::PermissionDenied =>
-            {
-                Exit::Permission
-            }
+            Self::Table(TableError::System { source, .. })
+            | Self::File { source, .. }
+            | Self::Private(PrivateFileError::File { source, .. })
+            | Self::Authority(
+                AuthorityError::Read { source, .. }
+                | AuthorityError::Directory { source, .. }
+                | AuthorityError::Write(PrivateFileError::File { source, .. }),
+            ) if source.kind() == ErrorKind::PermissionDenied => Exit::Permission,
             _ => Exit::Failed,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use baton_ctx_transfer::collect::is_negotiated;
 use baton_dataplane::config::Config;
 use baton_dataplane::control::{Client, Counters, DummyReport, ReloadReport, Request, Status};
 use baton_ike::control::{RadiusServerStatus, Reloaded, Request as IkeRequest, Status as IkeStatus};
@@ -107,7 +108,7 @@ fn frozen_alarms(config: &Config, table: &Table) -> Vec<String> {
         *frozen.entry(found.sa.name).or_default() += 1;
     }
     let sentence = |(name, sas): (Name, usize)| {
-        let gone = if ike::is_negotiated(config, name.as_str()) {
+        let gone = if is_negotiated(config, name.as_str()) {
             format!("`dpctl ike release {name}`")
         } else {
             "remove it from this configuration and reload".to_owned()

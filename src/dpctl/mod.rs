@@ -5,6 +5,7 @@
 
 mod capture;
 mod cli;
+mod cluster;
 mod error;
 mod ike;
 mod import;
@@ -27,7 +28,9 @@ use baton_sad::Table;
 use clap::{CommandFactory, Parser};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-use cli::{Arguments, Command, ConnCommand, IkeCommand, PolicyCommand, SaCommand, SegmentCommand};
+use cli::{
+    Arguments, Command, ConnCommand, IkeCommand, MoveCommand, PolicyCommand, SaCommand, SegmentCommand,
+};
 pub use error::{DpctlError, Exit};
 use output::Output;
 
@@ -58,6 +61,9 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
     }
     if let Command::ImportSwanctl(options) = &arguments.command {
         return import::run(options, output);
+    }
+    if let Command::Cluster(command) = &arguments.command {
+        return cluster::run(&arguments.config, command, output);
     }
     let config = Config::load(&arguments.config)?;
     match &arguments.command {
@@ -93,8 +99,12 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Segment(SegmentCommand::Drop { segments }) => {
             segments::change(&config, segments, false, output)
         }
+        Command::Segment(SegmentCommand::Balance) => cluster::balance(&config, output),
+        Command::Move(MoveCommand::Segment { segments, to }) => {
+            cluster::move_segments(&config, segments, *to, output)
+        }
         Command::Capture(options) => capture::run(&config, options),
-        Command::Completions { .. } | Command::ImportSwanctl(_) => Ok(()),
+        Command::Completions { .. } | Command::ImportSwanctl(_) | Command::Cluster(_) => Ok(()),
     }
 }
 

@@ -6,15 +6,16 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::time::Instant;
 
+use baton_ctx_transfer::collect::{differences, is_negotiated};
 use baton_ctx_transfer::restore::{check_installed, install, prepare};
 use baton_ctx_transfer::{Context, ContextReader, Kind, OpenWith};
-use baton_dataplane::config::{Config, Tunnel};
+use baton_dataplane::config::Config;
 use baton_sad::{Direction, MAX_BATCH, Name, Sa, Sender, Table};
 use serde_json::{Value, json};
 
 use super::cli::{InspectOptions, RestoreOptions};
 use super::error::DpctlError;
-use super::ike::{self, IkeContexts};
+use super::ike::IkeContexts;
 use super::interruption::Interruption;
 use super::output::{Output, Progress};
 use super::{sa, snapshot};
@@ -165,7 +166,7 @@ fn check_negotiated(
     ike: &mut IkeContexts<'_>,
 ) -> Result<bool, DpctlError> {
     let name = context.name.as_str();
-    if !ike::is_negotiated(config, name) {
+    if !is_negotiated(config, name) {
         let differences = "here it has configured keys, or its name is none of an IKE daemon".to_owned();
         return Err(DpctlError::Differs { name: name.to_owned(), differences });
     }
@@ -182,44 +183,12 @@ fn check_negotiated(
 /// The tunnel must be the same one here, or traffic would be protected otherwise than the configuration says.
 fn check_tunnel(config: &Config, context: &Context) -> Result<(), DpctlError> {
     let name = context.name.as_str();
-    let tunnel = config.tunnel(name).ok_or_else(|| DpctlError::UnknownTunnel(name.to_owned()))?;
-    let mut differences: Vec<&str> = Vec::new();
-    for offered in &context.sas {
-        differences.extend(differing(tunnel, &offered.sa));
-    }
-    differences.sort_unstable();
-    differences.dedup();
+    let differences =
+        differences(config, context).ok_or_else(|| DpctlError::UnknownTunnel(name.to_owned()))?;
     if differences.is_empty() {
         return Ok(());
     }
     Err(DpctlError::Differs { name: name.to_owned(), differences: differences.join(", ") })
-}
-
-fn differing(tunnel: &Tunnel, sa: &Sa) -> impl Iterator<Item = &'static str> {
-    let (ends, keyed) = match sa.direction {
-        Direction::Inbound => ((tunnel.remote, tunnel.local), tunnel.inbound.as_ref()),
-        Direction::Outbound => ((tunnel.local, tunnel.remote), tunnel.outbound.as_ref()),
-    };
-    // The filter takes the segment from our SPI.
-    let steered = sa.direction == Direction::Outbound || sa.spi >> 24 == u32::from(tunnel.segment);
-    [
-        ("name", sa.name.as_str() != tunnel.name),
-        ("local or remote address", (sa.source, sa.destination) != ends),
-        ("reqid", sa.reqid != tunnel.reqid),
-        ("segment", sa.segment != tunnel.segment || !steered),
-        // A key that was changed must not come back.
-        ("SPI", keyed.is_some_and(|keyed| keyed.spi != sa.spi)),
-        ("key", keyed.is_some_and(|keyed| !keyed.key.ct_eq(&sa.key))),
-        ("suite", sa.suite != tunnel.suite),
-        ("mode", sa.mode != tunnel.mode),
-        // Ports may have moved with the peer.
-        ("encapsulation", sa.encapsulation.is_some() != tunnel.encapsulation.is_some()),
-        ("extended_sequence", sa.extended_sequence != tunnel.extended_sequence),
-        ("selectors", *sa.selectors != *tunnel.selectors()),
-    ]
-    .into_iter()
-    .filter(|(_, differs)| *differs)
-    .map(|(what, _)| what)
 }
 
 pub(super) fn inspect(config: &Config, options: &InspectOptions, output: Output) -> Result<(), DpctlError> {

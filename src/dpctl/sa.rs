@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
+use baton_ctx_transfer::collect::is_negotiated;
 use baton_dataplane::config::Config;
 use baton_dataplane::control::SelectorText;
 use baton_dataplane::worker::monotonic_ns;
@@ -12,7 +13,7 @@ use baton_sad::{
 use serde_json::{Value, json};
 
 use super::error::DpctlError;
-use super::ike::{self, IkeContexts};
+use super::ike::IkeContexts;
 use super::output::Output;
 use super::policy::sides;
 
@@ -228,13 +229,13 @@ pub(super) fn describe(sa: &Sa, counters: &baton_sad::Counters) -> Value {
 pub(super) fn thaw(config: &Config, table: &Table, name: &str, output: Output) -> Result<(), DpctlError> {
     let found = match find(table, name) {
         // A tunnel may have lost its last Child SA.
-        Err(DpctlError::NotFound(_)) if ike::is_negotiated(config, name) => Vec::new(),
+        Err(DpctlError::NotFound(_)) if is_negotiated(config, name) => Vec::new(),
         found => found?,
     };
     let name = found.first().map_or_else(|| name.to_owned(), |found| found.sa.name.to_string());
     let keys: Vec<_> = found.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
     let thawed = table.thaw(&keys)?;
-    let with_ike = ike::is_negotiated(config, &name) && IkeContexts::new(config).thaw(&name, 0)?;
+    let with_ike = is_negotiated(config, &name) && IkeContexts::new(config).thaw(&name, 0)?;
     if keys.is_empty() && !with_ike {
         return Err(DpctlError::NotFound(name));
     }

@@ -12,11 +12,11 @@ use serde_json::json;
 use super::cli::SegmentsOptions;
 use super::error::DpctlError;
 use super::output::Output;
-use super::{live, open};
+use super::{cluster, live, open};
 
 /// Segments as operators write them: `all`, or numbers and ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SegmentSet(Vec<u8>);
+pub(super) struct SegmentSet(pub(super) Vec<u8>);
 
 impl FromStr for SegmentSet {
     type Err = String;
@@ -97,6 +97,9 @@ pub(super) fn change(
     output: Output,
 ) -> Result<(), DpctlError> {
     let segments = wanted.0.clone();
+    if cluster::change(config, &segments, take, output)? {
+        return Ok(());
+    }
     let request = if take { Request::SegmentTake { segments } } else { Request::SegmentDrop { segments } };
     let segments = match live::connect(config).and_then(|mut client| Ok(client.request(&request)?)) {
         // The data plane will find the leases when it starts.

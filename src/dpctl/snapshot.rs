@@ -1,16 +1,13 @@
 //! `dpctl snapshot`: GET.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use baton_ctx_transfer::{
-    ClusterKey, Context, ContextSa, ContextWriter, IkePart, Kind, Origin, Policy, PolicyAction, SealWith,
-    Unknown,
-};
+use baton_ctx_transfer::collect::{context_of, is_negotiated};
+use baton_ctx_transfer::private_file::PrivateFile;
+use baton_ctx_transfer::{ClusterKey, ContextWriter, IkePart, Kind, SealWith};
 use baton_dataplane::config::{Config, SnapshotKey};
 use baton_sad::{Direction, Name, Snapshot, Table};
 use serde::Serialize;
@@ -100,7 +97,7 @@ fn tunnels(config: &Config, table: &Table, options: &SnapshotOptions) -> Result<
     if let Some(sa) = &options.sa {
         match sa::find(table, sa) {
             // A tunnel may have lost its last Child SA.
-            Err(DpctlError::NotFound(name)) if ike::is_negotiated(config, &name) => {
+            Err(DpctlError::NotFound(name)) if is_negotiated(config, &name) => {
                 tunnels.entry(tunnel_name(&name)?).or_default();
             }
             found => found?.iter().for_each(&mut add),
@@ -177,7 +174,7 @@ fn write(
     let mut written = Written::default();
     for (name, keys) in tunnels {
         job.check_interruption()?;
-        let (sas, ike) = if ike::is_negotiated(job.config, name.as_str()) {
+        let (sas, ike) = if is_negotiated(job.config, name.as_str()) {
             let (sas, part) = read_negotiated(job, name.as_str(), keys, frozen)?;
             (sas, Some(part))
         } else {
@@ -188,7 +185,8 @@ fn write(
             continue;
         }
         written.negotiated += u64::from(ike.is_some());
-        writer.write(&context(job.table, *name, sas, ike, job.moving))?;
+        let kind = if job.moving { Kind::Move } else { Kind::Copy };
+        writer.write(&context_of(job.table, *name, sas, ike, kind))?;
         written.contexts += 1;
         progress.step();
     }
@@ -266,76 +264,4 @@ fn freeze(table: &Table, sas: &[Snapshot], frozen: &mut Frozen<'_>) -> Result<Ve
     let stopped = table.freeze(&keys, FREEZE_WAIT)?;
     frozen.keys.extend(before);
     Ok(stopped)
-}
-
-fn context(table: &Table, name: Name, mut sas: Vec<Snapshot>, ike: Option<IkePart>, moving: bool) -> Context {
-    sas.sort_by_key(|found| (found.sa.direction, found.sa.spi));
-    let policies = sas
-        .iter()
-        .filter(|found| found.sa.direction == Direction::Outbound)
-        .map(|found| Policy {
-            action: PolicyAction::Protect,
-            reqid: found.sa.reqid,
-            segment: found.sa.segment,
-            selectors: found.sa.selectors.clone(),
-            unknown: Unknown::default(),
-        })
-        .collect();
-    Context {
-        kind: if moving { Kind::Move } else { Kind::Copy },
-        name,
-        origin: Origin { cluster: table.cluster(), node: table.node() },
-        taken_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
-        sas: sas.into_iter().map(|found| ContextSa::new(found.sa, found.counters)).collect(),
-        policies,
-        ike,
-        unknown: Unknown::default(),
-    }
-}
-
-/// A file for its owner only that appears whole or not at all.
-pub(super) struct PrivateFile<'a> {
-    path: &'a Path,
-    aside: PathBuf,
-    pub(super) file: File,
-    published: bool,
-}
-
-impl<'a> PrivateFile<'a> {
-    pub(super) fn create(path: &'a Path) -> Result<Self, DpctlError> {
-        // To be renamed over, /dev/null would become a file, and a link would be replaced, not what it names.
-        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
-            return Err(DpctlError::NotAFile(path.to_owned()));
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
-        let aside = PathBuf::from(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let file = options.open(&aside).map_err(DpctlError::file("create", &aside))?;
-        Ok(Self { path, aside, file, published: false })
-    }
-
-    /// Puts it in its place, on the disk for good. What fails to get there is not left in that place either.
-    pub(super) fn publish(mut self) -> Result<(), DpctlError> {
-        self.file.sync_all().map_err(DpctlError::file("write", self.path))?;
-        fs::rename(&self.aside, self.path).map_err(DpctlError::file("put in place", self.path))?;
-        self.published = true;
-        // The name is in the directory, which is written by itself.
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let synced =
-            File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| {
-            let _ = fs::remove_file(self.path);
-            DpctlError::file("write", self.path)(error)
-        })
-    }
-}
-
-impl Drop for PrivateFile<'_> {
-    fn drop(&mut self) {
-        if !self.published {
-            let _ = fs::remove_file(&self.aside);
-        }
-    }
 }

@@ -7,13 +7,31 @@ use zeroize::Zeroizing;
 
 use super::segments::Segments;
 
-/// An SA, as the SA table finds it: an inbound one by its SPI, an outbound one by its reqid.
+/// An SA, for good: a rekey puts another one in the place of an outbound one, and what was reserved for the old one must
+/// not be taken for the new one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SaKey {
     /// Inbound or outbound.
     pub direction: Key,
-    /// SPI or reqid.
-    pub number: u32,
+    /// What the SA table finds it by (an inbound one's SPI, an outbound one's reqid) in the upper half, the SPI in its
+    /// packets in the lower one.
+    pub number: u64,
+}
+
+impl SaKey {
+    /// As the SA table names it.
+    pub fn of(sa: baton_sad::SaKey) -> Self {
+        Self { direction: sa.direction.into(), number: u64::from(sa.key) << 32 | u64::from(sa.spi) }
+    }
+
+    /// For the SA table.
+    pub const fn in_table(self) -> baton_sad::SaKey {
+        let direction = match self.direction {
+            Key::Inbound => Direction::Inbound,
+            Key::Outbound => Direction::Outbound,
+        };
+        baton_sad::SaKey { direction, key: (self.number >> 32) as u32, spi: self.number as u32 }
+    }
 }
 
 /// The direction of an SA, with an order.

@@ -10,7 +10,8 @@ const SECTIONS: [&str; 5] = ["segments", "connections", "pools", "authorities", 
 pub(super) fn of(text: &str) -> Vec<(String, u64)> {
     let Ok(table) = text.parse::<Table>() else { return Vec::new() };
     let section = |name: &str| {
-        let content = toml::to_string(&Table::from_iter([(name.to_owned(), table.get(name)?.clone())])).ok()?;
+        let content =
+            toml::to_string(&Table::from_iter([(name.to_owned(), table.get(name)?.clone())])).ok()?;
         let octets = digest(&SHA256, content.as_bytes());
         let first = octets.as_ref().first_chunk::<8>()?;
         Some((name.to_owned(), u64::from_be_bytes(*first)))

@@ -64,7 +64,10 @@ fn address(item: &Item<'_, '_>, port: u16) -> Option<SocketAddr> {
     let found = found.filter(usable);
     if found.is_none() {
         let message = format!("\"{}\" is no address of a member", shortened(text));
-        item.report(message, "write \"192.0.2.1\", \"192.0.2.1:4740\", \"2001:db8::1\" or \"[2001:db8::1]:4740\"");
+        item.report(
+            message,
+            "write \"192.0.2.1\", \"192.0.2.1:4740\", \"2001:db8::1\" or \"[2001:db8::1]:4740\"",
+        );
     }
     found
 }
@@ -77,17 +80,25 @@ pub(super) fn check(section: &Section<'_, '_>, members: &[Read], own: Option<Nod
         section.place().report(source, message, format!("a cluster has {MAX_MEMBERS} at most"));
     }
     let mut ids = HashMap::new();
-    let mut ports = HashMap::new();
+    let mut ports: HashMap<SocketAddr, NodeId> = HashMap::new();
     for read in members {
         let id = read.member.id;
         if ids.insert(id, ()).is_some() {
-            read.place.report(source, format!("member {} stands here twice", id.get()), "give each an id of its own");
+            read.place.report(
+                source,
+                format!("member {} stands here twice", id.get()),
+                "give each an id of its own",
+            );
         }
         let own_ports = [read.address.heartbeat, read.address.bulk];
         let taken = own_ports.into_iter().find_map(|port| Some((port, *ports.get(&port)?)));
         if let Some((port, other)) = taken.filter(|(_, other)| *other != id) {
             let message = format!("{port} is a port of member {} already", other.get());
-            read.place.report(source, message, "each member needs two ports of its own: its own and the next");
+            read.place.report(
+                source,
+                message,
+                "each member needs two ports of its own: its own and the next",
+            );
         }
         ports.extend(own_ports.map(|port| (port, id)));
     }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use baton_dataplane::config::reader::{Section, Source};
 use baton_dataplane::config::{self as gateway, ConfigErrors, Node};
-use baton_sad::NodeId;
 
 use crate::channel::{self, Identity, Kind};
 use crate::cluster::{Configuration, Role};
@@ -25,8 +24,21 @@ pub use member::Address;
 const DIRECTORY: &str = "cluster";
 /// What a witness may leave out, or have.
 const GATEWAY_SECTIONS: [&str; 15] = [
-    "table", "outer", "inner", "workers", "segments", "snapshot", "icmp", "acquire", "policy", "tunnel", "ike",
-    "connections", "pools", "secrets", "authorities",
+    "table",
+    "outer",
+    "inner",
+    "workers",
+    "segments",
+    "snapshot",
+    "icmp",
+    "acquire",
+    "policy",
+    "tunnel",
+    "ike",
+    "connections",
+    "pools",
+    "secrets",
+    "authorities",
 ];
 
 /// A validated configuration of a member.
@@ -129,7 +141,6 @@ impl Config {
     pub fn control_socket(&self) -> PathBuf {
         self.node.runtime_directory.join(SOCKET)
     }
-
 }
 
 /// The control socket's name, in the runtime directory.

@@ -188,7 +188,12 @@ fn milliseconds(
     integer(section, key, allowed, default).map(Duration::from_millis)
 }
 
-fn octets(section: &Section<'_, '_>, key: &'static str, allowed: RangeInclusive<u64>, default: u64) -> Option<u64> {
+fn octets(
+    section: &Section<'_, '_>,
+    key: &'static str,
+    allowed: RangeInclusive<u64>,
+    default: u64,
+) -> Option<u64> {
     let Some(item) = section.get(key) else { return Some(default) };
     let value = quantity::read(&item, &OCTETS)?;
     if !allowed.contains(&value) {

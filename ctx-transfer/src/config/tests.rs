@@ -52,7 +52,8 @@ fn defaults_are_those_of_the_core() {
     assert_eq!(Configuration { digests: Vec::new(), ..config.cluster.clone() }, core);
     assert_eq!(config.directory, Path::new("/etc/baton/cluster"));
     assert_eq!(config.role(), Role::Node);
-    let heartbeats = config.members(Kind::Heartbeat).iter().map(|m| m.address.to_string()).collect::<Vec<_>>();
+    let heartbeats =
+        config.members(Kind::Heartbeat).iter().map(|m| m.address.to_string()).collect::<Vec<_>>();
     assert_eq!(heartbeats, ["192.0.2.1:4740", "192.0.2.2:5000", "192.0.2.3:4740"]);
     assert_eq!(config.members(Kind::Bulk)[1].address.port(), 5001);
 }
@@ -97,6 +98,7 @@ fn a_witness_needs_no_gateway() {
 #[test]
 fn what_cannot_work_is_told_by_field() {
     for (text, field, message) in [
+        ("[segments]\nowned = \"all\"\n", "segments.owned", "owned by leases"),
         ("[cluster]\nintervall = 5\n", "cluster.intervall", "not known"),
         ("[cluster]\ninterval_milliseconds = 0\n", "cluster.interval_milliseconds", "outside"),
         ("[cluster]\nlease_milliseconds = 500\n", "cluster", "lease_milliseconds does not fit"),

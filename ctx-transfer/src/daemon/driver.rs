@@ -13,6 +13,7 @@ use baton_sad::{NodeId, Table};
 use tokio::sync::mpsc::Receiver;
 use tracing::info;
 
+use super::counters::Counters;
 use super::hands::Hands;
 use super::input::Input;
 use super::ownership::Owner;
@@ -38,6 +39,7 @@ pub(super) struct Parts {
     pub(super) channel: Channel,
     pub(super) bulk: Sender,
     pub(super) hands: Hands,
+    pub(super) counters: Counters,
     pub(super) owner: Owner,
     pub(super) listeners: Arc<Listeners<Kind>>,
     pub(super) fence: Fence,

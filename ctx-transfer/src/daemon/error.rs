@@ -35,7 +35,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     /// Another member's.
-    #[error("the certificate here is for {found}, and this is {own}; correct [node] and [cluster], or join again")]
+    #[error(
+        "the certificate here is for {found}, and this is {own}; correct [node] and [cluster], or join again"
+    )]
     OtherIdentity {
         /// Whose it is.
         found: String,
@@ -46,10 +48,14 @@ pub enum DaemonError {
     #[error(transparent)]
     Key(#[from] SnapshotKeyError),
     /// There is no cluster key.
-    #[error("no key is configured to seal contexts, which the nodes of a cluster share; set [snapshot] key_file")]
+    #[error(
+        "no key is configured to seal contexts, which the nodes of a cluster share; set [snapshot] key_file"
+    )]
     NoKey,
     /// The ports between members.
-    #[error("cannot listen at UDP {address}: {source}; correct this member's `address` in [cluster], or end what uses it")]
+    #[error(
+        "cannot listen at UDP {address}: {source}; correct this member's `address` in [cluster], or end what uses it"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,

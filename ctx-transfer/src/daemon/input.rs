@@ -57,9 +57,4 @@ impl Inputs {
     pub(super) async fn send(&self, input: Input) -> bool {
         self.0.send(input).await.is_ok()
     }
-
-    /// Does not wait.
-    pub(super) fn try_tell(&self, input: Input) -> bool {
-        self.0.try_send(input).is_ok()
-    }
 }

@@ -48,11 +48,8 @@ impl Memory {
     }
 
     pub(super) fn store(&self, remembered: &[Remembered]) -> Result<(), PrivateFileError> {
-        let entry = |it: &Remembered| Entry {
-            segments: it.segments.words(),
-            owner: it.owner.get(),
-            term: it.term,
-        };
+        let entry =
+            |it: &Remembered| Entry { segments: it.segments.words(), owner: it.owner.get(), term: it.term };
         let entries: Vec<Entry> = remembered.iter().map(entry).collect();
         let mut file = PrivateFile::create(&self.0)?;
         file.write_all(&serde_json::to_vec(&entries).unwrap_or_default())?;

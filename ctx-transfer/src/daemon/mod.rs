@@ -202,10 +202,11 @@ fn serve(
     let listeners = Arc::new(Listeners::default());
     let memory = Memory::new(&opened.directory);
     let bulk = bulk::start(opened.bulk, &config, &credentials, inputs.clone())?;
-    let hands = hands::start(&config, inputs.clone(), memory.clone())?;
+    let (replies, replied) = std::sync::mpsc::channel();
+    let hands = hands::start(&config, inputs.clone(), memory.clone(), replies)?;
     let owner = ownership::start(&config)?;
-    watch::start(&config, &inputs)?;
-    counters::start(&inputs)?;
+    let counters = counters::start(&inputs, config.cluster.reserving.packets)?;
+    watch::start(&config, &inputs, &counters, &hands, replied)?;
     let cluster = Cluster::new(
         config.cluster.clone(),
         baton_ike::clock::now().monotonic,
@@ -225,7 +226,19 @@ fn serve(
             metrics::start(listener, inputs.clone())?;
         }
         info!(identity = %credentials.identity, fence = ?fence.in_force, "ready");
-        let parts = Parts { config, credentials, channel, bulk, hands, owner, listeners, fence, real_time, started };
+        let parts = Parts {
+            config,
+            credentials,
+            channel,
+            bulk,
+            hands,
+            counters,
+            owner,
+            listeners,
+            fence,
+            real_time,
+            started,
+        };
         let ended = Driver::new(cluster, parts).run(received, heartbeats, &signals).await;
         drop(server);
         ended
@@ -244,7 +257,6 @@ fn incarnation() -> Result<u64, DaemonError> {
     Ok(u64::from_be_bytes(octets))
 }
 
-/// For `From` in one place.
 impl From<ConfigErrors> for DaemonError {
     fn from(errors: ConfigErrors) -> Self {
         Self::Config(errors)

@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries to reach a daemon that is away.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How often they are told again what they know, since they may have started again.
+const REPEAT: Duration = Duration::from_millis(500);
+
 /// What is owned.
 #[derive(Clone, Default)]
 struct Owned {
@@ -27,7 +30,6 @@ struct Owned {
     /// When each came: the term, and by how many packets its edges may have been advanced.
     came: Vec<(u8, u64, Option<u64>)>,
     version: u64,
-    ended: bool,
 }
 
 /// The telling end.
@@ -94,9 +96,6 @@ fn spawn(
         let (mut client, mut told) = (None, 0);
         loop {
             let owned = next(&state, told);
-            if owned.ended {
-                return;
-            }
             match tell(&mut client, daemon, &socket, &request(&owned)) {
                 Ok(()) => told = owned.version,
                 Err(error) => {
@@ -116,7 +115,7 @@ fn next(state: &(Mutex<Owned>, Condvar), told: u64) -> Owned {
     let owned = lock(&state.0);
     let (owned, _) = state
         .1
-        .wait_timeout_while(owned, Duration::from_secs(5), |owned| owned.version == told && !owned.ended)
+        .wait_timeout_while(owned, REPEAT, |owned| owned.version == told)
         .unwrap_or_else(PoisonError::into_inner);
     owned.clone()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use baton_sad::NodeId;
 use tracing::{debug, info, warn};
 
+use super::counters;
 use super::driver::Driver;
 use super::hands::Work;
 use super::words;
@@ -44,14 +45,14 @@ impl Driver {
             }
             Output::Notice(notice) => {
                 debug!(?notice, "notice");
-                if let Some(occurred) = words::occurred(notice) {
-                    self.parts.listeners.tell(occurred);
-                }
+                self.parts.listeners.tell(words::occurred(notice));
             }
             Output::Enforce { segments, enforced } => {
-                if let Some(table) = &self.table {
-                    table.enforce_reservations(&segments.words(), enforced);
-                }
+                self.parts.counters.work(counters::Work::Enforce { segments, enforced });
+            }
+            Output::Reserve(items) => self.parts.counters.work(counters::Work::Reserve(items)),
+            Output::RaiseFloors { from, number, floors } => {
+                self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors });
             }
             work => self.parts.hands.work(Work::Output(Box::new(work))),
         }

@@ -11,6 +11,8 @@ const PRIORITY: i32 = 10;
 pub(super) fn raise() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: PRIORITY };
     // SAFETY: the structure is whole and outlives the call, which only reads it; 0 is the calling thread.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    let result = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters)
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

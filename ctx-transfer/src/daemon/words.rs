@@ -10,9 +10,11 @@ pub(super) fn alarm(alarm: &Alarm) -> String {
             "member {} is not heard; see why under its entry of `dpctl cluster status`, and whether it runs",
             member.get()
         ),
-        Alarm::Unprotected => "segments of this node have no standby that has everything: were this node lost now, \
+        Alarm::Unprotected => {
+            "segments of this node have no standby that has everything: were this node lost now, \
              their tunnels would be; bring another node back, or wait until it is filled"
-            .to_owned(),
+                .to_owned()
+        }
         Alarm::Stale(member) => format!(
             "node {} did not follow in time, and would have to rekey what it takes over; look at its load and at the \
              network between",
@@ -21,9 +23,11 @@ pub(super) fn alarm(alarm: &Alarm) -> String {
         Alarm::Refused(member, refusal) => {
             format!("node {} refuses contexts: {}", member.get(), self::refusal(*refusal))
         }
-        Alarm::NoMajority => "this node hears less than half of the members, and owns nothing until it hears more; \
+        Alarm::NoMajority => {
+            "this node hears less than half of the members, and owns nothing until it hears more; \
              look at its network, and at the others"
-            .to_owned(),
+                .to_owned()
+        }
         Alarm::Version(member, version) => format!(
             "member {} speaks version {version} of the cluster's protocol, which this release does not; upgrade one \
              release at a time",
@@ -46,9 +50,10 @@ pub(super) fn refusal(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Full => "its table is full; raise [table] capacity there",
         Refusal::Malformed => "it does not understand them; upgrade it",
-        Refusal::Policy => "its configuration has no such tunnel or connection; make both configurations agree",
+        Refusal::Policy => {
+            "its configuration has no such tunnel or connection; make both configurations agree"
+        }
         Refusal::Unavailable => "its data plane or its IKE daemon does not run; look at it there",
-        _ => "for a reason that this release does not know",
     }
 }
 
@@ -65,16 +70,17 @@ pub(super) fn list(segments: Segments) -> Vec<u8> {
 }
 
 /// What monitors are told.
-pub(super) fn occurred(notice: Notice) -> Option<Occurred> {
-    Some(match notice {
+pub(super) fn occurred(notice: Notice) -> Occurred {
+    match notice {
         Notice::Paused(gap) => Occurred::Paused { milliseconds: gap.as_millis() as u64 },
-        Notice::Took(segments, why) => Occurred::Took { segments: list(segments), cause: cause(why).to_owned() },
+        Notice::Took(segments, why) => {
+            Occurred::Took { segments: list(segments), cause: cause(why).to_owned() }
+        }
         Notice::Lost(segments) => Occurred::Lost { segments: list(segments) },
         Notice::Yielded(segments, to) => Occurred::Yielded { segments: list(segments), to: to.get() },
         Notice::Moved(segments, to, done) => Occurred::Moved { segments: list(segments), to: to.get(), done },
         Notice::Filled(member) => Occurred::Filled { member: member.get() },
         Notice::Late(tunnel) => Occurred::Late { tunnel: tunnel.to_string() },
         Notice::Malformed(member) => Occurred::Malformed { member: member.get() },
-        _ => return None,
-    })
+    }
 }

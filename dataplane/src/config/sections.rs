@@ -86,7 +86,7 @@ pub(super) fn read<'a>(source: &Source<'a>, document: &Spanned<DeTable<'a>>, pri
     let outer = read_outer(&root.section("outer"));
     let inner = read_inner(&root.section("inner"), outer.as_ref());
     let workers = read_workers(&root.section("workers"));
-    let segments = read_segments(&root.section("segments"));
+    let segments = read_segments(&root.section("segments"), root.get("cluster").is_some());
     let snapshot = read_snapshot(&root.section("snapshot"), &around);
     let icmp = read_icmp(&root.section("icmp"));
     let acquire = read_acquire(&root.section("acquire"));
@@ -287,7 +287,8 @@ fn cores(item: &Item<'_, '_>) -> Option<Vec<usize>> {
     Some(cores)
 }
 
-fn read_segments(section: &Section<'_, '_>) -> Option<Segments> {
+/// In a cluster nobody owns anything by configuration: leases say it (I4).
+fn read_segments(section: &Section<'_, '_>, is_in_cluster: bool) -> Option<Segments> {
     let words = [
         ("sourceip", HashMode::SourceIp),
         ("sourceip-sourceport", HashMode::SourceIpSourcePort),
@@ -296,9 +297,15 @@ fn read_segments(section: &Section<'_, '_>) -> Option<Segments> {
     let hash = word(section, "hash", &words);
     let seed = integer(section, "seed", 0..=u64::from(u32::MAX), 0);
     let owned = match section.get("owned") {
+        None if is_in_cluster => Some([0; 4]),
         None => Some([u64::MAX; 4]),
         Some(item) => segment_set(&item),
     };
+    let owns_some = owned.is_some_and(|owned| owned != [0; 4]);
+    if let (true, true, Some(item)) = (is_in_cluster, owns_some, section.get("owned")) {
+        let message = "in a cluster (`[cluster]`) segments are owned by leases, not by configuration";
+        item.report(message, "remove it, or write owned = \"none\"");
+    }
     section.finish();
     Some(Segments { hash: hash?, seed: u32::try_from(seed?).ok()?, owned: owned? })
 }

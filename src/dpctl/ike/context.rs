@@ -4,16 +4,10 @@ use baton_ctx_transfer::IkePart;
 use baton_dataplane::config::Config;
 use baton_dataplane::control::{Client, ClientError, Code};
 use baton_ike::control::{ContextAnswer, Done, IkeEntry, Request, RestoreAnswer};
-use baton_ike_proto::host::TunnelName;
 use serde::de::DeserializeOwned;
 
 use super::connect;
 use crate::dpctl::error::DpctlError;
-
-/// Whether a tunnel was negotiated: the configuration's own have configured keys.
-pub(in crate::dpctl) fn is_negotiated(config: &Config, name: &str) -> bool {
-    config.tunnel(name).is_none() && TunnelName::parse(name).is_some()
-}
 
 /// A connection to the IKE daemon from the first question on.
 pub(in crate::dpctl) struct IkeContexts<'a> {

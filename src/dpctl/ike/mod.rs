@@ -14,7 +14,7 @@ use baton_dataplane::control::{Client, ClientError, Daemon};
 use baton_ike::control::{Connections, Request, SOCKET, TargetText};
 
 pub(super) use change::{down, rekey, release, up};
-pub(super) use context::{IkeContexts, is_negotiated};
+pub(super) use context::IkeContexts;
 pub(super) use redirect::{redirect, synchronize};
 pub(super) use show::{connections, list, log, show, tunnels};
 pub(super) use watch::sentence;

@@ -22,6 +22,7 @@ mod tree;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use baton_ctx_transfer::private_file::PrivateFile;
 use baton_dataplane::config::reader::shortened;
 use serde::Serialize;
 use serde_json::json;
@@ -30,7 +31,6 @@ use zeroize::Zeroizing;
 use super::cli::ImportOptions;
 use super::error::DpctlError;
 use super::output::Output;
-use super::snapshot::PrivateFile;
 use convert::Converted;
 use draft::Draft;
 pub use error::ImportError;

@@ -94,7 +94,7 @@ impl ContextMessage {
 }
 
 fn put(number: u64, session: u64, content: &Content) -> Zeroizing<Vec<u8>> {
-    let mut writer = Writer::new(PUT, 80 + 13 * content.reserved.len() + content.octets.0.len());
+    let mut writer = Writer::new(PUT, 80 + 17 * content.reserved.len() + content.octets.0.len());
     writer.u64(number);
     writer.u64(session);
     writer.name(&content.tunnel);
@@ -119,7 +119,7 @@ fn read_put(reader: &mut Reader<'_>) -> Result<ContextMessage, MessageError> {
 
 pub(super) fn write_key(writer: &mut Writer, key: SaKey) {
     writer.u8(u8::from(key.direction == Key::Outbound));
-    writer.u32(key.number);
+    writer.u64(key.number);
 }
 
 pub(super) fn read_key(reader: &mut Reader<'_>) -> Result<SaKey, MessageError> {
@@ -128,7 +128,7 @@ pub(super) fn read_key(reader: &mut Reader<'_>) -> Result<SaKey, MessageError> {
         1 => Key::Outbound,
         _ => return Err(MessageError::Value("a direction")),
     };
-    Ok(SaKey { direction, number: reader.u32()? })
+    Ok(SaKey { direction, number: reader.u64()? })
 }
 
 pub(super) fn write_reserved(writer: &mut Writer, reserved: &Reserved) {

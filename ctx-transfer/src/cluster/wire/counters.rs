@@ -10,7 +10,7 @@ const RESERVE: u8 = 32;
 const ACKNOWLEDGE: u8 = 33;
 
 /// Reservations of one datagram at most.
-pub const MAX_RESERVED: usize = 80;
+pub const MAX_RESERVED: usize = 64;
 
 /// A message of the counters' lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +38,14 @@ impl CounterMessage {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         match self {
             Self::Reserve { number, session, items } => {
-                let mut writer = Writer::new(RESERVE, 20 + 13 * items.len());
+                let mut writer = Writer::new(RESERVE, 20 + 17 * items.len());
                 writer.u64(*number);
                 writer.u64(*session);
                 writer.list(items, write_reserved);
                 writer.into_octets()
             }
             Self::Acknowledge { number, missing } => {
-                let mut writer = Writer::new(ACKNOWLEDGE, 12 + 5 * missing.len());
+                let mut writer = Writer::new(ACKNOWLEDGE, 12 + 9 * missing.len());
                 writer.u64(*number);
                 writer.list(missing, |writer, key| write_key(writer, *key));
                 writer.into_octets()

@@ -1,0 +1,192 @@
+//! The thread of counters: what SAs want goes to the core, what the core reserves goes into the table (I2, I3). Nothing
+//! slower is done here: a worker may be waiting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use baton_dataplane::worker::monotonic_ns;
+use baton_sad::{Edge as TableEdge, Floor, Name, Reserve, Table};
+use tracing::warn;
+
+use super::DaemonError;
+use super::error::system;
+use super::input::{Input, Inputs};
+use crate::cluster::{Edge, Event, Reservation, Reserved, SaKey, Segments};
+use baton_sad::NodeId;
+
+/// How often workers' wishes are looked for.
+const EVERY: Duration = Duration::from_millis(2);
+/// SAs that are remembered for their rates; beyond, all are forgotten and begin anew.
+const REMEMBERED: usize = 200_000;
+
+/// What this thread is asked for.
+pub(super) enum Work {
+    Table(Arc<Table>),
+    Enforce { segments: Segments, enforced: bool },
+    Reserve(Vec<Reservation>),
+    RaiseFloors { from: NodeId, number: u64, floors: Vec<Reserved> },
+}
+
+/// The asking end.
+#[derive(Clone)]
+pub(super) struct Counters(Sender<Work>);
+
+impl Counters {
+    pub(super) fn work(&self, work: Work) {
+        // It ends with the process only.
+        let _ = self.0.send(work);
+    }
+}
+
+/// Starts the thread; each SA is reserved so many packets when reservations begin to count.
+pub(super) fn start(inputs: &Inputs, packets: u64) -> Result<Counters, DaemonError> {
+    let (sender, received) = channel();
+    let bench =
+        Bench { inputs: inputs.clone(), packets, table: None, known: HashMap::new(), edges: Vec::new() };
+    let serve = move || bench.serve(&received);
+    thread::Builder::new().name("counters".to_owned()).spawn(serve).map_err(system("start a thread"))?;
+    Ok(Counters(sender))
+}
+
+/// What is known of an SA that has asked before.
+struct Known {
+    tunnel: Name,
+    packets: u64,
+    at: Instant,
+}
+
+struct Bench {
+    inputs: Inputs,
+    packets: u64,
+    table: Option<Arc<Table>>,
+    known: HashMap<baton_sad::SaKey, Known>,
+    edges: Vec<TableEdge>,
+}
+
+impl Bench {
+    fn serve(mut self, received: &Receiver<Work>) {
+        loop {
+            match received.recv_timeout(EVERY) {
+                Ok(work) => self.perform(work),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.drain();
+        }
+    }
+
+    fn perform(&mut self, work: Work) {
+        match work {
+            Work::Table(table) => {
+                self.table = Some(table);
+                self.known.clear();
+            }
+            Work::Enforce { segments, enforced } => self.enforce(segments, enforced),
+            Work::Reserve(items) => self.reserve(&items),
+            Work::RaiseFloors { from, number, floors } => {
+                let missing = self.raise_floors(&floors);
+                self.inputs.tell(Input::Core(Event::FloorsRaised { from, number, missing }));
+            }
+        }
+    }
+
+    /// Each SA has something to use first, so that none stands still.
+    fn enforce(&self, segments: Segments, enforced: bool) {
+        let Some(table) = &self.table else { return };
+        if enforced {
+            let ahead = |edge: TableEdge| Reserve {
+                sa: edge.sa,
+                reserved: edge.edge.saturating_add(self.packets),
+                mark: edge.edge.saturating_add(self.packets / 2),
+            };
+            let items: Vec<Reserve> = table.edges(&segments.words()).into_iter().map(ahead).collect();
+            if let Err(error) = table.reserve(&items) {
+                warn!(%error, "reservations cannot be raised");
+            }
+        }
+        table.enforce_reservations(&segments.words(), enforced);
+    }
+
+    fn reserve(&self, items: &[Reservation]) {
+        let Some(table) = &self.table else { return };
+        let item = |item: &Reservation| Reserve {
+            sa: item.key.in_table(),
+            reserved: item.reserved,
+            mark: item.mark,
+        };
+        let items: Vec<Reserve> = items.iter().map(item).collect();
+        if let Err(error) = table.reserve(&items) {
+            warn!(%error, "reservations cannot be raised");
+        }
+    }
+
+    /// Of SAs that other nodes own; gives those that are not here, or are ours.
+    fn raise_floors(&self, floors: &[Reserved]) -> Vec<SaKey> {
+        let all = || floors.iter().map(|floor| floor.key).collect();
+        let Some(table) = &self.table else { return all() };
+        let now = monotonic_ns();
+        let is_ours = |key: &SaKey| {
+            let sa = key.in_table();
+            let found = table.get(sa.direction, sa.key).ok().flatten();
+            found.is_some_and(|found| table.lease(found.sa.segment) > now)
+        };
+        let (ours, others): (Vec<&Reserved>, Vec<&Reserved>) =
+            floors.iter().partition(|floor| is_ours(&floor.key));
+        let item = |floor: &&Reserved| Floor { sa: floor.key.in_table(), floor: floor.number };
+        match table.raise_floors(&others.iter().map(item).collect::<Vec<_>>()) {
+            Ok(missing) => {
+                let missing = missing.into_iter().map(SaKey::of);
+                missing.chain(ours.into_iter().map(|floor| floor.key)).collect()
+            }
+            Err(error) => {
+                warn!(%error, "floors cannot be raised");
+                all()
+            }
+        }
+    }
+
+    /// What workers have asked for since the last look.
+    fn drain(&mut self) {
+        let Some(table) = &self.table else { return };
+        self.edges.clear();
+        table.drain_attention(&mut self.edges);
+        if self.edges.is_empty() {
+            return;
+        }
+        if self.known.len() > REMEMBERED {
+            self.known.clear();
+        }
+        let now = Instant::now();
+        let known = &mut self.known;
+        let wanted = self.edges.drain(..).filter_map(|edge| wish(table, known, &edge, now));
+        let wanted: Vec<Edge> = wanted.collect();
+        if !wanted.is_empty() {
+            self.inputs.tell(Input::Core(Event::Edges(wanted)));
+        }
+    }
+}
+
+/// How far an SA is, how fast it goes, and whose it is.
+fn wish(
+    table: &Table,
+    known: &mut HashMap<baton_sad::SaKey, Known>,
+    edge: &TableEdge,
+    now: Instant,
+) -> Option<Edge> {
+    let (tunnel, packets_per_second) = match known.get(&edge.sa) {
+        Some(before) => (before.tunnel, rate(edge.packets, before, now)),
+        None => (table.get(edge.sa.direction, edge.sa.key).ok().flatten()?.sa.name, 0),
+    };
+    known.insert(edge.sa, Known { tunnel, packets: edge.packets, at: now });
+    let wanted = edge.wanted().unwrap_or(0);
+    Some(Edge { key: SaKey::of(edge.sa), tunnel, edge: edge.edge.max(wanted), packets_per_second })
+}
+
+fn rate(packets: u64, before: &Known, now: Instant) -> u64 {
+    let micros = now.duration_since(before.at).as_micros().max(1);
+    let rate = u128::from(packets.saturating_sub(before.packets)) * 1_000_000 / micros;
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
