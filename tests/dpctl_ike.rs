@@ -141,7 +141,7 @@ impl PlayedIke {
         }
         let table = played.table.as_ref().map(|path| Table::open(path).expect("a table"));
         played.sas_frozen_at_get = table.map(|table| table.iter().all(|found| found.frozen));
-        Ok(ContextAnswer { name: name.to_owned(), context: CONTEXT.to_owned() })
+        Ok(ContextAnswer { name: name.to_owned(), context: CONTEXT.to_owned(), segment: 42, version: 7 })
     }
 
     fn restore(&self, context: &str) -> Result<RestoreAnswer, Refusal> {

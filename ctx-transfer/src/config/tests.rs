@@ -141,3 +141,23 @@ fn digests_show_where_two_configurations_differ() {
         digests(&text).into_iter().zip(other).filter(|(a, b)| a != b).map(|(a, _)| a.0).collect();
     assert_eq!(differing, ["segments"]);
 }
+
+/// docs/CONFIGURATION.md says what the code does.
+#[test]
+fn every_key_is_described() {
+    let manual = include_str!("../../../docs/CONFIGURATION.md");
+    let mut described = 0;
+    for text in [
+        format!("{NODE}[cluster]\nqqqqqqqqqqqqq = 1\n{MEMBERS}"),
+        format!("{NODE}{MEMBERS}qqqqqqqqqqqqq = 1\n"),
+    ] {
+        let remedy = problem(&text).2;
+        let known = remedy.strip_prefix("remove it; known here: ").expect("the keys");
+        for key in known.split(", ") {
+            let ends = ["`", "]"].map(|end| manual.contains(&format!("{key}{end}")));
+            assert!(ends.contains(&true), "`{key}` is not in the manual");
+            described += 1;
+        }
+    }
+    assert!(described > 25, "{described} keys are too few to be all");
+}

@@ -52,6 +52,8 @@ pub(super) struct Driver {
     pub(super) cluster: Cluster,
     pub(super) parts: Parts,
     pub(super) table: Option<Arc<Table>>,
+    /// Whether the data plane lives; its table outlives it.
+    pub(super) data_plane: bool,
     /// Members with which heartbeats can be exchanged, and the rest.
     pub(super) beating: BTreeSet<NodeId>,
     pub(super) bulky: BTreeSet<NodeId>,
@@ -61,7 +63,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(cluster: Cluster, parts: Parts) -> Self {
         let (beating, bulky) = Default::default();
-        Self { cluster, parts, table: None, beating, bulky, owned: Segments::NONE }
+        Self { cluster, parts, table: None, data_plane: false, beating, bulky, owned: Segments::NONE }
     }
 
     /// Turns until a signal says to stop.
@@ -211,6 +213,7 @@ impl Driver {
     fn set_table(&mut self, table: Option<Arc<Table>>) {
         let ready = table.is_some();
         info!(ready, "data plane");
+        self.data_plane = ready;
         if let Some(table) = table {
             // Whatever an earlier life has left there: leases are this one's from now on.
             for segment in 0..=u8::MAX {

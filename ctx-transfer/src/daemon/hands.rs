@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use super::error::system;
 use super::input::{Input, Inputs};
 use super::memory::Memory;
+use super::watch::{Reply, version_of_static};
 use super::{DaemonError, desk};
 use crate::cluster::{Content, Event, Octets, Output, Refusal, Reserved, SaKey, Segments};
 use crate::collect::{context_of, is_negotiated};
@@ -35,6 +36,8 @@ pub(super) enum Work {
     Output(Box<Output>),
     Table(Arc<Table>),
     Reload,
+    /// A standby has everything.
+    CaughtUp,
 }
 
 /// The asking end.
@@ -57,7 +60,7 @@ pub(super) fn start(
     config: &Config,
     inputs: Inputs,
     memory: Memory,
-    replies: Sender<super::watch::Reply>,
+    replies: Sender<Reply>,
 ) -> Result<Hands, DaemonError> {
     let (sender, received) = channel();
     let key = match &config.gateway {
@@ -94,7 +97,7 @@ struct Bench {
     staged: HashMap<(NodeId, u64), Vec<Context>>,
     /// What was frozen for a move.
     frozen: HashMap<u8, Vec<(Direction, u32)>>,
-    replies: Sender<super::watch::Reply>,
+    replies: Sender<Reply>,
 }
 
 /// The IKE daemon's answer to `context-get`.
@@ -123,6 +126,7 @@ impl Bench {
             match work {
                 Work::Table(table) => self.table = Some(table),
                 Work::Reload => self.reload(),
+                Work::CaughtUp => drop(self.replies.send(Reply::CaughtUp)),
                 Work::Output(output) => self.perform(*output),
             }
         }
@@ -181,7 +185,7 @@ impl Bench {
             Output::Discard { from, number } => drop(self.staged.remove(&(from, number))),
             Output::Rekey { segments } => self.rekey(segments),
             Output::Replicated { tunnel, version, .. } => {
-                let _ = self.replies.send(super::watch::Reply { tunnel, version });
+                let _ = self.replies.send(Reply::Replicated { tunnel, version });
             }
             Output::Remember(remembered) => {
                 if let Err(error) = self.memory.store(&remembered) {
@@ -226,7 +230,7 @@ impl Bench {
             if sas.is_empty() {
                 return Err("it has no SA".to_owned());
             }
-            (sas, None, super::watch::version_of_static(&table))
+            (sas, None, version_of_static(&table))
         };
         let segment = segment_of(tunnel, &sas).ok_or("it has no segment")?;
         let reserved = sas.iter().map(reserved).collect();

@@ -9,7 +9,7 @@ use super::counters;
 use super::driver::Driver;
 use super::hands::Work;
 use super::words;
-use crate::cluster::{Lane, Octets, Output, Segments};
+use crate::cluster::{Lane, Notice, Octets, Output, Segments};
 use crate::control::Occurred;
 
 impl Driver {
@@ -45,6 +45,9 @@ impl Driver {
             }
             Output::Notice(notice) => {
                 debug!(?notice, "notice");
+                if matches!(notice, Notice::Filled(_)) {
+                    self.parts.hands.work(Work::CaughtUp);
+                }
                 self.parts.listeners.tell(words::occurred(notice));
             }
             Output::Enforce { segments, enforced } => {

@@ -108,7 +108,7 @@ impl Driver {
             rule: if core.majority { "majority" } else { "pair-without-witness" }.to_owned(),
             maintenance: core.maintenance,
             moving: list(core.moving),
-            data_plane: self.table.is_some(),
+            data_plane: self.data_plane,
             real_time: self.parts.real_time,
             members: core.members.iter().map(|member| self.member(member, now)).collect(),
             last_took: core.last_took.map(|(at, segments, cause)| LastTook {

@@ -32,10 +32,12 @@ const STATIC: Duration = Duration::from_millis(200);
 /// A line is a name and two numbers.
 const MAX_LINE: u64 = 1024;
 
-/// A change that is on the standbys, or need not be waited for.
-pub(super) struct Reply {
-    pub(super) tunnel: Name,
-    pub(super) version: u64,
+/// What the IKE daemon is told: changes that are on the standbys, or need not be waited for.
+pub(super) enum Reply {
+    /// Of a tunnel, up to this version.
+    Replicated { tunnel: Name, version: u64 },
+    /// A standby has everything: it is worth waiting for again.
+    CaughtUp,
 }
 
 /// Starts the threads of a node; a witness has nothing to watch.
@@ -214,7 +216,8 @@ impl Ike {
         write_line(stream, &json!("caught-up"))?;
         loop {
             match replies.recv_timeout(AGAIN) {
-                Ok(Reply { tunnel, version }) => {
+                Ok(Reply::CaughtUp) => write_line(stream, &json!("caught-up"))?,
+                Ok(Reply::Replicated { tunnel, version }) => {
                     let reply = json!({ "replicated": { "name": tunnel.as_str(), "version": version } });
                     write_line(stream, &reply)?;
                 }
