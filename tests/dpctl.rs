@@ -482,7 +482,7 @@ fn segments_are_the_tables_while_no_data_plane_runs() {
 /// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
 #[test]
 fn help_teaches_every_command() {
-    let commands: [&[&str]; 34] = [
+    let commands: [&[&str]; 48] = [
         &[],
         &["status"],
         &["counters"],
@@ -513,6 +513,20 @@ fn help_teaches_every_command() {
         &["segments"],
         &["segment", "take"],
         &["segment", "drop"],
+        &["segment", "balance"],
+        &["move"],
+        &["move", "segment"],
+        &["cluster"],
+        &["cluster", "init"],
+        &["cluster", "invite"],
+        &["cluster", "join"],
+        &["cluster", "certificates"],
+        &["cluster", "status"],
+        &["cluster", "metrics"],
+        &["cluster", "monitor"],
+        &["cluster", "maintenance"],
+        &["cluster", "resync"],
+        &["cluster", "reload"],
         &["reload"],
         &["capture"],
         &["import-swanctl"],

@@ -2,14 +2,14 @@
 //! to remember.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use baton_sad::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Remembered, Segments};
-use crate::private_file::{PrivateFile, PrivateFileError};
 
 /// In a directory of its own, the only one that the daemon writes to.
 pub(super) const DIRECTORY: &str = "cluster";
@@ -47,13 +47,16 @@ impl Memory {
         entries.into_iter().filter_map(remembered).collect()
     }
 
-    pub(super) fn store(&self, remembered: &[Remembered]) -> Result<(), PrivateFileError> {
+    /// It appears whole or not at all; on tmpfs there is nothing to be written further.
+    pub(super) fn store(&self, remembered: &[Remembered]) -> io::Result<()> {
         let entry =
             |it: &Remembered| Entry { segments: it.segments.words(), owner: it.owner.get(), term: it.term };
         let entries: Vec<Entry> = remembered.iter().map(entry).collect();
-        let mut file = PrivateFile::create(&self.0)?;
-        file.write_all(&serde_json::to_vec(&entries).unwrap_or_default())?;
-        file.publish()
+        let aside = self.0.with_extension("new");
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(&serde_json::to_vec(&entries)?)?;
+        fs::rename(&aside, &self.0)
     }
 }
 
