@@ -28,6 +28,7 @@ const CLUSTER: &str = "
 interval_milliseconds = 40
 missed = 4
 settle_milliseconds = 300
+reserve_milliseconds = 100
 ";
 
 fn members(witness: bool) -> String {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_sad::NodeId;
-use quinn::{Endpoint, TokioRuntime, VarInt};
+use quinn::{AsyncUdpSocket, Endpoint, Runtime as _, TokioRuntime, VarInt};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -129,6 +129,24 @@ impl Shared {
     }
 }
 
+/// A bound socket, in the hands of a tokio runtime. What the kernel can do with it was asked already, so that the rest
+/// needs no more than to send and to receive.
+pub struct Prepared {
+    socket: Arc<dyn AsyncUdpSocket>,
+    address: SocketAddr,
+}
+
+impl Prepared {
+    /// Within the runtime in which the channel is to be.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        Ok(Self { socket: TokioRuntime.wrap_udp_socket(socket)?, address })
+    }
+}
+
 /// One kind of connections with all members. Dropping it closes them.
 pub struct Channel {
     endpoint: Endpoint,
@@ -138,16 +156,16 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Takes a bound socket, and begins to connect; within a tokio runtime, in whose threads everything happens.
+    /// Takes a socket, and begins to connect; within a tokio runtime, in whose threads everything happens.
     ///
     /// # Errors
     /// [`ChannelError`].
     pub fn open(
-        socket: UdpSocket,
+        socket: Prepared,
         settings: Settings,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, ChannelError> {
-        let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+        let Prepared { socket, address } = socket;
         let listen = |source| ChannelError::Listen { address, source };
         let tls = Tls::new(Arc::clone(&settings.credentials), settings.kind);
         let refused = |error: super::tls::TlsError| ChannelError::Credentials(error.to_string());
@@ -158,7 +176,7 @@ impl Channel {
             address,
         };
         let (server, _) = tls.server(nobody).map_err(refused)?;
-        let endpoint = Endpoint::new(tls.endpoint(), Some(server), socket, Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new_with_abstract_socket(tls.endpoint(), Some(server), socket, Arc::new(TokioRuntime));
         let endpoint = endpoint.map_err(listen)?;
         let shared = Arc::new(Shared {
             tls: Mutex::new(Arc::new(tls)),

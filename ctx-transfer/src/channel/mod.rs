@@ -29,7 +29,7 @@ mod trust;
 mod tests;
 
 pub use credentials::{AUTHORITY, AUTHORITY_KEY, CERTIFICATE, Credentials, CredentialsError, KEY, name_of};
-pub use endpoint::{Channel, ChannelError, Counted, Sender, Settings};
+pub use endpoint::{Channel, ChannelError, Counted, Prepared, Sender, Settings};
 pub use identity::{Identity, NotAMember};
 pub use link::SendError;
 pub use problem::{Alert, CertificateProblem, LinkProblem};

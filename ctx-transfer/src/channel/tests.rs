@@ -70,6 +70,7 @@ struct End {
 fn open(socket: UdpSocket, credentials: &Arc<Credentials>, kind: Kind, other: Member) -> End {
     let (sender, events) = mpsc::channel(1024);
     let settings = Settings { credentials: Arc::clone(credentials), kind, members: vec![other] };
+    let socket = Prepared::new(socket).expect("prepared");
     End { channel: Channel::open(socket, settings, sender).expect("open"), events }
 }
 

@@ -258,6 +258,12 @@ impl Default for Reserving {
 }
 
 impl Reserving {
+    /// How far ahead of its edge an SA at this rate may reserve.
+    pub fn ahead(&self, packets_per_second: u64) -> u64 {
+        let in_time = u128::from(packets_per_second) * self.time.as_micros() / 1_000_000;
+        u64::try_from(in_time).unwrap_or(u64::MAX).clamp(self.minimum, self.packets)
+    }
+
     fn validate(&self) -> Result<(), ConfigurationError> {
         within((2..=1 << 24).contains(&self.packets), "packets", "2 to 16,777,216")?;
         within((1..=self.packets).contains(&self.minimum), "minimum", "1 to the number of packets")?;

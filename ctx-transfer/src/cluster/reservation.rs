@@ -85,8 +85,7 @@ impl Cluster {
 
     fn want(&mut self, edge: &Edge, segment: u8) {
         let limits = self.config.reserving;
-        let rate = u128::from(edge.packets_per_second) * limits.time.as_micros() / 1_000_000;
-        let ahead = u64::try_from(rate).unwrap_or(u64::MAX).clamp(limits.minimum, limits.packets);
+        let ahead = limits.ahead(edge.packets_per_second);
         let target = edge.edge.saturating_add(ahead);
         let fresh = Sa { tunnel: edge.tunnel, segment, reserved: 0, edge: 0, wanted: None };
         let sa = self.reservations.sas.entry(edge.key).or_insert(fresh);

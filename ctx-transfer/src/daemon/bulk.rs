@@ -1,13 +1,12 @@
 //! The thread of the connections that are not heartbeats'.
 
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::DaemonError;
+use super::{DaemonError, Listening};
 use super::error::system;
 use super::input::{Input, Inputs};
 use crate::channel::{Channel, Credentials, Kind, Sender, Settings};
@@ -18,7 +17,7 @@ const ROOM: usize = 64;
 
 /// Starts it, and gives its sending end.
 pub(super) fn start(
-    socket: UdpSocket,
+    listening: Listening,
     config: &Config,
     credentials: &Arc<Credentials>,
     inputs: Inputs,
@@ -27,16 +26,12 @@ pub(super) fn start(
     let settings = Settings { credentials: Arc::clone(credentials), kind: Kind::Bulk, members };
     let (opened, opening) = sync_channel(1);
     let serve = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = match runtime.map_err(system("start a loop")) {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(opened.send(Err(error))),
-        };
+        let Listening { runtime, socket } = listening;
         runtime.block_on(async {
             let (events, mut received) = mpsc::channel(ROOM);
             let channel = match Channel::open(socket, settings, events) {
                 Ok(channel) => channel,
-                Err(error) => return drop(opened.send(Err(error.into()))),
+                Err(error) => return drop(opened.send(Err(DaemonError::from(error)))),
             };
             drop(opened.send(Ok(channel.sender())));
             while let Some(event) = received.recv().await {

@@ -14,11 +14,13 @@ use tracing::warn;
 use super::DaemonError;
 use super::error::system;
 use super::input::{Input, Inputs};
-use crate::cluster::{Edge, Event, Reservation, Reserved, SaKey, Segments};
+use crate::cluster::{Edge, Event, Reservation, Reserved, Reserving, SaKey, Segments};
 use baton_sad::NodeId;
 
 /// How often workers' wishes are looked for.
 const EVERY: Duration = Duration::from_millis(2);
+/// How long an SA is looked at to see how fast it goes.
+const LOOK: Duration = Duration::from_millis(10);
 /// SAs that are remembered for their rates; beyond, all are forgotten and begin anew.
 const REMEMBERED: usize = 200_000;
 
@@ -41,11 +43,11 @@ impl Counters {
     }
 }
 
-/// Starts the thread; each SA is reserved so many packets when reservations begin to count.
-pub(super) fn start(inputs: &Inputs, packets: u64) -> Result<Counters, DaemonError> {
+/// Starts the thread.
+pub(super) fn start(inputs: &Inputs, reserving: Reserving) -> Result<Counters, DaemonError> {
     let (sender, received) = channel();
     let bench =
-        Bench { inputs: inputs.clone(), packets, table: None, known: HashMap::new(), edges: Vec::new() };
+        Bench { inputs: inputs.clone(), reserving, table: None, known: HashMap::new(), edges: Vec::new() };
     let serve = move || bench.serve(&received);
     thread::Builder::new().name("counters".to_owned()).spawn(serve).map_err(system("start a thread"))?;
     Ok(Counters(sender))
@@ -60,7 +62,7 @@ struct Known {
 
 struct Bench {
     inputs: Inputs,
-    packets: u64,
+    reserving: Reserving,
     table: Option<Arc<Table>>,
     known: HashMap<baton_sad::SaKey, Known>,
     edges: Vec<TableEdge>,
@@ -93,16 +95,22 @@ impl Bench {
         }
     }
 
-    /// Each SA has something to use first, so that none stands still.
+    /// Each SA has something to use first, so that none stands still: as much as it uses, by what it did just now.
     fn enforce(&self, segments: Segments, enforced: bool) {
         let Some(table) = &self.table else { return };
         if enforced {
-            let ahead = |edge: TableEdge| Reserve {
-                sa: edge.sa,
-                reserved: edge.edge.saturating_add(self.packets),
-                mark: edge.edge.saturating_add(self.packets / 2),
+            let words = segments.words();
+            let before: HashMap<_, _> =
+                table.edges(&words).into_iter().map(|edge| (edge.sa, edge.packets)).collect();
+            thread::sleep(LOOK);
+            let ahead = |edge: TableEdge| {
+                let was = before.get(&edge.sa).copied().unwrap_or(edge.packets);
+                let rate = edge.packets.saturating_sub(was).saturating_mul(1000) / LOOK.as_millis() as u64;
+                let ahead = self.reserving.ahead(rate);
+                let mark = edge.edge.saturating_add(ahead / 2);
+                Reserve { sa: edge.sa, reserved: edge.edge.saturating_add(ahead), mark }
             };
-            let items: Vec<Reserve> = table.edges(&segments.words()).into_iter().map(ahead).collect();
+            let items: Vec<Reserve> = table.edges(&words).into_iter().map(ahead).collect();
             if let Err(error) = table.reserve(&items) {
                 warn!(%error, "reservations cannot be raised");
             }

@@ -37,10 +37,11 @@ use baton_dataplane::config::ConfigErrors;
 use baton_dataplane::control::{BoundSocket, Listeners};
 use baton_ike::fence::{self, Fence, Gates, User};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::channel::{Channel, Credentials, Kind, Settings};
+use crate::channel::{Channel, Credentials, Kind, Prepared, Settings};
 use crate::cluster::{Cluster, Role};
 use crate::config::Config;
 
@@ -124,10 +125,16 @@ impl Signals {
     }
 }
 
+/// A socket, and the loop that it belongs to: made where the kernel may still be asked what it can do.
+struct Listening {
+    runtime: Runtime,
+    socket: Prepared,
+}
+
 /// What is opened while there are privileges.
 struct Opened {
-    heartbeat: UdpSocket,
-    bulk: UdpSocket,
+    heartbeat: Listening,
+    bulk: Listening,
     control: BoundSocket,
     metrics: Option<TcpListener>,
     directory: PathBuf,
@@ -163,10 +170,16 @@ fn make_directory(directory: &Path) -> Result<(), DaemonError> {
 }
 
 /// Where this member listens, which is also where it calls from.
-fn bind(config: &Config, kind: Kind) -> Result<UdpSocket, DaemonError> {
+fn bind(config: &Config, kind: Kind) -> Result<Listening, DaemonError> {
     let own = config.members(kind).first().map(|member| member.address);
     let address = own.ok_or_else(|| DaemonError::NoCluster(config.path.clone()))?;
-    UdpSocket::bind(address).map_err(|source| DaemonError::Listen { address, source })
+    let socket = UdpSocket::bind(address).map_err(|source| DaemonError::Listen { address, source })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start a loop"))?;
+    let within = runtime.enter();
+    let socket = Prepared::new(socket).map_err(|source| DaemonError::Listen { address, source })?;
+    drop(within);
+    Ok(Listening { runtime, socket })
 }
 
 /// What the running daemon reads and writes.
@@ -179,6 +192,8 @@ fn gates(config: &Config, opened: &Opened, user: Option<User>) -> Gates {
     let mut readable = vec![parent(&config.path), config.directory.clone()];
     let key = config.gateway.as_ref().and_then(|gateway| gateway.snapshot.key_file.as_deref());
     readable.extend(key.map(parent));
+    // The table says in which life of the machine it was made.
+    readable.push(PathBuf::from("/proc/sys/kernel/random"));
     Gates {
         readable,
         // The table is opened by name when the data plane has made it, and again when another one is in its place.
@@ -205,7 +220,7 @@ fn serve(
     let (replies, replied) = std::sync::mpsc::channel();
     let hands = hands::start(&config, inputs.clone(), memory.clone(), replies)?;
     let owner = ownership::start(&config)?;
-    let counters = counters::start(&inputs, config.cluster.reserving.packets)?;
+    let counters = counters::start(&inputs, config.cluster.reserving)?;
     watch::start(&config, &inputs, &counters, &hands, replied)?;
     let cluster = Cluster::new(
         config.cluster.clone(),
@@ -213,13 +228,12 @@ fn serve(
         incarnation()?,
         &memory.recall(),
     )?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(system("start the loop"))?;
+    let Listening { runtime, socket } = opened.heartbeat;
     let ended = runtime.block_on(async {
         let (events, heartbeats) = mpsc::channel(HEARTBEATS);
         let members = config.members(Kind::Heartbeat).into_iter().skip(1).collect();
         let settings = Settings { credentials: Arc::clone(&credentials), kind: Kind::Heartbeat, members };
-        let channel = Channel::open(opened.heartbeat, settings, events)?;
+        let channel = Channel::open(socket, settings, events)?;
         let desk = Desk::new(inputs.clone(), config.path.clone(), Arc::clone(&listeners));
         let server = opened.control.serve(Arc::new(desk))?;
         if let Some(listener) = opened.metrics {

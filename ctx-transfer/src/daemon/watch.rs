@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_dataplane::control::{Client, Daemon, Kind, MonitorRequest, Notice};
+use baton_dataplane::worker::monotonic_ns;
 use baton_sad::{Name, Table};
 use serde::Deserialize;
 use serde_json::json;
@@ -132,35 +133,52 @@ impl DataPlane {
 
     /// Nobody tells of tunnels with configured keys: the table does, which counts its changes.
     fn survey(&self, table: &Table, over: &std::sync::atomic::AtomicBool) {
-        let (mut seen, mut changes) = (HashMap::new(), None);
+        let (mut seen, mut state) = (HashMap::new(), None);
         while !over.load(std::sync::atomic::Ordering::Acquire) {
-            let now = table.change_count();
-            if changes.replace(now) != Some(now) && !self.report(table, &mut seen) {
+            let now = (table.change_count(), table.owned_segments(monotonic_ns()));
+            if state.replace(now) != Some(now) && !self.report(table, &now.1, &mut seen) {
                 return;
             }
             thread::sleep(STATIC);
         }
     }
 
-    fn report(&self, table: &Table, seen: &mut HashMap<Name, (u8, u64)>) -> bool {
-        let mut found: HashMap<Name, (u8, u64)> = HashMap::new();
+    /// Tunnels of segments that have come are new, and those of segments that have gone are not deleted.
+    fn report(&self, table: &Table, owned: &[u64; 4], seen: &mut HashMap<Name, Seen>) -> bool {
+        let mut found: HashMap<Name, Seen> = HashMap::new();
         for sa in table.iter().filter(|sa| !is_negotiated(&self.config, sa.sa.name.as_str())) {
-            let entry = found.entry(sa.sa.name).or_insert((sa.sa.segment, 0));
-            entry.1 = entry.1.wrapping_mul(31).wrapping_add(u64::from(sa.sa.spi) + 1);
+            let segment = sa.sa.segment;
+            let is_owned = owned[usize::from(segment / 64)] >> (segment % 64) & 1 == 1;
+            let entry = found.entry(sa.sa.name).or_insert(Seen { segment, is_owned, spis: 0 });
+            entry.spis = entry.spis.wrapping_mul(31).wrapping_add(u64::from(sa.sa.spi) + 1);
         }
         let version = version_of_static(table);
         let mut told = true;
-        for (tunnel, state) in found.iter().filter(|(tunnel, state)| seen.get(*tunnel) != Some(*state)) {
-            let event = Event::TunnelChanged { tunnel: *tunnel, segment: state.0, version };
+        let is_new = |(tunnel, state): &(&Name, &Seen)| state.is_owned && seen.get(*tunnel) != Some(*state);
+        for (tunnel, state) in found.iter().filter(is_new) {
+            let event = Event::TunnelChanged { tunnel: *tunnel, segment: state.segment, version };
             told &= self.inputs.tell(Input::Core(event));
         }
-        let gone: HashSet<Name> = seen.keys().filter(|name| !found.contains_key(*name)).copied().collect();
+        let gone: HashSet<Name> = seen
+            .iter()
+            .filter(|(name, state)| state.is_owned && !found.contains_key(*name))
+            .map(|(name, _)| *name)
+            .collect();
         for tunnel in gone {
             told &= self.inputs.tell(Input::Core(Event::TunnelDeleted { tunnel }));
         }
         *seen = found;
         told
     }
+}
+
+/// A tunnel with configured keys.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    segment: u8,
+    is_owned: bool,
+    /// Another number when it has other SAs.
+    spis: u64,
 }
 
 /// Configured keys change when the configuration does: the table's own count orders that.
