@@ -44,8 +44,11 @@ impl Cluster {
         let ours = &self.config.digests;
         let differs = |section: &&(String, u64)| !theirs.contains(section);
         let missing = theirs.iter().filter(|(name, _)| !ours.iter().any(|(other, _)| other == name));
-        let sections: Vec<String> =
-            ours.iter().filter(differs).chain(missing).map(|(name, _)| name.clone()).collect();
+        let sections = ours.iter().filter(differs).chain(missing).map(|(name, _)| name.clone());
+        // A witness has less to say, which is no difference.
+        let nodes = self.is_node() && self.config.member(from).is_some_and(|member| member.role == Role::Node);
+        let both = |name: &String| [ours, theirs].iter().all(|of| of.iter().any(|(other, _)| other == name));
+        let sections: Vec<String> = sections.filter(|name| nodes || both(name)).collect();
         let former = self.alarms.iter().find(|a| matches!(a, Alarm::Differs(member, _) if *member == from));
         if let Some(former) = former.cloned() {
             self.alarm(former, false);

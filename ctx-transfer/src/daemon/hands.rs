@@ -404,7 +404,8 @@ impl Bench {
 
     fn stage(&mut self, from: NodeId, number: u64, parts: &[Octets]) -> Result<(), Refusal> {
         let mut contexts = Vec::new();
-        for part in parts {
+        // Segments without a tunnel have one part with nothing in it.
+        for part in parts.iter().filter(|part| !part.0.is_empty()) {
             contexts.extend(self.open(part)?);
         }
         let table = self.table().map_err(|_| Refusal::Unavailable)?;
