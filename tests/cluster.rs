@@ -35,7 +35,8 @@ fn members(witness: bool) -> String {
     let mut text = CLUSTER.to_owned();
     for (id, role) in [(B, "node"), (B2, "node"), (WITNESS, "witness")] {
         if id != WITNESS || witness {
-            text += &format!("[[cluster.member]]\nid = {id}\naddress = \"192.0.2.{id}\"\nrole = \"{role}\"\n");
+            text +=
+                &format!("[[cluster.member]]\nid = {id}\naddress = \"192.0.2.{id}\"\nrole = \"{role}\"\n");
         }
     }
     text
@@ -205,7 +206,10 @@ fn a_node_that_dies_is_taken_over_and_comes_back() {
     let killed = Instant::now();
     stage.kill_node(owner);
     eventually("the other takes all", || stage.owned(other).len() == 256);
-    println!("all segments were the other's {} ms after the kill, as dpctl sees it", killed.elapsed().as_millis());
+    println!(
+        "all segments were the other's {} ms after the kill, as dpctl sees it",
+        killed.elapsed().as_millis()
+    );
     traffic.flows(200);
     let status = stage.status(other);
     assert_eq!(status["last_took"]["cause"], "takeover", "{status}");
@@ -299,8 +303,11 @@ fn what_cannot_be_a_member_is_refused_with_a_sentence() {
     let (code, said) = run(&["--check", "--witness"]);
     assert!(code == Some(7) && said.contains("leave --witness out"), "{said}");
     let certificates = gateway.config().with_file_name("cluster");
-    std::fs::copy(stage.site.b2.config().with_file_name("cluster/member.pem"), certificates.join("member.pem"))
-        .expect("copied");
+    std::fs::copy(
+        stage.site.b2.config().with_file_name("cluster/member.pem"),
+        certificates.join("member.pem"),
+    )
+    .expect("copied");
     let (code, said) = run(&["--check"]);
     assert!(code == Some(7) && said.contains("do not belong together"), "{said}");
     std::fs::remove_file(certificates.join("member.pem")).expect("removed");

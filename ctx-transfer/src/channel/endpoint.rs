@@ -176,7 +176,8 @@ impl Channel {
             address,
         };
         let (server, _) = tls.server(nobody).map_err(refused)?;
-        let endpoint = Endpoint::new_with_abstract_socket(tls.endpoint(), Some(server), socket, Arc::new(TokioRuntime));
+        let endpoint =
+            Endpoint::new_with_abstract_socket(tls.endpoint(), Some(server), socket, Arc::new(TokioRuntime));
         let endpoint = endpoint.map_err(listen)?;
         let shared = Arc::new(Shared {
             tls: Mutex::new(Arc::new(tls)),

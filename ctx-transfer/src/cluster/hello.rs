@@ -3,6 +3,7 @@
 use baton_sad::NodeId;
 
 use super::Cluster;
+use super::configuration::Role;
 use super::output::Lane;
 use super::status::Alarm;
 use super::wire::{ControlMessage, MessageError};
@@ -46,7 +47,8 @@ impl Cluster {
         let missing = theirs.iter().filter(|(name, _)| !ours.iter().any(|(other, _)| other == name));
         let sections = ours.iter().filter(differs).chain(missing).map(|(name, _)| name.clone());
         // A witness has less to say, which is no difference.
-        let nodes = self.is_node() && self.config.member(from).is_some_and(|member| member.role == Role::Node);
+        let nodes =
+            self.is_node() && self.config.member(from).is_some_and(|member| member.role == Role::Node);
         let both = |name: &String| [ours, theirs].iter().all(|of| of.iter().any(|(other, _)| other == name));
         let sections: Vec<String> = sections.filter(|name| nodes || both(name)).collect();
         let former = self.alarms.iter().find(|a| matches!(a, Alarm::Differs(member, _) if *member == from));

@@ -1,6 +1,6 @@
 //! `[[cluster.member]]`: who belongs to the cluster, and where.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use baton_dataplane::config::field::{integer, is_unicast, word};
@@ -79,11 +79,11 @@ pub(super) fn check(section: &Section<'_, '_>, members: &[Read], own: Option<Nod
         let message = format!("{} members are too many", members.len());
         section.place().report(source, message, format!("a cluster has {MAX_MEMBERS} at most"));
     }
-    let mut ids = HashMap::new();
+    let mut ids = HashSet::new();
     let mut ports: HashMap<SocketAddr, NodeId> = HashMap::new();
     for read in members {
         let id = read.member.id;
-        if ids.insert(id, ()).is_some() {
+        if !ids.insert(id) {
             read.place.report(
                 source,
                 format!("member {} stands here twice", id.get()),
@@ -106,7 +106,7 @@ pub(super) fn check(section: &Section<'_, '_>, members: &[Read], own: Option<Nod
     if !members.iter().any(|read| read.member.role == Role::Node) {
         section.place().report(source, "there is no node among the members", "a witness alone owns nothing");
     }
-    if let Some(own) = own.filter(|own| !ids.contains_key(own)) {
+    if let Some(own) = own.filter(|own| !ids.contains(own)) {
         let message = format!("this node, {}, is not among the members", own.get());
         section.place().report(source, message, "list every member, this one too, in [[cluster.member]]");
     }

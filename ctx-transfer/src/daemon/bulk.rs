@@ -6,9 +6,9 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::{DaemonError, Listening};
 use super::error::system;
 use super::input::{Input, Inputs};
+use super::{DaemonError, Listening};
 use crate::channel::{Channel, Credentials, Kind, Sender, Settings};
 use crate::config::Config;
 

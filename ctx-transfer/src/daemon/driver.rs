@@ -205,7 +205,7 @@ impl Driver {
             }
             Input::Reload(loaded, answer) => {
                 let reloaded = self.reload(*loaded);
-                let _ = answer.try_send(reloaded);
+                let _ = answer.try_send(Ok(reloaded));
             }
         }
     }

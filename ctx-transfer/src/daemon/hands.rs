@@ -200,12 +200,11 @@ impl Bench {
 
     /// After a refusal the daemon may have hung up: the next question begins anew.
     fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T, String> {
-        let mut client = match self.ike.take() {
-            Some(client) => client,
-            None => {
-                let socket = self.config.node.runtime_directory.join(baton_ike::control::SOCKET);
-                Client::connect_to(Daemon::Ike, &socket, PATIENCE).map_err(|error| error.to_string())?
-            }
+        let mut client = if let Some(client) = self.ike.take() {
+            client
+        } else {
+            let socket = self.config.node.runtime_directory.join(baton_ike::control::SOCKET);
+            Client::connect_to(Daemon::Ike, &socket, PATIENCE).map_err(|error| error.to_string())?
         };
         let answer = client.request(request).map_err(|error| error.to_string())?;
         self.ike = Some(client);
@@ -288,7 +287,7 @@ impl Bench {
         let table = self.table().map_err(|_| Refusal::Unavailable)?;
         for context in &contexts {
             self.check(&table, context)?;
-            self.remove_others(&table, context)?;
+            remove_others(&table, context)?;
             let us = SaSender { cluster: table.cluster(), node: table.node() };
             install_as(PutKind::Standby, &table, context, us).map_err(|error| refusal(&error))?;
         }
@@ -318,25 +317,6 @@ impl Bench {
             None => crate::collect::differences(gateway, context).is_some_and(|found| found.is_empty()),
         };
         if fits { Ok(()) } else { Err(Refusal::Policy) }
-    }
-
-    /// SAs that the owner does not have any more.
-    fn remove_others(&self, table: &Table, context: &Context) -> Result<(), Refusal> {
-        let installed = table.read_by_name(context.name.as_str()).map_err(|_| Refusal::Unavailable)?;
-        let is_offered = |found: &&Snapshot| {
-            context.sas.iter().any(|offered| {
-                (offered.sa.direction, offered.sa.index_key()) == (found.sa.direction, found.sa.index_key())
-            })
-        };
-        let others: Vec<_> = installed
-            .iter()
-            .filter(|found| !is_offered(found))
-            .map(|found| (found.sa.direction, found.sa.index_key()))
-            .collect();
-        if !others.is_empty() {
-            table.remove(&others).map_err(|_| Refusal::Unavailable)?;
-        }
-        Ok(())
     }
 
     fn hand_over(&mut self, part: &IkePart) -> Result<(), Refusal> {
@@ -409,20 +389,8 @@ impl Bench {
             contexts.extend(self.open(part)?);
         }
         let table = self.table().map_err(|_| Refusal::Unavailable)?;
-        contexts.iter().try_for_each(|context| self.check_staged(&table, context))?;
+        contexts.iter().try_for_each(|context| check_staged(&table, context))?;
         self.staged.insert((from, number), contexts);
-        Ok(())
-    }
-
-    /// The tunnel is a standby of ours already, so that only its counters change.
-    fn check_staged(&self, table: &Table, context: &Context) -> Result<(), Refusal> {
-        for offered in &context.sas {
-            let found =
-                table.get(offered.sa.direction, offered.sa.index_key()).map_err(|_| Refusal::Unavailable)?;
-            if found.is_none_or(|found| !found.sa.key.ct_eq(&offered.sa.key)) {
-                return Err(Refusal::Unavailable);
-            }
-        }
         Ok(())
     }
 
@@ -456,6 +424,37 @@ impl Bench {
             warn!(problem, "tunnels that should be rekeyed are not");
         }
     }
+}
+
+/// SAs that the owner does not have any more.
+fn remove_others(table: &Table, context: &Context) -> Result<(), Refusal> {
+    let installed = table.read_by_name(context.name.as_str()).map_err(|_| Refusal::Unavailable)?;
+    let is_offered = |found: &&Snapshot| {
+        context.sas.iter().any(|offered| {
+            (offered.sa.direction, offered.sa.index_key()) == (found.sa.direction, found.sa.index_key())
+        })
+    };
+    let others: Vec<_> = installed
+        .iter()
+        .filter(|found| !is_offered(found))
+        .map(|found| (found.sa.direction, found.sa.index_key()))
+        .collect();
+    if !others.is_empty() {
+        table.remove(&others).map_err(|_| Refusal::Unavailable)?;
+    }
+    Ok(())
+}
+
+/// The tunnel is a standby of ours already, so that only its counters change.
+fn check_staged(table: &Table, context: &Context) -> Result<(), Refusal> {
+    for offered in &context.sas {
+        let found =
+            table.get(offered.sa.direction, offered.sa.index_key()).map_err(|_| Refusal::Unavailable)?;
+        if found.is_none_or(|found| !found.sa.key.ct_eq(&offered.sa.key)) {
+            return Err(Refusal::Unavailable);
+        }
+    }
+    Ok(())
 }
 
 /// Of its SAs; of one that has none its name says it.

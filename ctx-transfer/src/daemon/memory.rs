@@ -23,6 +23,8 @@ struct Entry {
     segments: [u64; 4],
     owner: u8,
     term: u64,
+    intact: bool,
+    alone: bool,
 }
 
 /// The file.
@@ -41,16 +43,19 @@ impl Memory {
         let entries: Vec<Entry> =
             read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();
         let remembered = |entry: Entry| {
-            let segments = Segments::from_words(entry.segments);
-            Some(Remembered { segments, owner: NodeId::new(entry.owner)?, term: entry.term })
+            let Entry { segments, owner, term, intact, alone } = entry;
+            let segments = Segments::from_words(segments);
+            Some(Remembered { segments, owner: NodeId::new(owner)?, term, intact, alone })
         };
         entries.into_iter().filter_map(remembered).collect()
     }
 
     /// It appears whole or not at all; on tmpfs there is nothing to be written further.
     pub(super) fn store(&self, remembered: &[Remembered]) -> io::Result<()> {
-        let entry =
-            |it: &Remembered| Entry { segments: it.segments.words(), owner: it.owner.get(), term: it.term };
+        let entry = |it: &Remembered| {
+            let Remembered { segments, owner, term, intact, alone } = *it;
+            Entry { segments: segments.words(), owner: owner.get(), term, intact, alone }
+        };
         let entries: Vec<Entry> = remembered.iter().map(entry).collect();
         let aside = self.0.with_extension("new");
         let mut options = fs::OpenOptions::new();
@@ -70,7 +75,8 @@ mod tests {
         let memory = Memory::new(directory.path());
         assert!(memory.recall().is_empty());
         let owner = NodeId::new(7).expect("not 0");
-        let votes = [Remembered { segments: Segments::one(200), owner, term: u64::MAX }];
+        let votes =
+            [Remembered { segments: Segments::one(200), owner, term: u64::MAX, intact: true, alone: false }];
         memory.store(&votes).expect("stored");
         assert_eq!(memory.recall(), votes);
         fs::write(&memory.0, b"[{\"segments\":[1").expect("written");

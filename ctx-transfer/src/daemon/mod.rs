@@ -86,7 +86,7 @@ pub fn run(path: &Path, witness: bool) -> Result<(), DaemonError> {
     for sentence in &fence.missing {
         warn!("{sentence}");
     }
-    serve(config, credentials, opened, fence, signals, real_time.is_ok())
+    serve(config, credentials, opened, fence, &signals, real_time.is_ok())
 }
 
 fn load(path: &Path, witness: bool) -> Result<(Config, Arc<Credentials>), DaemonError> {
@@ -209,7 +209,7 @@ fn serve(
     credentials: Arc<Credentials>,
     opened: Opened,
     fence: Fence,
-    signals: Signals,
+    signals: &Signals,
     real_time: bool,
 ) -> Result<(), DaemonError> {
     let started = Instant::now();
@@ -217,11 +217,11 @@ fn serve(
     let listeners = Arc::new(Listeners::default());
     let memory = Memory::new(&opened.directory);
     let bulk = bulk::start(opened.bulk, &config, &credentials, inputs.clone())?;
-    let (replies, replied) = std::sync::mpsc::channel();
+    let (replies, answers) = std::sync::mpsc::channel();
     let hands = hands::start(&config, inputs.clone(), memory.clone(), replies)?;
     let owner = ownership::start(&config)?;
     let counters = counters::start(&inputs, config.cluster.reserving)?;
-    watch::start(&config, &inputs, &counters, &hands, replied)?;
+    watch::start(&config, &inputs, &counters, &hands, answers)?;
     let cluster = Cluster::new(
         config.cluster.clone(),
         baton_ike::clock::now().monotonic,
@@ -253,7 +253,7 @@ fn serve(
             real_time,
             started,
         };
-        let ended = Driver::new(cluster, parts).run(received, heartbeats, &signals).await;
+        let ended = Driver::new(cluster, parts).run(received, heartbeats, signals).await;
         drop(server);
         ended
     });

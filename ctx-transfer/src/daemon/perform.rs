@@ -26,12 +26,12 @@ impl Driver {
             Output::SetLease { segments, until } => self.set_lease(segments, until),
             Output::Took { segments, cause } => {
                 info!(segments = segments.len(), cause = words::cause(cause), "took");
-                self.owned = self.owned | segments;
+                self.owned |= segments;
                 self.parts.owner.own(self.owned, self.cluster.status().term, Some((segments, cause)));
             }
             Output::Lost { segments } => {
                 info!(segments = segments.len(), "lost");
-                self.owned = self.owned - segments;
+                self.owned -= segments;
                 self.parts.owner.own(self.owned, self.cluster.status().term, None);
             }
             Output::Alarm { alarm, raised } => {
@@ -48,7 +48,7 @@ impl Driver {
                 if matches!(notice, Notice::Filled(_)) {
                     self.parts.hands.work(Work::CaughtUp);
                 }
-                self.parts.listeners.tell(words::occurred(notice));
+                self.parts.listeners.tell(words::occurred(&notice));
             }
             Output::Enforce { segments, enforced } => {
                 self.parts.counters.work(counters::Work::Enforce { segments, enforced });

@@ -70,7 +70,7 @@ impl Driver {
     }
 
     /// Certificates are new at once; what the core was made from needs another core.
-    pub(super) fn reload(&mut self, loaded: Loaded) -> Result<Answer, Refusal> {
+    pub(super) fn reload(&mut self, loaded: Loaded) -> Answer {
         let Loaded { config, credentials } = loaded;
         let mut reloaded = Reloaded::default();
         if credentials.expires != self.parts.credentials.expires {
@@ -88,7 +88,7 @@ impl Driver {
             let sentence = "[cluster] has changed: restart baton-cluster, on one member after the other";
             reloaded.needs_restart.push(sentence.to_owned());
         }
-        Ok(Answer::Reloaded(reloaded))
+        Answer::Reloaded(reloaded)
     }
 
     pub(super) fn status(&self) -> Status {

@@ -61,9 +61,8 @@ pub(super) fn start(
     let runtime = gateway.node.runtime_directory.clone();
     let negotiated = inputs.clone();
     spawn("data-plane", move || data_plane.watch())?;
-    spawn("ike", move || {
-        Ike { socket: runtime.join("ike-replication.sock"), inputs: negotiated }.watch(&replies)
-    })
+    let ike = Ike { socket: runtime.join("ike-replication.sock"), inputs: negotiated };
+    spawn("ike", move || ike.watch(&replies))
 }
 
 fn spawn(name: &str, watch: impl FnOnce() + Send + 'static) -> Result<(), DaemonError> {
@@ -190,12 +189,12 @@ pub(super) fn version_of_static(table: &Table) -> u64 {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Told {
-    Changed(Version),
-    Deleted(Version),
+    Changed(Change),
+    Deleted(Change),
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct Change {
     name: String,
     segment: u8,
     version: u64,
@@ -305,7 +304,7 @@ fn read(stream: &UnixStream, inputs: &Inputs) {
                 }
             }
             Err(error) => {
-                warn!(%error, "the IKE daemon says what is not understood; use daemons of one release")
+                warn!(%error, "the IKE daemon says what is not understood; use daemons of one release");
             }
         }
     }

@@ -70,8 +70,8 @@ pub(super) fn list(segments: Segments) -> Vec<u8> {
 }
 
 /// What monitors are told.
-pub(super) fn occurred(notice: Notice) -> Occurred {
-    match notice {
+pub(super) fn occurred(notice: &Notice) -> Occurred {
+    match *notice {
         Notice::Paused(gap) => Occurred::Paused { milliseconds: gap.as_millis() as u64 },
         Notice::Took(segments, why) => {
             Occurred::Took { segments: list(segments), cause: cause(why).to_owned() }

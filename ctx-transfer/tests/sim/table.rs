@@ -53,7 +53,7 @@ pub struct Table {
 
 pub fn key(tunnel: &Name, generation: u32, direction: Key) -> SaKey {
     let index: u32 = tunnel.as_str()[1..].parse().expect("tunnels have numbers");
-    SaKey { direction, number: index << 16 | generation }
+    SaKey { direction, number: u64::from(index << 16 | generation) }
 }
 
 impl Tunnel {

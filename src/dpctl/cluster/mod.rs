@@ -114,9 +114,10 @@ fn metrics(config: &Config, output: Output) -> Result<(), DpctlError> {
 fn reload(config: &Config, output: Output) -> Result<(), DpctlError> {
     let reloaded: Reloaded = connect(config)?.request(&Request::Reload)?;
     output.answer(&reloaded, |out| {
-        match reloaded.changed.is_empty() {
-            true => writeln!(out, "nothing has changed that can be taken over")?,
-            false => writeln!(out, "taken over: {}", reloaded.changed.join(", "))?,
+        if reloaded.changed.is_empty() {
+            writeln!(out, "nothing has changed that can be taken over")?;
+        } else {
+            writeln!(out, "taken over: {}", reloaded.changed.join(", "))?;
         }
         reloaded.needs_restart.iter().try_for_each(|sentence| writeln!(out, "{sentence}"))
     })
