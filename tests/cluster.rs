@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -35,8 +36,10 @@ fn members(witness: bool) -> String {
     let mut text = CLUSTER.to_owned();
     for (id, role) in [(B, "node"), (B2, "node"), (WITNESS, "witness")] {
         if id != WITNESS || witness {
-            text +=
-                &format!("[[cluster.member]]\nid = {id}\naddress = \"192.0.2.{id}\"\nrole = \"{role}\"\n");
+            let _ = write!(
+                text,
+                "[[cluster.member]]\nid = {id}\naddress = \"192.0.2.{id}\"\nrole = \"{role}\"\n"
+            );
         }
     }
     text

@@ -98,7 +98,7 @@ WHAT CAN GO WRONG
   Segments without a standby that has everything stay: `dpctl cluster status` shows them.")]
     Maintenance {
         /// on or off.
-        #[arg(value_parser = on_or_off)]
+        #[arg(value_parser = on_or_off, action = clap::ArgAction::Set)]
         on: bool,
     },
     /// Fill the standbys of this node again, from nothing.
