@@ -21,7 +21,7 @@ fn shares() -> impl Strategy<Value = Vec<(NodeId, Segments)>> {
 
 fn key() -> impl Strategy<Value = SaKey> {
     let direction = prop::sample::select(vec![Key::Inbound, Key::Outbound]);
-    (direction, any::<u32>()).prop_map(|(direction, number)| SaKey { direction, number })
+    (direction, any::<u64>()).prop_map(|(direction, number)| SaKey { direction, number })
 }
 
 fn reserved() -> impl Strategy<Value = Reserved> {
