@@ -148,7 +148,7 @@ impl Client {
         let (mut sent, mut is_up) = (Vec::new(), false);
         while let Some(output) = self.ike.poll() {
             match output {
-                Output::Transmit { path, datagram } => sent.push((path, datagram)),
+                Output::Transmit { path, datagram, .. } => sent.push((path, datagram)),
                 Output::Event(Event::ChildUp { .. }) => is_up = true,
                 Output::Event(Event::Failed { problem, .. }) => return Err(problem.into()),
                 _ => {}

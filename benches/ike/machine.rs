@@ -35,7 +35,7 @@ impl End {
         run(&mut self.ike, &mut self.host);
         while let Some(output) = self.ike.poll() {
             match output {
-                Output::Transmit { path, datagram } => sent.push((path, datagram)),
+                Output::Transmit { path, datagram, .. } => sent.push((path, datagram)),
                 Output::Event(Event::IkeUp { .. }) => self.is_up = true,
                 Output::Event(Event::Failed { problem, .. }) => panic!("{problem}"),
                 _ => {}

@@ -216,10 +216,10 @@ impl Gateway {
                 Output::Transmit { datagram, .. } => self.sent.push(datagram),
                 Output::Install(_) => self.installs += 1,
                 Output::Event(event) => self.events.push(event),
-                Output::Store { tunnel, context } => {
+                Output::Store { tunnel, context, .. } => {
                     self.contexts.insert(tunnel.to_string(), context);
                 }
-                Output::Forget { tunnel } => {
+                Output::Forget { tunnel, .. } => {
                     self.contexts.remove(tunnel.as_str());
                 }
                 _ => {}
