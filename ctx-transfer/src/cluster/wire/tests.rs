@@ -181,7 +181,7 @@ fn messages_have_the_octets_that_they_had() {
     assert_eq!(hex(&delete.encode()), "0111000000000000000500000001".to_owned() + "61");
     let reserve =
         CounterMessage::Reserve { number: 1, session: 2, items: vec![Reserved { key, number: 0x0a0b }] };
-    let expected = "012000000000000000010000000000000002000101010203040000000000000a0b";
+    let expected = "01200000000000000001000000000000000200010100000000010203040000000000000a0b";
     assert_eq!(hex(&reserve.encode()), expected);
     let staged = ControlMessage::Staged { number: 3, result: Err(Refusal::Full) };
     assert_eq!(hex(&staged.encode()), "0133000000000000000301");
