@@ -366,6 +366,7 @@ impl Cluster {
             self.tunnels.yield_up(held);
             self.reservations.yield_up(held);
             self.replicas.sessions.values_mut().for_each(|session| session.abandon(held));
+            self.stop_enforcing(held);
             self.notice(Notice::Lost(held));
         }
         // Only now is our own promise to ourselves void: the leases in the table are dropped before a vote leaves.

@@ -123,8 +123,9 @@ pub enum Output {
         /// Which.
         segments: Segments,
     },
-    /// Whether workers keep to the reservations of these segments. Before they do, each SA gets a reservation of
-    /// [`Reserving::packets`](super::Reserving::packets) above its edge.
+    /// Whether workers keep to the reservations of these segments. Before they do, each SA gets one above its edge, which
+    /// the core has not asked a standby for: contexts that are wanted after this are to be read when that is done, and
+    /// no worker uses more than is reserved.
     Enforce {
         /// Which.
         segments: Segments,

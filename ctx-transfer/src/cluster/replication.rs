@@ -31,6 +31,8 @@ pub(crate) struct Replicas {
     pub(crate) sessions: BTreeMap<NodeId, Session>,
     /// Contexts asked for and not yet given.
     reading: BTreeSet<Name>,
+    /// Those of them that say less than what is reserved by now: they are read again.
+    outdated: BTreeSet<Name>,
     waiting: VecDeque<Waiting>,
     pub(crate) enforced: Segments,
     pub(crate) sessions_made: u64,
@@ -42,6 +44,12 @@ impl Replicas {
     /// When the first message has waited long enough.
     pub(crate) fn next_late(&self) -> Option<Duration> {
         self.waiting.front().map(|waiting| waiting.until)
+    }
+
+    /// The driver raises reservations by itself where it begins to enforce them, without a word to a standby. A context
+    /// that was read before says less, and a standby that believed it would send numbers again (I2).
+    pub(crate) fn outdate(&mut self) {
+        self.outdated.extend(self.reading.iter().copied());
     }
 }
 
@@ -114,6 +122,10 @@ impl Cluster {
 
     /// A context was read: it goes to every standby that wants it.
     pub(crate) fn send_content(&mut self, content: &Content) {
+        if self.replicas.outdated.remove(&content.tunnel) {
+            self.outputs.push_back(Output::ReadContext { tunnel: content.tunnel });
+            return;
+        }
         self.replicas.reading.remove(&content.tunnel);
         let sessions = self.replicas.sessions.iter_mut();
         let wanting: Vec<NodeId> =
@@ -141,6 +153,7 @@ impl Cluster {
 
     /// There was nothing to read.
     pub(crate) fn no_content(&mut self, tunnel: &Name) {
+        self.replicas.outdated.remove(tunnel);
         self.replicas.reading.remove(tunnel);
         for session in self.replicas.sessions.values_mut() {
             session.has_read(tunnel);

@@ -134,17 +134,31 @@ impl Cluster {
         }
     }
 
-    /// Reservations are kept where somebody stands by.
+    /// Reservations are kept where somebody stands by, or may be thought to by a voter.
     fn enforce(&mut self) {
-        let guarded = self.replicas.sessions.values().fold(Segments::NONE, |all, s| all | s.segments);
+        let sessions = self.replicas.sessions.values();
+        let guarded = sessions.fold(Segments::NONE, |all, s| all | s.segments | s.required());
         let wanted = guarded & self.claims.held;
-        let enforced = self.replicas.enforced & self.claims.held;
-        for (segments, enforced) in [(wanted - enforced, true), (enforced - wanted, false)] {
-            if !segments.is_empty() {
-                self.outputs.push_back(Output::Enforce { segments, enforced });
-            }
+        let (begun, ended) = (wanted - self.replicas.enforced, self.replicas.enforced - wanted);
+        if !begun.is_empty() {
+            self.outputs.push_back(Output::Enforce { segments: begun, enforced: true });
+            self.replicas.outdate();
+        }
+        if !ended.is_empty() {
+            self.outputs.push_back(Output::Enforce { segments: ended, enforced: false });
         }
         self.replicas.enforced = wanted;
+    }
+
+    /// Segments that are lost begin without reservations if they come back: what a context that is being read says of
+    /// them does not hold then.
+    pub(crate) fn stop_enforcing(&mut self, segments: Segments) {
+        let enforced = self.replicas.enforced & segments;
+        if !enforced.is_empty() {
+            self.outputs.push_back(Output::Enforce { segments: enforced, enforced: false });
+        }
+        self.replicas.enforced -= enforced;
+        self.replicas.outdate();
     }
 
     /// Votes have come: what the voters know by now no longer waits.

@@ -191,3 +191,29 @@ fn a_witness_that_has_just_started_promises_nothing_for_one_lease() {
     assert_eq!(share(granted(30, 2)), SEGMENTS);
     assert_eq!(granted(30, 2), None, "a repeated heartbeat");
 }
+
+/// I2: what was read before says less than what is reserved without a question when enforcement begins.
+#[test]
+fn a_context_that_was_read_before_reservations_are_enforced_is_read_again() {
+    let mut net = Net::new(2, true);
+    net.run(300);
+    let now = net.now;
+    let owner = net.members.get_mut(&id(1)).unwrap();
+    let segment = owner.status().owned.iter().next().unwrap();
+    let tunnel = baton_sad::Name::new("site-a").unwrap();
+    let content = Content { tunnel, segment, version: 1, octets: Vec::new().into(), reserved: Vec::new() };
+    let tell = |owner: &mut Cluster, event| {
+        owner.handle(now, event);
+        let outputs: Vec<_> = std::iter::from_fn(|| owner.poll()).collect();
+        let read = outputs.iter().any(|output| matches!(output, Output::ReadContext { .. }));
+        let put = outputs.iter().any(|output| matches!(output, Output::Send { lane: Lane::Contexts, .. }));
+        (read, put)
+    };
+    let changed = |version| Event::TunnelChanged { tunnel, segment, version };
+    assert_eq!(tell(owner, changed(1)), (true, false));
+    assert_eq!(tell(owner, Event::Content(content.clone())), (false, true));
+    assert_eq!(tell(owner, changed(2)), (true, false));
+    owner.stop_enforcing(Segments::one(segment));
+    assert_eq!(tell(owner, Event::Content(content.clone())), (true, false), "read again, and not sent");
+    assert_eq!(tell(owner, Event::Content(content)), (false, true));
+}

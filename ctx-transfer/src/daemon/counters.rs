@@ -1,5 +1,6 @@
 //! The thread of counters: what SAs want goes to the core, what the core reserves goes into the table (I2, I3). Nothing
-//! slower is done here: a worker may be waiting.
+//! slower is done here: a worker may be waiting. What is raised here the core knows already; where nobody is asked, it is
+//! done in the order of the contexts (`enforcing`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,20 +15,17 @@ use tracing::warn;
 use super::DaemonError;
 use super::error::system;
 use super::input::{Input, Inputs};
-use crate::cluster::{Edge, Event, Reservation, Reserved, Reserving, SaKey, Segments};
+use crate::cluster::{Edge, Event, Reservation, Reserved, SaKey};
 use baton_sad::NodeId;
 
 /// How often workers' wishes are looked for.
 const EVERY: Duration = Duration::from_millis(2);
-/// How long an SA is looked at to see how fast it goes.
-const LOOK: Duration = Duration::from_millis(10);
 /// SAs that are remembered for their rates; beyond, all are forgotten and begin anew.
 const REMEMBERED: usize = 200_000;
 
 /// What this thread is asked for.
 pub(super) enum Work {
     Table(Arc<Table>),
-    Enforce { segments: Segments, enforced: bool },
     Reserve(Vec<Reservation>),
     RaiseFloors { from: NodeId, number: u64, floors: Vec<Reserved> },
 }
@@ -44,10 +42,9 @@ impl Counters {
 }
 
 /// Starts the thread.
-pub(super) fn start(inputs: &Inputs, reserving: Reserving) -> Result<Counters, DaemonError> {
+pub(super) fn start(inputs: &Inputs) -> Result<Counters, DaemonError> {
     let (sender, received) = channel();
-    let bench =
-        Bench { inputs: inputs.clone(), reserving, table: None, known: HashMap::new(), edges: Vec::new() };
+    let bench = Bench { inputs: inputs.clone(), table: None, known: HashMap::new(), edges: Vec::new() };
     let serve = move || bench.serve(&received);
     thread::Builder::new().name("counters".to_owned()).spawn(serve).map_err(system("start a thread"))?;
     Ok(Counters(sender))
@@ -62,7 +59,6 @@ struct Known {
 
 struct Bench {
     inputs: Inputs,
-    reserving: Reserving,
     table: Option<Arc<Table>>,
     known: HashMap<baton_sad::SaKey, Known>,
     edges: Vec<TableEdge>,
@@ -86,36 +82,12 @@ impl Bench {
                 self.table = Some(table);
                 self.known.clear();
             }
-            Work::Enforce { segments, enforced } => self.enforce(segments, enforced),
             Work::Reserve(items) => self.reserve(&items),
             Work::RaiseFloors { from, number, floors } => {
                 let missing = self.raise_floors(&floors);
                 self.inputs.tell(Input::Core(Event::FloorsRaised { from, number, missing }));
             }
         }
-    }
-
-    /// Each SA has something to use first, so that none stands still: as much as it uses, by what it did just now.
-    fn enforce(&self, segments: Segments, enforced: bool) {
-        let Some(table) = &self.table else { return };
-        if enforced {
-            let words = segments.words();
-            let before: HashMap<_, _> =
-                table.edges(&words).into_iter().map(|edge| (edge.sa, edge.packets)).collect();
-            thread::sleep(LOOK);
-            let ahead = |edge: TableEdge| {
-                let was = before.get(&edge.sa).copied().unwrap_or(edge.packets);
-                let rate = edge.packets.saturating_sub(was).saturating_mul(1000) / LOOK.as_millis() as u64;
-                let ahead = self.reserving.ahead(rate);
-                let mark = edge.edge.saturating_add(ahead / 2);
-                Reserve { sa: edge.sa, reserved: edge.edge.saturating_add(ahead), mark }
-            };
-            let items: Vec<Reserve> = table.edges(&words).into_iter().map(ahead).collect();
-            if let Err(error) = table.reserve(&items) {
-                warn!(%error, "reservations cannot be raised");
-            }
-        }
-        table.enforce_reservations(&segments.words(), enforced);
     }
 
     fn reserve(&self, items: &[Reservation]) {

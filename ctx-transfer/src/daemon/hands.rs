@@ -20,7 +20,7 @@ use super::error::system;
 use super::input::{Input, Inputs};
 use super::memory::Memory;
 use super::watch::{Reply, version_of_static};
-use super::{DaemonError, desk};
+use super::{DaemonError, desk, enforcing};
 use crate::cluster::{Content, Event, Octets, Output, Refusal, Reserved, SaKey, Segments};
 use crate::collect::{context_of, is_negotiated};
 use crate::config::Config;
@@ -150,6 +150,7 @@ impl Bench {
 
     fn perform(&mut self, output: Output) {
         match output {
+            Output::Enforce { segments, enforced } => self.enforce(segments, enforced),
             Output::ReadContext { tunnel } => {
                 let event = self.read(tunnel).unwrap_or_else(|problem| {
                     debug!(%tunnel, problem, "no context");
@@ -195,6 +196,16 @@ impl Bench {
             // RFC 6311 follows from what the IKE daemon is told with `own`; nothing is forwarded where all gateways
             // hear all packets.
             other => debug!(?other, "nothing to do"),
+        }
+    }
+
+    /// In the order of what the core wants: see `enforcing`.
+    fn enforce(&self, segments: Segments, enforced: bool) {
+        let Some(table) = &self.table else { return };
+        if enforced {
+            enforcing::begin(table, segments, &self.config.cluster.reserving);
+        } else {
+            enforcing::end(table, segments);
         }
     }
 

@@ -15,6 +15,7 @@ mod bulk;
 mod counters;
 mod desk;
 mod driver;
+mod enforcing;
 mod error;
 mod hands;
 mod input;
@@ -220,7 +221,7 @@ fn serve(
     let (replies, answers) = std::sync::mpsc::channel();
     let hands = hands::start(&config, inputs.clone(), memory.clone(), replies)?;
     let owner = ownership::start(&config)?;
-    let counters = counters::start(&inputs, config.cluster.reserving)?;
+    let counters = counters::start(&inputs)?;
     watch::start(&config, &inputs, &counters, &hands, answers)?;
     let cluster = Cluster::new(
         config.cluster.clone(),

@@ -50,9 +50,6 @@ impl Driver {
                 }
                 self.parts.listeners.tell(words::occurred(&notice));
             }
-            Output::Enforce { segments, enforced } => {
-                self.parts.counters.work(counters::Work::Enforce { segments, enforced });
-            }
             Output::Reserve(items) => self.parts.counters.work(counters::Work::Reserve(items)),
             Output::RaiseFloors { from, number, floors } => {
                 self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors });
