@@ -88,6 +88,7 @@ impl Cluster {
     pub(crate) fn handle_control(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
         match ControlMessage::decode(octets)? {
             ControlMessage::Hello { incarnation, digests, .. } => self.greeted(from, incarnation, &digests),
+            ControlMessage::Links(links) => self.hear_links(from, links),
             ControlMessage::Take { segments } => self.plan_pinned(from, segments & self.claims.held),
             message @ ControlMessage::Final { .. } => self.receive_final(from, message),
             ControlMessage::Staged { number, result } => self.staged_there(from, number, result),

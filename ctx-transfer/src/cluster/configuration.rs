@@ -6,6 +6,8 @@ use std::time::Duration;
 use baton_sad::NodeId;
 use thiserror::Error;
 
+use super::neighbours::LinkAddresses;
+
 /// Members of a cluster at most: what the sets of a heartbeat have room for.
 pub const MAX_MEMBERS: usize = 8;
 
@@ -103,6 +105,8 @@ pub struct Configuration {
     pub move_wait: Duration,
     /// Digests of the configuration's sections, compared between members.
     pub digests: Vec<(String, u64)>,
+    /// Where this node is on the links that it shares with others; nobody is told what is not given.
+    pub links: LinkAddresses,
     /// This release, for people.
     pub release: String,
 }
@@ -148,6 +152,7 @@ impl Configuration {
             move_batch: 8,
             move_wait: Duration::from_millis(200),
             digests: Vec::new(),
+            links: LinkAddresses::default(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

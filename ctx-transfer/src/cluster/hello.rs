@@ -18,6 +18,7 @@ impl Cluster {
             digests: self.config.digests.clone(),
         };
         self.send(member, Lane::Control, hello.encode().into());
+        self.tell_links(member);
     }
 
     pub(crate) fn disconnect(&mut self, member: NodeId) {

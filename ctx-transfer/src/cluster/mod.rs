@@ -26,6 +26,7 @@ mod follow;
 mod guards;
 mod hello;
 mod moves;
+mod neighbours;
 mod output;
 pub mod ownership;
 mod peer;
@@ -54,6 +55,7 @@ pub use configuration::{
 pub use event::{Command, Content, Edge, Event, Key, Octets, Refusal, Reserved, SaKey};
 #[doc(hidden)]
 pub use guards::Guards;
+pub use neighbours::{LinkAddresses, Neighbour};
 pub use output::{Cause, Lane, Output, Remembered, Replication, Reservation};
 pub use segments::{SEGMENTS, Segments};
 pub use status::{Alarm, MemberStatus, Notice, StandbyState, Status, Totals};

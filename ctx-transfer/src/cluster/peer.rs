@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::configuration::{Configuration, Member};
+use super::neighbours::LinkAddresses;
 use super::segments::Segments;
 use super::wire::Heartbeat;
 
@@ -14,6 +15,8 @@ pub(crate) struct Peer {
     pub(crate) connected: bool,
     /// Its incarnation as of its last hello.
     pub(crate) life: Option<u64>,
+    /// Its place on the links, as of this or an earlier connection.
+    pub(crate) links: LinkAddresses,
     /// When it was heard last, while it is alive.
     pub(crate) alive_since: Option<Duration>,
     pub(crate) heard: Option<Duration>,
@@ -27,6 +30,7 @@ impl Peer {
             member,
             connected: false,
             life: None,
+            links: LinkAddresses::default(),
             alive_since: None,
             heard: None,
             beat: Heartbeat::default(),

@@ -217,3 +217,30 @@ fn a_context_that_was_read_before_reservations_are_enforced_is_read_again() {
     assert_eq!(tell(owner, Event::Content(content.clone())), (true, false), "read again, and not sent");
     assert_eq!(tell(owner, Event::Content(content)), (false, true));
 }
+
+#[test]
+fn nodes_know_where_the_others_are_on_their_links() {
+    let list = members(2, true);
+    let links = LinkAddresses { outer: Some([2, 0, 0, 0, 0, 1]), inner: Some([2, 0, 0, 0, 0, 2]) };
+    let config = Configuration { links, ..Configuration::new(id(1), list.clone()) };
+    let mut sender = Cluster::new(config, Duration::ZERO, 1, &[]).unwrap();
+    let mut receiver = Cluster::new(Configuration::new(id(2), list), Duration::ZERO, 2, &[]).unwrap();
+    let mut sent = |to| {
+        sender.handle(Duration::ZERO, Event::Connected { member: to });
+        let outputs = std::iter::from_fn(|| sender.poll());
+        let octets = outputs.filter_map(|output| match output {
+            Output::Send { lane: Lane::Control, octets, .. } => Some(octets),
+            _ => None,
+        });
+        octets.collect::<Vec<_>>()
+    };
+    assert_eq!(sent(id(200)).len(), 1, "a witness has no use for it");
+    for octets in sent(id(2)) {
+        receiver.handle_message(Duration::ZERO, id(1), Lane::Control, &octets.0);
+    }
+    let seen = receiver.neighbours();
+    assert_eq!(
+        seen.iter().map(|node| (node.id, node.links)).collect::<Vec<_>>(),
+        [(id(1), links), (id(2), LinkAddresses::default())]
+    );
+}

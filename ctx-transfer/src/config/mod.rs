@@ -11,6 +11,7 @@ use baton_dataplane::config::{self as gateway, ConfigErrors, Node};
 use crate::channel::{self, Identity, Kind};
 use crate::cluster::{Configuration, Role};
 
+mod announce;
 mod digest;
 mod member;
 mod section;
@@ -18,6 +19,7 @@ mod section;
 #[cfg(test)]
 mod tests;
 
+pub use announce::{Announce, Sharing};
 pub use member::Address;
 
 /// Below the configuration's directory.
@@ -54,6 +56,8 @@ pub struct Config {
     pub cluster: Configuration,
     /// Where the members are, this one too.
     pub addresses: Vec<Address>,
+    /// Addresses that the nodes share on one link.
+    pub sharing: Sharing,
     /// Certificates.
     pub directory: PathBuf,
     /// Where metrics are to be had.
@@ -103,6 +107,9 @@ impl Config {
                 None => None,
             }
         };
+        if let (Some(read), Some(gateway)) = (&read, &gateway) {
+            announce::check(&section, &read.sharing, gateway);
+        }
         match (node, read) {
             (Some(node), Some(read)) if !source.has_problems() && (is_witness || gateway.is_some()) => {
                 Ok(Some(read.into_config(path, node, gateway, digest::of(text))))

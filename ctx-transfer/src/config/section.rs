@@ -11,7 +11,7 @@ use baton_dataplane::config::reader::{Section, shortened};
 use baton_dataplane::config::{self as gateway, Node};
 
 use super::member::{self, Address};
-use super::{Config, DIRECTORY};
+use super::{Config, DIRECTORY, Sharing, announce};
 use crate::cluster::{Balance, Configuration, ConfigurationError, Member, Replicating, Reserving, Role};
 
 /// Heartbeats; the rest is on the next one.
@@ -22,6 +22,7 @@ pub(super) struct Read {
     pub(super) role: Role,
     cluster: Configuration,
     addresses: Vec<Address>,
+    pub(super) sharing: Sharing,
     directory: PathBuf,
     metrics: Option<SocketAddr>,
     user: Option<String>,
@@ -41,6 +42,7 @@ impl Read {
             gateway,
             cluster: Configuration { digests, ..self.cluster },
             addresses: self.addresses,
+            sharing: self.sharing,
             directory: self.directory,
             metrics: self.metrics,
             user: self.user,
@@ -61,6 +63,7 @@ pub(super) fn read(section: &Section<'_, '_>, node: Option<&Node>) -> Option<Rea
     let replicating = replicating(section);
     let reserving = reserving(section);
     let moving = moving(section);
+    let sharing = announce::read(section, node.map(|node| node.cluster.as_str()));
     section.finish();
     let members = members?;
     member::check(section, &members, node.map(|node| node.id));
@@ -84,7 +87,8 @@ pub(super) fn read(section: &Section<'_, '_>, node: Option<&Node>) -> Option<Rea
     };
     validate(section, &cluster);
     let addresses = members.iter().map(|read| read.address).collect();
-    Some(Read { role, cluster, addresses, directory: directory?, metrics: metrics?, user: user? })
+    let sharing = sharing?;
+    Some(Read { role, cluster, addresses, sharing, directory: directory?, metrics: metrics?, user: user? })
 }
 
 /// The core's own rules, at the field that it names.

@@ -161,3 +161,41 @@ fn every_key_is_described() {
     }
     assert!(described > 25, "{described} keys are too few to be all");
 }
+
+#[test]
+fn a_shared_mac_is_derived_from_the_name_of_the_cluster() {
+    let parsed = |more: &str| {
+        let config = parse(&format!("{NODE}[cluster]\n{more}{MEMBERS}")).expect("good").expect("a cluster");
+        config.sharing
+    };
+    assert_eq!(parsed(""), Sharing::default(), "nothing is shared unless it is asked for");
+    let mac = parsed("announce = \"multicast-mac\"\n").mac.expect("derived");
+    assert_eq!((mac.0[0], parsed("announce = \"multicast-mac\"\n").mac), (0x03, Some(mac)));
+    let other = NODE.replace("demo", "other");
+    let other = parse(&format!("{other}[cluster]\nannounce = \"multicast-mac\"\n{MEMBERS}"));
+    assert_ne!(other.expect("good").expect("a cluster").sharing.mac, Some(mac));
+    let given = parsed(
+        "announce = \"multicast-mac\"\nmac = \"01:00:5e:00:53:01\"\ninner_addresses = [\"10.2.0.1\"]\n",
+    );
+    assert_eq!(given.mac.map(|mac| mac.to_string()).as_deref(), Some("01:00:5e:00:53:01"));
+    assert_eq!(given.inner_addresses, ["10.2.0.1".parse::<std::net::IpAddr>().expect("an address")]);
+    let attract = parsed("announce = \"attract\"\n");
+    assert_eq!((attract.announce, attract.mac), (Announce::Attract, None));
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused() {
+    let field = |more: &str| problem(&format!("{NODE}[cluster]\n{more}{MEMBERS}")).0;
+    assert_eq!(field("announce = \"shout\"\n"), "cluster.announce");
+    for mac in ["02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", "03:00:00:00:00"] {
+        assert_eq!(field(&format!("announce = \"multicast-mac\"\nmac = \"{mac}\"\n")), "cluster.mac");
+    }
+    assert_eq!(field("announce = \"attract\"\nmac = \"03:00:00:00:00:01\"\n"), "cluster.mac");
+    assert_eq!(field("inner_addresses = [\"10.2.0.1\"]\n"), "cluster.inner_addresses");
+    assert!(
+        field("announce = \"attract\"\ninner_addresses = [\"224.0.0.1\"]\n")
+            .starts_with("cluster.inner_addresses")
+    );
+    let twice = field("announce = \"attract\"\ninner_addresses = [\"10.2.0.1\", \"10.2.0.1\"]\n");
+    assert!(twice.starts_with("cluster.inner_addresses"));
+}

@@ -17,6 +17,7 @@ use super::counters::Counters;
 use super::hands::Hands;
 use super::input::Input;
 use super::ownership::Owner;
+use super::sharing::Sharer;
 use super::{DaemonError, Signals};
 use crate::channel::{self, Channel, Credentials, Sender};
 use crate::cluster::{Cluster, Command, Event, Lane, Segments};
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) hands: Hands,
     pub(super) counters: Counters,
     pub(super) owner: Owner,
+    pub(super) sharer: Sharer,
     pub(super) listeners: Arc<Listeners<Kind>>,
     pub(super) fence: Fence,
     pub(super) real_time: bool,
@@ -96,6 +98,7 @@ impl Driver {
             }
         }
         self.drop_leases();
+        self.parts.sharer.leave();
         self.parts.channel.close().await;
         Ok(())
     }
@@ -132,6 +135,7 @@ impl Driver {
             self.cluster.handle_timeout(now);
         }
         self.perform();
+        self.parts.sharer.see(|| self.cluster.neighbours());
     }
 
     /// Tells the core, and does what it wants.

@@ -6,6 +6,7 @@
 //! | `bulk` | the other connections | the network |
 //! | `hands` | contexts: the SA table, the IKE daemon, files | whatever they take |
 //! | `ownership` | tells the data plane and the IKE daemon what is owned | them |
+//! | `sharing` | tells the data plane who answers for shared addresses, where addresses are shared | it |
 //! | `data-plane`, `ike` | whether those daemons live, and what the latter changes | them |
 //! | `control`, `metrics` | operators | them |
 //!
@@ -24,6 +25,7 @@ mod metrics;
 mod ownership;
 mod perform;
 mod priority;
+mod sharing;
 mod show;
 mod watch;
 mod words;
@@ -43,7 +45,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::channel::{Channel, Credentials, Kind, Prepared, Settings};
-use crate::cluster::{Cluster, Role};
+use crate::cluster::{Cluster, Configuration, Role};
 use crate::config::Config;
 
 pub use error::DaemonError;
@@ -76,6 +78,8 @@ pub fn run(path: &Path, witness: bool) -> Result<(), DaemonError> {
     let hidden = fence::hide_memory()?;
     let (config, credentials) = load(path, witness)?;
     let signals = Signals::catch().map_err(system("catch signals"))?;
+    let links = sharing::own_addresses(&config);
+    let config = Config { cluster: Configuration { links, ..config.cluster }, ..config };
     let opened = Opened::open(&config)?;
     let real_time = priority::raise();
     if let Err(error) = &real_time {
@@ -221,6 +225,7 @@ fn serve(
     let (replies, answers) = std::sync::mpsc::channel();
     let hands = hands::start(&config, inputs.clone(), memory.clone(), replies)?;
     let owner = ownership::start(&config)?;
+    let sharer = sharing::start(&config)?;
     let counters = counters::start(&inputs)?;
     watch::start(&config, &inputs, &counters, &hands, answers)?;
     let cluster = Cluster::new(
@@ -249,6 +254,7 @@ fn serve(
             hands,
             counters,
             owner,
+            sharer,
             listeners,
             fence,
             real_time,

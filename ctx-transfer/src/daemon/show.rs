@@ -12,7 +12,11 @@ use super::desk::{Answer, Loaded};
 use super::driver::Driver;
 use super::metrics;
 use super::words::{self, list};
-use crate::cluster::{Command, Event, MemberStatus, Segments, StandbyState, Status as Core, Totals};
+use crate::cluster::{
+    Command, Configuration, Event, LinkAddresses, MemberStatus, Segments, StandbyState, Status as Core,
+    Totals,
+};
+use crate::config::Config;
 use crate::control::{
     CertificateStatus, ChannelStatus, Done, LastTook, MemberEntry, Metrics, Reloaded, Request, StandbyEntry,
     StandbyWord, Status, TotalsEntry,
@@ -80,11 +84,13 @@ impl Driver {
         self.parts.bulk.renew(Arc::clone(&credentials));
         self.parts.credentials = credentials;
         let old = &self.parts.config;
-        let core = |config: &crate::config::Config| crate::cluster::Configuration {
+        let core = |config: &Config| Configuration {
             digests: Vec::new(),
+            links: LinkAddresses::default(),
             ..config.cluster.clone()
         };
-        if core(old) != core(&config) || old.addresses != config.addresses || old.metrics != config.metrics {
+        let reached = |config: &Config| (config.addresses.clone(), config.metrics, config.sharing.clone());
+        if core(old) != core(&config) || reached(old) != reached(&config) {
             let sentence = "[cluster] has changed: restart baton-cluster, on one member after the other";
             reloaded.needs_restart.push(sentence.to_owned());
         }

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 use super::contexts::{read_result, result_code};
 use super::octets::{MessageError, Reader, Writer};
 use crate::cluster::event::{Octets, Refusal};
+use crate::cluster::neighbours::LinkAddresses;
 use crate::cluster::segments::Segments;
 use crate::envelope::MAX_RECORD_OCTETS;
 
@@ -13,6 +14,7 @@ const TAKE: u8 = 49;
 const FINAL: u8 = 50;
 const STAGED: u8 = 51;
 const ABANDON: u8 = 52;
+const LINKS: u8 = 53;
 
 const LAST: u8 = 1;
 const PINNED: u8 = 2;
@@ -33,6 +35,8 @@ pub enum ControlMessage {
         /// Of its configuration's sections.
         digests: Vec<(String, u64)>,
     },
+    /// Where the sender is on the links that the nodes share.
+    Links(LinkAddresses),
     /// The sender wants segments that the receiver owns.
     Take {
         /// Which.
@@ -70,6 +74,13 @@ impl ControlMessage {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         match self {
             Self::Hello { incarnation, release, digests } => hello(*incarnation, release, digests),
+            Self::Links(links) => {
+                let mut writer = Writer::new(LINKS, 12);
+                for address in [links.outer, links.inner] {
+                    writer.bytes(&address.unwrap_or_default());
+                }
+                writer.into_octets()
+            }
             Self::Take { segments } => {
                 let mut writer = Writer::new(TAKE, Segments::OCTETS);
                 writer.segments(*segments);
@@ -105,6 +116,9 @@ impl ControlMessage {
         let (kind, mut reader) = Reader::open(octets)?;
         let message = match kind {
             HELLO => read_hello(&mut reader)?,
+            LINKS => {
+                Self::Links(LinkAddresses { outer: read_mac(&mut reader)?, inner: read_mac(&mut reader)? })
+            }
             TAKE => Self::Take { segments: reader.segments()? },
             FINAL => read_final(&mut reader)?,
             STAGED => Self::Staged { number: reader.u64()?, result: read_result(&mut reader)? },
@@ -132,6 +146,15 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<ControlMessage, MessageError> {
     let digests =
         reader.list("sections", MAX_SECTIONS, |reader| Ok((reader.text(MAX_TEXT)?, reader.u64()?)))?;
     Ok(ControlMessage::Hello { incarnation, release, digests })
+}
+
+/// Zeros are none; a group's is nobody's own.
+fn read_mac(reader: &mut Reader<'_>) -> Result<Option<[u8; 6]>, MessageError> {
+    let octets = reader.take(6)?;
+    match octets.first_chunk::<6>() {
+        Some(mac) if mac[0] & 1 == 0 => Ok(Some(*mac).filter(|mac| *mac != [0; 6])),
+        _ => Err(MessageError::Value("a MAC address")),
+    }
 }
 
 fn read_final(reader: &mut Reader<'_>) -> Result<ControlMessage, MessageError> {

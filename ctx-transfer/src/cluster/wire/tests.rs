@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::heartbeat::Beat;
 use super::*;
+use crate::cluster::LinkAddresses;
 use crate::cluster::{Content, Key, Lane, MAX_MEMBERS, Octets, Refusal, Reserved, SaKey, Segments};
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -117,12 +118,17 @@ fn counter() -> impl Strategy<Value = CounterMessage> {
     ]
 }
 
+fn mac() -> impl Strategy<Value = Option<[u8; 6]>> {
+    prop::option::of((1..=u8::MAX, any::<u8>()).prop_map(|(last, first)| [first & 0xfe, 0, 0, 0, 0, last]))
+}
+
 fn control() -> impl Strategy<Value = ControlMessage> {
     let digests = prop::collection::vec(("[a-z]{0,64}", any::<u64>()), 0..8);
     prop_oneof![
         (any::<u64>(), "[0-9.]{0,64}", digests).prop_map(|(incarnation, release, digests)| {
             ControlMessage::Hello { incarnation, release, digests }
         }),
+        (mac(), mac()).prop_map(|(outer, inner)| ControlMessage::Links(LinkAddresses { outer, inner })),
         segments().prop_map(|segments| ControlMessage::Take { segments }),
         (any::<u64>(), segments(), any::<bool>(), any::<bool>(), octets()).prop_map(
             |(number, segments, last, pinned, octets)| {
@@ -185,6 +191,12 @@ fn messages_have_the_octets_that_they_had() {
     assert_eq!(hex(&reserve.encode()), expected);
     let staged = ControlMessage::Staged { number: 3, result: Err(Refusal::Full) };
     assert_eq!(hex(&staged.encode()), "0133000000000000000301");
+    let links = LinkAddresses { outer: Some([2, 0, 0, 0, 0, 1]), inner: None };
+    let octets = ControlMessage::Links(links).encode();
+    assert_eq!(hex(&octets), "0135020000000001000000000000");
+    let mut group = octets.to_vec();
+    group[2] = 3;
+    assert_eq!(ControlMessage::decode(&group), Err(MessageError::Value("a MAC address")));
     let beat = Heartbeat {
         incarnation: 1,
         sequence: 2,
