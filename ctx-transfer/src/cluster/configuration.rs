@@ -47,7 +47,8 @@ pub struct Reserving {
     /// N: a reservation is at most so many packets ahead of the edge, and a takeover skips at most twice as many
     /// numbers. Default 10,000.
     pub packets: u64,
-    /// T: and at most so far ahead as the SA gets in this time at its present rate. Default 1 s.
+    /// T: and at most so far ahead as the SA gets in this time at its present rate: after a takeover a peer is not heard
+    /// until it has passed what was reserved, twice as long at most. Default 100 ms.
     pub time: Duration,
     /// And never less than so many packets, so that a slow SA does not reserve for each packet. Default 64.
     pub minimum: u64,
@@ -253,7 +254,7 @@ impl Default for Reserving {
     fn default() -> Self {
         Self {
             packets: 10_000,
-            time: Duration::from_secs(1),
+            time: Duration::from_millis(100),
             minimum: 64,
             again: Duration::from_millis(5),
             wait: Duration::from_millis(50),
