@@ -60,7 +60,6 @@ impl Up {
     /// Goes on with what another node has left.
     fn awake(&mut self, cx: &mut Cx, share: Share) {
         cx.core.counters.activated += 1;
-        self.version = self.version.max(u64::from(share.term) << 32);
         self.is_frozen = false;
         self.settle_in(cx);
         self.follow_again(cx);

@@ -243,7 +243,9 @@ impl Ike {
         self.set_timer(id, was_due, due);
         self.core.outputs.extend(effects.first);
         if let Some(Tunnel::Up(up)) = next.as_mut().filter(|_| effects.store) {
-            up.version += 1;
+            // Above what the owner of an earlier term may have kept meanwhile.
+            let first = u64::from(self.core.ownership.share(up.head.segment()).term) << 32;
+            up.version = (up.version + 1).max(first);
             let context = up.context(&mut Cx::new(now, host, &mut self.core, id));
             let (tunnel, version) = (up.head.name(), up.version);
             self.core.outputs.push_back(Output::Store { tunnel, version, context });
