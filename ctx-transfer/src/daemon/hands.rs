@@ -1,14 +1,14 @@
 //! The thread of contexts: it reads them for standbys, installs those of other owners, and does what else takes its time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Cursor;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_dataplane::config::SnapshotKey;
-use baton_dataplane::control::{Client, Daemon};
+use baton_dataplane::control::{Client, ClientError, Code, Daemon};
 use baton_dataplane::worker::monotonic_ns;
 use baton_sad::{Direction, Name, NodeId, PutKind, Sender as SaSender, Snapshot, Table};
 use serde::Deserialize;
@@ -30,6 +30,8 @@ use crate::{ClusterKey, Context, ContextReader, ContextWriter, IkePart, Kind, Op
 /// How long the IKE daemon, and a freeze, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 const FREEZE: Duration = Duration::from_millis(100);
+/// Between two tries to read a context.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What this thread is asked for.
 pub(super) enum Work {
@@ -80,10 +82,34 @@ pub(super) fn start(
         staged: HashMap::new(),
         frozen: HashMap::new(),
         replies,
+        unread: VecDeque::new(),
     };
     let serve = move || bench.serve(&received);
     thread::Builder::new().name("hands".to_owned()).spawn(serve).map_err(system("start a thread"))?;
     Ok(Hands(sender))
+}
+
+/// Why a context was not read.
+enum Unread {
+    /// There is no such tunnel any more.
+    Gone,
+    /// It may be there: who would know is away, or is changing it.
+    Later(String),
+}
+
+impl From<String> for Unread {
+    fn from(problem: String) -> Self {
+        Self::Later(problem)
+    }
+}
+
+impl From<ClientError> for Unread {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(refusal) if refusal.code == Code::NotFound => Self::Gone,
+            error => Self::Later(error.to_string()),
+        }
+    }
 }
 
 struct Bench {
@@ -98,6 +124,8 @@ struct Bench {
     /// What was frozen for a move.
     frozen: HashMap<u8, Vec<(Direction, u32)>>,
     replies: Sender<Reply>,
+    /// Tunnels whose contexts could not be read yet, and when that is tried again.
+    unread: VecDeque<(Instant, Name)>,
 }
 
 /// The IKE daemon's answer to `context-get`.
@@ -122,12 +150,33 @@ struct StandbyResult {
 
 impl Bench {
     fn serve(mut self, received: &Receiver<Work>) {
-        while let Ok(work) = received.recv() {
-            match work {
-                Work::Table(table) => self.table = Some(table),
-                Work::Reload => self.reload(),
-                Work::CaughtUp => drop(self.replies.send(Reply::CaughtUp)),
-                Work::Output(output) => self.perform(*output),
+        loop {
+            match received.recv_timeout(AGAIN) {
+                Ok(Work::Table(table)) => self.table = Some(table),
+                Ok(Work::Reload) => self.reload(),
+                Ok(Work::CaughtUp) => drop(self.replies.send(Reply::CaughtUp)),
+                Ok(Work::Output(output)) => self.perform(*output),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.read_again();
+        }
+    }
+
+    fn read_again(&mut self) {
+        while let Some((_, tunnel)) = self.unread.pop_front_if(|(due, _)| *due <= Instant::now()) {
+            self.give(tunnel);
+        }
+    }
+
+    /// What the core has asked for. That nobody can say now what a tunnel is does not mean that it is gone.
+    fn give(&mut self, tunnel: Name) {
+        match self.read(tunnel) {
+            Ok(event) => self.tell(event),
+            Err(Unread::Gone) => self.tell(Event::NoContent { tunnel }),
+            Err(Unread::Later(problem)) => {
+                debug!(%tunnel, problem, "its context cannot be read yet");
+                self.unread.push_back((Instant::now() + AGAIN, tunnel));
             }
         }
     }
@@ -151,13 +200,7 @@ impl Bench {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Enforce { segments, enforced } => self.enforce(segments, enforced),
-            Output::ReadContext { tunnel } => {
-                let event = self.read(tunnel).unwrap_or_else(|problem| {
-                    debug!(%tunnel, problem, "no context");
-                    Event::NoContent { tunnel }
-                });
-                self.tell(event);
-            }
+            Output::ReadContext { tunnel } => self.give(tunnel),
             Output::Apply { from, number, octets, floors, .. } => {
                 let result = self.apply(&octets, &floors);
                 self.tell(Event::Applied { from, number, result });
@@ -210,14 +253,14 @@ impl Bench {
     }
 
     /// After a refusal the daemon may have hung up: the next question begins anew.
-    fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T, String> {
+    fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T, ClientError> {
         let mut client = if let Some(client) = self.ike.take() {
             client
         } else {
             let socket = self.config.node.runtime_directory.join(baton_ike::control::SOCKET);
-            Client::connect_to(Daemon::Ike, &socket, PATIENCE).map_err(|error| error.to_string())?
+            Client::connect_to(Daemon::Ike, &socket, PATIENCE)?
         };
-        let answer = client.request(request).map_err(|error| error.to_string())?;
+        let answer = client.request(request)?;
         self.ike = Some(client);
         Ok(answer)
     }
@@ -231,18 +274,18 @@ impl Bench {
     }
 
     /// The IKE part and the SAs of one moment: the part did not change while the SAs were read.
-    fn read(&mut self, tunnel: Name) -> Result<Event, String> {
+    fn read(&mut self, tunnel: Name) -> Result<Event, Unread> {
         let table = self.table()?;
         let (sas, ike, version) = if self.is_negotiated(tunnel) {
             self.read_negotiated(&table, tunnel)?
         } else {
             let sas = table.read_by_name(tunnel.as_str()).map_err(|error| error.to_string())?;
             if sas.is_empty() {
-                return Err("it has no SA".to_owned());
+                return Err(Unread::Gone);
             }
             (sas, None, version_of_static(&table))
         };
-        let segment = segment_of(tunnel, &sas).ok_or("it has no segment")?;
+        let segment = segment_of(tunnel, &sas).ok_or_else(|| "it has no segment".to_owned())?;
         let reserved = sas.iter().map(reserved).collect();
         let octets = self.seal(&[context_of(&table, tunnel, sas, ike, Kind::Copy)])?;
         Ok(Event::Content(Content { tunnel, segment, version, octets, reserved }))
@@ -253,7 +296,7 @@ impl Bench {
         &mut self,
         table: &Table,
         tunnel: Name,
-    ) -> Result<(Vec<Snapshot>, Option<IkePart>, u64), String> {
+    ) -> Result<(Vec<Snapshot>, Option<IkePart>, u64), Unread> {
         const TRIES: usize = 4;
         let request = json!({ "request": "context-get", "name": tunnel.as_str() });
         let mut before: IkeContext = self.ask(&request)?;
@@ -262,11 +305,12 @@ impl Bench {
             let after: IkeContext = self.ask(&request)?;
             if before.context == after.context {
                 let part = hex::decode(&after.context).ok().and_then(IkePart::new);
-                return Ok((sas, Some(part.ok_or("its IKE part is damaged")?), after.version));
+                let part = part.ok_or_else(|| "its IKE part is damaged".to_owned())?;
+                return Ok((sas, Some(part), after.version));
             }
             before = after;
         }
-        Err("it changes faster than it is read".to_owned())
+        Err("it changes faster than it is read".to_owned().into())
     }
 
     /// In flight as at rest: sealed under the cluster key, whatever the channel does.
@@ -333,7 +377,7 @@ impl Bench {
     fn hand_over(&mut self, part: &IkePart) -> Result<(), Refusal> {
         let request = json!({ "request": "standby-put", "contexts": [hex::encode(part.octets())] });
         let answer: StandbyAnswer = self.ask(&request).map_err(|problem| {
-            warn!(problem, "the IKE daemon takes no context");
+            warn!(%problem, "the IKE daemon takes no context");
             Refusal::Unavailable
         })?;
         match answer.results.into_iter().find_map(|result| result.problem) {
@@ -432,7 +476,7 @@ impl Bench {
         }
         let names: Vec<&str> = names.iter().map(Name::as_str).collect();
         if let Err(problem) = self.ask::<Value>(&json!({ "request": "rekey-tunnels", "names": names })) {
-            warn!(problem, "tunnels that should be rekeyed are not");
+            warn!(%problem, "tunnels that should be rekeyed are not");
         }
     }
 }

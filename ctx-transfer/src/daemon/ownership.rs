@@ -56,7 +56,8 @@ impl Owner {
             owned.came.extend(new.iter().map(|segment| (segment, term, advanced)));
         }
         owned.version += 1;
-        self.state.1.notify_one();
+        // Both threads wait for it.
+        self.state.1.notify_all();
     }
 }
 
