@@ -242,8 +242,10 @@ impl Ike {
     ) -> Result<usize, CommandError> {
         let no_match = || CommandError::NoMatch(format!("tunnel {name}"));
         let id = self.id_of_tunnel(name).ok_or_else(no_match)?;
-        if !self.acts_for(host, id) {
-            return Err(CommandError::Foreign(self.tunnels[&id].tunnel.head().segment()));
+        // What is done by name needs no lease: a tunnel is frozen, restored and thawed around the moment at which its
+        // segment changes sides.
+        if let Tunnel::Dormant(dormant) = &self.tunnels[&id].tunnel {
+            return Err(CommandError::Foreign(dormant.head.segment()));
         }
         let mut is_done = false;
         self.with_tunnel(now, host, id, |tunnel, cx| {
