@@ -248,7 +248,7 @@ impl Ike {
             return Err(CommandError::Foreign(dormant.head.segment()));
         }
         let mut is_done = false;
-        self.with_tunnel(now, host, id, |tunnel, cx| {
+        self.handle(now, host, id, |tunnel, cx| {
             let Tunnel::Up(up) = tunnel else { return Some(tunnel) };
             is_done = true;
             handle(up, cx)
