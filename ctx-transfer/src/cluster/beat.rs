@@ -20,6 +20,7 @@ impl Cluster {
             return;
         }
         self.sequence += 1;
+        self.claims.send_term(self.sequence);
         let beat = self.heartbeat();
         self.ownership.sent(self.now, self.sequence);
         let octets = beat.encode();
@@ -109,6 +110,7 @@ impl Cluster {
             self.claims.note_vote(place, vote);
         }
         self.update_leases();
+        self.note_backed();
         self.let_leave();
     }
 

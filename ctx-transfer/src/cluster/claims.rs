@@ -35,6 +35,8 @@ struct Testimony {
 pub(crate) struct Claims {
     /// Of all claims.
     pub(crate) term: u64,
+    /// As it was sent last, and the first heartbeat in which it was.
+    sent: (u64, u64),
     /// Those whose lease we have.
     pub(crate) held: Segments,
     leases: Vec<Duration>,
@@ -55,6 +57,7 @@ impl Claims {
     pub(crate) fn new(listens_until: Duration, sound: Segments) -> Self {
         Self {
             term: 0,
+            sent: (0, 0),
             held: Segments::NONE,
             sound,
             leases: vec![Duration::ZERO; SEGMENTS],
@@ -108,6 +111,13 @@ impl Claims {
                     testimony.remembering |= 1 << place;
                 }
             }
+        }
+    }
+
+    /// The term leaves in a heartbeat.
+    pub(crate) fn send_term(&mut self, sequence: u64) {
+        if self.sent.0 != self.term {
+            self.sent = (self.term, sequence);
         }
     }
 
@@ -242,6 +252,13 @@ impl Cluster {
         } else if !fresh.is_empty() && self.claims.refused_at >= self.claims.term {
             self.claims.term = self.claims.refused_at + 1;
         }
+    }
+
+    /// What is held under the present term by enough votes.
+    pub(crate) fn note_backed(&mut self) {
+        let since = Some(self.claims.sent.1);
+        let backed = self.claims.held.iter().filter(|s| self.ownership.backed(*s) >= since).collect();
+        self.voter.back(backed, self.claims.sent.0);
     }
 
     /// Looks at what the votes are worth now: leases grow, and fresh claims become ours.

@@ -26,6 +26,7 @@ impl Cluster {
         let ours = self.ownership.claimed().contains(segment) || self.tunnels.own.contains_key(&tunnel);
         let result = match () {
             () if ours => Err(Refusal::Policy),
+            () if self.has_later_owner(&tunnel, from) => Err(Refusal::Unavailable),
             () if !self.tunnels.has_room(&tunnel) => Err(Refusal::Full),
             () if !self.dataplane => Err(Refusal::Unavailable),
             () => Ok(()),
@@ -33,8 +34,23 @@ impl Cluster {
         if result.is_err() {
             return self.acknowledge(from, number, result);
         }
-        self.tunnels.held.insert(tunnel, Held { segment, version, source: Some((from, session)) });
-        self.outputs.push_back(Output::Apply { from, number, tunnel, segment, version, octets, floors });
+        let held = Held { segment, version, source: Some((from, session)) };
+        let before = self.tunnels.held.insert(tunnel, held).and_then(|before| before.source);
+        let supersedes = before.is_none_or(|(owner, _)| owner != from);
+        let apply = Output::Apply { from, number, tunnel, segment, version, octets, floors, supersedes };
+        self.outputs.push_back(apply);
+    }
+
+    /// Whether another node that owns the segment since has put a tunnel here: what its former owner had under way comes
+    /// too late.
+    fn has_later_owner(&self, tunnel: &Name, from: NodeId) -> bool {
+        let Some(held) = self.tunnels.held.get(tunnel) else { return false };
+        let owner = held.source.and_then(|(owner, _)| self.peers.get(&owner));
+        let sender = self.peers.get(&from).filter(|peer| peer.owns().contains(held.segment));
+        let term = sender.map_or(0, |peer| peer.beat.term);
+        owner.is_some_and(|owner| {
+            owner.member.id != from && owner.owns().contains(held.segment) && owner.beat.term > term
+        })
     }
 
     fn remove_held(&mut self, from: NodeId, number: u64, tunnel: Name) {

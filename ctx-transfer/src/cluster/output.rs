@@ -164,6 +164,8 @@ pub enum Output {
         octets: Octets,
         /// The floors.
         floors: Vec<Reserved>,
+        /// It takes the place of what another owner has put, even if that was of a later change: nobody has heard of it.
+        supersedes: bool,
     },
     /// Remove the context of a tunnel of another owner; the answer is `Event::Applied`.
     Remove {
@@ -227,6 +229,8 @@ pub enum Output {
         /// How.
         outcome: Replication,
     },
+    /// Whether all standbys that can be reached are in good order, and there is one: the IKE daemon waits for them.
+    Synced(bool),
     /// All of this is to be given to [`Cluster::new`](super::Cluster::new) after a restart of the process.
     Remember(Vec<Remembered>),
     /// A state that an operator should know of begins or ends.

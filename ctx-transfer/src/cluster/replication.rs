@@ -33,11 +33,15 @@ pub(crate) struct Replicas {
     reading: BTreeSet<Name>,
     /// Those of them that say less than what is reserved by now: they are read again.
     outdated: BTreeSet<Name>,
+    /// Those of them whose tunnels have changed since: what is read may be older.
+    changed: BTreeSet<Name>,
     waiting: VecDeque<Waiting>,
     pub(crate) enforced: Segments,
     pub(crate) sessions_made: u64,
     /// When refused contexts are tried again.
     pub(crate) retry_at: Duration,
+    /// Whether all standbys were in good order when that was told last.
+    pub(crate) synced: bool,
 }
 
 impl Replicas {
@@ -73,10 +77,17 @@ impl Cluster {
             self.forget_tunnel(&tunnel);
             self.tunnels.own.insert(tunnel, Tunnel { segment, version, sas: Vec::new() });
         }
+        if self.replicas.reading.contains(&tunnel) {
+            self.replicas.changed.insert(tunnel);
+        }
+        self.enqueue(tunnel, segment);
+        self.pump();
+    }
+
+    fn enqueue(&mut self, tunnel: Name, segment: u8) {
         for session in self.replicas.sessions.values_mut().filter(|s| s.segments.contains(segment)) {
             session.enqueue(tunnel, segment, true);
         }
-        self.pump();
     }
 
     /// A tunnel is gone.
@@ -140,6 +151,9 @@ impl Cluster {
         for to in wanting {
             self.put(to, content.clone());
         }
+        if self.replicas.changed.remove(&content.tunnel) {
+            self.enqueue(content.tunnel, content.segment);
+        }
         self.pump();
     }
 
@@ -154,6 +168,7 @@ impl Cluster {
     /// There was nothing to read.
     pub(crate) fn no_content(&mut self, tunnel: &Name) {
         self.replicas.outdated.remove(tunnel);
+        self.replicas.changed.remove(tunnel);
         self.replicas.reading.remove(tunnel);
         for session in self.replicas.sessions.values_mut() {
             session.has_read(tunnel);
@@ -173,14 +188,38 @@ impl Cluster {
         if session.copy(&flight.tunnel).is_some_and(|copy| copy.acked >= Some(version)) {
             session.set_late(&flight.tunnel, false);
         }
+        self.renew_reservations(from, &flight.tunnel);
+        self.judge(from, &flight.tunnel);
         if let Err(refusal) = result {
             self.totals.refusals += 1;
             self.alarm(Alarm::Refused(from, refusal), true);
+            self.refused_there(from, &flight.tunnel);
         }
-        self.renew_reservations(from, &flight.tunnel);
-        self.judge(from, &flight.tunnel);
         self.finish_waiting(&flight.tunnel);
         self.pump();
+    }
+
+    /// A standby without one of the tunnels of a segment cannot go on with it as if it had all.
+    fn refused_there(&mut self, standby: NodeId, tunnel: &Name) {
+        let segment = self.tunnels.own.get(tunnel).map(|own| own.segment);
+        let refused = self.replicas.sessions.get(&standby).is_some_and(|s| s.has_refused(tunnel));
+        if let Some(segment) = segment.filter(|_| refused) {
+            self.declare_stale(standby, Segments::one(segment));
+        }
+    }
+
+    /// Tries again what was refused. What no standby refuses any more is no alarm any more.
+    pub(crate) fn retry_refused(&mut self) {
+        let mut refused = BTreeSet::new();
+        for (standby, session) in &mut self.replicas.sessions {
+            session.retry_refused();
+            refused.extend(session.refused().map(|(_, refusal)| (*standby, refusal)));
+        }
+        let over = |alarm: &&Alarm| matches!(alarm, Alarm::Refused(standby, refusal) if !refused.contains(&(*standby, *refusal)));
+        let over: Vec<Alarm> = self.alarms.iter().filter(over).cloned().collect();
+        for alarm in over {
+            self.alarm(alarm, false);
+        }
     }
 
     /// Counts a tunnel anew at one standby.
@@ -208,7 +247,7 @@ impl Cluster {
         // A process that has just been started does not know yet whose the segment is.
         let own = self.tunnels.own.get(tunnel)?;
         let mut standbys =
-            self.replicas.sessions.values().filter(|s| s.is_required_for(tunnel, own.segment)).peekable();
+            self.replicas.sessions.values().filter(|s| s.required().contains(own.segment)).peekable();
         if standbys.peek().is_none() {
             return Some(Replication::Alone);
         }
@@ -253,7 +292,7 @@ impl Cluster {
         let Some(segment) = self.tunnels.own.get(&tunnel).map(|own| own.segment) else { return };
         let behind = |(id, session): (&NodeId, &Session)| {
             let has = session.copy(&tunnel).is_some_and(|copy| copy.acked >= Some(version));
-            (session.is_required_for(&tunnel, segment) && !has).then_some(*id)
+            (session.required().contains(segment) && !has).then_some(*id)
         };
         let behind: Vec<NodeId> = self.replicas.sessions.iter().filter_map(behind).collect();
         for standby in behind {

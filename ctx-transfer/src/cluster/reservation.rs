@@ -205,7 +205,7 @@ impl Cluster {
             return Vec::new();
         }
         let sessions = self.replicas.sessions.iter();
-        let required = sessions.filter(|(_, session)| session.is_required_for(&sa.tunnel, sa.segment));
+        let required = sessions.filter(|(_, session)| session.required().contains(sa.segment));
         required.filter(|(_, s)| s.covered(&sa.tunnel, key) < wanted).map(|(id, _)| *id).collect()
     }
 

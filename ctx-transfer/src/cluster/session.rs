@@ -24,7 +24,8 @@ pub(crate) struct Copy {
     queued: bool,
     /// It was waited for in vain.
     pub(crate) late: bool,
-    pub(crate) refused: Option<Refusal>,
+    /// The message that it has taken last.
+    applied: u64,
     /// Why it keeps its segment from being ready, as counted.
     counted: (bool, bool),
 }
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     /// Segments of which it has been told that it has everything.
     completed: Segments,
     copies: BTreeMap<Name, Copy>,
+    /// Tunnels that it has refused, by the messages that it has refused last: their segments are not in good order.
+    refused: BTreeMap<Name, (u64, Refusal)>,
     unacked: Vec<u32>,
     uncovered: Vec<u32>,
     live: VecDeque<Name>,
@@ -84,6 +87,7 @@ impl Session {
             leaving: Vec::new(),
             completed: Segments::NONE,
             copies: BTreeMap::new(),
+            refused: BTreeMap::new(),
             unacked: vec![0; SEGMENTS],
             uncovered: vec![0; SEGMENTS],
             live: VecDeque::new(),
@@ -112,7 +116,12 @@ impl Session {
 
     /// Refused tunnels.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (Name, Refusal)> + '_ {
-        self.copies.iter().filter_map(|(name, copy)| copy.refused.map(|refusal| (*name, refusal)))
+        self.refused.iter().map(|(name, (_, refusal))| (*name, *refusal))
+    }
+
+    /// Whether it has refused the latest copy of a tunnel.
+    pub(crate) fn has_refused(&self, tunnel: &Name) -> bool {
+        self.refused.contains_key(tunnel)
     }
 
     /// Tunnels that are there, and all.
@@ -168,6 +177,7 @@ impl Session {
     pub(crate) fn delete(&mut self, tunnel: &Name) -> Option<u64> {
         self.reading.remove(tunnel);
         let copy = self.copies.remove(tunnel)?;
+        self.refused.remove(tunnel);
         self.count(&copy, (false, false));
         if copy.queued {
             self.live.retain(|other| other != tunnel);
@@ -193,8 +203,8 @@ impl Session {
 
     /// What was refused is tried again: there may be room by now.
     pub(crate) fn retry_refused(&mut self) {
-        let refused: Vec<_> =
-            self.copies.iter().filter(|(_, c)| c.refused.is_some()).map(|(n, c)| (*n, c.segment)).collect();
+        let segment = |tunnel: &Name| self.copies.get(tunnel).map(|copy| (*tunnel, copy.segment));
+        let refused: Vec<_> = self.refused.keys().filter_map(segment).collect();
         for (tunnel, segment) in refused {
             self.enqueue(tunnel, segment, false);
         }
@@ -205,18 +215,38 @@ impl Session {
         let place = self.flights.iter().position(|flight| flight.number == number)?;
         let flight = self.flights.remove(place)?;
         self.in_flight -= flight.octets;
-        if let Some(copy) = self.copies.get_mut(&flight.tunnel).filter(|_| !flight.deleted) {
-            // A standby without its data plane has taken nothing.
-            let away = result == Err(Refusal::Unavailable);
-            copy.acked = if away { None } else { copy.acked.max(Some(flight.version)) };
-            copy.refused = result.err();
-            copy.covered.retain(|key, _| flight.reserved.iter().any(|reserved| reserved.key == *key));
-            for reserved in &flight.reserved {
-                let covered = copy.covered.entry(reserved.key).or_default();
-                *covered = reserved.number.max(*covered);
-            }
+        match result {
+            _ if flight.deleted => {}
+            Ok(()) => self.taken(&flight),
+            Err(refusal) => self.refuse(&flight, refusal),
         }
         Some(flight)
+    }
+
+    /// The standby has a copy. What it refused after that it does not have.
+    fn taken(&mut self, flight: &Flight) {
+        let Some(copy) = self.copies.get_mut(&flight.tunnel) else { return };
+        copy.acked = copy.acked.max(Some(flight.version));
+        copy.applied = copy.applied.max(flight.number);
+        copy.covered.retain(|key, _| flight.reserved.iter().any(|reserved| reserved.key == *key));
+        for reserved in &flight.reserved {
+            let covered = copy.covered.entry(reserved.key).or_default();
+            *covered = reserved.number.max(*covered);
+        }
+        if self.refused.get(&flight.tunnel).is_some_and(|(number, _)| *number < flight.number) {
+            self.refused.remove(&flight.tunnel);
+        }
+    }
+
+    /// The standby does not have a copy, whatever it had before. Refusals may overtake what takes its time.
+    fn refuse(&mut self, flight: &Flight, refusal: Refusal) {
+        let Some(copy) = self.copies.get_mut(&flight.tunnel).filter(|copy| copy.applied < flight.number)
+        else {
+            return;
+        };
+        copy.acked = None;
+        let last = self.refused.entry(flight.tunnel).or_insert((flight.number, refusal));
+        *last = (flight.number, refusal).max(*last);
     }
 
     /// Reservations that leave in one datagram.
@@ -249,18 +279,12 @@ impl Session {
         self.copies.get(tunnel).and_then(|copy| copy.covered.get(&key)).copied().unwrap_or(0)
     }
 
-    /// Whether reservations of a tunnel wait for this standby: not if it refused the tunnel.
-    pub(crate) fn is_required_for(&self, tunnel: &Name, segment: u8) -> bool {
-        let refused = self.copies.get(tunnel).is_some_and(|copy| copy.refused.is_some());
-        self.required().contains(segment) && !refused
-    }
-
     /// Counts a tunnel anew among those that keep its segment from being ready; `reserved` is what its SAs may use.
     pub(crate) fn judge(&mut self, tunnel: &Name, reserved: &BTreeMap<SaKey, u64>) {
         let Some(copy) = self.copies.get(tunnel) else { return };
         let behind = |(key, number): (&SaKey, &u64)| copy.covered.get(key).is_none_or(|has| has < number);
-        let counts = matches!(copy.refused, None | Some(Refusal::Unavailable));
-        let now = (counts && (copy.acked.is_none() || copy.late), counts && reserved.iter().any(behind));
+        let missing = copy.acked.is_none() || copy.late || self.refused.contains_key(tunnel);
+        let now = (missing, reserved.iter().any(behind));
         let (segment, before) = (usize::from(copy.segment), copy.counted);
         self.unacked[segment] = self.unacked[segment] + u32::from(now.0) - u32::from(before.0);
         self.uncovered[segment] = self.uncovered[segment] + u32::from(now.1) - u32::from(before.1);
@@ -309,6 +333,7 @@ impl Session {
         let leaving = segments & self.ready;
         self.joining -= segments;
         self.ready -= segments;
+        self.filled &= leaving.is_empty();
         if !leaving.is_empty() {
             self.leaving.push((sequence, leaving));
         }
@@ -336,6 +361,7 @@ impl Session {
             self.uncovered[segment] = 0;
         }
         let copies = &self.copies;
+        self.refused.retain(|tunnel, _| copies.contains_key(tunnel));
         self.live.retain(|tunnel| copies.contains_key(tunnel));
         self.fill.retain(|tunnel| copies.contains_key(tunnel));
         self.reading.retain(|tunnel| copies.contains_key(tunnel));

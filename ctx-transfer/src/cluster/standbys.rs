@@ -21,12 +21,13 @@ impl Cluster {
         self.refill_budgets();
         if self.now >= self.replicas.retry_at {
             self.replicas.retry_at = self.now + self.config.settle;
-            self.replicas.sessions.values_mut().for_each(Session::retry_refused);
+            self.retry_refused();
         }
         let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
         for standby in standbys {
             self.advance(standby);
         }
+        self.tell_synced();
         self.enforce();
         self.pump();
         let protected = self.replicas.sessions.values().fold(Segments::NONE, |all, s| all | s.ready);
@@ -131,6 +132,17 @@ impl Cluster {
         if filled {
             self.totals.fills += 1;
             self.notice(Notice::Filled(standby));
+        }
+    }
+
+    /// Whoever waits for standbys has to know when that is worth it again.
+    fn tell_synced(&mut self) {
+        let states: Vec<_> = self.replicas.sessions.keys().map(|id| self.standby_state(*id)).collect();
+        let behind =
+            |state: &StandbyState| matches!(state, StandbyState::Filling { .. } | StandbyState::Stale { .. });
+        let synced = states.contains(&StandbyState::Synced) && !states.iter().any(behind);
+        if std::mem::replace(&mut self.replicas.synced, synced) != synced {
+            self.outputs.push_back(Output::Synced(synced));
         }
     }
 

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use baton_sad::NodeId;
+use baton_sad::{Name, NodeId};
 
 use super::*;
+
+/// Of node 1's tunnel.
+const SEGMENT: u8 = 0;
 
 fn id(number: u8) -> NodeId {
     NodeId::new(number).unwrap()
@@ -24,6 +27,13 @@ struct Net {
     stopped: Vec<NodeId>,
     cut: Vec<(NodeId, NodeId)>,
     leases: BTreeMap<(NodeId, u8), Duration>,
+    /// What standbys answer to a context; nothing yet if there is nothing.
+    verdict: Option<Result<(), Refusal>>,
+    unanswered: Vec<(NodeId, NodeId, u64)>,
+    /// Contexts that were read, if reading takes its time.
+    read: Option<Vec<(NodeId, Event)>>,
+    /// What else came out.
+    done: Vec<(NodeId, Output)>,
 }
 
 impl Net {
@@ -39,7 +49,17 @@ impl Net {
             (member.id, cluster)
         };
         let members = list.iter().map(start).collect();
-        Self { now: Duration::ZERO, members, stopped: Vec::new(), cut: Vec::new(), leases: BTreeMap::new() }
+        Self {
+            now: Duration::ZERO,
+            members,
+            stopped: Vec::new(),
+            cut: Vec::new(),
+            leases: BTreeMap::new(),
+            verdict: Some(Ok(())),
+            unanswered: Vec::new(),
+            read: None,
+            done: Vec::new(),
+        }
     }
 
     fn run(&mut self, milliseconds: u64) {
@@ -58,7 +78,7 @@ impl Net {
     }
 
     fn deliver(&mut self) -> bool {
-        let mut sent = Vec::new();
+        let (mut sent, mut done) = (Vec::new(), Vec::new());
         for (from, member) in self.members.iter_mut().filter(|(id, _)| !self.stopped.contains(id)) {
             while let Some(output) = member.poll() {
                 match output {
@@ -66,11 +86,14 @@ impl Net {
                     Output::SetLease { segments, until } => {
                         self.leases.extend(segments.iter().map(|s| ((*from, s), until)));
                     }
-                    _ => {}
+                    other => done.push((*from, other)),
                 }
             }
         }
-        let any = !sent.is_empty();
+        let any = !sent.is_empty() || !done.is_empty();
+        for (id, output) in done {
+            self.perform(id, output);
+        }
         for (from, to, lane, octets) in sent {
             if !self.stopped.contains(&to)
                 && !self.cut.contains(&(from, to))
@@ -80,6 +103,60 @@ impl Net {
             }
         }
         any
+    }
+
+    /// As a driver does it, whose data plane answers at once.
+    fn perform(&mut self, id: NodeId, output: Output) {
+        match &output {
+            Output::ReadContext { tunnel } => {
+                let version = self.members[&id].tunnels.own[tunnel].version;
+                let octets = Octets::from(vec![0; 9]);
+                let (tunnel, reserved) = (*tunnel, Vec::new());
+                let content = Content { tunnel, segment: SEGMENT, version, octets, reserved };
+                match &mut self.read {
+                    Some(read) => read.push((id, Event::Content(content))),
+                    None => self.tell(id, Event::Content(content)),
+                }
+            }
+            Output::Apply { from, number, .. } => self.unanswered.push((id, *from, *number)),
+            _ => {}
+        }
+        self.done.push((id, output));
+        if let Some(result) = self.verdict {
+            for (id, from, number) in std::mem::take(&mut self.unanswered) {
+                self.tell(id, Event::Applied { from, number, result });
+            }
+        }
+    }
+
+    fn tell(&mut self, id: NodeId, event: Event) {
+        let now = self.now;
+        self.members.get_mut(&id).unwrap().handle(now, event);
+    }
+
+    /// The IKE daemon of node 1 changes its tunnel, and waits.
+    fn change(&mut self, version: u64) {
+        let tunnel = Name::new("site-a").unwrap();
+        self.tell(id(1), Event::TunnelChanged { tunnel, segment: SEGMENT, version });
+        self.tell(id(1), Event::Await { tunnel, version });
+    }
+
+    /// Of node 1's standby.
+    fn is_ready(&self) -> bool {
+        self.members[&id(1)].status().members[0].ready.contains(SEGMENT)
+    }
+
+    fn rekeyed(&self) -> bool {
+        self.done.iter().any(|(_, o)| matches!(o, Output::Rekey { segments } if segments.contains(SEGMENT)))
+    }
+
+    /// What node 1 has said of its standbys.
+    fn synced(&self) -> Vec<bool> {
+        let synced = |(of, output): &(NodeId, Output)| match output {
+            Output::Synced(synced) if *of == id(1) => Some(*synced),
+            _ => None,
+        };
+        self.done.iter().filter_map(synced).collect()
     }
 
     /// I4, as the leases in the tables say it.
@@ -242,5 +319,127 @@ fn nodes_know_where_the_others_are_on_their_links() {
     assert_eq!(
         seen.iter().map(|node| (node.id, node.links)).collect::<Vec<_>>(),
         [(id(1), links), (id(2), LinkAddresses::default())]
+    );
+}
+
+#[test]
+fn a_standby_that_has_refused_a_context_takes_its_segment_over_only_with_a_rekey() {
+    for refusal in crate::cluster::event::REFUSALS {
+        let mut net = Net::new(2, true);
+        net.run(500);
+        net.change(1);
+        net.run(300);
+        assert!(net.is_ready());
+        net.verdict = Some(Err(refusal));
+        net.change(2);
+        net.run(5);
+        assert!(!net.is_ready(), "{refusal:?}");
+        net.stopped.push(id(1));
+        net.run(200);
+        assert_eq!(net.owned(2), SEGMENTS);
+        assert!(net.rekeyed(), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_standby_that_has_taken_what_it_refused_takes_over_in_good_order() {
+    let mut net = Net::new(2, true);
+    net.run(500);
+    net.verdict = Some(Err(Refusal::Full));
+    net.change(1);
+    net.run(200);
+    assert!(!net.is_ready());
+    net.verdict = Some(Ok(()));
+    net.run(2_500);
+    assert!(net.is_ready());
+    assert_eq!(net.members[&id(1)].status().alarms, []);
+    net.stopped.push(id(1));
+    net.run(200);
+    assert!(!net.rekeyed());
+}
+
+#[test]
+fn a_refusal_that_overtakes_an_older_answer_stands() {
+    let mut net = Net::new(2, true);
+    net.run(500);
+    net.verdict = None;
+    net.change(1);
+    net.run(5);
+    net.change(2);
+    net.run(5);
+    let [(standby, from, first), (_, _, second)] = net.unanswered[..] else { panic!("{:?}", net.unanswered) };
+    for (number, result) in [(second, Err(Refusal::Unavailable)), (first, Ok(()))] {
+        net.tell(standby, Event::Applied { from, number, result });
+        net.run(5);
+    }
+    net.run(100);
+    assert!(!net.is_ready());
+}
+
+#[test]
+fn whoever_waits_hears_each_time_that_standbys_are_in_good_order() {
+    let mut net = Net::new(2, false);
+    net.run(500);
+    net.change(1);
+    net.run(300);
+    assert_eq!(net.synced(), [true]);
+    net.verdict = None;
+    net.change(2);
+    net.run(100);
+    assert_eq!(net.synced(), [true, false], "it was late");
+    net.verdict = Some(Ok(()));
+    net.change(3);
+    net.run(100);
+    assert_eq!(net.synced(), [true, false, true]);
+}
+
+/// I6: what is read was there before the change.
+#[test]
+fn a_change_while_a_context_is_read_is_sent_too() {
+    let mut net = Net::new(2, true);
+    net.run(500);
+    net.read = Some(Vec::new());
+    net.change(1);
+    net.run(5);
+    net.change(2);
+    net.run(5);
+    for (id, event) in net.read.take().unwrap() {
+        net.tell(id, event);
+    }
+    net.run(50);
+    let version = |(_, output): &(NodeId, Output)| match output {
+        Output::Apply { version, .. } => Some(*version),
+        _ => None,
+    };
+    assert_eq!(net.done.iter().filter_map(version).collect::<Vec<_>>(), [1, 2]);
+}
+
+/// I6: where there are three, the one that has lost a segment may still have something under way.
+#[test]
+fn what_a_former_owner_had_under_way_comes_too_late() {
+    let config = Configuration::new(id(3), members(3, false));
+    let mut node = Cluster::new(config, Duration::ZERO, 3, &[]).unwrap();
+    let now = Duration::from_millis(1);
+    node.handle(now, Event::Dataplane { ready: true });
+    let claims = Segments::one(SEGMENT);
+    let tunnel = Name::new("site-a").unwrap();
+    for (from, term, version) in [(1, 4, 6), (2, 5, 5), (1, 4, 7), (2, 5, 6)] {
+        let (incarnation, sequence) = (u64::from(from), version);
+        let beat = wire::Heartbeat { incarnation, sequence, term, claims, ..Default::default() };
+        node.handle_message(now, id(from), Lane::Heartbeat, &beat.encode());
+        let (octets, reserved) = (Octets::from(vec![0; 9]), Vec::new());
+        let content = Content { tunnel, segment: SEGMENT, version, octets, reserved };
+        let put = wire::ContextMessage::Put { number: version, session: 1, content };
+        node.handle_message(now, id(from), Lane::Contexts, &put.encode());
+    }
+    let applied = |output: Output| match output {
+        Output::Apply { from, version, supersedes, .. } => Some((from.get(), version, supersedes)),
+        _ => None,
+    };
+    let applied: Vec<_> = std::iter::from_fn(|| node.poll()).filter_map(applied).collect();
+    assert_eq!(
+        applied,
+        [(1, 6, true), (2, 5, true), (2, 6, false)],
+        "an earlier change of the new owner's stays"
     );
 }

@@ -148,12 +148,28 @@ impl Voter {
             vote.highest = vote.highest.max(slot.term);
             return;
         }
-        self.changed |= slot.confirm(from, beat, segment);
+        // Others have not granted a renewal under a higher term yet. Whoever owns the segment by their votes may have that
+        // same term: in what is remembered it is ours only when enough of them have granted it.
+        let unbacked = renews && beat.incarnation == self.incarnation && !beat.fresh.contains(segment);
+        let term = if unbacked { slot.heirs.term } else { beat.term };
+        self.changed |= slot.confirm(from, beat, term, segment);
         slot.term = beat.term;
         slot.holder = Some((from, beat.incarnation));
         slot.handed = None;
         slot.until = now + self.lease;
         vote.granted.insert(segment);
+    }
+
+    /// Enough voters have granted this node segments under its present term.
+    pub(crate) fn back(&mut self, segments: Segments, term: u64) {
+        for segment in segments.iter() {
+            let slot = &mut self.slots[usize::from(segment)];
+            let is_ours = slot.holder.is_some_and(|(_, life)| life == self.incarnation) && !slot.fresh;
+            if is_ours && slot.heirs.term < term && slot.term == term {
+                (slot.heirs.term, slot.before.term) = (term, term);
+                self.changed = true;
+            }
+        }
     }
 
     /// A node gives up what it was promised here: only for its own vote, which cannot be late.
@@ -211,7 +227,7 @@ impl Slot {
     /// Notes who can go on from now on, and says whether that changes what is to be remembered. After a fresh claim
     /// nobody else can go on without a rekey: the claimant may have had its lease and died before it could say so. The
     /// claimant itself can if it could before.
-    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, segment: u8) -> bool {
+    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, term: u64, segment: u8) -> bool {
         let fresh = beat.fresh.contains(segment);
         if fresh && !self.is_unconfirmed_claim_of(from) {
             self.before = self.heirs;
@@ -223,7 +239,7 @@ impl Slot {
             ready_of(std::iter::once(from).chain(heirs.map(|(node, _)| *node)))
         };
         let known = self.heirs;
-        self.heirs = Heirs { owner: Some(from), term: beat.term, sequence: beat.sequence, ready };
+        self.heirs = Heirs { owner: Some(from), term, sequence: beat.sequence, ready };
         if !fresh {
             self.before = self.heirs;
         }
@@ -261,4 +277,48 @@ fn mark_of<'a>(marks: &'a mut Vec<Mark>, known: &Heirs) -> Option<&'a mut Mark> 
         return marks.last_mut();
     }
     place.map(|at| &mut marks[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: u64 = 1;
+    const OTHER: u64 = 2;
+
+    fn id(number: u8) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    fn beat(incarnation: u64, sequence: u64, term: u64, fresh: bool) -> Heartbeat {
+        let claims = Segments::one(7);
+        let fresh = if fresh { claims } else { Segments::NONE };
+        Heartbeat { incarnation, sequence, term, claims, fresh, ..Heartbeat::default() }
+    }
+
+    /// The last owner, and its term, as a claimant is told.
+    fn testimony(voter: &mut Voter, now: Duration) -> (Option<NodeId>, u64) {
+        let vote = voter.handle(now, id(2), &beat(OTHER, 1, 9, true)).unwrap();
+        (vote.marks[0].owner, vote.marks[0].term)
+    }
+
+    /// A node that nobody hears any more raises its term for other segments. Somebody else may own this one under the same
+    /// term by then.
+    #[test]
+    fn a_term_is_remembered_when_enough_voters_have_granted_it() {
+        for backed in [false, true] {
+            let lease = Duration::from_millis(30);
+            let mut voter = Voter::new(Duration::ZERO, US, lease);
+            let now = Duration::from_millis(100);
+            for (sequence, term, fresh) in [(1, 4, true), (2, 4, false), (3, 5, false)] {
+                let vote = voter.handle(now, id(1), &beat(US, sequence, term, fresh)).unwrap();
+                assert!(vote.granted.contains(7));
+            }
+            if backed {
+                voter.back(Segments::one(7), 5);
+            }
+            let term = if backed { 5 } else { 4 };
+            assert_eq!(testimony(&mut voter, now + lease), (Some(id(1)), term));
+        }
+    }
 }

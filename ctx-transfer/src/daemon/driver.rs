@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use baton_dataplane::control::Listeners;
@@ -42,6 +42,8 @@ pub(super) struct Parts {
     pub(super) hands: Hands,
     pub(super) counters: Counters,
     pub(super) owner: Owner,
+    /// Whether the standbys are in good order, for who tells the IKE daemon.
+    pub(super) synced: Arc<AtomicBool>,
     pub(super) sharer: Sharer,
     pub(super) listeners: Arc<Listeners<Kind>>,
     pub(super) fence: Fence,

@@ -38,8 +38,6 @@ pub(super) enum Work {
     Output(Box<Output>),
     Table(Arc<Table>),
     Reload,
-    /// A standby has everything.
-    CaughtUp,
 }
 
 /// The asking end.
@@ -145,6 +143,8 @@ struct StandbyAnswer {
 #[derive(Deserialize)]
 struct StandbyResult {
     #[serde(default)]
+    version: Option<u64>,
+    #[serde(default)]
     problem: Option<String>,
 }
 
@@ -154,7 +154,6 @@ impl Bench {
             match received.recv_timeout(AGAIN) {
                 Ok(Work::Table(table)) => self.table = Some(table),
                 Ok(Work::Reload) => self.reload(),
-                Ok(Work::CaughtUp) => drop(self.replies.send(Reply::CaughtUp)),
                 Ok(Work::Output(output)) => self.perform(*output),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -201,8 +200,8 @@ impl Bench {
         match output {
             Output::Enforce { segments, enforced } => self.enforce(segments, enforced),
             Output::ReadContext { tunnel } => self.give(tunnel),
-            Output::Apply { from, number, octets, floors, .. } => {
-                let result = self.apply(&octets, &floors);
+            Output::Apply { from, number, octets, floors, supersedes, .. } => {
+                let result = self.apply(&octets, &floors, supersedes);
                 self.tell(Event::Applied { from, number, result });
             }
             Output::Remove { from, number, tunnel } => {
@@ -336,12 +335,16 @@ impl Bench {
         })
     }
 
-    /// Installs a copy of what another node owns.
-    fn apply(&mut self, octets: &Octets, floors: &[Reserved]) -> Result<(), Refusal> {
+    /// Installs a copy of what another node owns. The IKE daemon, which knows the versions, is asked before the table is
+    /// touched.
+    fn apply(&mut self, octets: &Octets, floors: &[Reserved], supersedes: bool) -> Result<(), Refusal> {
         let contexts = self.open(octets)?;
         let table = self.table().map_err(|_| Refusal::Unavailable)?;
         for context in &contexts {
             self.check(&table, context)?;
+            if let Some(part) = &context.ike {
+                self.hand_over(context.name, part, supersedes)?;
+            }
             remove_others(&table, context)?;
             let us = SaSender { cluster: table.cluster(), node: table.node() };
             install_as(PutKind::Standby, &table, context, us).map_err(|error| refusal(&error))?;
@@ -351,11 +354,6 @@ impl Bench {
             .map(|floor| baton_sad::Floor { sa: floor.key.in_table(), floor: floor.number })
             .collect();
         table.raise_floors(&floors).map_err(|_| Refusal::Unavailable)?;
-        for context in &contexts {
-            if let Some(part) = &context.ike {
-                self.hand_over(part)?;
-            }
-        }
         Ok(())
     }
 
@@ -374,19 +372,27 @@ impl Bench {
         if fits { Ok(()) } else { Err(Refusal::Policy) }
     }
 
-    fn hand_over(&mut self, part: &IkePart) -> Result<(), Refusal> {
+    /// What a new owner has takes the place of what the former one had, though it may be of an earlier change.
+    fn hand_over(&mut self, tunnel: Name, part: &IkePart, supersedes: bool) -> Result<(), Refusal> {
+        let mut refusal = self.put_in_ike(part)?;
+        if supersedes && refusal.as_ref().is_some_and(|result| result.version.is_some()) {
+            let request = json!({ "request": "standby-remove", "names": [tunnel.as_str()] });
+            self.ask::<Value>(&request).map_err(|_| Refusal::Unavailable)?;
+            refusal = self.put_in_ike(part)?;
+        }
+        let Some(problem) = refusal.and_then(|result| result.problem) else { return Ok(()) };
+        warn!(problem, "the IKE daemon refuses a context");
+        Err(Refusal::Policy)
+    }
+
+    /// Why the IKE daemon does not take a context; with a version if it has one of a later change.
+    fn put_in_ike(&mut self, part: &IkePart) -> Result<Option<StandbyResult>, Refusal> {
         let request = json!({ "request": "standby-put", "contexts": [hex::encode(part.octets())] });
         let answer: StandbyAnswer = self.ask(&request).map_err(|problem| {
             warn!(%problem, "the IKE daemon takes no context");
             Refusal::Unavailable
         })?;
-        match answer.results.into_iter().find_map(|result| result.problem) {
-            None => Ok(()),
-            Some(problem) => {
-                warn!(problem, "the IKE daemon refuses a context");
-                Err(Refusal::Policy)
-            }
-        }
+        Ok(answer.results.into_iter().find(|result| result.problem.is_some()))
     }
 
     fn remove(&mut self, tunnel: Name) -> Result<(), Refusal> {

@@ -227,7 +227,8 @@ fn serve(
     let owner = ownership::start(&config)?;
     let sharer = sharing::start(&config)?;
     let counters = counters::start(&inputs)?;
-    watch::start(&config, &inputs, &counters, &hands, answers)?;
+    let synced = Arc::new(AtomicBool::new(false));
+    watch::start(&config, &inputs, &counters, &hands, answers, Arc::clone(&synced))?;
     let cluster = Cluster::new(
         config.cluster.clone(),
         baton_ike::clock::now().monotonic,
@@ -254,6 +255,7 @@ fn serve(
             hands,
             counters,
             owner,
+            synced,
             sharer,
             listeners,
             fence,

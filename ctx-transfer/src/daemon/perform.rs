@@ -1,5 +1,6 @@
 //! What the core wants done: at once where it takes no time, by other threads where it may.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use baton_sad::NodeId;
@@ -9,7 +10,7 @@ use super::counters;
 use super::driver::Driver;
 use super::hands::Work;
 use super::words;
-use crate::cluster::{Lane, Notice, Octets, Output, Segments};
+use crate::cluster::{Lane, Octets, Output, Segments};
 use crate::control::Occurred;
 
 impl Driver {
@@ -45,11 +46,9 @@ impl Driver {
             }
             Output::Notice(notice) => {
                 debug!(?notice, "notice");
-                if matches!(notice, Notice::Filled(_)) {
-                    self.parts.hands.work(Work::CaughtUp);
-                }
                 self.parts.listeners.tell(words::occurred(&notice));
             }
+            Output::Synced(synced) => self.parts.synced.store(synced, Ordering::Release),
             Output::Reserve(items) => self.parts.counters.work(counters::Work::Reserve(items)),
             Output::RaiseFloors { from, number, floors } => {
                 self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors });

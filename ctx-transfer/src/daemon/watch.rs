@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_dataplane::control::{Client, Daemon, Kind, MonitorRequest, Notice};
 use baton_dataplane::worker::monotonic_ns;
@@ -30,6 +31,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often tunnels with configured keys are looked at.
 const STATIC: Duration = Duration::from_millis(200);
+/// How often the IKE daemon is told that standbys are in good order.
+const SYNCED: Duration = Duration::from_secs(1);
 /// A line is a name and two numbers.
 const MAX_LINE: u64 = 1024;
 
@@ -37,8 +40,6 @@ const MAX_LINE: u64 = 1024;
 pub(super) enum Reply {
     /// Of a tunnel, up to this version.
     Replicated { tunnel: Name, version: u64 },
-    /// A standby has everything: it is worth waiting for again.
-    CaughtUp,
 }
 
 /// Starts the threads of a node; a witness has nothing to watch.
@@ -48,6 +49,7 @@ pub(super) fn start(
     counters: &Counters,
     hands: &Hands,
     replies: Receiver<Reply>,
+    synced: Arc<AtomicBool>,
 ) -> Result<(), DaemonError> {
     let Some(gateway) = &config.gateway else { return Ok(()) };
     let data_plane = Arc::new(DataPlane {
@@ -61,7 +63,7 @@ pub(super) fn start(
     let runtime = gateway.node.runtime_directory.clone();
     let negotiated = inputs.clone();
     spawn("data-plane", move || data_plane.watch())?;
-    let ike = Ike { socket: runtime.join("ike-replication.sock"), inputs: negotiated };
+    let ike = Ike { socket: runtime.join("ike-replication.sock"), inputs: negotiated, synced };
     spawn("ike", move || ike.watch(&replies))
 }
 
@@ -117,23 +119,23 @@ impl DataPlane {
         let request = MonitorRequest { kinds: vec![Kind::Reload] };
         let listening = Client::connect(&self.socket, PATIENCE).and_then(|client| client.monitor(&request));
         let Ok(listening) = listening else { return };
-        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let over = Arc::new(AtomicBool::new(false));
         let surveyor = (Arc::clone(self), Arc::clone(table), Arc::clone(&over));
         let survey = move || surveyor.0.survey(&surveyor.1, &surveyor.2);
         let survey = thread::Builder::new().name("survey".to_owned()).spawn(survey);
         for notice in listening {
             let Ok::<Notice, _>(_) = notice else { break };
         }
-        over.store(true, std::sync::atomic::Ordering::Release);
+        over.store(true, Ordering::Release);
         if let Ok(survey) = survey {
             let _ = survey.join();
         }
     }
 
     /// Nobody tells of tunnels with configured keys: the table does, which counts its changes.
-    fn survey(&self, table: &Table, over: &std::sync::atomic::AtomicBool) {
+    fn survey(&self, table: &Table, over: &AtomicBool) {
         let (mut seen, mut state) = (HashMap::new(), None);
-        while !over.load(std::sync::atomic::Ordering::Acquire) {
+        while !over.load(Ordering::Acquire) {
             let now = (table.change_count(), table.owned_segments(monotonic_ns()));
             if state.replace(now) != Some(now) && !self.report(table, &now.1, &mut seen) {
                 return;
@@ -203,6 +205,24 @@ struct Change {
 struct Ike {
     socket: PathBuf,
     inputs: Inputs,
+    synced: Arc<AtomicBool>,
+}
+
+/// Tells the IKE daemon when standbys are in good order: it is worth waiting for them. It may have given them up by its
+/// own clock, of which nobody hears here, so it is told again and again.
+#[derive(Default)]
+struct CaughtUp(Option<Instant>);
+
+impl CaughtUp {
+    fn tell(&mut self, stream: &UnixStream, synced: bool) -> std::io::Result<()> {
+        if !synced {
+            self.0 = None;
+        } else if self.0.is_none_or(|told| told.elapsed() >= SYNCED) {
+            self.0 = Some(Instant::now());
+            write_line(stream, &json!("caught-up"))?;
+        }
+        Ok(())
+    }
 }
 
 impl Ike {
@@ -223,17 +243,17 @@ impl Ike {
     fn serve(&self, stream: &UnixStream, replies: &Receiver<Reply>) -> std::io::Result<()> {
         self.list();
         let reading = stream.try_clone()?;
-        let (inputs, over) = (self.inputs.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+        let (inputs, over) = (self.inputs.clone(), Arc::new(AtomicBool::new(false)));
         let ended = Arc::clone(&over);
         let read = move || {
             read(&reading, &inputs);
-            ended.store(true, std::sync::atomic::Ordering::Release);
+            ended.store(true, Ordering::Release);
         };
         thread::Builder::new().name("ike-changes".to_owned()).spawn(read)?;
-        write_line(stream, &json!("caught-up"))?;
+        let mut caught_up = CaughtUp::default();
         loop {
+            caught_up.tell(stream, self.synced.load(Ordering::Acquire))?;
             match replies.recv_timeout(AGAIN) {
-                Ok(Reply::CaughtUp) => write_line(stream, &json!("caught-up"))?,
                 Ok(Reply::Replicated { tunnel, version }) => {
                     let reply = json!({ "replicated": { "name": tunnel.as_str(), "version": version } });
                     write_line(stream, &reply)?;
@@ -241,7 +261,7 @@ impl Ike {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            if over.load(std::sync::atomic::Ordering::Acquire) {
+            if over.load(Ordering::Acquire) {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         }

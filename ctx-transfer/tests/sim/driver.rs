@@ -52,7 +52,7 @@ impl World {
                 self.answer(id, Event::FloorsRaised { from, number, missing });
             }
             Output::ReadContext { tunnel } => self.read(id, tunnel),
-            Output::Apply { from, number, tunnel, segment, version, octets, floors } => {
+            Output::Apply { from, number, tunnel, segment, version, octets, floors, .. } => {
                 let result = self.apply(id, tunnel, (segment, version), &octets, &floors);
                 self.answer(id, Event::Applied { from, number, result });
             }
@@ -149,20 +149,23 @@ impl World {
         }
     }
 
-    /// I6: whoever takes a segment over in good order has its tunnels.
+    /// I6: whoever takes a segment over in good order has its tunnels, no older than their peers know them.
     fn took(&mut self, id: NodeId, segments: Segments, promised: Segments) {
         self.count("taken");
         let peers: Vec<_> = self.peers.iter().map(|(name, peer)| (*name, peer.clone())).collect();
         for (name, peer) in peers.into_iter().filter(|(_, p)| p.established && segments.contains(p.segment)) {
-            if self.nodes[&id].table.tunnels.contains_key(&name) {
+            let known = self.nodes[&id].table.tunnels.get(&name).map(|tunnel| tunnel.generation);
+            if known.is_some_and(|generation| generation >= peer.sure_generation) {
                 continue;
             }
-            let refused = self.refused.contains(&(id, name));
-            if promised.contains(peer.segment) && peer.sure && !refused && self.setting.is_exclusive() {
+            if promised.contains(peer.segment) && peer.sure && self.setting.is_exclusive() {
                 self.violate(Err(format!(
-                    "I6: {id} took segment {} in good order without {name}",
-                    peer.segment
+                    "I6: {id} took segment {} in good order with {name} of {known:?}, not {}",
+                    peer.segment, peer.sure_generation
                 )));
+            }
+            if known.is_some() {
+                continue;
             }
             self.count("tunnels lost");
             if let Some(peer) = self.peers.get_mut(&name) {
@@ -227,7 +230,6 @@ impl World {
         let generation = u32::from_be_bytes(*octets.0.first_chunk().expect("a generation"));
         let table = &mut self.node(id).table;
         if table.tunnels.len() >= table.capacity && !table.tunnels.contains_key(&name) {
-            self.refused.insert((id, name));
             return Err(Refusal::Full);
         }
         let known = table.tunnels.entry(name).or_insert_with(|| Tunnel::new(segment, version, generation));
@@ -240,7 +242,6 @@ impl World {
             let sa = known.sa(floor.key.direction);
             sa.floor = sa.floor.max(floor.number);
         }
-        self.refused.remove(&(id, name));
         Ok(())
     }
 
@@ -301,6 +302,9 @@ impl World {
             peer.established = true;
             if let Some((_, generation)) = peer.coming.take_if(|(change, _)| *change <= version) {
                 peer.generation = generation;
+                if outcome != Replication::Late {
+                    peer.sure_generation = generation;
+                }
                 peer.sent = 0;
             }
         }

@@ -183,7 +183,6 @@ impl World {
         node.offset = offset;
         node.up = true;
         node.slow = Duration::ZERO;
-        self.refused.retain(|(who, _)| *who != id);
         if !first {
             self.later(Duration::from_millis(1), Coming::Drain(id));
         }

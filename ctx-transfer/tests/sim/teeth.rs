@@ -63,7 +63,20 @@ fn without_a_pause_after_its_start_a_voter_forgets_what_it_promised() {
 
 #[test]
 fn without_complete_contexts_a_takeover_loses_tunnels() {
-    bites("I6", |world| world.guards.complete_first = false);
+    bites("I6", |world| {
+        world.guards.complete_first = false;
+        // A standby comes back, slowly, and the owner dies.
+        for moment in 0..3 {
+            let start = Duration::from_millis(200 + 220 * moment);
+            world.later(start, Coming::Fault(Fault::CrashHost(id(2))));
+            for slow in 1..12 {
+                let at = start + Duration::from_millis(10 * slow);
+                world.later(at, Coming::Fault(Fault::Slow(id(2))));
+            }
+            let end = start + Duration::from_millis(120);
+            world.later(end, Coming::Fault(Fault::CrashHost(id(1))));
+        }
+    });
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub enum Coming {
 pub struct Peer {
     pub segment: u8,
     pub generation: u32,
+    /// The last that was not sent before it was replicated.
+    pub sure_generation: u32,
     /// Generations that were made, whether the peer has heard of them or not.
     pub made: u32,
     /// A change that is to come to the peer when it is replicated: its version, and the keys.
@@ -100,8 +102,6 @@ pub struct World {
     pub violation: Option<String>,
     /// Final contexts that wait for their sign-off, by receiver and sender.
     pub staged: BTreeMap<(NodeId, NodeId), (u64, Vec<Octets>)>,
-    /// Tunnels that a full table has refused.
-    pub refused: BTreeSet<(NodeId, Name)>,
     /// The connection that a daemon knows to another.
     pub joined: BTreeMap<(NodeId, NodeId), u64>,
     /// Hosts whose attention is drained.
@@ -128,7 +128,6 @@ impl World {
             quiet: false,
             violation: None,
             staged: BTreeMap::new(),
-            refused: BTreeSet::new(),
             joined: BTreeMap::new(),
             drains: BTreeSet::new(),
             coming: BTreeMap::new(),
@@ -152,6 +151,7 @@ impl World {
             let peer = Peer {
                 segment,
                 generation: 0,
+                sure_generation: 0,
                 made: 0,
                 coming: None,
                 sent: 0,
