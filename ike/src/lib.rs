@@ -13,6 +13,7 @@ pub mod fence;
 pub mod host;
 pub mod log;
 mod names;
+pub mod netlink;
 mod radius;
 mod replication;
 mod reports;

@@ -13,7 +13,7 @@ impl Cluster {
     /// Plans moves of our segments to the nodes that come first in their rings.
     pub(crate) fn balance(&mut self) {
         let automatic = self.config.balance == Balance::Automatic;
-        if !(automatic || self.moves.once || self.maintenance) {
+        if !(automatic || self.moves.once || self.is_leaving()) {
             return;
         }
         let mut settled = true;
@@ -23,7 +23,7 @@ impl Cluster {
             let Some(target) = target.filter(|_| !segments.is_empty()) else { continue };
             settled = false;
             let in_order = self.peers.get(&target).is_some_and(|peer| peer.beat.settled);
-            if in_order || self.moves.once || self.maintenance {
+            if in_order || self.moves.once || self.is_leaving() {
                 self.moves.plan(target, segments);
             }
         }

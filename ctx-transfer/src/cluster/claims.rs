@@ -157,7 +157,7 @@ impl Cluster {
             self.claims.wake = Some(self.claims.listens_until);
             return false;
         }
-        self.is_node() && self.dataplane && !self.maintenance
+        self.is_node() && self.is_able() && !self.maintenance
     }
 
     fn vacant(&mut self) -> Segments {
@@ -224,7 +224,7 @@ impl Cluster {
     fn is_available(&self, node: NodeId) -> bool {
         let peer = self.peers.get(&node);
         let takes = |peer: &super::peer::Peer| !peer.beat.maintenance && !peer.beat.idle;
-        peer.map_or(!self.maintenance && self.dataplane, |peer| peer.is_alive() && takes(peer))
+        peer.map_or(!self.maintenance && self.is_able(), |peer| peer.is_alive() && takes(peer))
     }
 
     fn claim(&mut self, segments: Segments) {

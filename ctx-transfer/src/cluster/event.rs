@@ -5,6 +5,7 @@ use std::fmt;
 use baton_sad::{Direction, Name, NodeId};
 use zeroize::Zeroizing;
 
+use super::attachment::Side;
 use super::segments::Segments;
 
 /// An SA, for good: a rekey puts another one in the place of an outbound one, and what was reserved for the old one must
@@ -248,6 +249,13 @@ pub enum Event {
     Dataplane {
         /// Whether it is there.
         ready: bool,
+    },
+    /// Whether an interface has a link. All have, until somebody says otherwise.
+    Link {
+        /// Which.
+        side: Side,
+        /// Whether frames can be sent and received there.
+        up: bool,
     },
     /// The operator's.
     Command(Command),

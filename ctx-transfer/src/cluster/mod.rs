@@ -10,6 +10,7 @@
 //! | `voter` | promises to claimants | I4 |
 //! | `ownership` | counting of promises | I4 |
 //! | `claims` | what is claimed, gained and lost | I4 |
+//! | `attachment` | interfaces without a link | |
 //! | `moves`, `balance` | planned moves | I2, I3, I4 |
 //! | `replication`, `session`, `standbys` | contexts on their way to standbys | I6 |
 //! | `reservation` | counters reserved ahead | I2, I3 |
@@ -17,6 +18,7 @@
 //! | `hello` | the beginning of a connection | |
 //! | `wire` | the messages | |
 
+mod attachment;
 mod balance;
 mod beat;
 mod claims;
@@ -49,6 +51,7 @@ use std::time::Duration;
 
 use baton_sad::NodeId;
 
+pub use attachment::Side;
 pub use configuration::{
     Balance, Configuration, ConfigurationError, MAX_MEMBERS, Member, Replicating, Reserving, Role,
 };
@@ -60,6 +63,7 @@ pub use output::{Cause, Lane, Output, Remembered, Replication, Reservation};
 pub use segments::{SEGMENTS, Segments};
 pub use status::{Alarm, MemberStatus, Notice, StandbyState, Status, Totals};
 
+use attachment::Attachment;
 use claims::Claims;
 use moves::Moves;
 use ownership::Ownership;
@@ -90,6 +94,7 @@ pub struct Cluster {
     next_beat: Duration,
     next_tending: Duration,
     dataplane: bool,
+    attachment: Attachment,
     maintenance: bool,
     alarms: BTreeSet<Alarm>,
     totals: Totals,
@@ -135,6 +140,7 @@ impl Cluster {
             next_beat: now,
             next_tending: now,
             dataplane: false,
+            attachment: Attachment::default(),
             maintenance: false,
             alarms: BTreeSet::new(),
             totals: Totals::default(),
@@ -173,6 +179,7 @@ impl Cluster {
             Event::Connected { member } => self.connect(member),
             Event::Disconnected { member } => self.disconnect(member),
             Event::Dataplane { ready } => self.set_dataplane(ready),
+            Event::Link { side, up } => self.set_link(side, up),
             Event::TunnelChanged { tunnel, segment, version } => {
                 self.change_tunnel(tunnel, segment, version);
             }
@@ -195,6 +202,7 @@ impl Cluster {
         self.enter(now);
         self.find_silent();
         self.let_lapse();
+        self.tend_attachment();
         self.consider_claims();
         self.release_late();
         self.press_reservations();
@@ -222,6 +230,7 @@ impl Cluster {
             Some(self.next_tending),
             self.claims.next_lapse(),
             self.claims.wake(),
+            self.attachment.next_due(),
             self.replicas.next_late(),
             self.reservations.next_due(),
             self.moves.next_due(),

@@ -219,7 +219,7 @@ impl Cluster {
             let incoming = Incoming { number, segments, pinned, parts: Vec::new(), staged: false };
             self.moves.incoming.insert(from, incoming);
         }
-        let refuses = self.maintenance || !self.dataplane;
+        let refuses = self.maintenance || !self.is_able();
         let Some(incoming) = self.moves.incoming.get_mut(&from).filter(|incoming| !incoming.staged) else {
             return;
         };

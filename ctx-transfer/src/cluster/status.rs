@@ -1,9 +1,11 @@
 //! What an operator sees.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use baton_sad::{Name, NodeId};
 
+use super::attachment::Side;
 use super::configuration::Role;
 use super::event::Refusal;
 use super::output::Cause;
@@ -29,6 +31,8 @@ pub enum Alarm {
     Differs(NodeId, Vec<String>),
     /// More tunnels than are replicated.
     TooManyTunnels,
+    /// An interface of this node has no link: it serves nobody.
+    NoLink(Side),
 }
 
 /// Something that happened.
@@ -89,6 +93,8 @@ pub struct MemberStatus {
     pub owns: Segments,
     /// Whether it is in maintenance.
     pub maintenance: bool,
+    /// Whether it serves nobody for now: its data plane is away, or a link of it was a moment ago.
+    pub idle: bool,
     /// As our standby.
     pub standby: StandbyState,
     /// Segments that it could take over from us without a loss.
@@ -149,6 +155,8 @@ pub struct Status {
     pub majority: bool,
     /// Whether we are in maintenance.
     pub maintenance: bool,
+    /// Our interfaces without a link.
+    pub down: BTreeSet<Side>,
     /// What is being moved.
     pub moving: Segments,
     /// The others.

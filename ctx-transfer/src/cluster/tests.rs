@@ -213,6 +213,76 @@ fn a_node_that_was_paused_owns_nothing_when_it_goes_on() {
     assert_eq!(net.members[&id(1)].status().totals.pauses, 1);
 }
 
+impl Net {
+    fn set_link(&mut self, number: u8, side: Side, up: bool) {
+        self.members.get_mut(&id(number)).unwrap().handle(self.now, Event::Link { side, up });
+    }
+
+    fn is_alarmed(&self, number: u8, side: Side) -> bool {
+        self.members[&id(number)].status().alarms.contains(&Alarm::NoLink(side))
+    }
+}
+
+#[test]
+fn a_node_without_a_link_owns_nothing_until_it_has_had_it_for_a_while() {
+    for (nodes, witness) in [(2, false), (2, true), (3, false)] {
+        let mut net = Net::new(nodes, witness);
+        net.run(2000);
+        net.set_link(1, Side::Inner, false);
+        assert!(net.is_alarmed(1, Side::Inner));
+        // Nobody freezes anything here, so no planned move succeeds: it lets go when their time is over.
+        net.run(1300);
+        let left: usize = (2..=nodes).map(|number| net.owned(number)).sum();
+        assert_eq!((net.owned(1), left), (0, SEGMENTS), "{nodes} {witness}");
+        net.set_link(1, Side::Outer, false);
+        net.set_link(1, Side::Inner, true);
+        net.run(1100);
+        assert!(net.is_alarmed(1, Side::Outer) && !net.is_alarmed(1, Side::Inner));
+        net.set_link(1, Side::Outer, true);
+        net.run(500);
+        let idle = |net: &Net| net.members[&id(2)].status().members.iter().any(|member| member.idle);
+        assert!(idle(&net), "it may go again");
+        net.run(600);
+        assert!(!idle(&net) && !net.is_alarmed(1, Side::Outer));
+    }
+}
+
+#[test]
+fn links_that_all_nodes_have_lost_move_nothing() {
+    let mut net = Net::new(2, true);
+    net.run(2000);
+    for number in [1, 2] {
+        net.set_link(number, Side::Outer, false);
+    }
+    net.run(3000);
+    assert_eq!(net.owned(1) + net.owned(2), SEGMENTS, "nobody could do better");
+    for number in [1, 2] {
+        net.set_link(number, Side::Outer, true);
+    }
+    net.run(2000);
+    assert_eq!((net.owned(1), net.owned(2)), (SEGMENTS / 2, SEGMENTS / 2));
+    let totals = net.members[&id(1)].status().totals;
+    assert_eq!((totals.takeovers, totals.moves), (0, 0));
+}
+
+#[test]
+fn a_node_that_is_left_alone_has_its_segments_again_as_soon_as_its_link_is_back() {
+    for witness in [false, true] {
+        let mut net = Net::new(2, witness);
+        net.run(2000);
+        net.stopped.push(id(2));
+        net.run(200);
+        net.set_link(1, Side::Outer, false);
+        net.run(3000);
+        // With a witness the other could live, unheard, and take over.
+        assert_eq!(net.owned(1), if witness { 0 } else { SEGMENTS });
+        net.set_link(1, Side::Outer, true);
+        net.run(200);
+        assert_eq!(net.owned(1), SEGMENTS);
+        assert_eq!(net.members[&id(1)].status().totals.rekeyed, 0, "it has lost nothing");
+    }
+}
+
 #[test]
 fn without_a_majority_nobody_owns_anything() {
     let mut net = Net::new(2, true);

@@ -31,6 +31,8 @@ pub struct Status {
     pub moving: Vec<u8>,
     /// Whether its data plane is there.
     pub data_plane: bool,
+    /// Its sides whose interface has no link: `outer`, `inner`.
+    pub no_link: Vec<String>,
     /// Whether heartbeats have real-time priority.
     pub real_time: bool,
     /// The other members.
@@ -53,6 +55,7 @@ pub struct Status {
 
 /// Another member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct MemberEntry {
     /// Its id.
     pub id: u8,
@@ -70,6 +73,8 @@ pub struct MemberEntry {
     pub owns: Vec<u8>,
     /// Whether it is in maintenance.
     pub maintenance: bool,
+    /// Whether it serves nobody for now: its data plane is away, or a link of it was a moment ago.
+    pub idle: bool,
     /// As our standby.
     pub standby: StandbyEntry,
     /// Segments that it could take over from us without a loss.

@@ -31,6 +31,8 @@ pub(super) fn text(status: &Status) -> String {
     one("majority", "gauge", "Whether at most one owner is sure.", (status.rule == "majority").into());
     one("maintenance", "gauge", "Whether this node is in maintenance.", status.maintenance.into());
     one("data_plane", "gauge", "Whether the data plane is there.", status.data_plane.into());
+    let down = status.no_link.len() as u64;
+    one("interfaces_without_link", "gauge", "Sides of this node whose interface has no link.", down);
     one("real_time", "gauge", "Whether heartbeats have real-time priority.", status.real_time.into());
     one("alarms", "gauge", "States that need an operator.", status.alarms.len() as u64);
     one(

@@ -7,6 +7,7 @@
 //! | `hands` | contexts: the SA table, the IKE daemon, files | whatever they take |
 //! | `ownership` | tells the data plane and the IKE daemon what is owned | them |
 //! | `sharing` | tells the data plane who answers for shared addresses, where addresses are shared | it |
+//! | `links` | whether interfaces have a link | the kernel |
 //! | `data-plane`, `ike` | whether those daemons live, and what the latter changes | them |
 //! | `control`, `metrics` | operators | them |
 //!
@@ -20,6 +21,7 @@ mod enforcing;
 mod error;
 mod hands;
 mod input;
+mod links;
 mod memory;
 mod metrics;
 mod ownership;
@@ -54,6 +56,7 @@ use error::system;
 use desk::Desk;
 use driver::{Driver, Parts};
 use input::Inputs;
+use links::Links;
 use memory::Memory;
 
 /// Messages that wait for the core: a heartbeat every millisecond of eight members, for longer than any pause should be.
@@ -142,6 +145,7 @@ struct Opened {
     bulk: Listening,
     control: BoundSocket,
     metrics: Option<TcpListener>,
+    links: Option<Links>,
     directory: PathBuf,
 }
 
@@ -157,6 +161,7 @@ impl Opened {
             bulk: bind(config, Kind::Bulk)?,
             control: BoundSocket::bind(&config.control_socket())?,
             metrics: config.metrics.map(metrics::bind).transpose()?,
+            links: config.gateway.as_ref().map(Links::open).transpose()?,
             directory,
         })
     }
@@ -227,6 +232,7 @@ fn serve(
     let owner = ownership::start(&config)?;
     let sharer = sharing::start(&config)?;
     let counters = counters::start(&inputs)?;
+    opened.links.map(|links| links.start(&inputs)).transpose()?;
     let synced = Arc::new(AtomicBool::new(false));
     watch::start(&config, &inputs, &counters, &hands, answers, Arc::clone(&synced))?;
     let cluster = Cluster::new(

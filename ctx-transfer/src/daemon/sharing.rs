@@ -1,7 +1,6 @@
 //! Addresses that the nodes share on one link: tells the data plane who answers for them, where frames of other nodes'
 //! segments go, and, when this node begins to attract them, the link. The latest state counts.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::DaemonError;
 use super::error::system;
+use super::links;
 use crate::cluster::{LinkAddresses, Neighbour};
 use crate::config::{Announce, Config, Sharing};
 use baton_sad::NodeId;
@@ -78,18 +78,18 @@ impl Sharer {
     }
 }
 
-/// The MAC addresses of this node's interfaces, while files may be read. Nobody needs them where nothing is shared.
+/// The MAC addresses of this node's interfaces. Nobody needs them where nothing is shared.
 pub(super) fn own_addresses(config: &Config) -> LinkAddresses {
     let Some(gateway) = config.gateway.as_ref().filter(|_| config.sharing.announce != Announce::None) else {
         return LinkAddresses::default();
     };
-    let read = |interface: &str| {
-        let path = format!("/sys/class/net/{interface}/address");
-        let mac = fs::read_to_string(path).ok()?.trim().parse::<Mac>().ok()?;
-        (!mac.is_group() && mac != Mac::default()).then_some(mac.0)
-    };
-    let (outer, inner) = (read(&gateway.outer.interface), read(gateway.inner.interface.name()));
-    LinkAddresses { outer, inner }
+    let interfaces = [gateway.outer.interface.as_str(), gateway.inner.interface.name()];
+    let found = links::mac_addresses(interfaces).unwrap_or_else(|error| {
+        warn!(%error, "the MAC addresses of this node are not known: others cannot send it its frames");
+        Default::default()
+    });
+    let [outer, inner] = found.map(|mac| mac.filter(|mac| !mac.is_group() && *mac != Mac::default()));
+    LinkAddresses { outer: outer.map(|mac| mac.0), inner: inner.map(|mac| mac.0) }
 }
 
 /// Starts the thread, if anything is shared.
@@ -108,6 +108,7 @@ pub(super) fn start(config: &Config) -> Result<Sharer, DaemonError> {
         socket: gateway.control_socket(),
         client: None,
         attracting: false,
+        working: Vec::new(),
         announcements: 0,
         warned: false,
     };
@@ -124,11 +125,14 @@ struct Plan {
     outer_addresses: Vec<IpAddr>,
 }
 
+fn working(nodes: &[Neighbour]) -> impl Iterator<Item = &Neighbour> {
+    nodes.iter().filter(|node| node.alive && !node.owns.is_empty())
+}
+
 /// The node that attracts the addresses: of those that own something, since only they have a data plane that works, the
 /// one of the highest priority, then of the lowest id.
 fn attractor(nodes: &[Neighbour]) -> Option<NodeId> {
-    let working = nodes.iter().filter(|node| node.alive && !node.owns.is_empty());
-    working.min_by_key(|node| (std::cmp::Reverse(node.priority), node.id)).map(|node| node.id)
+    working(nodes).min_by_key(|node| (std::cmp::Reverse(node.priority), node.id)).map(|node| node.id)
 }
 
 impl Plan {
@@ -182,6 +186,8 @@ struct Teller {
     socket: PathBuf,
     client: Option<Client>,
     attracting: bool,
+    /// As told last.
+    working: Vec<NodeId>,
     /// That are still to be sent.
     announcements: u32,
     /// Whether a side was complained of.
@@ -219,6 +225,14 @@ impl Teller {
         if std::mem::replace(&mut self.attracting, attracts) != attracts {
             info!(attracts, "shared addresses");
             self.announcements = if attracts { ANNOUNCEMENTS } else { 0 };
+        }
+        let working: Vec<NodeId> = working(nodes).map(|node| node.id).collect();
+        let lost = self.working.iter().any(|node| !working.contains(node));
+        self.working = working;
+        if attracts && lost {
+            // A kernel that asks for a neighbour from the shared address (RFC 4861 section 7.2.2 allows it) names its own
+            // MAC address: some may send to the node that is gone.
+            self.announcements = ANNOUNCEMENTS;
         }
         if self.announcements > 0 {
             let _: Value = self.ask(&Request::Announce(self.plan.announcement()))?;

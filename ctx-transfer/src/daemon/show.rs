@@ -115,6 +115,7 @@ impl Driver {
             maintenance: core.maintenance,
             moving: list(core.moving),
             data_plane: self.data_plane,
+            no_link: core.down.iter().map(|side| words::side(*side).to_owned()).collect(),
             real_time: self.parts.real_time,
             members: core.members.iter().map(|member| self.member(member, now)).collect(),
             last_took: core.last_took.map(|(at, segments, cause)| LastTook {
@@ -144,6 +145,7 @@ impl Driver {
             problem: problem.filter(|_| !connected).map(|problem| problem.to_string()),
             owns: list(member.owns),
             maintenance: member.maintenance,
+            idle: member.idle,
             standby: standby(&member.standby, now),
             ready: list(member.ready),
             lag_contexts: member.lag,

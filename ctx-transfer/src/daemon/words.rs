@@ -1,6 +1,6 @@
 //! The core's alarms and notices as sentences and events.
 
-use crate::cluster::{Alarm, Cause, Notice, Refusal, Segments};
+use crate::cluster::{Alarm, Cause, Notice, Refusal, Segments, Side};
 use crate::control::Occurred;
 
 /// A sentence that says what to do.
@@ -42,6 +42,18 @@ pub(super) fn alarm(alarm: &Alarm) -> String {
         Alarm::TooManyTunnels => {
             "there are more tunnels than are replicated; the others are lost with this node".to_owned()
         }
+        Alarm::NoLink(side) => format!(
+            "the {} interface has no link: this node owns nothing that another one can serve; look at its cable, its \
+             switch, and whether it is set up (`ip link`)",
+            self::side(*side)
+        ),
+    }
+}
+
+pub(super) fn side(side: Side) -> &'static str {
+    match side {
+        Side::Outer => "outer",
+        Side::Inner => "inner",
     }
 }
 

@@ -7,23 +7,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, read, write};
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+
+use crate::netlink::{BUFFER, attribute, message, open, request_all};
 
 /// Addresses and routes of both IP versions.
 const GROUPS: u32 =
     (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR | libc::RTMGRP_IPV4_ROUTE | libc::RTMGRP_IPV6_ROUTE)
         as u32;
-/// The kernel fills no more in one go.
-const BUFFER: usize = 64 << 10;
 /// Readings of one answer: a host with more addresses than fit knows the first ones.
 const READINGS: usize = 64;
 /// Addresses that are known.
 const MOST: usize = 1024;
-/// `struct nlmsghdr`, `struct ifaddrmsg`, `struct rtattr`.
-const HEADER: usize = 16;
+/// `struct ifaddrmsg`.
 const ADDRESS_HEADER: usize = 8;
-const ATTRIBUTE_HEADER: usize = 4;
 /// Not yet, or not any more, fit to be used.
 const UNUSABLE: u32 = libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED | libc::IFA_F_DEPRECATED;
 
@@ -61,7 +57,7 @@ impl Changes {
     /// # Errors
     /// What the kernel says.
     pub fn addresses(&self) -> io::Result<Vec<IpAddr>> {
-        write(&self.asking, &request())?;
+        write(&self.asking, &request_all(libc::RTM_GETADDR, ADDRESS_HEADER))?;
         let (mut buffer, mut addresses) = (vec![0; BUFFER], Vec::new());
         for _ in 0..READINGS {
             let length = read(&self.asking, &mut *buffer)?;
@@ -77,25 +73,6 @@ impl AsFd for Changes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.told.as_fd()
     }
-}
-
-fn open(groups: u32) -> io::Result<OwnedFd> {
-    // Without a protocol it is NETLINK_ROUTE.
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-    bind(&socket, &SocketAddrNetlink::new(0, groups))?;
-    Ok(socket)
-}
-
-/// RTM_GETADDR for all interfaces and both IP versions.
-fn request() -> Vec<u8> {
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    let mut octets = Vec::with_capacity(HEADER + ADDRESS_HEADER);
-    octets.extend(((HEADER + ADDRESS_HEADER) as u32).to_ne_bytes());
-    octets.extend(libc::RTM_GETADDR.to_ne_bytes());
-    octets.extend(flags.to_ne_bytes());
-    octets.extend([0; 8 + ADDRESS_HEADER]);
-    octets
 }
 
 /// Whether more of the answer is to come.
@@ -121,14 +98,6 @@ fn collect(mut octets: &[u8], addresses: &mut Vec<IpAddr>) -> Rest {
     Rest::Some
 }
 
-/// The type and body of the first message, and what follows it.
-fn message(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*octets.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(*octets.get(4..)?.first_chunk()?);
-    let body = octets.get(HEADER..length)?;
-    Some((kind, body, octets.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
 /// The address that a message is about, if others than neighbours can use it.
 fn address(body: &[u8]) -> Option<IpAddr> {
     let [_, _, flags, scope, ..] = *body.first_chunk::<ADDRESS_HEADER>()?;
@@ -148,14 +117,6 @@ fn address(body: &[u8]) -> Option<IpAddr> {
     local.or(address).filter(|found| is_usable && !found.is_loopback())
 }
 
-/// The type and value of the first attribute, and what follows it.
-fn attribute(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = usize::from(u16::from_ne_bytes(*octets.first_chunk()?));
-    let kind = u16::from_ne_bytes(*octets.get(2..)?.first_chunk()?);
-    let value = octets.get(ATTRIBUTE_HEADER..length)?;
-    Some((kind, value, octets.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
 fn ip(value: &[u8]) -> Option<IpAddr> {
     let v4 = || Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into());
     v4().or_else(|| Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()))
@@ -164,6 +125,7 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::{ATTRIBUTE_HEADER, HEADER};
 
     fn attribute_of(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut octets = ((ATTRIBUTE_HEADER + value.len()) as u16).to_ne_bytes().to_vec();

@@ -58,6 +58,9 @@ fn own(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     if !status.data_plane {
         words.push("no data plane");
     }
+    if !status.no_link.is_empty() {
+        words.push("an interface without a link");
+    }
     let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) };
     writeln!(out, "owns: {} ({} of 256){words}", text_of(&status.owned), status.owned.len())?;
     if !status.moving.is_empty() {
@@ -107,6 +110,9 @@ fn row(member: &MemberEntry) -> Vec<String> {
 fn details(out: &mut dyn Write, member: &MemberEntry) -> io::Result<()> {
     if member.maintenance {
         writeln!(out, "member {} is in maintenance", member.id)?;
+    }
+    if member.idle && member.alive {
+        writeln!(out, "member {} serves nobody: its data plane is away, or a link of it", member.id)?;
     }
     if let Some(problem) = &member.problem {
         writeln!(out, "member {}: {problem}", member.id)?;

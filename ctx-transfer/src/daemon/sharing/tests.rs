@@ -105,7 +105,15 @@ fn a_node_that_begins_to_attract_says_so_a_few_times_and_a_node_that_leaves_is_s
     let plan = plan(1, Announce::Attract);
     let sharer = Sharer { state: Arc::default(), announce: Announce::Attract };
     sharer.see(|| vec![node(1, 100, &[1]), node(2, 100, &[2])]);
-    let teller = Teller { plan, socket, client: None, attracting: false, announcements: 0, warned: false };
+    let teller = Teller {
+        plan,
+        socket,
+        client: None,
+        attracting: false,
+        working: Vec::new(),
+        announcements: 0,
+        warned: false,
+    };
     let state = Arc::clone(&sharer.state);
     thread::spawn(move || teller.serve(&state));
 
@@ -119,6 +127,13 @@ fn a_node_that_begins_to_attract_says_so_a_few_times_and_a_node_that_leaves_is_s
     assert_eq!(announced.len(), ANNOUNCEMENTS as usize);
     assert_eq!(announced[0]["outer"][0], "203.0.113.2");
     assert_eq!(announced[0]["inner"][0], "10.2.0.1");
+    // Some may send to a node that is gone.
+    sharer.see(|| vec![node(1, 100, &[1, 2])]);
+    let more: Vec<Value> = (0..3 * ANNOUNCEMENTS + 2).map(|_| next()).collect();
+    assert_eq!(
+        more.iter().filter(|request| request["request"] == "announce").count(),
+        ANNOUNCEMENTS as usize
+    );
     sharer.leave();
     let last = requests.try_iter().filter(|request| request["request"] == "cluster-address").last();
     assert_eq!(last.expect("told before it left")["resolution"], "silent");
