@@ -313,6 +313,11 @@ impl Gateway {
         self.daemon.as_ref().map(Process::log).unwrap_or_default()
     }
 
+    /// Its daemons that run.
+    pub(crate) fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.daemon.iter_mut().chain(&mut self.ike)
+    }
+
     /// Kills the daemon as a crash would (SIGKILL).
     pub fn kill(&mut self) {
         self.daemon = None;

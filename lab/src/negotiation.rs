@@ -118,7 +118,7 @@ impl Negotiation {
             .set_list("local_addrs", &[own.address])
             .set_list("remote_addrs", &[other.address])
             .set_list("proposals", &self.ike_proposals)
-            .set_list("vips", if asks { &["0.0.0.0"] } else { &[] })
+            .set_list("vips", if asks { self.any_address() } else { &[] })
             .set_list("pools", if gives { &[POOL] } else { &[] })
             .merged(&self.connection_options)
             .with("local", self.local(own))
@@ -128,6 +128,12 @@ impl Negotiation {
                 Side::Initiator => &self.initiator_options,
                 Side::Responder => &self.responder_options,
             })
+    }
+
+    /// What the initiator asks for: an address of the pool's IP version.
+    fn any_address(&self) -> &'static [&'static str] {
+        let is_ipv6 = self.lease.as_ref().is_some_and(|lease| lease.addresses.contains(':'));
+        if is_ipv6 { &["::"] } else { &["0.0.0.0"] }
     }
 
     fn local(&self, own: &Party) -> Section {

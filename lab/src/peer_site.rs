@@ -9,7 +9,7 @@ use crate::gateway::{Gateway, GatewaySpec, random};
 use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::negotiation::{Authentication, Lease, Negotiation, Party, Side};
-use crate::topology::{A_NETWORK, A_OUTER, B_NETWORK, B_OUTER, Topology};
+use crate::topology::{A_NETWORK, A_OUTER, A_OUTER6, B_NETWORK, B_NETWORK6, B_OUTER, B_OUTER6, Topology};
 
 /// Who strongSwan says it is.
 pub const A_IDENTITY: &str = "a.lab.test";
@@ -17,6 +17,8 @@ pub const A_IDENTITY: &str = "a.lab.test";
 pub const B_IDENTITY: &str = "b.lab.test";
 /// The addresses of the pool of [`road_warrior`].
 pub const ADDRESSES: &str = "10.99.0.0/24";
+/// The same of [`road_warrior6`].
+pub const ADDRESSES6: &str = "2001:db8:99::/120";
 /// The DNS server that goes with them.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 53);
 /// What strongSwan's userspace ESP keeps up with, in Mbit/s, on a machine that has other things to do as well.
@@ -133,6 +135,16 @@ pub fn road_warrior(baton: Side) -> Negotiation {
     let mut case = site_to_site(baton);
     case.initiator.networks.clear();
     case.lease = Some(Lease { addresses: ADDRESSES.into(), dns: vec![DNS.into()] });
+    case
+}
+
+/// The same in IPv6, outside and inside, without a DNS server.
+pub fn road_warrior6(baton: Side) -> Negotiation {
+    let mut case = road_warrior(baton);
+    case.initiator.address = A_OUTER6.into();
+    case.responder.address = B_OUTER6.into();
+    case.responder.networks = vec![B_NETWORK6.into()];
+    case.lease = Some(Lease { addresses: ADDRESSES6.into(), dns: Vec::new() });
     case
 }
 

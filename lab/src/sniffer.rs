@@ -72,11 +72,12 @@ impl Options {
         Self { direction, filter: String::new(), snapshot_length: 2048, immediate: true }
     }
 
-    /// The headers of ESP packets in IPv4, plain and in UDP, in batches: for what must not disturb a benchmark.
+    /// The headers of ESP packets, plain and in UDP, in batches: for what must not disturb a benchmark.
     pub fn esp_headers(direction: Direction) -> Self {
-        // Four zero octets mark IKE (RFC 3948 section 2.2).
-        let filter = "esp or (udp port 4500 and udp[4:2] > 16 and udp[8:4] != 0)".into();
-        Self { direction, filter, snapshot_length: 64, immediate: false }
+        // Four zero octets mark IKE (RFC 3948 section 2.2). pcap indexes UDP in IPv4 only.
+        let filter = "esp or (ip and udp port 4500 and udp[4:2] > 16 and udp[8:4] != 0) \
+                      or (ip6 and udp port 4500 and ip6[44:2] > 16 and ip6[48:4] != 0)";
+        Self { direction, filter: filter.into(), snapshot_length: 96, immediate: false }
     }
 }
 

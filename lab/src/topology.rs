@@ -8,10 +8,13 @@
 //! `b` and `b2` have the same addresses and the same MAC addresses on both sides: every frame to them
 //! reaches both, and the filter of the one that does not own the segment drops it.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::command;
-use crate::error::Result;
+use crate::error::{LabError, Result};
 use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::shape::Shape;
@@ -41,8 +44,12 @@ pub const B_NETWORK6: &str = "2001:db8:2::/48";
 pub const CLIENT6: Ipv6Addr = ipv6(1, 2);
 /// The server's address in IPv6.
 pub const SERVER6: Ipv6Addr = ipv6(2, 2);
+/// The inner address that B and B2 share.
+pub const B_INNER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
+/// The same in IPv6.
+pub const B_INNER6: Ipv6Addr = ipv6(2, 1);
 const OUTER6: [Ipv6Addr; 2] = [A_OUTER6, B_OUTER6];
-const INNER6: [Ipv6Addr; 2] = [ipv6(1, 1), ipv6(2, 1)];
+const INNER6: [Ipv6Addr; 2] = [ipv6(1, 1), B_INNER6];
 
 /// The client's address in transport mode, where the SAs end at the hosts: the gateways protect what it says.
 pub const A_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
@@ -153,11 +160,67 @@ impl Topology {
         prepare(shape, 0, &self.client, &self.a)
     }
 
+    /// IPv6 beside IPv4, with the client outside, and B2 up.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn add_ipv6_with_client_outside(&self) -> Result<()> {
+        enable_ipv6(&self.client, &["wan0"])?;
+        self.client.ip(&format!("address replace {A_OUTER6}/64 dev wan0 nodad"))?;
+        let shape = Shape::DEFAULT.of_ipv6().in_ipv6();
+        [&self.b, &self.b2].into_iter().try_for_each(|twin| {
+            twin.ip("link set wan0 up\nlink set lan0 up")?;
+            prepare(shape, 1, &self.server, twin)
+        })
+    }
+
+    /// Makes two hosts of the twins, as nodes of a cluster on one link are: each has a MAC address and addresses of its
+    /// own beside those that they share, and the hubs learn who is where. B2 is down.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn separate_twins(&self, lab: &Lab) -> Result<()> {
+        let passing = passing_program(lab)?;
+        for (hub, ports) in [(&self.wan, ["a", "b", "b2"]), (&self.lan, ["b", "b2", "server"])] {
+            hub.ip("link set hub type bridge ageing_time 30000")?;
+            for port in ports {
+                hub.ip(&format!("link set dev {port} type bridge_slave learning on"))?;
+                // What an XDP program sends back over a veth arrives only if the other end has one, too.
+                hub.ip(&format!("link set dev {port} xdp obj {} sec xdp", passing.display()))?;
+            }
+        }
+        for (twin, own) in [(&self.b, 12), (&self.b2, 13)] {
+            twin.set("net/ipv4/conf/all/arp_announce", "2")?;
+            // The first address is the one that the kernel asks for others with.
+            twin.ip(&format!(
+                "address flush dev wan0\naddress flush dev lan0\n\
+                 link set wan0 address 02:ba:70:00:00:{own}\nlink set lan0 address 02:ba:70:00:01:{own}\n\
+                 address add 203.0.113.{own}/24 dev wan0\naddress add {B_OUTER}/24 dev wan0\n\
+                 address add 10.2.0.{own}/16 dev lan0\naddress add {B_INNER}/16 dev lan0"
+            ))?;
+        }
+        self.b.ip(&format!("route replace default via {A_OUTER}"))
+    }
+
+    /// The same in IPv6, once it is there: by the shared addresses the kernels say nothing by themselves.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn separate_twins6(&self) -> Result<()> {
+        [(&self.b, 12), (&self.b2, 13)].into_iter().try_for_each(|(twin, own)| {
+            let silent = "nodad valid_lft forever preferred_lft 0";
+            twin.ip(&format!(
+                "address replace 2001:db8:113::{own}/64 dev wan0 nodad\naddress replace 2001:db8:2::{own}/48 dev lan0 nodad\n\
+                 address replace {B_OUTER6}/64 dev wan0 {silent}\naddress replace {B_INNER6}/48 dev lan0 {silent}"
+            ))
+        })
+    }
+
     fn give_addresses(&self) -> Result<()> {
-        host(&self.server, SERVER, Ipv4Addr::new(10, 2, 0, 1))?;
+        host(&self.server, SERVER, B_INNER)?;
         for twin in [&self.b, &self.b2] {
             twin.ip(&format!("link set wan0 address {B_OUTER_MAC}\nlink set lan0 address {B_INNER_MAC}"))?;
-            gateway(twin, B_OUTER, Ipv4Addr::new(10, 2, 0, 1), A_OUTER)?;
+            gateway(twin, B_OUTER, B_INNER, A_OUTER)?;
         }
         Ok(())
     }
@@ -174,6 +237,16 @@ impl Topology {
         ]);
         command::run(&mut tc).map(drop)
     }
+}
+
+/// An XDP program that lets everything pass.
+fn passing_program(lab: &Lab) -> Result<PathBuf> {
+    let (source, object) = (lab.path().join("pass.c"), lab.path().join("pass.o"));
+    let text = "__attribute__((section(\"xdp\"), used)) int pass(void *context) { return 2; }\n";
+    fs::write(&source, text).map_err(LabError::path("write", &source))?;
+    let mut clang = Command::new(std::env::var("CLANG").unwrap_or_else(|_| "clang".into()));
+    command::run(clang.args(["-target", "bpf", "-O2", "-g", "-c", "-o"]).arg(&object).arg(&source))?;
+    Ok(object)
 }
 
 /// What a shape needs on one side: 0 is A's, 1 is B's.
@@ -233,6 +306,11 @@ fn gateway_ipv6(namespace: &Namespace, outer: Ipv6Addr, inner: Ipv6Addr, default
 /// A socket address of the server.
 pub fn server_port(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(SERVER), port)
+}
+
+/// The same in IPv6.
+pub fn server_port6(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(SERVER6), port)
 }
 
 /// A socket address of the client.

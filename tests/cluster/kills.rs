@@ -1,0 +1,73 @@
+//! SIGKILL for any process of a cluster at any moment; one seed decides about all of it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::stage::{Failure, Stage};
+use crate::watch::Watch;
+
+/// How long a process is away, or back, before the next one is killed, in milliseconds.
+const LONGEST: u64 = 1_200;
+/// Answers through the tunnel that say that it lives.
+const ENOUGH: u64 = 20;
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Of(Failure, usize),
+    Witness,
+}
+
+/// A sequence of kills.
+pub struct Kills {
+    state: u64,
+}
+
+impl Kills {
+    /// From `BATON_SEED`, or another one at each run; it is printed.
+    pub fn new() -> Self {
+        let given = std::env::var("BATON_SEED").ok().and_then(|text| text.parse().ok());
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let state = given.unwrap_or_else(now);
+        println!("BATON_SEED={state}");
+        Self { state }
+    }
+
+    /// Kills a process, starts it again after a while, and waits until the tunnel carries traffic.
+    pub fn next(&mut self, stage: &mut Stage, watch: &Watch, round: usize) {
+        let victim = self.victim();
+        let (away, back) = (self.while_(), self.while_());
+        println!("{round}: {victim:?}, away for {away:?}, back for {back:?}");
+        match victim {
+            Victim::Of(failure, index) => stage.fail(failure, index),
+            Victim::Witness => stage.members.kill_witness(),
+        }
+        std::thread::sleep(away);
+        match victim {
+            Victim::Of(failure, index) => stage.mend(failure, index),
+            Victim::Witness => stage.members.start_witness(&stage.site.lab).expect("a witness"),
+        }
+        watch.flows(ENOUGH, &format!("kill {round} ({victim:?})"), stage);
+        std::thread::sleep(back);
+    }
+
+    fn victim(&mut self) -> Victim {
+        let daemon = [Failure::DataPlane, Failure::Ike, Failure::Cluster];
+        match self.below(7) as usize {
+            6 => Victim::Witness,
+            other => Victim::Of(daemon[other / 2], other % 2),
+        }
+    }
+
+    fn while_(&mut self) -> Duration {
+        Duration::from_millis(self.below(LONGEST))
+    }
+
+    /// The next number of `SplitMix64`, whose state may be anything.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
