@@ -1,8 +1,10 @@
 //! A strongSwan client downloads through a tunnel that it negotiated; the tunnel moves to another gateway in the middle
-//! of it, and both of the new gateway's daemons are killed in the middle of the next download. `./dev demo` runs it.
+//! of it, both of the new gateway's daemons are killed in the middle of the next download, and in the last one the
+//! gateway dies, of two that are a cluster. `./dev demo` runs it.
 
 mod report;
 mod stage;
+mod takeover;
 mod trace;
 mod view;
 
@@ -31,7 +33,7 @@ const LULL: Duration = Duration::from_millis(100);
 /// ESP packets longer than this carry the download, shorter ones heartbeats.
 const DATA: usize = 1000;
 
-/// A strongSwan client's download through a tunnel that moves to another gateway and survives kill -9.
+/// A strongSwan client's download through a tunnel that moves to another gateway, survives kill -9, and its gateway.
 #[derive(Parser)]
 struct Options {
     /// Size of the file; k, M and G are powers of 1000.
@@ -121,19 +123,28 @@ fn run(options: &Options) -> Result<bool> {
     stage::rekey(&site)?;
     view.done("new keys for the IKE SA and the Child SA, by exchanges that B never saw the beginning of");
 
+    // The next stage has the same names.
+    let move_and_crash = (
+        move_figures(&first, &seen, &cast.tunnel, accepted, retransmissions),
+        crash_figures(&second, &seen[2], &cast.tunnel),
+    );
+    drop(site);
+    view.chapter("Third download: B and B2 are a cluster, and the one that owns the tunnel dies");
+    let takeover = takeover::play(&mut view, octets, &sha256)?;
+
     let figures = Figures {
         machine: requirements::machine(),
-        planned_move: move_figures(&first, &seen, &cast.tunnel, accepted, retransmissions),
-        crash: crash_figures(&second, &seen[2], &cast.tunnel),
+        takeover,
+        planned_move: move_and_crash.0,
+        crash: move_and_crash.1,
         first: download_figures(&first.downloaded, &sha256),
         second: download_figures(&second.downloaded, &sha256),
         wire: wire_figures(&seen, missed),
     };
     report::print(&view, &figures);
     write_json(options, &figures)?;
-    drop(site);
     view.line("\n  everything is cleaned up");
-    Ok(figures.first.is_intact() && figures.second.is_intact() && figures.wire.repeated_ivs == 0)
+    Ok(figures.is_good())
 }
 
 /// Who takes part in a download.

@@ -15,6 +15,7 @@ const HEARTBEAT_PORT: u16 = 9;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The tunnel that strongSwan has negotiated.
+#[derive(Clone)]
 pub struct Tunnel {
     /// Its name at the gateways.
     pub name: String,
@@ -42,7 +43,8 @@ pub fn negotiate(site: &PeerSite) -> Result<Tunnel> {
     let missing = |what: &str| LabError::Unexpected(format!("no {what} was negotiated"));
     let sa = client_sa(site)?;
     let client = sa.local_virtual.first().and_then(|text| text.parse().ok());
-    let tunnel = site.b.tunnels()?.into_iter().next().ok_or_else(|| missing("tunnel"))?;
+    let known = [site.b.tunnels()?, site.b2.tunnels()?].concat();
+    let tunnel = known.into_iter().next().ok_or_else(|| missing("tunnel"))?;
     let segment = tunnel["segment"].as_u64().and_then(|segment| u8::try_from(segment).ok());
     Ok(Tunnel {
         name: tunnel["name"].as_str().ok_or_else(|| missing("name"))?.to_owned(),
