@@ -18,7 +18,9 @@ mod context;
 mod growth;
 mod machine;
 mod pair;
+#[path = "../common/plot.rs"]
 mod plot;
+#[path = "../common/report.rs"]
 mod report;
 mod stage;
 mod tunnel;

@@ -32,6 +32,14 @@ impl ControlSocket {
         Self::open(gateway, "ike.sock")
     }
 
+    /// Connects to the running cluster daemon of `gateway`.
+    ///
+    /// # Errors
+    /// If none runs.
+    pub fn connect_cluster(gateway: &Gateway) -> Result<Self> {
+        Self::open(gateway, "cluster.sock")
+    }
+
     fn open(gateway: &Gateway, name: &str) -> Result<Self> {
         let path = gateway.runtime_directory().join(name);
         let stream = UnixStream::connect(&path).map_err(LabError::path("connect to", &path))?;

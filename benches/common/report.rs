@@ -66,10 +66,25 @@ impl Report {
     }
 
     /// Prints how much of `other`'s median `system`'s is, with so many tunnels.
-    pub fn print_ratio(&self, part: &'static str, tunnels: usize, (system, other): (&str, &str), goal: &str) {
+    pub fn print_ratio(&self, part: &str, tunnels: usize, (system, other): (&str, &str), goal: &str) {
         let both = self.median(part, system, tunnels).zip(self.median(part, other, tunnels));
         if let Some((ours, theirs)) = both {
             println!("{part} at {tunnels}: {system} / {other} = {:.3}{goal}", ours / theirs);
+        }
+    }
+
+    /// Prints a quantile, per mille, of a series that is there, beside the goal that it should not exceed.
+    #[allow(dead_code, reason = "not every benchmark has such goals")]
+    pub fn print_goal(&self, part: &str, system: &str, tunnels: usize, (per_mille, goal): (usize, f64)) {
+        let is_it =
+            |series: &&Series| series.part == part && series.system == system && series.tunnels == tunnels;
+        if let Some(series) = self.series.iter().find(is_it) {
+            let (percent, value) = (per_mille as f64 / 10.0, series.quantile(per_mille));
+            println!(
+                "{part} at {tunnels}: {system}, {percent} % within {value:.3} {}; {:.2} of the goal {goal}",
+                series.unit,
+                value / goal
+            );
         }
     }
 
@@ -119,10 +134,15 @@ fn heading() -> String {
 }
 
 fn row(series: &Series) -> String {
-    let [low, q1, median, q3, high] = [0, 250, 500, 750, 1000].map(|at| series.quantile(at));
+    let [low, q1, median, q3, high] = [0, 250, 500, 750, 1000].map(|at| figure(series.quantile(at)));
     let Series { part, system, tunnels, unit, samples } = series;
     format!(
-        "{part:<22} {system:<22} {tunnels:>7} {:>6} {low:>10.1} {q1:>10.1} {median:>10.1} {q3:>10.1} {high:>10.1}  {unit}",
+        "{part:<22} {system:<22} {tunnels:>7} {:>6} {low:>10} {q1:>10} {median:>10} {q3:>10} {high:>10}  {unit}",
         samples.len()
     )
+}
+
+/// Ratios need their decimals, large numbers do not.
+fn figure(value: f64) -> String {
+    if value.abs() < 10.0 { format!("{value:.3}") } else { format!("{value:.1}") }
 }
