@@ -4,9 +4,10 @@
 //! tunnel changes: a restart or a reload must not send it back to sequence number 1 (I2), nor open its replay
 //! window (I3). What was restored into the table stays, unless a reload takes its tunnel away.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use baton_sad::{Counters, Direction, Sa, Table};
+use baton_sad::{Counters, Direction, Sa, Snapshot, Table};
 use tracing::{info, warn};
 
 use super::endpoints::{Endpoints, place as peer_of, set_place};
@@ -33,8 +34,9 @@ fn unix_seconds() -> u64 {
 
 fn install_at(table: &Table, config: &Config, before: &Endpoints, now: u64) -> Vec<String> {
     let mut problems = Vec::new();
+    let installed = Installed::read(table);
     for tunnel in &config.tunnels {
-        if let Err(error) = install_tunnel(table, tunnel, !before.are_changed_by(tunnel), now) {
+        if let Err(error) = install_tunnel((table, &installed), tunnel, !before.are_changed_by(tunnel), now) {
             problems.push(format!("tunnel {} is not as configured: {error}", tunnel.name));
         }
     }
@@ -59,14 +61,42 @@ fn place(sa: &Sa) -> Place {
     (sa.direction, sa.index_key())
 }
 
-fn install_tunnel(table: &Table, tunnel: &Tunnel, keeps_place: bool, now: u64) -> Result<(), DaemonError> {
+/// Where outbound SAs stood before, by SPI: read once, since many tunnels ask.
+struct Installed(HashMap<u32, Vec<Place>>);
+
+impl Installed {
+    fn read(table: &Table) -> Self {
+        let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
+        for found in table.iter().filter(|found| found.sa.direction == Direction::Outbound) {
+            places.entry(found.sa.spi).or_default().push(place(&found.sa));
+        }
+        Self(places)
+    }
+
+    /// The same SA, wherever it stands now.
+    fn find(&self, table: &Table, sa: &Sa) -> Result<Option<Snapshot>, DaemonError> {
+        for (direction, key) in self.0.get(&sa.spi).into_iter().flatten() {
+            if let Some(found) = table.get(*direction, *key)?.filter(|found| is_same_sa(&found.sa, sa)) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn install_tunnel(
+    (table, installed): (&Table, &Installed),
+    tunnel: &Tunnel,
+    keeps_place: bool,
+    now: u64,
+) -> Result<(), DaemonError> {
     let (Some(inbound), Some(outbound)) = (tunnel.inbound_sa(now), tunnel.outbound_sa(now)) else {
         return Ok(());
     };
     let configured = [place(&inbound), place(&outbound)];
     let mut fresh = Vec::new();
     for sa in [inbound, outbound] {
-        if let Some(sa) = take_over(table, sa, keeps_place)? {
+        if let Some(sa) = take_over((table, installed), sa, keeps_place)? {
             fresh.push((sa, Counters::default()));
         }
     }
@@ -91,7 +121,11 @@ fn install_tunnel(table: &Table, tunnel: &Tunnel, keeps_place: bool, now: u64) -
 }
 
 /// Goes on with the installed SA of the same SPI and key, or gives the configured one back.
-fn take_over(table: &Table, sa: Sa, keeps_place: bool) -> Result<Option<Sa>, DaemonError> {
+fn take_over(
+    (table, others): (&Table, &Installed),
+    sa: Sa,
+    keeps_place: bool,
+) -> Result<Option<Sa>, DaemonError> {
     if let Some(installed) = table.get(sa.direction, sa.index_key())?
         && is_same_sa(&installed.sa, &sa)
     {
@@ -101,9 +135,7 @@ fn take_over(table: &Table, sa: Sa, keeps_place: bool) -> Result<Option<Sa>, Dae
         return Ok(None);
     }
     // Outbound SAs are found by their reqid: under another one, the same SA may stand elsewhere.
-    let elsewhere = (sa.direction == Direction::Outbound)
-        .then(|| table.iter().find(|found| found.sa.direction == sa.direction && is_same_sa(&found.sa, &sa)))
-        .flatten();
+    let elsewhere = if sa.direction == Direction::Outbound { others.find(table, &sa)? } else { None };
     let Some(elsewhere) = elsewhere else { return Ok(Some(sa)) };
     if elsewhere.frozen {
         // Perhaps it went to another gateway. Installed under its new reqid, it would send here too (I2).
