@@ -1,5 +1,6 @@
 //! A node's surroundings: randomness, IVs, segments, the SA table.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use baton_ike_proto::Host;
@@ -13,13 +14,23 @@ pub struct SimulatedHost {
     pub address: IpAddr,
     /// There are no IVs for now.
     pub dry: bool,
+    /// Segments that another machine owns.
+    pub foreign: BTreeSet<u8>,
     node: u8,
     next_iv: u32,
 }
 
 impl SimulatedHost {
     pub fn new(random: Random, node: u8, address: IpAddr) -> Self {
-        Self { random, table: Table::default(), address, dry: false, node, next_iv: 0 }
+        Self {
+            random,
+            table: Table::default(),
+            address,
+            dry: false,
+            foreign: BTreeSet::new(),
+            node,
+            next_iv: 0,
+        }
     }
 }
 
@@ -44,8 +55,8 @@ impl Host for SimulatedHost {
         }
     }
 
-    fn owns(&self, _: u8) -> bool {
-        true
+    fn owns(&self, segment: u8) -> bool {
+        !self.foreign.contains(&segment)
     }
 
     fn source_for(&self, _: IpAddr) -> Option<IpAddr> {

@@ -61,6 +61,9 @@ pub struct Setting {
     pub synchronizes: (bool, bool),
     /// Each node has a standby, which takes its place.
     pub standbys: bool,
+    /// A peer that is silent for so long is asked whether it lives.
+    pub dpd_delay: Duration,
+    pub retransmission: Retransmission,
 }
 
 /// Who the others are to node 0.
@@ -112,6 +115,8 @@ impl Setting {
             crash_detection: half(random),
             synchronizes: *random.pick(&SYNCHRONIZES).expect("some"),
             standbys: random.aside().per_mille(500),
+            dpd_delay: DPD_DELAY,
+            retransmission: RETRANSMISSION,
         }
     }
 
@@ -144,6 +149,8 @@ impl Setting {
             crash_detection: false,
             synchronizes: (true, true),
             standbys: false,
+            dpd_delay: DPD_DELAY,
+            retransmission: RETRANSMISSION,
         }
     }
 
@@ -168,12 +175,7 @@ impl Setting {
         let others = (0..self.nodes).filter(|other| *other != node);
         let mut configuration = Configuration {
             connections: others.map(|other| Arc::new(self.connection(node, other))).collect(),
-            retransmission: Retransmission {
-                first: Duration::from_millis(500),
-                base: 1.6,
-                tries: 8,
-                limit: Duration::from_secs(20),
-            },
+            retransmission: self.retransmission.clone(),
             ..Configuration::default()
         };
         configuration.pools.extend(self.gives_addresses.then(|| Arc::new(pool())));
@@ -230,7 +232,7 @@ impl Setting {
             send_certificate: SendCertificate::default(),
             send_certificate_request: true,
             unique: self.unique,
-            dpd_delay: Duration::from_mins(1),
+            dpd_delay: self.dpd_delay,
             rekey_time: self.ike_rekey,
             rand_time: Duration::from_secs(10),
             over_time: Duration::from_mins(2),
@@ -310,6 +312,9 @@ impl Setting {
     }
 }
 
+const DPD_DELAY: Duration = Duration::from_mins(1);
+const RETRANSMISSION: Retransmission =
+    Retransmission { first: Duration::from_millis(500), base: 1.6, tries: 8, limit: Duration::from_secs(20) };
 const HYBRID: &str = "aes128gcm16-prfsha256-x25519-ke1_mlkem768";
 const PROPOSALS: [(&str, &str); 6] = [
     (HYBRID, HYBRID),

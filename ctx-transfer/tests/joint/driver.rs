@@ -1,0 +1,232 @@
+//! What the core of a node wants, and what becomes of its leases.
+
+use std::time::Duration;
+
+use baton_ctx_transfer::cluster::{
+    Cause, Cluster, Event, Lane, Notice, Octets, Output, Replication, Segments,
+};
+use baton_ike_proto::host::TunnelName;
+use baton_sad::NodeId;
+
+use crate::plane::segment;
+use crate::world::{Coming, World};
+
+impl World {
+    /// Does something with a core, and then all that it wants.
+    pub fn with(&mut self, id: NodeId, act: impl FnOnce(&mut Cluster, Duration)) {
+        let (now, node) = (self.now, self.node(id));
+        let local = node.local(now);
+        let Some(core) = node.daemon.core.as_mut() else { return };
+        act(core, local);
+        self.carry_out(id);
+    }
+
+    pub fn carry_out(&mut self, id: NodeId) {
+        let mut rekeyed = Segments::NONE;
+        while let Some(output) = self.node(id).daemon.core.as_mut().and_then(Cluster::poll) {
+            let is_news =
+                !matches!(output, Output::Send { .. } | Output::SetLease { .. } | Output::Reserve(_));
+            if self.trace && is_news && !matches!(output, Output::RaiseFloors { .. }) {
+                self.say(|| format!("{id} {output:?}"));
+            }
+            if let Output::Rekey { segments } = &output {
+                rekeyed |= *segments;
+            }
+            self.carry_out_one(id, output, rekeyed);
+        }
+        let slack = self.micros(0, 200);
+        self.node(id).daemon.slack = slack;
+    }
+
+    /// At once where the daemon's first thread does it, after others where another one does.
+    fn carry_out_one(&mut self, id: NodeId, output: Output, rekeyed: Segments) {
+        match output {
+            Output::Send { to, lane, octets } => self.send(id, to, lane, octets),
+            Output::SetLease { segments, until } => self.set_lease(id, segments, until),
+            Output::Took { segments, cause } => self.took(id, segments, cause, rekeyed),
+            Output::Lost { segments } => {
+                let owned = &mut self.node(id).daemon.owned;
+                owned.retain(|segment, _| !segments.contains(*segment));
+                self.own_later(id);
+            }
+            Output::Notice(Notice::Filled(_)) => self.reply(id, None),
+            Output::Notice(_) | Output::Alarm { .. } => {}
+            Output::Reserve(_) | Output::RaiseFloors { .. } => self.work_later(id, 1, output),
+            Output::ReadContext { .. }
+            | Output::Apply { .. }
+            | Output::Remove { .. }
+            | Output::Replicated { .. } => {
+                self.work_later(id, 0, output);
+            }
+            other => self.work(id, other),
+        }
+    }
+
+    fn work_later(&mut self, id: NodeId, thread: usize, output: Output) {
+        let work = self.scene.work;
+        let at = self.busy(id, thread, 5, work);
+        let life = self.nodes[&id].daemon.life;
+        self.at(at, Coming::Work { node: id, life, output: Box::new(output) });
+    }
+
+    /// When a thread of the daemon will have done one thing more.
+    pub fn busy(&mut self, id: NodeId, thread: usize, least: u64, most: u64) -> Duration {
+        let (takes, now) = (self.micros(least, most), self.now);
+        let busy = &mut self.node(id).daemon.busy[thread];
+        *busy = now.max(*busy) + takes;
+        *busy
+    }
+
+    /// The IKE daemon hears what is owned.
+    fn own_later(&mut self, id: NodeId) {
+        let at = self.busy(id, 2, 20, 400);
+        let life = self.nodes[&id].daemon.life;
+        self.at(at, Coming::Own { node: id, life });
+    }
+
+    /// It is told again and again: it may have been started meanwhile.
+    pub fn own_again(&mut self, id: NodeId, life: u64) {
+        if self.nodes[&id].daemon.life == life {
+            self.own_later(id);
+            self.later(Duration::from_millis(500), Coming::OwnAgain { node: id, life });
+        }
+    }
+
+    /// I4 could begin to be broken here.
+    fn set_lease(&mut self, id: NodeId, segments: Segments, until: Duration) {
+        for segment in segments.iter() {
+            self.node(id).plane.set_lease(segment, until);
+            let owners: Vec<NodeId> =
+                self.nodes.values().filter(|node| node.owns(segment, self.now)).map(|node| node.id).collect();
+            if owners.len() < 2 || !owners.contains(&id) {
+                continue;
+            }
+            if self.scene.is_exclusive() {
+                self.violate(Err(format!("I4: {owners:?} own segment {segment}")));
+            }
+            self.let_down(Segments::one(segment), "pairs parted");
+        }
+    }
+
+    /// Nothing is promised of the tunnels of these segments any more.
+    fn let_down(&mut self, segments: Segments, why: &'static str) {
+        let tunnels = self.nodes.values().flat_map(|node| node.host.table.contexts.keys());
+        let told = self.judge.told.values().map(|told| &told.tunnel);
+        let all: Vec<TunnelName> =
+            tunnels.chain(told).filter(|tunnel| segments.contains(segment(tunnel))).cloned().collect();
+        for tunnel in all {
+            self.judge.count(why);
+            self.judge.loosen(crate::plane::number(&tunnel));
+        }
+    }
+
+    /// I6: who takes over in good order knows all that peers have surely been told.
+    fn took(&mut self, id: NodeId, segments: Segments, cause: Cause, rekeyed: Segments) {
+        self.judge.count(match cause {
+            Cause::First => "first",
+            Cause::Takeover => "takeovers",
+            Cause::Planned => "planned",
+        });
+        self.let_down(segments & rekeyed, "rekeyed");
+        let promised = if cause == Cause::First { Segments::NONE } else { segments - rekeyed };
+        let told: Vec<_> = self.judge.told.iter().map(|(number, told)| (*number, told.clone())).collect();
+        for (number, told) in told.into_iter().filter(|(_, t)| segments.contains(segment(&t.tunnel))) {
+            let version = self.nodes[&id].version(&told.tunnel).unwrap_or(0);
+            let is_refused = self.refused.contains(&(id, told.tunnel.clone()));
+            let is_promised = promised.contains(segment(&told.tunnel)) && !self.judge.loose.contains(&number);
+            if version < told.surely && is_promised && !is_refused && self.scene.is_exclusive() {
+                let (name, surely) = (&told.tunnel, told.surely);
+                self.violate(Err(format!(
+                    "I6: {id} takes {name} over in good order at version {version:x}, its peer knows {surely:x}"
+                )));
+            }
+            if version < told.at_all {
+                self.judge.loosen(number);
+            }
+        }
+        self.note_exchanges(id, segments, cause);
+        let (term, ahead) = {
+            let core = self.nodes[&id].daemon.core.as_ref();
+            (core.map_or(0, |core| core.status().term), 2 * crate::plane::PACKETS)
+        };
+        let advanced = (cause == Cause::Takeover).then_some(ahead);
+        let owned = &mut self.node(id).daemon.owned;
+        owned.extend(segments.iter().map(|segment| (segment, (term, advanced))));
+        self.own_later(id);
+    }
+
+    /// Whether tunnels change their owner while something is under way.
+    fn note_exchanges(&mut self, id: NodeId, segments: Segments, cause: Cause) {
+        let is_of_it = |to: &std::net::SocketAddr| to.ip() == crate::setting::seen(0);
+        let is_busy = self.peers.iter().any(|peer| {
+            peer.tunnels(self.now).iter().any(|view| {
+                segments.contains((view.spis.1 >> 56) as u8)
+                    && view.state != baton_ike_proto::machine::TunnelState::Established
+            })
+        });
+        let has_tunnels = self.nodes[&id].host.table.contexts.keys().any(|t| segments.contains(segment(t)));
+        let is_under_way = self.outer.next_arrival().is_some()
+            && is_of_it(&std::net::SocketAddr::new(crate::setting::seen(0), 0));
+        if has_tunnels && (is_busy || is_under_way) {
+            self.judge.count(match cause {
+                Cause::Planned => "moves with an exchange in flight",
+                _ => "takeovers with an exchange in flight",
+            });
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, lane: Lane, octets: Octets) {
+        assert!(octets.0.len() <= lane.most_octets(), "{} octets on {lane:?}", octets.0.len());
+        if matches!(lane, Lane::Contexts | Lane::Control) {
+            return self.send_reliably(from, to, lane, octets);
+        }
+        let lost = if self.quiet { 0 } else { self.scene.lost };
+        if self.links.is_cut(from, to) || self.random.per_mille(lost) {
+            return;
+        }
+        let copies = if self.random.per_mille(self.scene.doubled) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.micros(50, 51 + self.scene.delay);
+            self.later(delay, Coming::Message { from, to, lane, octets: octets.clone(), connection: None });
+        }
+    }
+
+    /// The core hears of something.
+    pub fn tell(&mut self, id: NodeId, life: u64, event: Event) {
+        if self.nodes[&id].daemon.life != life {
+            return;
+        }
+        match self.paused(id) {
+            Some(until) => self.at(until, Coming::Event { node: id, life, event }),
+            None => self.with(id, |core, now| core.handle(now, event)),
+        }
+    }
+
+    /// The data plane and the IKE daemon have answered.
+    pub fn answer(&mut self, id: NodeId, event: Event) {
+        let after = self.micros(10, 100);
+        let life = self.nodes[&id].daemon.life;
+        self.later(after, Coming::Event { node: id, life, event });
+    }
+
+    /// The IKE daemon asked whether a change is on the standbys.
+    pub fn is_on_standbys(
+        &mut self,
+        id: NodeId,
+        tunnel: baton_sad::Name,
+        version: u64,
+        outcome: Replication,
+    ) {
+        self.judge.count(match outcome {
+            Replication::Done => "replicated",
+            Replication::Late => "late",
+            Replication::Alone => "alone",
+        });
+        if outcome != Replication::Done
+            && let Some((_, number)) = TunnelName::parse(tunnel.as_str())
+        {
+            self.judge.doubt(number, version);
+        }
+        self.reply(id, Some((tunnel, version)));
+    }
+}
