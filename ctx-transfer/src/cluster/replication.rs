@@ -244,8 +244,7 @@ impl Cluster {
 
     /// How a change stands; `None` while a standby in good order does not have it.
     fn replicated(&self, tunnel: &Name, version: u64) -> Option<Replication> {
-        // A process that has just been started does not know yet whose the segment is.
-        let own = self.tunnels.own.get(tunnel)?;
+        let Some(own) = self.tunnels.own.get(tunnel) else { return self.forgotten(tunnel) };
         let mut standbys =
             self.replicas.sessions.values().filter(|s| s.required().contains(own.segment)).peekable();
         if standbys.peek().is_none() {
@@ -255,6 +254,13 @@ impl Cluster {
             session.copy(tunnel).is_some_and(|copy| copy.late || copy.acked >= Some(version))
         };
         standbys.all(has).then_some(Replication::Done)
+    }
+
+    /// How the end of a tunnel stands. A process that has just been started does not know yet whose the segment is.
+    fn forgotten(&self, tunnel: &Name) -> Option<Replication> {
+        let is_under_way = self.replicas.sessions.values().any(|session| session.is_deleting(tunnel));
+        let is_over = !is_under_way && !self.tunnels.held.contains_key(tunnel);
+        is_over.then_some(Replication::Done)
     }
 
     fn finish_waiting(&mut self, tunnel: &Name) {

@@ -186,6 +186,11 @@ impl Session {
         Some(self.depart(*tunnel, 0, 128, Vec::new(), true))
     }
 
+    /// Whether it has not confirmed yet that a tunnel is gone.
+    pub(crate) fn is_deleting(&self, tunnel: &Name) -> bool {
+        self.flights.iter().any(|flight| flight.deleted && flight.tunnel == *tunnel)
+    }
+
     fn depart(
         &mut self,
         tunnel: Name,

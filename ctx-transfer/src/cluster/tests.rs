@@ -365,6 +365,39 @@ fn a_context_that_was_read_before_reservations_are_enforced_is_read_again() {
     assert_eq!(tell(owner, Event::Content(content)), (false, true));
 }
 
+/// The answer to a peer that has ended its tunnel waits until the standby has forgotten it, and not longer.
+#[test]
+fn the_end_of_a_tunnel_is_waited_for() {
+    let mut net = Net::new(2, true);
+    net.run(300);
+    let (now, tunnel) = (net.now, baton_sad::Name::new("site-a").unwrap());
+    let owner = net.members.get_mut(&id(1)).unwrap();
+    let segment = owner.status().owned.iter().next().unwrap();
+    owner.handle(now, Event::TunnelChanged { tunnel, segment, version: 1 });
+    let reserved = Vec::new();
+    owner.handle(
+        now,
+        Event::Content(Content { tunnel, segment, version: 1, octets: vec![].into(), reserved }),
+    );
+    while net.deliver() {}
+    let owner = net.members.get_mut(&id(1)).unwrap();
+    owner.handle(now, Event::TunnelDeleted { tunnel });
+    owner.handle(now, Event::Await { tunnel, version: 2 });
+    let outputs: Vec<_> = std::iter::from_fn(|| owner.poll()).collect();
+    let number = outputs.iter().find_map(|output| match output {
+        Output::Send { lane: Lane::Contexts, octets, .. } => match wire::ContextMessage::decode(&octets.0) {
+            Ok(wire::ContextMessage::Delete { number, .. }) => Some(number),
+            other => panic!("{other:?}"),
+        },
+        Output::Replicated { .. } => panic!("the standby does not know yet"),
+        _ => None,
+    });
+    let answer = wire::ContextMessage::Acknowledge { number: number.expect("a deletion"), result: Ok(()) };
+    owner.handle_message(now, id(2), Lane::Contexts, &answer.encode());
+    let done = Output::Replicated { tunnel, version: 2, outcome: Replication::Done };
+    assert!(std::iter::from_fn(|| owner.poll()).any(|output| output == done));
+}
+
 #[test]
 fn nodes_know_where_the_others_are_on_their_links() {
     let list = members(2, true);

@@ -319,8 +319,8 @@ fn read(stream: &UnixStream, inputs: &Inputs) {
                 }
             }
             Ok(Told::Deleted(it)) => {
-                if let Ok(tunnel) = Name::new(&it.name) {
-                    inputs.tell(Input::Core(Event::TunnelDeleted { tunnel }));
+                if !deleted(inputs, &it) {
+                    return;
                 }
             }
             Err(error) => {
@@ -335,6 +335,13 @@ fn changed(inputs: &Inputs, name: &str, segment: u8, version: u64, awaited: bool
     let Ok(tunnel) = Name::new(name) else { return true };
     let told = inputs.tell(Input::Core(Event::TunnelChanged { tunnel, segment, version }));
     told && (!awaited || inputs.tell(Input::Core(Event::Await { tunnel, version })))
+}
+
+/// Tells the core of the end of a tunnel: the answer to its peer waits for that too.
+fn deleted(inputs: &Inputs, change: &Change) -> bool {
+    let Ok(tunnel) = Name::new(&change.name) else { return true };
+    let told = inputs.tell(Input::Core(Event::TunnelDeleted { tunnel }));
+    told && inputs.tell(Input::Core(Event::Await { tunnel, version: change.version }))
 }
 
 fn write_line(mut stream: &UnixStream, value: &serde_json::Value) -> std::io::Result<()> {

@@ -122,6 +122,7 @@ impl World {
 
     /// I6: who takes over in good order knows all that peers have surely been told.
     fn took(&mut self, id: NodeId, segments: Segments, cause: Cause, rekeyed: Segments) {
+        self.judge.takeovers += 1;
         self.judge.count(match cause {
             Cause::First => "first",
             Cause::Takeover => "takeovers",

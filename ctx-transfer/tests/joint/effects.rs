@@ -154,6 +154,10 @@ impl Gateway {
         let local = self.local(now);
         let progress = &mut self.process.progress;
         let is_replicated = |needed: &Needed| {
+            if progress.is_behind() {
+                // Nobody waits for anything.
+                judge.doubt(needed.number, needed.version);
+            }
             if progress.is_replicated(needed.number, needed.version) {
                 return true;
             }
@@ -173,14 +177,19 @@ impl Gateway {
         self.process.versions.insert(number(tunnel), version);
         let event = Event::TunnelChanged { tunnel: name(tunnel), segment: segment(tunnel), version };
         self.note(tunnel, version, event);
-        if self.process.linked {
-            self.process.unsaid.push(Event::Await { tunnel: name(tunnel), version });
-        }
+        self.await_standbys(tunnel, version);
     }
 
     fn deleted(&mut self, tunnel: &TunnelName, version: u64) {
         self.process.versions.insert(number(tunnel), version);
         self.note(tunnel, version, Event::TunnelDeleted { tunnel: name(tunnel) });
+        self.await_standbys(tunnel, version);
+    }
+
+    fn await_standbys(&mut self, tunnel: &TunnelName, version: u64) {
+        if self.process.linked {
+            self.process.unsaid.push(Event::Await { tunnel: name(tunnel), version });
+        }
     }
 
     fn note(&mut self, tunnel: &TunnelName, version: u64, event: Event) {

@@ -32,8 +32,11 @@ pub struct Invariants {
     names: BTreeMap<u32, TunnelName>,
     /// Of these tunnels, nothing is promised any more: what was not replicated was lost with its node.
     pub loose: BTreeSet<u32>,
-    /// Who has installed a key last.
-    installers: HashMap<Vec<u8>, NodeId>,
+    /// Who has installed a key last, and how many takeovers there had been.
+    installers: HashMap<Vec<u8>, (NodeId, u64)>,
+    pub takeovers: u64,
+    /// Tunnels that are over.
+    gone: BTreeSet<u32>,
     sent: HashMap<Vec<u8>, (u64, NodeId)>,
     accepted: HashSet<(Vec<u8>, u64)>,
     pub counters: BTreeMap<&'static str, u64>,
@@ -52,6 +55,8 @@ impl Invariants {
             names: BTreeMap::new(),
             loose: BTreeSet::new(),
             installers: HashMap::new(),
+            takeovers: 0,
+            gone: BTreeSet::new(),
             sent: HashMap::new(),
             accepted: HashSet::new(),
             counters: BTreeMap::new(),
@@ -65,7 +70,7 @@ impl Invariants {
         *self.counters.entry(what).or_default() += 1;
     }
 
-    /// A node installs keys. Another one than before may do so again, after a takeover: what it does not know, was not used.
+    /// A node installs keys. After a takeover they may be installed again: whoever does not know them, has not used them.
     pub fn installed(&mut self, by: NodeId, install: &Install) {
         let Some(keys) = &install.keys else { return };
         let is_initiator = install.role == Role::Initiator;
@@ -74,8 +79,9 @@ impl Invariants {
         for (key, is_inbound, spi) in
             [(inbound, true, install.inbound_spi), (outbound, false, install.outbound_spi)]
         {
-            let before = self.installers.insert(key.expose().to_vec(), by);
-            if before.is_some_and(|before| before != by) {
+            let this = (by, self.takeovers);
+            let before = self.installers.insert(key.expose().to_vec(), this);
+            if before.is_some_and(|before| before != this) {
                 self.history.forget_use(key.expose(), Use { node: 0, inbound: is_inbound, spi });
             }
         }
@@ -87,6 +93,7 @@ impl Invariants {
 
     pub fn forgotten(&mut self, tunnel: &TunnelName) {
         self.told.remove(&number(tunnel));
+        self.gone.insert(number(tunnel));
     }
 
     /// A datagram is made when a tunnel has that version.
@@ -108,7 +115,7 @@ impl Invariants {
         let Some(number) = tunnel else { return told };
         let version = self.states.get(octets).copied().unwrap_or(0);
         let doubt = self.doubts.get(&number).copied().unwrap_or(0);
-        if let Some(tunnel) = self.names.get(&number) {
+        if let Some(tunnel) = self.names.get(&number).filter(|_| !self.gone.contains(&number)) {
             let fresh = Told { tunnel: tunnel.clone(), surely: 0, at_all: 0 };
             let known = self.told.entry(number).or_insert(fresh);
             known.at_all = known.at_all.max(version);

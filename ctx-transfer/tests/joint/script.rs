@@ -217,19 +217,19 @@ impl World {
         }
         let side = self.random.below(4);
         if side > 0
-            && let Some(command) = self.any_wish(&view)
+            && let Some(command) = self.any_wish(at, &view)
         {
             self.tell_peer(at, command);
         }
         let owner = (side < 2).then(|| self.other_end(&view)).flatten();
         if let Some((id, view)) = owner
-            && let Some(command) = self.any_wish(&view)
+            && let Some(command) = self.any_wish(at, &view)
         {
             self.command(id, command);
         }
     }
 
-    fn any_wish(&mut self, view: &TunnelView) -> Option<Command> {
+    fn any_wish(&mut self, at: usize, view: &TunnelView) -> Option<Command> {
         let tunnel = Target::Tunnel(view.name.as_str().to_owned());
         let child = self.random.pick(&view.children).cloned();
         match (self.random.below(100), child) {
@@ -244,6 +244,8 @@ impl World {
             (75..80, Some(child)) => Some(Command::Terminate(Target::Spi(child.inbound_spi))),
             (80..83, _) => Some(Command::Terminate(tunnel)),
             (83..93, _) => {
+                // The tunnel may be over by then.
+                self.setups[at] += 1;
                 let child = self.random.below(self.scene.setting.children as u64) as usize;
                 let child = Some(crate::setting::child_name(child));
                 Some(Command::Initiate { connection: view.connection.clone(), child })

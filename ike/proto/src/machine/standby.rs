@@ -117,6 +117,7 @@ impl Ike {
             Place::Over(id) => (Some(id), self.policies_of(id)),
             Place::Same => return Ok(heading),
         };
+        self.forget_lingering(now, host, &up);
         self.check_free(&heading.tunnel, &up, id)?;
         let addresses = if is_leased { up.virtual_addresses.as_slice() } else { &[] };
         self.exchange_leases(now, id.unwrap_or(self.core.next_id), &up, addresses)?;
@@ -156,6 +157,17 @@ impl Ike {
         match self.tunnels.get(&id).map(|slot| &slot.tunnel) {
             Some(Tunnel::Dormant(present)) => present.replaced_by(id, heading),
             _ => Ok(Place::New),
+        }
+    }
+
+    /// What is over here, and is kept to repeat its last answer, goes on at its owner, who answers.
+    fn forget_lingering(&mut self, now: Now, host: &mut dyn Host, up: &Up) {
+        let spis = up.claims().ike_spis;
+        let ids: Vec<Id> = spis.iter().filter_map(|spi| self.core.index.ike_spis.get(spi).copied()).collect();
+        for id in ids {
+            if self.tunnels.get(&id).is_some_and(|slot| matches!(slot.tunnel, Tunnel::Lingering(_))) {
+                self.handle(now, host, id, |_, _| None);
+            }
         }
     }
 

@@ -175,6 +175,26 @@ fn an_owner_takes_no_context_of_its_own_tunnels_and_no_name_is_taken_twice() {
     ));
 }
 
+/// A stale takeover may end a tunnel that its owner goes on with: what is left of it is not in the way of its contexts.
+#[test]
+fn what_only_repeats_its_last_answer_makes_room_for_the_owners_context() {
+    let mut pair = Pair::up();
+    let (mut other, now) = (standby(), pair.now());
+    replicate(&pair, &mut other);
+    let context = context(&pair);
+    std::mem::swap(&mut pair.right, &mut other);
+    pair.right.ike.own(&owned(1, None));
+    pair.right.timeout(now);
+    pair.left.command(now, Command::Terminate(target())).unwrap();
+    pair.run();
+    assert!(pair.right.contexts.is_empty(), "it is over here");
+    pair.right.ike.own(&[]);
+    pair.right.timeout(now);
+    pair.right.ike.put_standby(now, &context, &mut pair.right.host).unwrap();
+    pair.right.drain();
+    assert_eq!(pair.right.tunnels(now)[0].state, TunnelState::Standby);
+}
+
 #[test]
 fn who_loses_a_segment_falls_silent_and_who_gains_it_back_goes_on() {
     let mut pair = Pair::up();
