@@ -66,7 +66,8 @@ impl Cluster {
             return;
         }
         if !self.claims.held.contains(segment) {
-            self.tunnels.held.insert(tunnel, Held { segment, version, source: None });
+            // What its owner has put here meanwhile is known better.
+            self.tunnels.held.entry(tunnel).or_insert(Held { segment, version, source: None });
             return;
         }
         self.tunnels.held.remove(&tunnel);

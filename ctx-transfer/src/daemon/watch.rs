@@ -267,7 +267,7 @@ impl Ike {
         }
     }
 
-    /// All tunnels that are there already.
+    /// All tunnels that are there already, those of other nodes too: their owners say which of them are over.
     fn list(&self) {
         let Some(socket) = self.socket.parent().map(|parent| parent.join(baton_ike::control::SOCKET)) else {
             return;
@@ -279,7 +279,7 @@ impl Ike {
                 None => json!({ "request": "context-list" }),
             };
             let Ok(list) = client.request::<List>(&request) else { return };
-            for entry in list.contexts.iter().filter(|entry| !entry.standby) {
+            for entry in &list.contexts {
                 changed(&self.inputs, &entry.name, entry.segment, entry.version, false);
             }
             after = list.contexts.last().map(|entry| entry.name.clone());
@@ -301,7 +301,6 @@ struct Listed {
     name: String,
     segment: u8,
     version: u64,
-    standby: bool,
 }
 
 fn read(stream: &UnixStream, inputs: &Inputs) {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{
-    Cause, Cluster, Event, Lane, Notice, Octets, Output, Replication, Segments,
-};
+use baton_ctx_transfer::cluster::{Cause, Cluster, Event, Lane, Octets, Output, Replication, Segments};
 use baton_ike_proto::host::TunnelName;
 use baton_sad::NodeId;
 
@@ -49,7 +47,10 @@ impl World {
                 owned.retain(|segment, _| !segments.contains(*segment));
                 self.own_later(id);
             }
-            Output::Notice(Notice::Filled(_)) => self.reply(id, None),
+            Output::Synced(synced) => {
+                self.node(id).daemon.synced = synced;
+                self.say_caught_up(id);
+            }
             Output::Notice(_) | Output::Alarm { .. } => {}
             Output::Reserve(_) | Output::RaiseFloors { .. } => self.work_later(id, 1, output),
             Output::ReadContext { .. }
@@ -84,10 +85,18 @@ impl World {
         self.at(at, Coming::Own { node: id, life });
     }
 
-    /// It is told again and again: it may have been started meanwhile.
+    /// And when the standbys have all.
+    pub fn say_caught_up(&mut self, id: NodeId) {
+        if self.nodes[&id].daemon.synced {
+            self.reply(id, None);
+        }
+    }
+
+    /// It is told again and again: it may have been started meanwhile, or have given the standbys up.
     pub fn own_again(&mut self, id: NodeId, life: u64) {
         if self.nodes[&id].daemon.life == life {
             self.own_later(id);
+            self.say_caught_up(id);
             self.later(Duration::from_millis(500), Coming::OwnAgain { node: id, life });
         }
     }
@@ -133,9 +142,8 @@ impl World {
         let told: Vec<_> = self.judge.told.iter().map(|(number, told)| (*number, told.clone())).collect();
         for (number, told) in told.into_iter().filter(|(_, t)| segments.contains(segment(&t.tunnel))) {
             let version = self.nodes[&id].version(&told.tunnel).unwrap_or(0);
-            let is_refused = self.refused.contains(&(id, told.tunnel.clone()));
             let is_promised = promised.contains(segment(&told.tunnel)) && !self.judge.loose.contains(&number);
-            if version < told.surely && is_promised && !is_refused && self.scene.is_exclusive() {
+            if version < told.surely && is_promised && self.scene.is_exclusive() {
                 let (name, surely) = (&told.tunnel, told.surely);
                 self.violate(Err(format!(
                     "I6: {id} takes {name} over in good order at version {version:x}, its peer knows {surely:x}"
@@ -145,7 +153,7 @@ impl World {
                 self.judge.loosen(number);
             }
         }
-        self.note_exchanges(id, segments, cause);
+        self.exchanges.count(segments, cause, &mut self.judge);
         let (term, ahead) = {
             let core = self.nodes[&id].daemon.core.as_ref();
             (core.map_or(0, |core| core.status().term), 2 * crate::plane::PACKETS)
@@ -154,26 +162,6 @@ impl World {
         let owned = &mut self.node(id).daemon.owned;
         owned.extend(segments.iter().map(|segment| (segment, (term, advanced))));
         self.own_later(id);
-    }
-
-    /// Whether tunnels change their owner while something is under way.
-    fn note_exchanges(&mut self, id: NodeId, segments: Segments, cause: Cause) {
-        let is_of_it = |to: &std::net::SocketAddr| to.ip() == crate::setting::seen(0);
-        let is_busy = self.peers.iter().any(|peer| {
-            peer.tunnels(self.now).iter().any(|view| {
-                segments.contains((view.spis.1 >> 56) as u8)
-                    && view.state != baton_ike_proto::machine::TunnelState::Established
-            })
-        });
-        let has_tunnels = self.nodes[&id].host.table.contexts.keys().any(|t| segments.contains(segment(t)));
-        let is_under_way = self.outer.next_arrival().is_some()
-            && is_of_it(&std::net::SocketAddr::new(crate::setting::seen(0), 0));
-        if has_tunnels && (is_busy || is_under_way) {
-            self.judge.count(match cause {
-                Cause::Planned => "moves with an exchange in flight",
-                _ => "takeovers with an exchange in flight",
-            });
-        }
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, lane: Lane, octets: Octets) {

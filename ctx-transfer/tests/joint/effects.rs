@@ -120,9 +120,8 @@ impl Gateway {
         let progress = &self.process.progress;
         let wait = progress.wait(local, number);
         let newest = self.process.versions.get(&number).copied().unwrap_or(0);
-        if wait.is_none() && progress.is_behind() && self.process.names.contains_key(&number)
-            || !self.process.linked
-        {
+        let is_known = self.process.linked && !self.process.names.contains_key(&number);
+        if progress.is_behind() && !is_known {
             judge.count("not waited for");
             judge.doubt(number, newest);
         }
@@ -151,7 +150,7 @@ impl Gateway {
 
     /// Does what need not wait any more.
     pub fn let_go(&mut self, now: Duration, judge: &mut Invariants, left: &mut Left) -> Result<(), String> {
-        let local = self.local(now);
+        let (local, linked) = (self.local(now), self.process.linked);
         let progress = &mut self.process.progress;
         let is_replicated = |needed: &Needed| {
             if progress.is_behind() {
@@ -166,6 +165,9 @@ impl Gateway {
                 judge.count("waited in vain");
                 judge.doubt(needed.number, needed.version);
                 progress.is_late();
+                if !linked {
+                    progress.forget_all();
+                }
             }
             is_over
         };
@@ -193,9 +195,11 @@ impl Gateway {
     }
 
     fn note(&mut self, tunnel: &TunnelName, version: u64, event: Event) {
-        if self.process.linked {
+        if self.process.linked || !self.process.progress.is_behind() {
             self.process.progress.changed(number(tunnel), version);
             self.process.names.insert(number(tunnel), tunnel.clone());
+        }
+        if self.process.linked {
             self.process.unsaid.push(event);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cluster, Event, Remembered, Segments, Totals};
+use baton_ctx_transfer::cluster::{Cluster, Event, Remembered, Totals};
 use baton_ike_proto::Now;
 use baton_ike_proto::host::TunnelName;
 use baton_ike_proto::machine::{Ike, heading};
@@ -17,8 +17,6 @@ use crate::progress::Progress;
 
 /// 2026, for a start.
 const UNIX: Duration = Duration::from_secs(1_790_000_000);
-/// What an IKE message waits for its standby at most.
-const WAIT: Duration = Duration::from_millis(20);
 
 /// Local time begins somewhere, and runs faster or slower by some millionths.
 pub struct Clock {
@@ -55,7 +53,8 @@ pub struct Daemon {
     pub busy: [Duration; 4],
     /// Final contexts that wait for their sign-off.
     pub staged: BTreeMap<(NodeId, u64), Vec<Copied>>,
-    pub frozen: Segments,
+    /// The standbys are in good order.
+    pub synced: bool,
     /// It looks at its timers so much too late.
     pub slack: Duration,
     pub totals: Totals,
@@ -86,14 +85,15 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn new() -> Self {
+    /// What it tells a peer waits for an answer of baton-cluster, for so long at most.
+    pub fn new(wait: Duration) -> Self {
         Self {
             ike: None,
             life: 0,
             paused_until: Duration::ZERO,
             fuse: None,
             held: Held::default(),
-            progress: Progress::new(WAIT),
+            progress: Progress::new(wait),
             names: BTreeMap::new(),
             versions: BTreeMap::new(),
             unsaid: Vec::new(),

@@ -6,7 +6,7 @@ use baton_ctx_transfer::cluster::{
     Content, Event, Key, Octets, Output, Refusal, Reservation, Reserved, SaKey, Segments,
 };
 use baton_ike_proto::host::TunnelName;
-use baton_ike_proto::machine::heading;
+use baton_ike_proto::machine::{StandbyError, heading};
 use baton_sad::{Name, NodeId};
 
 use crate::plane::{self, Counter, sas, segment};
@@ -37,8 +37,8 @@ impl World {
                 self.answer(id, Event::FloorsRaised { from, number, missing });
             }
             Output::ReadContext { tunnel } => self.read(id, tunnel),
-            Output::Apply { from, number, tunnel, octets, floors, .. } => {
-                let result = self.apply(id, tunnel, &octets, &floors);
+            Output::Apply { from, number, tunnel, octets, floors, supersedes, .. } => {
+                let result = self.apply(id, tunnel, &octets, &floors, supersedes);
                 self.answer(id, Event::Applied { from, number, result });
             }
             Output::Remove { from, number, tunnel } => {
@@ -127,36 +127,32 @@ impl World {
             .collect()
     }
 
+    /// A copy of what another node owns. The IKE daemon, which knows the versions, is asked before the table is touched.
     fn apply(
         &mut self,
         id: NodeId,
         tunnel: Name,
         octets: &Octets,
         floors: &[Reserved],
+        supersedes: bool,
     ) -> Result<(), Refusal> {
-        let result = self.apply_checked(id, octets, floors);
-        let Some((connection, number)) = TunnelName::parse(tunnel.as_str()) else { return result };
-        let tunnel = TunnelName::new(connection, number);
-        if result.is_err() {
-            self.judge.count("contexts refused");
-            self.say(|| format!("{id} refuses {tunnel}: {result:?}"));
-            self.refused.insert((id, tunnel));
-        } else {
-            self.refused.remove(&(id, tunnel));
-        }
-        result
-    }
-
-    fn apply_checked(&mut self, id: NodeId, octets: &Octets, floors: &[Reserved]) -> Result<(), Refusal> {
         let place = u64::from_be_bytes(*octets.0.first_chunk().expect("a place")) as usize;
         let (copies, length) = self.copied[place].clone();
         let context = octets.0[8..8 + length].to_vec();
+        let full = tunnel;
         let tunnel = heading(&context).map_err(|_| Refusal::Malformed)?.tunnel;
         let (now, node) = (self.now, self.node(id));
         let local = node.local(now);
         if copies.iter().any(|copy| node.plane.owns(segment(&copy.sa.tunnel), local)) {
             return Err(Refusal::Policy);
         }
+        let result = self.hand_over(id, full, &context, supersedes);
+        if let Err(refusal) = result {
+            self.judge.count("contexts refused");
+            self.say(|| format!("{id} refuses {tunnel}: {refusal:?}"));
+            return result;
+        }
+        let node = self.node(id);
         let table = &mut node.host.table;
         let is_offered = |key: SaKey| copies.iter().any(|copy| copy.key == key);
         table.inbound.retain(|spi, sa| sa.tunnel != tunnel || is_offered(plane::inbound(*spi)));
@@ -182,26 +178,39 @@ impl World {
                 counter.floor = counter.floor.max(floor.number);
             }
         }
-        self.hand_over(id, &context)
+        Ok(())
     }
 
-    /// The IKE part goes to the IKE daemon.
-    fn hand_over(&mut self, id: NodeId, context: &[u8]) -> Result<(), Refusal> {
-        let node = &self.nodes[&id];
-        if node.process.ike.is_none() || node.process.paused_until > self.now {
+    /// The IKE part goes to the IKE daemon. What a new owner has takes the place of what the former one had.
+    fn hand_over(
+        &mut self,
+        id: NodeId,
+        tunnel: Name,
+        context: &[u8],
+        supersedes: bool,
+    ) -> Result<(), Refusal> {
+        let mut refusal = self.put_in_ike(id, context)?;
+        if supersedes && matches!(refusal, Some(StandbyError::Outdated { .. })) {
+            self.judge.count("contexts superseded");
+            self.act(id, |ike, now, host| {
+                ike.remove_standby(now, tunnel.as_str(), host);
+            });
+            refusal = self.put_in_ike(id, context)?;
+        }
+        let Some(problem) = refusal else { return Ok(()) };
+        self.say(|| format!("{id} ike refuses: {problem}"));
+        Err(Refusal::Policy)
+    }
+
+    fn put_in_ike(&mut self, id: NodeId, context: &[u8]) -> Result<Option<StandbyError>, Refusal> {
+        let process = &self.nodes[&id].process;
+        if process.ike.is_none() || process.paused_until > self.now {
             return Err(Refusal::Unavailable);
         }
         let mut problem = None;
         self.act(id, |ike, now, host| problem = ike.put_standby(now, context, host).err());
         let is_there = self.nodes[&id].process.ike.is_some();
-        match problem {
-            None if is_there => Ok(()),
-            None => Err(Refusal::Unavailable),
-            Some(problem) => {
-                self.say(|| format!("{id} ike refuses: {problem}"));
-                Err(Refusal::Policy)
-            }
-        }
+        if is_there { Ok(problem) } else { Err(Refusal::Unavailable) }
     }
 
     fn remove(&mut self, id: NodeId, tunnel: Name) -> Result<(), Refusal> {
@@ -238,7 +247,6 @@ impl World {
             }
         }
         tunnels.dedup();
-        node.daemon.frozen |= segments;
         let mut parts = Vec::new();
         for tunnel in tunnels {
             let copies = self.copies(id, &tunnel);
@@ -250,7 +258,6 @@ impl World {
 
     fn thaw(&mut self, id: NodeId, segments: Segments) {
         let node = self.node(id);
-        node.daemon.frozen -= segments;
         for (key, _) in sas(&node.host.table).filter(|(_, sa)| segments.contains(segment(&sa.tunnel))) {
             node.plane.counters.entry(key).or_default().frozen = false;
         }

@@ -36,7 +36,7 @@ pub struct Invariants {
     installers: HashMap<Vec<u8>, (NodeId, u64)>,
     pub takeovers: u64,
     /// Tunnels that are over.
-    gone: BTreeSet<u32>,
+    pub gone: BTreeSet<u32>,
     sent: HashMap<Vec<u8>, (u64, NodeId)>,
     accepted: HashSet<(Vec<u8>, u64)>,
     pub counters: BTreeMap<&'static str, u64>,

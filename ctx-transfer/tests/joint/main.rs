@@ -17,6 +17,7 @@ mod agreement;
 mod channel;
 mod driver;
 mod effects;
+mod exchanges;
 mod gateway;
 mod hands;
 mod invariants;

@@ -55,7 +55,7 @@ impl World {
     /// Datagrams go to the network, changes to baton-cluster, in their order.
     fn leave(&mut self, id: NodeId, left: Left) {
         for datagram in left.datagrams {
-            self.outer.send(self.now, datagram);
+            self.transmit(datagram);
         }
         for event in left.events {
             self.tell_from_ike(id, event);
@@ -120,9 +120,9 @@ impl World {
     }
 
     pub fn kill_ike(&mut self, id: NodeId) {
+        let fresh = crate::gateway::Process::new(self.scene.replication_wait());
         let node = self.node(id);
         node.bury_ike();
-        let fresh = crate::gateway::Process::new();
         let old = std::mem::replace(&mut node.process, fresh);
         node.process.life = old.life + 1;
         node.process.paused_until = old.paused_until;
@@ -200,7 +200,7 @@ impl World {
         }
         node.forget_link();
         node.process.linked = true;
-        let headings = node.process.ike.iter().flat_map(Ike::headings).filter(|(_, is_ours)| *is_ours);
+        let headings = node.process.ike.iter().flat_map(Ike::headings);
         let events: Vec<_> = headings
             .map(|(heading, _)| Event::TunnelChanged {
                 tunnel: name(&heading.tunnel),
@@ -211,14 +211,14 @@ impl World {
         for event in events {
             self.tell_from_ike(id, event);
         }
-        self.reply(id, None);
+        self.say_caught_up(id);
     }
 
     /// The connection of the two daemons is over; it is tried again.
     pub fn unlink(&mut self, id: NodeId) {
         let node = self.node(id);
         node.process.linked = false;
-        node.forget_link();
+        node.process.unsaid.clear();
         self.later(AGAIN, Coming::Link(id));
     }
 

@@ -59,7 +59,7 @@ impl Scene {
             delay: 200 + random.below(if calm { 500 } else { 4_000 }),
             work: 50 + random.below(1_500),
             faults: 1 + random.below(6),
-            heartbeat: Duration::from_millis(10),
+            heartbeat: Duration::from_millis(if random.per_mille(400) { 10 } else { 20 }),
         }
     }
 
@@ -72,6 +72,11 @@ impl Scene {
             ..Configuration::new(me, self.members.clone())
         };
         configuration.with_heartbeat(self.heartbeat, 3)
+    }
+
+    /// Longer than a lease: a core that does not answer owns nothing by then.
+    pub fn replication_wait(&self) -> Duration {
+        self.heartbeat * 5
     }
 
     /// Whether a second owner is kept out whatever the network does.

@@ -117,6 +117,7 @@ impl World {
         node.daemon.life += 1;
         node.daemon.owned.clear();
         node.daemon.staged.clear();
+        node.daemon.synced = false;
         node.daemon.busy = [Duration::ZERO; 4];
         self.judge.count(if host { "hosts dead" } else { "cluster daemons dead" });
         if host && !self.nodes[&id].witness {
@@ -171,7 +172,6 @@ impl World {
         node.clock.offset = offset;
         node.daemon.remembered.clear();
         node.process.versions.clear();
-        self.refused.retain(|(who, _)| *who != id);
         self.start_ike(id);
     }
 

@@ -1,15 +1,15 @@
 //! The world: what happens when.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets, Output, Role};
 use baton_ike_proto::Path;
-use baton_ike_proto::host::TunnelName;
 use baton_sad::{Name, NodeId};
 
+use crate::exchanges::Exchanges;
 use crate::gateway::{Clock, Daemon, Gateway, Process};
 use crate::hands::Copied;
 use crate::host::SimulatedHost;
@@ -105,6 +105,7 @@ pub struct World {
     pub links: links::Network,
     /// Between gateways and peers.
     pub outer: Network,
+    pub exchanges: Exchanges,
     pub judge: Invariants,
     pub guards: Guards,
     pub trace: bool,
@@ -114,8 +115,6 @@ pub struct World {
     pub joined: BTreeMap<(NodeId, NodeId), u64>,
     /// What contexts on their way say of SAs, and how long their IKE parts are.
     pub copied: Vec<(Vec<Copied>, usize)>,
-    /// Tunnels that a standby has refused.
-    pub refused: BTreeSet<(NodeId, TunnelName)>,
     /// Packets that were sent lately, and SAs whose packets have arrived.
     pub crossing: VecDeque<Packet>,
     pub crossed: HashMap<Vec<u8>, Duration>,
@@ -142,6 +141,7 @@ impl World {
         let mut world = Self {
             now: Duration::from_millis(1),
             outer: Network::new(random.fork(), scene.outer),
+            exchanges: Exchanges::default(),
             random,
             parts,
             nodes: BTreeMap::new(),
@@ -152,7 +152,6 @@ impl World {
             quiet: false,
             joined: BTreeMap::new(),
             copied: Vec::new(),
-            refused: BTreeSet::new(),
             crossing: VecDeque::new(),
             crossed: HashMap::new(),
             setups: vec![0; peers.len()],
@@ -180,7 +179,7 @@ impl World {
                 },
                 up: false,
                 daemon: Daemon::default(),
-                process: Process::new(),
+                process: Process::new(self.scene.replication_wait()),
                 host: self.fresh_host(),
                 plane: Plane::new(),
                 counted: BTreeMap::new(),
@@ -333,7 +332,14 @@ impl World {
         }
     }
 
+    /// To the other side.
+    pub fn transmit(&mut self, datagram: Datagram) {
+        self.exchanges.leaves(&datagram);
+        self.outer.send(self.now, datagram);
+    }
+
     fn deliver(&mut self, datagram: &Datagram) {
+        self.exchanges.arrives(datagram);
         if datagram.to.ip() == seen(0) {
             return self.receive(datagram);
         }
@@ -360,7 +366,7 @@ impl World {
 
     fn peer_sent(&mut self, at: usize, sent: Result<Vec<Datagram>, String>) {
         match sent {
-            Ok(datagrams) => datagrams.into_iter().for_each(|datagram| self.outer.send(self.now, datagram)),
+            Ok(datagrams) => datagrams.into_iter().for_each(|datagram| self.transmit(datagram)),
             Err(why) => self.violate(Err(format!("peer {}: {why}", at + 1))),
         }
     }

@@ -33,8 +33,10 @@ pub(super) struct Read {
     pub(super) puzzles: PuzzleEffort,
 }
 
-/// A peer repeats its request after half a second at the earliest.
-const REPLICATION_WAIT: Duration = Duration::from_millis(20);
+/// A peer repeats its request after half a second at the earliest. baton-cluster answers before, also where a standby is
+/// late. If it hangs or is dead its leases, 30 ms long, end within this time: then nothing leaves that a standby, which takes
+/// over, may not have.
+const REPLICATION_WAIT: Duration = Duration::from_millis(50);
 
 pub(super) fn read(
     section: &Section<'_, '_>,

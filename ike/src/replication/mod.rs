@@ -83,14 +83,15 @@ impl Replication {
         version: u64,
         notice: impl Fn(TunnelVersion) -> ReplicationNotice,
     ) {
-        let Some((_, number)) = TunnelName::parse(tunnel.as_str()).filter(|_| self.socket.has_client())
-        else {
-            return;
-        };
-        let (name, segment) = (tunnel.to_string(), number.to_be_bytes()[0]);
-        self.progress.changed(number, version);
-        self.names.insert(number, tunnel.clone());
-        self.unsaid.push(notice(TunnelVersion { name, segment, version }));
+        let Some((_, number)) = TunnelName::parse(tunnel.as_str()) else { return };
+        if self.socket.has_client() || !self.progress.is_behind() {
+            self.progress.changed(number, version);
+            self.names.insert(number, tunnel.clone());
+        }
+        if self.socket.has_client() {
+            let (name, segment) = (tunnel.to_string(), number.to_be_bytes()[0]);
+            self.unsaid.push(notice(TunnelVersion { name, segment, version }));
+        }
     }
 
     /// Tells of all changes so far: now the table has what belongs to them, and whoever reads both has them as they are.
@@ -121,6 +122,9 @@ impl Replication {
         self.counted.replication_late.add(1);
         if self.progress.is_late() {
             self.raise("the standby has not got a change in time");
+        }
+        if !self.socket.has_client() {
+            self.forget_all();
         }
         true
     }
@@ -153,10 +157,11 @@ impl Replication {
         }
     }
 
-    /// Without a client there is nobody to wait for.
+    /// Without a client there is nobody who could answer. What waits does so to its bound all the same: the leases that
+    /// the client has left behind end before that, and somebody else may have taken over without this change (I6).
     fn look_at_client(&mut self) {
         if self.socket.has_left() {
-            self.forget_all();
+            self.unsaid.clear();
             self.raise("baton-cluster has left");
         }
     }

@@ -108,7 +108,7 @@ fn whoever_is_late_is_waited_for_once() {
 }
 
 #[test]
-fn without_a_client_nothing_waits() {
+fn without_a_client_nothing_waits_for_long() {
     let mut stage = stage();
     assert_eq!(stage.replication.alarms.sentences().len(), 1);
     changed(&mut stage, 1);
@@ -118,8 +118,13 @@ fn without_a_client_nothing_waits() {
     let wait = stage.replication.wait(NOW, NUMBER).expect("something to wait for");
     drop(client);
     stage.replication.look();
-    assert!(stage.replication.is_over(NOW, NUMBER, wait), "nobody can answer any more");
     assert_eq!(stage.replication.alarms.sentences().len(), 1);
+    assert!(!stage.replication.is_over(NOW, NUMBER, wait), "its leases may last longer than the client");
+    changed(&mut stage, 3);
+    assert_eq!(stage.replication.wait(NOW, NUMBER).map(|wait| wait.version), Some(3));
+    assert!(stage.replication.is_over(NOW + BOUND, NUMBER, wait));
+    changed(&mut stage, 4);
+    assert_eq!(stage.replication.wait(NOW, NUMBER), None, "nobody can answer any more");
 }
 
 #[test]
@@ -147,5 +152,7 @@ fn nonsense_and_slowness_cost_the_connection_and_nothing_else() {
         changed(&mut stage, version);
     }
     assert!(!stage.replication.socket.has_client(), "it reads nothing");
+    let wait = stage.replication.wait(NOW, NUMBER).expect("a last wait");
+    assert!(stage.replication.is_over(NOW + BOUND, NUMBER, wait));
     assert_eq!(stage.replication.wait(NOW, NUMBER), None);
 }

@@ -336,9 +336,9 @@ fn in_a_cluster_peers_wait_for_a_standby() {
     let wait = |text: &str| parse(text).unwrap().daemon.replication_wait;
     assert_eq!(wait(""), None);
     assert_eq!(wait("[ike]\nreplication_wait = 0.05\n"), None);
-    assert_eq!(wait("[cluster]\nwhatever = 1\n"), Some(std::time::Duration::from_millis(20)));
-    let longer = "[cluster]\n[ike]\nreplication_wait = 0.05\n";
-    assert_eq!(wait(longer), Some(std::time::Duration::from_millis(50)));
+    assert_eq!(wait("[cluster]\nwhatever = 1\n"), Some(std::time::Duration::from_millis(50)));
+    let longer = "[cluster]\n[ike]\nreplication_wait = 0.1\n";
+    assert_eq!(wait(longer), Some(std::time::Duration::from_millis(100)));
     for bad in ["0", "1", "\"soon\""] {
         assert!(
             complaint(&format!("[ike]\nreplication_wait = {bad}\n")).contains("replication_wait"),
