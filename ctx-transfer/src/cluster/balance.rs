@@ -5,13 +5,15 @@ use baton_sad::NodeId;
 use super::Cluster;
 use super::configuration::Balance;
 use super::event::Command;
-use super::output::{Lane, Output};
+use super::output::Output;
 use super::segments::Segments;
 use super::wire::{ControlMessage, MessageError};
 
 impl Cluster {
     /// Plans moves of our segments to the nodes that come first in their rings.
     pub(crate) fn balance(&mut self) {
+        // Planned anew each time: what was the reason may be over.
+        self.moves.forget_balance();
         let automatic = self.config.balance == Balance::Automatic;
         if !(automatic || self.moves.once || self.is_leaving()) {
             return;
@@ -44,18 +46,10 @@ impl Cluster {
         }
     }
 
-    fn plan_pinned(&mut self, to: NodeId, segments: Segments) {
+    pub(crate) fn plan_pinned(&mut self, to: NodeId, segments: Segments) {
         if to != self.config.me && self.peers.contains_key(&to) {
             self.moves.pinned |= segments;
             self.moves.plan(to, segments);
-        }
-    }
-
-    fn ask_for(&mut self, segments: Segments) {
-        let owners = self.peers.iter().map(|(id, peer)| (*id, peer.owns() & segments));
-        let owners: Vec<_> = owners.filter(|(_, theirs)| !theirs.is_empty()).collect();
-        for (to, segments) in owners {
-            self.send(to, Lane::Control, ControlMessage::Take { segments }.encode().into());
         }
     }
 
@@ -89,10 +83,8 @@ impl Cluster {
         match ControlMessage::decode(octets)? {
             ControlMessage::Hello { incarnation, digests, .. } => self.greeted(from, incarnation, &digests),
             ControlMessage::Links(links) => self.hear_links(from, links),
-            ControlMessage::Take { segments } => self.plan_pinned(from, segments & self.claims.held),
-            message @ ControlMessage::Final { .. } => self.receive_final(from, message),
-            ControlMessage::Staged { number, result } => self.staged_there(from, number, result),
-            ControlMessage::Abandon { number } => self.abandoned(from, number),
+            ControlMessage::Load(report) => self.hear_load(from, report),
+            ControlMessage::Transfer(message) => self.handle_transfer(from, message)?,
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use baton_sad::NodeId;
 use super::Cluster;
 use super::configuration::MAX_MEMBERS;
 use super::output::{Cause, Output};
+use super::preparation::Preparing;
 use super::segments::{SEGMENTS, Segments};
 use super::status::{Alarm, Notice};
 use super::wire::{Mark, Vote};
@@ -40,6 +41,9 @@ pub(crate) struct Claims {
     /// Those whose lease we have.
     pub(crate) held: Segments,
     leases: Vec<Duration>,
+    /// What of it, and of what we had for a moment, has first to be made ready: its leases are not in the table, and it is
+    /// not claimed again before that is done.
+    pub(crate) preparing: Preparing,
     /// What this node, in this life, has had all contexts of: whatever voters say, it is an heir of nothing else.
     pub(crate) sound: Segments,
     /// Nothing is claimed before.
@@ -59,6 +63,7 @@ impl Claims {
             term: 0,
             sent: (0, 0),
             held: Segments::NONE,
+            preparing: Preparing::default(),
             sound,
             leases: vec![Duration::ZERO; SEGMENTS],
             listens_until,
@@ -161,7 +166,7 @@ impl Cluster {
     }
 
     fn vacant(&mut self) -> Segments {
-        let ours = self.ownership.claimed() | self.moves.signed_off();
+        let ours = self.ownership.claimed() | self.moves.signed_off() | self.claims.preparing.segments;
         let taken = self.peers.values().fold(ours, |taken, peer| taken | peer.claims() | peer.handed());
         let taken = taken - self.handed_by_peers();
         let vacant = Segments::ALL - taken;
@@ -283,7 +288,10 @@ impl Cluster {
             self.gain(gained);
         }
         for (until, segments) in renewed {
-            self.outputs.push_back(Output::SetLease { segments, until });
+            let segments = segments - self.unprepared();
+            if !segments.is_empty() {
+                self.outputs.push_back(Output::SetLease { segments, until });
+            }
         }
     }
 
@@ -330,16 +338,16 @@ impl Cluster {
             self.outputs.push_back(Output::Rekey { segments: stale });
         }
         self.outputs.extend(commits);
+        self.prepare(planned);
         self.outputs.push_back(Output::Enforce { segments, enforced: false });
         self.took(first, Cause::First);
-        self.took(planned, Cause::Planned);
         self.took(segments - first - planned, Cause::Takeover);
         self.next_tending = self.now;
         // Whoever decides after us must know that we have had them.
         self.next_beat = self.now;
     }
 
-    fn took(&mut self, segments: Segments, cause: Cause) {
+    pub(crate) fn took(&mut self, segments: Segments, cause: Cause) {
         if segments.is_empty() {
             return;
         }

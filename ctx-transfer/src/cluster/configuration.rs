@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_sad::NodeId;
 use thiserror::Error;
 
+use super::load::Trigger;
 use super::neighbours::LinkAddresses;
 
 /// Members of a cluster at most: what the sets of a heartbeat have room for.
@@ -104,6 +105,8 @@ pub struct Configuration {
     pub move_batch: usize,
     /// A planned move that takes longer once frozen is given up. Default 200 ms (RFC 4067's transfer time).
     pub move_wait: Duration,
+    /// When segments are moved away because there is too much to do. Never.
+    pub trigger: Trigger,
     /// Digests of the configuration's sections, compared between members.
     pub digests: Vec<(String, u64)>,
     /// Where this node is on the links that it shares with others; nobody is told what is not given.
@@ -152,6 +155,7 @@ impl Configuration {
             settle: Duration::from_secs(1),
             move_batch: 8,
             move_wait: Duration::from_millis(200),
+            trigger: Trigger::default(),
             digests: Vec::new(),
             links: LinkAddresses::default(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,6 +214,9 @@ impl Configuration {
         within((1..MAX_MEMBERS as u8).contains(&self.standbys), "standbys", "1 to 7")?;
         within((1..=256).contains(&self.move_batch), "move_batch", "1 to 256 segments")?;
         within(self.move_wait >= self.interval, "move_wait", "at least an interval")?;
+        let cpu = self.trigger.cpu_per_mille.is_none_or(|cpu| (1..=1000).contains(&cpu));
+        within(cpu, "cpu_per_mille", "1 to 1000")?;
+        within(self.trigger.hold >= Duration::from_secs(1), "hold", "at least 1 s")?;
         within(self.digests.len() <= 32, "digests", "at most 32 sections")?;
         within(self.release.len() <= 64, "release", "at most 64 octets")?;
         self.replicating.validate()?;

@@ -6,6 +6,7 @@ use baton_sad::{Direction, Name, NodeId};
 use zeroize::Zeroizing;
 
 use super::attachment::Side;
+use super::load::Load;
 use super::segments::Segments;
 
 /// An SA, for good: a rekey puts another one in the place of an outbound one, and what was reserved for the old one must
@@ -231,7 +232,14 @@ pub enum Event {
         /// The final contexts, or what of them changes by packet; each part is at most as long as a context.
         parts: Vec<Octets>,
     },
-    /// The other answer to `Output::Freeze`.
+    /// The answer to `Output::Silence`: no context of these segments changes any more but by packets.
+    Silent {
+        /// Which move.
+        number: u64,
+        /// Negotiated tunnels of the segments, and the last changes of their contexts.
+        tunnels: Vec<(Name, u64)>,
+    },
+    /// The other answer to `Output::Silence` and `Output::Freeze`.
     NotFrozen {
         /// Which move.
         number: u64,
@@ -245,11 +253,20 @@ pub enum Event {
         /// Whether all of it can be installed.
         result: Result<(), Refusal>,
     },
+    /// The answer to `Output::Commit`.
+    Prepared {
+        /// Which.
+        segments: Segments,
+        /// Whether all counters are as the old owner has left them; otherwise some go on above their reservations.
+        exact: bool,
+    },
     /// Whether this node can handle packets: a node whose data plane is away owns nothing.
     Dataplane {
         /// Whether it is there.
         ready: bool,
     },
+    /// What this node has to do; about once a second.
+    Load(Load),
     /// Whether an interface has a link. All have, until somebody says otherwise.
     Link {
         /// Which.

@@ -80,6 +80,8 @@ impl Cluster {
 
     pub(crate) fn handle_counters(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
         match CounterMessage::decode(octets)? {
+            // It is sent again.
+            CounterMessage::Reserve { .. } if self.prepares_late() => {}
             CounterMessage::Reserve { number, items, .. } => {
                 self.outputs.push_back(Output::RaiseFloors { from, number, floors: items });
             }

@@ -17,6 +17,8 @@ pub struct Guards {
     pub complete_first: bool,
     /// Counters are final when nobody uses them any more (I2).
     pub freeze_first: bool,
+    /// Counters are those of the old owner before anybody uses them (I2).
+    pub prepare_first: bool,
 }
 
 impl Default for Guards {
@@ -28,6 +30,7 @@ impl Default for Guards {
             voters_pause: true,
             complete_first: true,
             freeze_first: true,
+            prepare_first: true,
         }
     }
 }

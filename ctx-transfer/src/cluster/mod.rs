@@ -11,13 +11,16 @@
 //! | `ownership` | counting of promises | I4 |
 //! | `claims` | what is claimed, gained and lost | I4 |
 //! | `attachment` | interfaces without a link | |
-//! | `moves`, `balance` | planned moves | I2, I3, I4 |
+//! | `moves`, `arrivals`, `transfer`, `balance` | planned moves | I2, I3, I4 |
+//! | `load` | moves away from a node that has too much to do | |
+//! | `preparation` | what comes before the lease | I2, I3 |
 //! | `replication`, `session`, `standbys` | contexts on their way to standbys | I6 |
 //! | `reservation` | counters reserved ahead | I2, I3 |
 //! | `follow`, `tunnels` | contexts and floors of other owners | I2, I3, I6 |
 //! | `hello` | the beginning of a connection | |
 //! | `wire` | the messages | |
 
+mod arrivals;
 mod attachment;
 mod balance;
 mod beat;
@@ -27,11 +30,13 @@ mod event;
 mod follow;
 mod guards;
 mod hello;
+mod load;
 mod moves;
 mod neighbours;
 mod output;
 pub mod ownership;
 mod peer;
+mod preparation;
 mod replication;
 mod report;
 mod reservation;
@@ -39,6 +44,7 @@ mod segments;
 mod session;
 mod standbys;
 mod status;
+mod transfer;
 mod tunnels;
 mod voter;
 pub mod wire;
@@ -58,6 +64,7 @@ pub use configuration::{
 pub use event::{Command, Content, Edge, Event, Key, Octets, Refusal, Reserved, SaKey};
 #[doc(hidden)]
 pub use guards::Guards;
+pub use load::{Load, LoadReport, Trigger};
 pub use neighbours::{LinkAddresses, Neighbour};
 pub use output::{Cause, Lane, Output, Remembered, Replication, Reservation};
 pub use segments::{SEGMENTS, Segments};
@@ -65,6 +72,7 @@ pub use status::{Alarm, MemberStatus, Notice, StandbyState, Status, Totals};
 
 use attachment::Attachment;
 use claims::Claims;
+use load::Loads;
 use moves::Moves;
 use ownership::Ownership;
 use peer::Peer;
@@ -89,6 +97,7 @@ pub struct Cluster {
     replicas: Replicas,
     reservations: Reservations,
     moves: Moves,
+    loads: Loads,
     /// Of the last heartbeat.
     sequence: u64,
     next_beat: Duration,
@@ -136,6 +145,7 @@ impl Cluster {
             replicas: Replicas::default(),
             reservations: Reservations::default(),
             moves: Moves::default(),
+            loads: Loads::default(),
             sequence: 0,
             next_beat: now,
             next_tending: now,
@@ -190,9 +200,12 @@ impl Cluster {
             Event::Applied { from, number, result } => self.acknowledge(from, number, result),
             Event::FloorsRaised { from, number, missing } => self.floors_raised(from, number, missing),
             Event::Edges(edges) => self.reserve(&edges),
-            Event::Frozen { number, parts } => self.frozen(number, parts),
+            Event::Silent { number, tunnels } => self.silent(number, &tunnels),
+            Event::Frozen { number, parts } => self.frozen(number, &parts),
             Event::NotFrozen { number } => self.not_frozen(number),
             Event::Staged { from, number, result } => self.staged_here(from, number, result),
+            Event::Prepared { segments, exact } => self.prepared(segments, exact),
+            Event::Load(load) => self.note_load(load),
             Event::Command(command) => self.command(command),
         }
     }
@@ -202,6 +215,7 @@ impl Cluster {
         self.enter(now);
         self.find_silent();
         self.let_lapse();
+        self.give_up_unprepared();
         self.tend_attachment();
         self.consider_claims();
         self.release_late();
@@ -234,6 +248,7 @@ impl Cluster {
             self.replicas.next_late(),
             self.reservations.next_due(),
             self.moves.next_due(),
+            self.next_unprepared(),
         ];
         silence.chain(due.into_iter().flatten()).min()
     }

@@ -1,34 +1,50 @@
-//! Planned moves, which lose nothing: freeze, final counters, sign-off, claim (RFC 4067, section 2: context that changes
-//! by packet is transferred only after forwarding has stopped).
+//! Planned moves, which lose nothing: IKE falls silent and its last changes reach the receiver, packets stop, final
+//! counters, sign-off, claim (RFC 4067, section 2: context that changes by packet is transferred only after forwarding has
+//! stopped).
 //!
 //! The old owner keeps its lease while it is frozen, so nobody else takes the segments, and goes on if anything fails
 //! before the sign-off. After the sign-off it never goes on: voters promise the segments to whom it named at once, and to
 //! anybody when the promise has lapsed. What the new owner has staged it installs only if it gets the segments by that
 //! sign-off; otherwise it starts above the reservations, as in a takeover.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use baton_sad::NodeId;
+use baton_sad::{Name, NodeId};
 
 use super::Cluster;
-use super::event::{Octets, Refusal};
+use super::configuration::Role;
+use super::event::Octets;
 use super::output::{Lane, Output};
 use super::segments::Segments;
 use super::status::Notice;
-use super::wire::ControlMessage;
+use super::transfer::{self, Arrival, Departure};
+use super::wire::{ControlMessage, MessageError};
+use crate::cxtp::{Message, Request};
 
-/// Parts of one move at most.
-const PARTS: usize = 4_096;
-/// Octets of all parts of one move at most.
-const STAGE_OCTETS: usize = 64 << 20;
+/// How far a move of ours has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The IKE daemon is asked to change nothing more.
+    Silencing,
+    /// It has; the receiver gets what it does not have yet.
+    Following,
+    /// No lease is in the table.
+    Frozen,
+}
 
-/// A move of ours that is frozen.
+/// A move of ours.
 #[derive(Debug)]
 struct Move {
     number: u64,
     to: NodeId,
     segments: Segments,
+    stage: Stage,
+    /// Tunnels whose last changes the receiver has not acknowledged.
+    behind: BTreeSet<Name>,
+    /// The receiver has asked for it.
+    is_asked: bool,
+    began: Duration,
     until: Duration,
 }
 
@@ -40,16 +56,6 @@ struct Handed {
     until: Duration,
 }
 
-/// A move to us.
-#[derive(Debug)]
-struct Incoming {
-    number: u64,
-    segments: Segments,
-    pinned: bool,
-    parts: Vec<Octets>,
-    staged: bool,
-}
-
 /// Planned moves from here and to here.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
@@ -59,8 +65,13 @@ pub(crate) struct Moves {
     pub(crate) pinned: Segments,
     running: Option<Move>,
     handed: Vec<Handed>,
-    incoming: BTreeMap<NodeId, Incoming>,
+    pub(crate) incoming: BTreeMap<NodeId, Arrival>,
+    /// What others have asked for, and the life and the number of the last request of each.
+    asked: BTreeMap<NodeId, Segments>,
+    requests: BTreeMap<NodeId, (u64, u32)>,
     number: u64,
+    /// Of our own requests.
+    sequence: u32,
     /// Moves pause after a failure.
     not_before: Duration,
     /// A balance was commanded.
@@ -79,7 +90,40 @@ impl Moves {
     }
 
     pub(crate) fn frozen(&self) -> Segments {
-        self.running.as_ref().map_or(Segments::NONE, |running| running.segments)
+        let frozen = self.running.as_ref().filter(|running| running.stage == Stage::Frozen);
+        frozen.map_or(Segments::NONE, |running| running.segments)
+    }
+
+    /// A tunnel has changed, and the receiver of a move has to know before it gets the segment.
+    pub(crate) fn note_change(&mut self, tunnel: Name, segment: u8) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.segments.contains(segment)) {
+            running.behind.insert(tunnel);
+        }
+    }
+
+    /// A standby is being told that a tunnel is gone.
+    pub(crate) fn note_deletion(&mut self, standby: NodeId, tunnel: Name, segment: u8) {
+        if self.running.as_ref().is_some_and(|running| running.to == standby) {
+            self.note_change(tunnel, segment);
+        }
+    }
+
+    /// A tunnel is gone: what was changed before is nobody's concern.
+    pub(crate) fn note_end(&mut self, tunnel: &Name) {
+        if let Some(running) = &mut self.running {
+            running.behind.remove(tunnel);
+        }
+    }
+
+    /// Forgets what nobody has ordered.
+    pub(crate) fn forget_balance(&mut self) {
+        let pinned = self.pinned;
+        self.plan.values_mut().for_each(|planned| *planned &= pinned);
+    }
+
+    /// Whether anything is being moved, or is to be.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running.is_some() || self.plan.values().any(|segments| !segments.is_empty())
     }
 
     /// What was signed off, for the heartbeat.
@@ -122,17 +166,75 @@ impl Cluster {
     }
 
     fn begin_move(&mut self) {
+        let unprepared = self.unprepared();
         let next = self.moves.plan.iter().find_map(|(to, segments)| {
             let receiver = self.peers.get(to).filter(|peer| peer.connected && peer.is_alive());
             let ready = self.replicas.sessions.get(to).filter(|_| receiver.is_some())?.ready;
-            let batch = (*segments & ready).first(self.config.move_batch);
+            let batch = ((*segments & ready) - unprepared).first(self.config.move_batch);
             (!batch.is_empty()).then_some((*to, batch))
         });
         let Some((to, segments)) = next else { return };
         self.moves.number += 1;
         let number = self.moves.number;
         let until = self.now + self.config.move_wait;
-        self.moves.running = Some(Move { number, to, segments, until });
+        let asked = self.moves.asked.entry(to).or_default();
+        let (is_asked, began) = (!(*asked & segments).is_empty(), self.now);
+        *asked -= segments;
+        let (stage, behind) = (Stage::Silencing, BTreeSet::new());
+        self.moves.running = Some(Move { number, to, segments, stage, behind, is_asked, began, until });
+        self.outputs.push_back(Output::Silence { number, segments });
+    }
+
+    /// IKE changes nothing more: what it changed last goes to the receiver as any change does. Packets flow meanwhile.
+    pub(crate) fn silent(&mut self, number: u64, tunnels: &[(Name, u64)]) {
+        let is_it = |running: &&mut Move| (running.number, running.stage) == (number, Stage::Silencing);
+        let Some(running) = self.moves.running.as_mut().filter(is_it) else { return };
+        running.stage = Stage::Following;
+        let (to, segments) = (running.to, running.segments);
+        for (tunnel, version) in tunnels {
+            let known = self.tunnels.own.get(tunnel);
+            let segment = known.map(|own| own.segment).or_else(|| segment_of(tunnel));
+            if let Some(segment) = segment.filter(|_| known.is_none_or(|own| own.version < *version)) {
+                self.change_tunnel(*tunnel, segment, *version);
+            }
+        }
+        let behind = self.unfollowed(to, segments);
+        if let Some(running) = &mut self.moves.running {
+            running.behind.extend(behind);
+        }
+        self.freeze_followed();
+    }
+
+    /// Tunnels of which the receiver has not acknowledged everything.
+    fn unfollowed(&self, to: NodeId, segments: Segments) -> Vec<Name> {
+        let Some(session) = self.replicas.sessions.get(&to) else { return Vec::new() };
+        let own = self.tunnels.own.iter().filter(|(_, own)| segments.contains(own.segment));
+        let behind = own.filter(|(name, own)| !session.has_all_of(name, own.version));
+        behind.map(|(name, _)| *name).chain(session.deletions()).collect()
+    }
+
+    /// The receiver has acknowledged something.
+    pub(crate) fn followed(&mut self, from: NodeId, tunnel: &Name, deleted: bool) {
+        let version = self.tunnels.own.get(tunnel).map(|own| own.version);
+        let session = self.replicas.sessions.get(&from);
+        let has_all =
+            session.zip(version).is_some_and(|(session, version)| session.has_all_of(tunnel, version));
+        if let Some(running) = self.moves.running.as_mut().filter(|running| running.to == from)
+            && (has_all || deleted)
+        {
+            running.behind.remove(tunnel);
+            self.freeze_followed();
+        }
+    }
+
+    /// Stops packets, once there is nothing else to transfer.
+    pub(crate) fn freeze_followed(&mut self) {
+        let now = self.now;
+        let is_due = |running: &&mut Move| running.stage == Stage::Following && running.behind.is_empty();
+        let Some(running) = self.moves.running.as_mut().filter(is_due) else { return };
+        running.stage = Stage::Frozen;
+        running.until = now + self.config.move_wait;
+        let (number, segments) = (running.number, running.segments);
         if self.guards.freeze_first {
             self.outputs.push_back(Output::SetLease { segments, until: Duration::ZERO });
         }
@@ -140,18 +242,26 @@ impl Cluster {
     }
 
     /// No worker takes another number: what the counters say now is final.
-    pub(crate) fn frozen(&mut self, number: u64, parts: Vec<Octets>) {
-        let Some(running) = self.moves.running.as_ref().filter(|running| running.number == number) else {
-            return;
-        };
+    pub(crate) fn frozen(&mut self, number: u64, parts: &[Octets]) {
+        let is_it = |running: &&Move| (running.number, running.stage) == (number, Stage::Frozen);
+        let Some(running) = self.moves.running.as_ref().filter(is_it) else { return };
         let (to, segments) = (running.to, running.segments);
-        let pinned = !(segments & self.moves.pinned).is_empty();
-        let parts = if parts.is_empty() { vec![Octets::from(Vec::new())] } else { parts };
-        let last = parts.len() - 1;
-        for (at, octets) in parts.into_iter().enumerate() {
-            let message = ControlMessage::Final { number, segments, last: at == last, pinned, octets };
-            self.send(to, Lane::Control, message.encode().into());
+        let departure = Departure {
+            number,
+            segments,
+            pinned: !(segments & self.moves.pinned).is_empty(),
+            predictive: (!running.is_asked).then_some(self.incarnation),
+            elapsed: self.now.saturating_sub(running.began),
+        };
+        match departure.messages(parts) {
+            Ok(messages) => messages.into_iter().for_each(|message| self.transfer(to, message)),
+            // No driver gives such parts.
+            Err(_) => self.thaw(),
         }
+    }
+
+    pub(crate) fn transfer(&mut self, to: NodeId, message: Message) {
+        self.send(to, Lane::Control, ControlMessage::Transfer(message).encode().into());
     }
 
     /// Gives a move up before the sign-off: the segments go on here.
@@ -160,8 +270,7 @@ impl Cluster {
         let segments = running.segments & self.claims.held;
         self.moves.not_before = self.now + self.config.settle;
         self.totals.moves_failed += running.segments.len() as u64;
-        let abandon = ControlMessage::Abandon { number: running.number };
-        self.send(running.to, Lane::Control, abandon.encode().into());
+        self.transfer(running.to, Message::Cancel { peer: transfer::address(running.number) });
         if !segments.is_empty() {
             self.outputs.push_back(Output::Thaw { segments });
             self.repeat_leases(segments);
@@ -176,11 +285,15 @@ impl Cluster {
     }
 
     /// The receiver has all of it ready: sign off.
-    pub(crate) fn staged_there(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>) {
-        let ours = |running: &mut Move| (running.to, running.number) == (from, number);
-        if result.is_err() {
-            return self.not_frozen(number);
+    pub(crate) fn staged_there(&mut self, from: NodeId, number: u64, success: bool) {
+        let is_it =
+            |running: &Move| (running.to, running.number, running.stage) == (from, number, Stage::Frozen);
+        let Some(running) = self.moves.running.as_ref().filter(|running| is_it(running)) else { return };
+        // What has changed since is not there.
+        if !success || !running.behind.is_empty() {
+            return self.thaw();
         }
+        let ours = |running: &mut Move| is_it(running);
         let Some(running) = self.moves.running.take_if(ours) else { return };
         let until = self.now + self.config.dead_time() * 4;
         let segments = running.segments & self.claims.held;
@@ -203,92 +316,39 @@ impl Cluster {
         self.discard(member);
     }
 
-    fn discard(&mut self, from: NodeId) {
-        if let Some(incoming) = self.moves.incoming.remove(&from)
-            && incoming.staged
-        {
-            self.outputs.push_back(Output::Discard { from, number: incoming.number });
+    /// Another node asks for segments of ours (reactive).
+    pub(crate) fn requested(&mut self, from: NodeId, request: &Request) -> Result<(), MessageError> {
+        let peer = self.peers.get(&from).filter(|peer| peer.member.role == Role::Node);
+        let Some(life) = peer.and_then(|peer| peer.life) else { return Ok(()) };
+        let segments = transfer::requested(request, self.incarnation)? & self.claims.held;
+        let last = self.moves.requests.insert(from, (life, request.sequence));
+        if last.is_some_and(|(known, last)| known == life && last >= request.sequence) {
+            self.moves.requests.extend(last.map(|last| (from, last)));
+            return Err(MessageError::Value("the sequence number of a request"));
         }
+        *self.moves.asked.entry(from).or_default() |= segments;
+        self.plan_pinned(from, segments);
+        Ok(())
     }
 
-    /// A part of a move to us.
-    pub(crate) fn receive_final(&mut self, from: NodeId, message: ControlMessage) {
-        let ControlMessage::Final { number, segments, last, pinned, octets } = message else { return };
-        if self.moves.incoming.get(&from).is_none_or(|incoming| incoming.number != number) {
-            self.discard(from);
-            let incoming = Incoming { number, segments, pinned, parts: Vec::new(), staged: false };
-            self.moves.incoming.insert(from, incoming);
-        }
-        let refuses = self.maintenance || !self.is_able();
-        let Some(incoming) = self.moves.incoming.get_mut(&from).filter(|incoming| !incoming.staged) else {
-            return;
-        };
-        let size: usize = incoming.parts.iter().map(|part| part.0.len()).sum();
-        let full = incoming.parts.len() >= PARTS || size + octets.0.len() > STAGE_OCTETS;
-        if full || refuses {
-            self.moves.incoming.remove(&from);
-            let refusal = if full { Refusal::Full } else { Refusal::Unavailable };
-            return self.answer_move(from, number, Err(refusal));
-        }
-        incoming.parts.push(octets);
-        if last {
-            incoming.staged = true;
-            let parts = std::mem::take(&mut incoming.parts);
-            self.outputs.push_back(Output::Stage { from, number, parts });
-        }
-    }
-
-    /// The driver has looked at what was staged.
-    pub(crate) fn staged_here(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>) {
-        if self.moves.incoming.get(&from).is_some_and(|incoming| incoming.number == number) {
-            if result.is_err() {
-                self.moves.incoming.remove(&from);
-            }
-            self.answer_move(from, number, result);
-        }
-    }
-
-    fn answer_move(&mut self, to: NodeId, number: u64, result: Result<(), Refusal>) {
-        let message = ControlMessage::Staged { number, result };
-        self.send(to, Lane::Control, message.encode().into());
-    }
-
-    pub(crate) fn abandoned(&mut self, from: NodeId, number: u64) {
-        if self.moves.incoming.get(&from).is_some_and(|incoming| incoming.number == number) {
-            self.discard(from);
-        }
-    }
-
-    /// Of segments that we have gained: those that were signed off to us, with all that was staged for them. They are
-    /// installed before their leases are set; what was staged otherwise is forgotten.
-    pub(crate) fn commit(&mut self, gained: Segments) -> (Segments, Vec<Output>) {
-        let (mut planned, mut commits) = (Segments::NONE, Vec::new());
-        let staged: Vec<_> = self
-            .moves
-            .incoming
-            .iter()
-            .filter(|(_, incoming)| incoming.staged && !(incoming.segments & gained).is_empty())
-            .map(|(from, incoming)| (*from, incoming.number, incoming.segments, incoming.pinned))
-            .collect();
-        for (from, number, segments, pinned) in staged {
-            let whole =
-                (segments - gained).is_empty() && segments.iter().all(|s| self.is_signed_off(s, from));
-            if whole {
-                self.moves.incoming.remove(&from);
-                commits.push(Output::Commit { from, number });
-                self.moves.pinned |= if pinned { segments } else { Segments::NONE };
-                planned |= segments;
-            } else {
-                self.discard(from);
+    /// Asks the owners of segments for them.
+    pub(crate) fn ask_for(&mut self, segments: Segments) {
+        let owners =
+            self.peers.iter().filter_map(|(id, peer)| Some((*id, peer.life?, peer.owns() & segments)));
+        let owners: Vec<_> = owners.filter(|(.., theirs)| !theirs.is_empty()).collect();
+        for (to, life, segments) in owners {
+            self.moves.number += 1;
+            self.moves.sequence += 1;
+            let request = transfer::request(self.moves.number, self.moves.sequence, life, segments);
+            if let Some(request) = request {
+                self.transfer(to, request);
             }
         }
-        (planned, commits)
     }
+}
 
-    /// What a member has signed off to us in its last heartbeat.
-    pub(crate) fn handed_to_us(&self, from: NodeId) -> Segments {
-        let handed = self.peers.get(&from).map(|peer| peer.beat.handed.as_slice()).unwrap_or_default();
-        let ours = handed.iter().filter(|(to, _)| *to == self.config.me);
-        ours.fold(Segments::NONE, |all, (_, segments)| all | *segments)
-    }
+/// The name of a negotiated tunnel says it.
+fn segment_of(tunnel: &Name) -> Option<u8> {
+    let (_, number) = baton_ike_proto::host::TunnelName::parse(tunnel.as_str())?;
+    Some(number.to_be_bytes()[0])
 }

@@ -176,6 +176,13 @@ pub enum Output {
         /// The tunnel.
         tunnel: Name,
     },
+    /// Let IKE change nothing more in these segments; packets go on. The answer is `Event::Silent` or `Event::NotFrozen`.
+    Silence {
+        /// The move.
+        number: u64,
+        /// Which.
+        segments: Segments,
+    },
     /// Freeze segments for a planned move; the answer is `Event::Frozen` or `Event::NotFrozen`.
     Freeze {
         /// The move.
@@ -183,7 +190,7 @@ pub enum Output {
         /// Which.
         segments: Segments,
     },
-    /// Go on with frozen segments. `SetLease` follows.
+    /// Go on with frozen or silenced segments. `SetLease` follows.
     Thaw {
         /// Which.
         segments: Segments,
@@ -197,12 +204,15 @@ pub enum Output {
         /// The final contexts.
         parts: Vec<Octets>,
     },
-    /// Install what was staged: counters exactly as they stand there. Stands before `SetLease`.
+    /// Install what was staged: counters exactly as they stand there. The answer is `Event::Prepared`; no lease of these
+    /// segments is set before, so that no worker uses what is being changed.
     Commit {
         /// The old owner.
         from: NodeId,
         /// The move.
         number: u64,
+        /// All that it moves.
+        segments: Segments,
     },
     /// Forget what was staged.
     Discard {

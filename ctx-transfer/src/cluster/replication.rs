@@ -70,6 +70,7 @@ impl Cluster {
             self.tunnels.held.entry(tunnel).or_insert(Held { segment, version, source: None });
             return;
         }
+        self.moves.note_change(tunnel, segment);
         self.tunnels.held.remove(&tunnel);
         let own = self.tunnels.own.entry(tunnel).or_insert(Tunnel { segment, version, sas: Vec::new() });
         if own.segment == segment {
@@ -99,6 +100,7 @@ impl Cluster {
 
     fn forget_tunnel(&mut self, tunnel: &Name) {
         let Some(own) = self.tunnels.own.remove(tunnel) else { return };
+        self.moves.note_end(tunnel);
         for key in own.sas {
             self.reservations.remove(key);
         }
@@ -106,12 +108,14 @@ impl Cluster {
         for (standby, session) in &mut self.replicas.sessions {
             let Some(number) = session.delete(tunnel) else { continue };
             messages.push((*standby, ContextMessage::Delete { number, tunnel: *tunnel }));
+            self.moves.note_deletion(*standby, *tunnel, own.segment);
             // Whether it is sent at all is not known here if nobody is connected.
             session.anew |= !self.peers.get(standby).is_some_and(|peer| peer.connected);
         }
         for (to, message) in messages {
             self.send(to, Lane::Contexts, message.encode().into());
         }
+        self.freeze_followed();
         self.finish_waiting(tunnel);
     }
 
@@ -196,6 +200,7 @@ impl Cluster {
             self.alarm(Alarm::Refused(from, refusal), true);
             self.refused_there(from, &flight.tunnel);
         }
+        self.followed(from, &flight.tunnel, flight.deleted);
         self.finish_waiting(&flight.tunnel);
         self.pump();
     }

@@ -38,7 +38,7 @@ pub(crate) struct Flight {
     version: u64,
     octets: usize,
     reserved: Vec<Reserved>,
-    deleted: bool,
+    pub(crate) deleted: bool,
 }
 
 /// The session with one standby.
@@ -112,6 +112,17 @@ impl Session {
 
     pub(crate) fn copy(&self, tunnel: &Name) -> Option<&Copy> {
         self.copies.get(tunnel)
+    }
+
+    /// Whether it has acknowledged a tunnel up to a version, and installed it.
+    pub(crate) fn has_all_of(&self, tunnel: &Name, version: u64) -> bool {
+        let has = self.copies.get(tunnel).is_some_and(|copy| copy.acked >= Some(version));
+        has && !self.refused.contains_key(tunnel)
+    }
+
+    /// Tunnels of which it has not acknowledged yet that they are gone.
+    pub(crate) fn deletions(&self) -> impl Iterator<Item = Name> {
+        self.flights.iter().filter(|flight| flight.deleted).map(|flight| flight.tunnel)
     }
 
     /// Refused tunnels.

@@ -68,14 +68,15 @@ impl Cluster {
     /// Gives each of our segments its standbys: the next nodes in its ring, and whom it is to be moved to.
     fn assign(&mut self) {
         let mut wanted = std::collections::BTreeMap::<NodeId, Segments>::new();
+        let ours = self.claims.held - self.unprepared();
         for (share, ring) in self.shares() {
             let next = ring.iter().filter(|node| **node != self.config.me);
             for node in next.take(usize::from(self.config.standbys)) {
-                *wanted.entry(*node).or_default() |= share & self.claims.held;
+                *wanted.entry(*node).or_default() |= share & ours;
             }
         }
         for (node, segments) in self.moves.wanted() {
-            *wanted.entry(node).or_default() |= segments & self.claims.held;
+            *wanted.entry(node).or_default() |= segments & ours;
         }
         let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
         for standby in standbys {

@@ -7,6 +7,9 @@ use baton_sad::{Name, NodeId};
 
 use super::*;
 
+mod load;
+mod moves;
+
 /// Of node 1's tunnel.
 const SEGMENT: u8 = 0;
 
@@ -34,6 +37,8 @@ struct Net {
     read: Option<Vec<(NodeId, Event)>>,
     /// What else came out.
     done: Vec<(NodeId, Output)>,
+    /// Drivers that do not answer what a planned move asks of them.
+    busy: Vec<NodeId>,
 }
 
 impl Net {
@@ -59,6 +64,7 @@ impl Net {
             unanswered: Vec::new(),
             read: None,
             done: Vec::new(),
+            busy: Vec::new(),
         }
     }
 
@@ -121,6 +127,9 @@ impl Net {
             Output::Apply { from, number, .. } => self.unanswered.push((id, *from, *number)),
             _ => {}
         }
+        if let Some(answer) = answer_of_mover(&output).filter(|_| !self.busy.contains(&id)) {
+            self.tell(id, answer);
+        }
         self.done.push((id, output));
         if let Some(result) = self.verdict {
             for (id, from, number) in std::mem::take(&mut self.unanswered) {
@@ -175,6 +184,17 @@ impl Net {
 
     fn owned(&self, number: u8) -> usize {
         self.members[&id(number)].status().owned.len()
+    }
+}
+
+/// A driver does at once what a planned move asks for.
+fn answer_of_mover(output: &Output) -> Option<Event> {
+    match *output {
+        Output::Silence { number, .. } => Some(Event::Silent { number, tunnels: Vec::new() }),
+        Output::Freeze { number, .. } => Some(Event::Frozen { number, parts: Vec::new() }),
+        Output::Stage { from, number, .. } => Some(Event::Staged { from, number, result: Ok(()) }),
+        Output::Commit { segments, .. } => Some(Event::Prepared { segments, exact: true }),
+        _ => None,
     }
 }
 

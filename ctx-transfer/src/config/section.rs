@@ -12,7 +12,9 @@ use baton_dataplane::config::{self as gateway, Node};
 
 use super::member::{self, Address};
 use super::{Config, DIRECTORY, Sharing, announce};
-use crate::cluster::{Balance, Configuration, ConfigurationError, Member, Replicating, Reserving, Role};
+use crate::cluster::{
+    Balance, Configuration, ConfigurationError, Member, Replicating, Reserving, Role, Trigger,
+};
 
 /// Heartbeats; the rest is on the next one.
 const PORT: u64 = 4740;
@@ -63,6 +65,7 @@ pub(super) fn read(section: &Section<'_, '_>, node: Option<&Node>) -> Option<Rea
     let replicating = replicating(section);
     let reserving = reserving(section);
     let moving = moving(section);
+    let trigger = trigger(section);
     let sharing = announce::read(section, node.map(|node| node.cluster.as_str()));
     section.finish();
     let members = members?;
@@ -83,6 +86,7 @@ pub(super) fn read(section: &Section<'_, '_>, node: Option<&Node>) -> Option<Rea
         settle: moving.settle,
         move_batch: moving.batch,
         move_wait: moving.wait,
+        trigger: trigger?,
         ..Configuration::new(node?.id, all)
     };
     validate(section, &cluster);
@@ -179,6 +183,24 @@ fn moving(section: &Section<'_, '_>) -> Option<Moving> {
         settle: settle?,
         batch: usize::try_from(batch?).ok()?,
         wait: wait?,
+    })
+}
+
+/// Thresholds; what is not set does not count.
+fn trigger(section: &Section<'_, '_>) -> Option<Trigger> {
+    let threshold = |key, most| match section.get(key) {
+        Some(_) => integer(section, key, 1..=most, most).map(Some),
+        None => Some(None),
+    };
+    let percent = threshold("load_cpu_percent", 100);
+    let drops_per_second = threshold("load_drops_per_second", u64::from(u32::MAX));
+    let tunnels = threshold("load_tunnels", 1 << 24);
+    let hold = integer(section, "load_seconds", 1..=86_400, Trigger::default().hold.as_secs());
+    Some(Trigger {
+        cpu_per_mille: percent?.and_then(|percent| u16::try_from(percent * 10).ok()),
+        drops_per_second: drops_per_second?,
+        tunnels: tunnels?,
+        hold: Duration::from_secs(hold?),
     })
 }
 

@@ -66,7 +66,8 @@ fn every_field_has_its_place() {
          reserve_packets = 1000\nreserve_milliseconds = 500\nreserve_minimum = 32\nreserve_wait_milliseconds = 60\n\
          continuity = true\nbalance = \"manual\"\nsettle_milliseconds = 2000\nmove_batch = 16\n\
          move_wait_milliseconds = 300\ndirectory = \"/var/lib/certificates\"\nmetrics = \"127.0.0.1:9740\"\n\
-         user = \"baton\"\n{MEMBERS}"
+         user = \"baton\"\nload_cpu_percent = 80\nload_drops_per_second = 1000\nload_tunnels = 5000\n\
+         load_seconds = 30\n{MEMBERS}"
     );
     let config = parse(&text).expect("good").expect("a cluster");
     let cluster = &config.cluster;
@@ -83,6 +84,13 @@ fn every_field_has_its_place() {
     assert_eq!(config.directory, Path::new("/var/lib/certificates"));
     assert_eq!(config.metrics.map(|at| at.port()), Some(9740));
     assert_eq!(config.user.as_deref(), Some("baton"));
+    let trigger = crate::cluster::Trigger {
+        cpu_per_mille: Some(800),
+        drops_per_second: Some(1000),
+        tunnels: Some(5000),
+        hold: Duration::from_secs(30),
+    };
+    assert_eq!(cluster.trigger, trigger);
 }
 
 #[test]
@@ -106,6 +114,8 @@ fn what_cannot_work_is_told_by_field() {
         ("[cluster]\nwindow = \"1k\"\n", "cluster.window", "outside"),
         ("[cluster]\nmetrics = \"localhost\"\n", "cluster.metrics", "no address"),
         ("[cluster]\ndirectory = \"\"\n", "cluster.directory", "not a directory"),
+        ("[cluster]\nload_cpu_percent = 101\n", "cluster.load_cpu_percent", "outside"),
+        ("[cluster]\nload_tunnels = 0\n", "cluster.load_tunnels", "outside"),
         ("[cluster]\nuser = \"a b\"\n", "cluster.user", "not a user"),
     ] {
         let (found, said, remedy) = problem(&format!("{NODE}{text}{MEMBERS}"));

@@ -155,7 +155,7 @@ mod tests {
         let (inputs, received) = Inputs::new();
         let (replies, _) = std::sync::mpsc::channel();
         let memory = Memory::new(directory.path());
-        let hands = hands::start(&config(directory.path()), inputs, memory, replies).expect("started");
+        let hands = hands::start(&config(directory.path()), &inputs, &memory, &replies).expect("started");
         hands.work(Work::Table(Arc::clone(&table)));
         Node { _directory: directory, table, hands, inputs: received }
     }

@@ -22,6 +22,7 @@ mod error;
 mod hands;
 mod input;
 mod links;
+mod load;
 mod memory;
 mod metrics;
 mod ownership;
@@ -147,6 +148,7 @@ struct Opened {
     metrics: Option<TcpListener>,
     links: Option<Links>,
     directory: PathBuf,
+    stat: Option<std::fs::File>,
 }
 
 impl Opened {
@@ -161,6 +163,7 @@ impl Opened {
             bulk: bind(config, Kind::Bulk)?,
             control: BoundSocket::bind(&config.control_socket())?,
             metrics: config.metrics.map(metrics::bind).transpose()?,
+            stat: load::open(config)?,
             links: config.gateway.as_ref().map(Links::open).transpose()?,
             directory,
         })
@@ -228,13 +231,14 @@ fn serve(
     let memory = Memory::new(&opened.directory);
     let bulk = bulk::start(opened.bulk, &config, &credentials, inputs.clone())?;
     let (replies, answers) = std::sync::mpsc::channel();
-    let hands = hands::start(&config, inputs.clone(), memory.clone(), replies)?;
+    let hands = hands::start(&config, &inputs, &memory, &replies)?;
     let owner = ownership::start(&config)?;
     let sharer = sharing::start(&config)?;
     let counters = counters::start(&inputs)?;
     opened.links.map(|links| links.start(&inputs)).transpose()?;
     let synced = Arc::new(AtomicBool::new(false));
     watch::start(&config, &inputs, &counters, &hands, answers, Arc::clone(&synced))?;
+    load::start(&config, opened.stat, inputs.clone())?;
     let cluster = Cluster::new(
         config.cluster.clone(),
         baton_ike::clock::now().monotonic,

@@ -45,6 +45,10 @@ impl World {
                 let result = self.remove(id, tunnel);
                 self.answer(id, Event::Applied { from, number, result });
             }
+            // What IKE changes after this the move waits for, or is given up for.
+            Output::Silence { number, .. } => {
+                self.answer(id, Event::Silent { number, tunnels: Vec::new() });
+            }
             Output::Freeze { number, segments } => {
                 let event = if self.random.per_mille(30) {
                     Event::NotFrozen { number }
@@ -58,7 +62,10 @@ impl World {
                 let result = self.stage(id, (from, number), &parts);
                 self.answer(id, Event::Staged { from, number, result });
             }
-            Output::Commit { from, number } => self.commit(id, from, number),
+            Output::Commit { from, number, segments } => {
+                self.commit(id, from, number);
+                self.answer(id, Event::Prepared { segments, exact: true });
+            }
             Output::Discard { from, number } => drop(self.node(id).daemon.staged.remove(&(from, number))),
             Output::Rekey { segments } => self.rekey(id, segments),
             Output::Replicated { tunnel, version, outcome } => {

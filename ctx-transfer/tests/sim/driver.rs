@@ -8,7 +8,7 @@ use baton_ctx_transfer::cluster::{
 use baton_sad::{Name, NodeId};
 
 use crate::table::Tunnel;
-use crate::world::{Coming, World};
+use crate::world::{Coming, Commit, World};
 
 impl World {
     /// Does everything that a core wants.
@@ -29,6 +29,10 @@ impl World {
         if self.trace && !matches!(output, Output::Send { .. } | Output::Reserve(_) | Output::SetLease { .. })
         {
             self.say(|| format!("{id} {output:?}"));
+        }
+        // One thread does all of this, in order.
+        if matches!(output, Output::Apply { .. } | Output::Remove { .. } | Output::Freeze { .. }) {
+            self.commit_up_to(id, u64::MAX);
         }
         match output {
             Output::Send { to, lane, octets } => self.send(id, to, lane, octets),
@@ -60,6 +64,12 @@ impl World {
                 self.node(id).table.tunnels.remove(&tunnel);
                 self.answer(id, Event::Applied { from, number, result: Ok(()) });
             }
+            Output::Silence { number, segments } => {
+                let tunnels = &self.nodes[&id].table.tunnels;
+                let tunnels = tunnels.iter().filter(|(_, tunnel)| segments.contains(tunnel.segment));
+                let tunnels = tunnels.map(|(name, tunnel)| (*name, tunnel.version)).collect();
+                self.answer(id, Event::Silent { number, tunnels });
+            }
             Output::Freeze { number, segments } => {
                 let parts = self.finals(id, segments);
                 let event = if self.random.per_mille(30) {
@@ -74,7 +84,7 @@ impl World {
                 let result = if self.random.per_mille(50) { Err(Refusal::Full) } else { Ok(()) };
                 self.answer(id, Event::Staged { from, number, result });
             }
-            Output::Commit { from, number } => self.commit(id, from, number),
+            Output::Commit { from, number, segments } => self.begin_commit(id, from, number, segments),
             Output::Discard { from, .. } => drop(self.staged.remove(&(id, from))),
             Output::Replicated { tunnel, version, outcome } => self.replicated(tunnel, version, outcome),
             Output::Remember(remembered) => self.node(id).remembered = remembered,
@@ -267,10 +277,29 @@ impl World {
         parts
     }
 
-    /// Counters become exactly what the old owner's were.
-    fn commit(&mut self, id: NodeId, from: NodeId, number: u64) {
+    /// It takes a while.
+    fn begin_commit(&mut self, id: NodeId, from: NodeId, number: u64, segments: Segments) {
         let Some((staged, parts)) = self.staged.remove(&(id, from)) else { return };
         assert_eq!(staged, number, "what is committed was staged last");
+        let life = self.nodes[&id].life;
+        self.committing.push(Commit { node: id, life, number, segments, parts });
+        let after = self.random.micros(10, self.setting.answer);
+        self.later(after, Coming::Commit { node: id, life, number });
+    }
+
+    /// Does what is to be committed up to a move, and says so.
+    pub fn commit_up_to(&mut self, id: NodeId, number: u64) {
+        let of_node = |commit: &mut Commit| commit.node == id && commit.number <= number;
+        let commits: Vec<_> = self.committing.extract_if(.., of_node).collect();
+        let life = self.nodes[&id].life;
+        for Commit { segments, parts, .. } in commits.into_iter().filter(|commit| commit.life == life) {
+            self.commit(id, &parts);
+            self.answer(id, Event::Prepared { segments, exact: true });
+        }
+    }
+
+    /// Counters become exactly what the old owner's were.
+    fn commit(&mut self, id: NodeId, parts: &[Octets]) {
         self.count("commits");
         for part in parts.iter().filter(|part| !part.0.is_empty()) {
             let (rest, length) = part.0.split_at(part.0.len() - 1);

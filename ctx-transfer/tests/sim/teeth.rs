@@ -83,3 +83,8 @@ fn without_complete_contexts_a_takeover_loses_tunnels() {
 fn without_a_freeze_a_planned_move_goes_back_in_time() {
     bites("I2", |world| world.guards.freeze_first = false);
 }
+
+#[test]
+fn without_waiting_for_final_counters_a_planned_move_goes_back_in_time() {
+    bites("I2", |world| world.guards.prepare_first = false);
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets};
+use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets, Segments};
 use baton_sad::{Name, NodeId};
 
 use crate::judge::Judge;
@@ -50,6 +50,12 @@ pub enum Coming {
         life: u64,
         event: Event,
     },
+    /// The data plane gets to the final counters of a planned move.
+    Commit {
+        node: NodeId,
+        life: u64,
+        number: u64,
+    },
     Drain(NodeId),
     Outbound(Name),
     Inbound {
@@ -85,6 +91,17 @@ pub struct Peer {
     pub lost: u64,
 }
 
+/// Final counters that a node will go on from.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    pub node: NodeId,
+    /// Of the node.
+    pub life: u64,
+    pub number: u64,
+    pub segments: Segments,
+    pub parts: Vec<Octets>,
+}
+
 pub struct World {
     pub now: Duration,
     pub random: Random,
@@ -102,6 +119,8 @@ pub struct World {
     pub violation: Option<String>,
     /// Final contexts that wait for their sign-off, by receiver and sender.
     pub staged: BTreeMap<(NodeId, NodeId), (u64, Vec<Octets>)>,
+    /// What is to be committed, in this order; whatever comes after it waits for it.
+    pub committing: Vec<Commit>,
     /// The connection that a daemon knows to another.
     pub joined: BTreeMap<(NodeId, NodeId), u64>,
     /// Hosts whose attention is drained.
@@ -128,6 +147,7 @@ impl World {
             quiet: false,
             violation: None,
             staged: BTreeMap::new(),
+            committing: Vec::new(),
             joined: BTreeMap::new(),
             drains: BTreeSet::new(),
             coming: BTreeMap::new(),
@@ -240,6 +260,7 @@ impl World {
             Coming::Joined { who, whom, life, connection } => self.join(who, whom, life, connection),
             Coming::Wake(id, at) => self.wake(id, at),
             Coming::Answer { node, life, event } => self.tell_in(node, life, event),
+            Coming::Commit { node, life, number } => self.commit_in(node, life, number),
             Coming::Drain(id) => self.drain(id),
             Coming::Outbound(tunnel) => self.outbound(tunnel),
             Coming::Inbound { tunnel, generation, number } => self.inbound(tunnel, generation, number),
@@ -300,6 +321,13 @@ impl World {
             return self.at(at, Coming::Answer { node: id, life, event });
         }
         self.with(id, |cluster, now| cluster.handle(now, event));
+    }
+
+    fn commit_in(&mut self, id: NodeId, life: u64, number: u64) {
+        match self.deferred(id) {
+            Some(at) => self.at(at, Coming::Commit { node: id, life, number }),
+            None => self.commit_up_to(id, number),
+        }
     }
 
     fn wake(&mut self, id: NodeId, at: Duration) {

@@ -52,6 +52,9 @@ pub struct ContextListRequest {
     /// Only those whose names come after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// Only those of these segments; all if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<u8>,
 }
 
 /// Contexts, by name.

@@ -107,6 +107,17 @@ pub enum Request {
         /// All that this node owns.
         segments: Vec<OwnedSegment>,
     },
+    /// Act no more for these segments, which are about to become another node's, until they come back with another term
+    /// or are thawed; answered by [`ContextList`](super::ContextList) of their tunnels, which do not change any more.
+    FreezeSegments {
+        /// Which.
+        segments: Vec<u8>,
+    },
+    /// Go on with frozen segments; answered by [`Done`]: how many tunnels wake up.
+    ThawSegments {
+        /// Which.
+        segments: Vec<u8>,
+    },
     /// The edges of all SAs of these segments were advanced: agree with the peers about what comes next (RFC 6311), a few
     /// at a time; answered by [`Done`].
     Advance {

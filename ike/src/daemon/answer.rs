@@ -59,6 +59,8 @@ impl Loop {
             Request::StandbyRemove { names } => Ok(self.remove_standby(&names)),
             Request::ContextList(request) => Ok(self.list_contexts(&request)),
             Request::Own { segments } => self.own(&segments),
+            Request::FreezeSegments { segments } => self.freeze_segments(&segments),
+            Request::ThawSegments { segments } => self.thaw_segments(&segments),
             Request::Advance { segments, packets } => Ok(self.advance(&segments, packets)),
             Request::RekeyTunnels { names } => Ok(self.rekey_tunnels(&names)),
             // The desk answers these itself.

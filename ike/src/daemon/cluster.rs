@@ -26,15 +26,13 @@ impl Loop {
             held.map(|segment| Owned { segment, term: 0, advanced: None, is_stale: false }).collect();
         self.ike.own(&owned);
         self.owned = owned.iter().map(|owned| owned.segment).collect();
+        self.shares.tell(owned);
     }
 
     /// From now on these segments are ours, and no others.
     pub(super) fn own(&mut self, segments: &[OwnedSegment]) -> Result<Answer, Refusal> {
-        if !self.effects.is_clustered() {
-            let remedy = "add [cluster], and start the daemon again";
-            return Err(Refusal::new(Code::Refused, "this gateway is in no cluster", remedy));
-        }
-        let owned: Vec<_> = segments
+        self.check_clustered()?;
+        let owned = segments
             .iter()
             .map(|&OwnedSegment { segment, term, advanced, stale }| Owned {
                 segment,
@@ -43,9 +41,25 @@ impl Loop {
                 is_stale: stale,
             })
             .collect();
+        self.shares.tell(owned);
+        let concerned = self.act_for_shares();
+        self.effects.fall_silent(|segment| self.shares.has(segment));
+        Ok(Answer::Done(Done { concerned: concerned as u64 }))
+    }
+
+    fn check_clustered(&self) -> Result<(), Refusal> {
+        if self.effects.is_clustered() {
+            return Ok(());
+        }
+        let remedy = "add [cluster], and start the daemon again";
+        Err(Refusal::new(Code::Refused, "this gateway is in no cluster", remedy))
+    }
+
+    /// How many tunnels wake up or fall silent.
+    fn act_for_shares(&mut self) -> usize {
+        let owned = self.shares.acting();
         let concerned = self.ike.own(&owned);
         let before = std::mem::replace(&mut self.owned, owned.iter().map(|owned| owned.segment).collect());
-        self.effects.fall_silent(|segment| self.owned.contains(&segment));
         if !self.owned.is_subset(&before) {
             // A standby may have SAs that the owner has removed since.
             self.reconciliation = Reconciliation::begin();
@@ -53,7 +67,23 @@ impl Loop {
         if before != self.owned {
             info!(segments = self.owned.len(), tunnels = concerned, "owns other segments than before");
         }
-        Ok(Answer::Done(Done { concerned: concerned as u64 }))
+        concerned
+    }
+
+    /// Nothing of these segments changes any more, nothing new is sent or answered. What was to be sent before leaves
+    /// when the standby has what it is about.
+    pub(super) fn freeze_segments(&mut self, segments: &[u8]) -> Result<Answer, Refusal> {
+        self.check_clustered()?;
+        self.shares.freeze(segments);
+        self.act_for_shares();
+        let segments = segments.to_vec();
+        Ok(self.list_contexts(&ContextListRequest { segments, ..ContextListRequest::default() }))
+    }
+
+    pub(super) fn thaw_segments(&mut self, segments: &[u8]) -> Result<Answer, Refusal> {
+        self.check_clustered()?;
+        self.shares.thaw(segments);
+        Ok(Answer::Done(Done { concerned: self.act_for_shares() as u64 }))
     }
 
     /// Keeps contexts of other nodes' tunnels. One that is refused stops no other.
@@ -102,7 +132,9 @@ impl Loop {
 
     pub(super) fn list_contexts(&self, request: &ContextListRequest) -> Answer {
         let is_after = |name: &str| request.after.as_deref().is_none_or(|after| name > after);
-        let entries = self.ike.headings().map(|(heading, is_ours)| ContextEntry {
+        let is_in = |segment: u8| request.segments.is_empty() || request.segments.contains(&segment);
+        let headings = self.ike.headings().filter(|(heading, _)| is_in(heading.segment));
+        let entries = headings.map(|(heading, is_ours)| ContextEntry {
             name: heading.tunnel.to_string(),
             segment: heading.segment,
             version: heading.version,

@@ -12,6 +12,7 @@ mod poll;
 mod reconcile;
 mod reload;
 mod roam;
+mod shares;
 mod show;
 mod signals;
 mod table_watch;
@@ -264,6 +265,7 @@ fn serve(
         credentials,
         names,
         owned: std::collections::BTreeSet::new(),
+        shares: shares::Shares::default(),
     };
     turning.look_at_leases();
     turning.restore_all(&opened.store)?;

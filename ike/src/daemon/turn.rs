@@ -74,6 +74,7 @@ pub(super) struct Loop {
     pub(super) names: Names,
     /// In a cluster, the segments that this node acts for.
     pub(super) owned: std::collections::BTreeSet<u8>,
+    pub(super) shares: super::shares::Shares,
 }
 
 impl Loop {

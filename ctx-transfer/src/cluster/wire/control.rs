@@ -2,22 +2,15 @@
 
 use zeroize::Zeroizing;
 
-use super::contexts::{read_result, result_code};
 use super::octets::{MessageError, Reader, Writer};
-use crate::cluster::event::{Octets, Refusal};
+use crate::cluster::load::{Load, LoadReport};
 use crate::cluster::neighbours::LinkAddresses;
-use crate::cluster::segments::Segments;
-use crate::envelope::MAX_RECORD_OCTETS;
+use crate::cxtp::Message;
 
 const HELLO: u8 = 48;
-const TAKE: u8 = 49;
-const FINAL: u8 = 50;
-const STAGED: u8 = 51;
-const ABANDON: u8 = 52;
+const TRANSFER: u8 = 49;
+const LOAD: u8 = 50;
 const LINKS: u8 = 53;
-
-const LAST: u8 = 1;
-const PINNED: u8 = 2;
 
 /// Sections of a configuration that are compared, at most.
 const MAX_SECTIONS: usize = 32;
@@ -37,36 +30,10 @@ pub enum ControlMessage {
     },
     /// Where the sender is on the links that the nodes share.
     Links(LinkAddresses),
-    /// The sender wants segments that the receiver owns.
-    Take {
-        /// Which.
-        segments: Segments,
-    },
-    /// A final context of a planned move.
-    Final {
-        /// The move.
-        number: u64,
-        /// All that it moves.
-        segments: Segments,
-        /// Whether no other part follows.
-        last: bool,
-        /// Whether an operator wants the segments there, so that they are not balanced away.
-        pinned: bool,
-        /// The context; empty if there is none.
-        octets: Octets,
-    },
-    /// The receiver could install all of it.
-    Staged {
-        /// The move.
-        number: u64,
-        /// Or why not.
-        result: Result<(), Refusal>,
-    },
-    /// The move is given up.
-    Abandon {
-        /// The move.
-        number: u64,
-    },
+    /// What the sender has to do.
+    Load(LoadReport),
+    /// Of planned moves.
+    Transfer(Message),
 }
 
 impl ControlMessage {
@@ -81,30 +48,14 @@ impl ControlMessage {
                 }
                 writer.into_octets()
             }
-            Self::Take { segments } => {
-                let mut writer = Writer::new(TAKE, Segments::OCTETS);
-                writer.segments(*segments);
+            Self::Load(LoadReport { load, tunnels }) => {
+                let mut writer = Writer::new(LOAD, 18);
+                writer.u16(load.cpu_per_mille);
+                writer.u64(load.drops_per_second);
+                writer.u64(*tunnels);
                 writer.into_octets()
             }
-            Self::Final { number, segments, last, pinned, octets } => {
-                let mut writer = Writer::new(FINAL, 48 + octets.0.len());
-                writer.u64(*number);
-                writer.segments(*segments);
-                writer.u8((u8::from(*last) * LAST) | (u8::from(*pinned) * PINNED));
-                writer.long(&octets.0);
-                writer.into_octets()
-            }
-            Self::Staged { number, result } => {
-                let mut writer = Writer::new(STAGED, 9);
-                writer.u64(*number);
-                writer.u8(result_code(*result));
-                writer.into_octets()
-            }
-            Self::Abandon { number } => {
-                let mut writer = Writer::new(ABANDON, 8);
-                writer.u64(*number);
-                writer.into_octets()
-            }
+            Self::Transfer(message) => transfer(message),
         }
     }
 
@@ -119,15 +70,24 @@ impl ControlMessage {
             LINKS => {
                 Self::Links(LinkAddresses { outer: read_mac(&mut reader)?, inner: read_mac(&mut reader)? })
             }
-            TAKE => Self::Take { segments: reader.segments()? },
-            FINAL => read_final(&mut reader)?,
-            STAGED => Self::Staged { number: reader.u64()?, result: read_result(&mut reader)? },
-            ABANDON => Self::Abandon { number: reader.u64()? },
+            LOAD => Self::Load(read_load(&mut reader)?),
+            TRANSFER => Self::Transfer(Message::read(reader.rest())?),
             other => return Err(MessageError::Kind(other)),
         };
         reader.finish()?;
         Ok(message)
     }
+}
+
+/// What is too long for CXTP is nobody's to send: nothing follows then, and nobody takes it for a message.
+fn transfer(message: &Message) -> Zeroizing<Vec<u8>> {
+    let capacity = if matches!(message, Message::Data(_)) { usize::from(u16::MAX) } else { 2_048 };
+    let mut writer = Writer::new(TRANSFER, capacity);
+    writer.append(|octets| {
+        let written = message.write(octets);
+        debug_assert!(written.is_ok(), "{written:?}");
+    });
+    writer.into_octets()
 }
 
 fn hello(incarnation: u64, release: &str, digests: &[(String, u64)]) -> Zeroizing<Vec<u8>> {
@@ -148,6 +108,14 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<ControlMessage, MessageError> {
     Ok(ControlMessage::Hello { incarnation, release, digests })
 }
 
+fn read_load(reader: &mut Reader<'_>) -> Result<LoadReport, MessageError> {
+    let (cpu_per_mille, drops_per_second, tunnels) = (reader.u16()?, reader.u64()?, reader.u64()?);
+    if cpu_per_mille > 1000 {
+        return Err(MessageError::Value("the load of processors"));
+    }
+    Ok(LoadReport { load: Load { cpu_per_mille, drops_per_second }, tunnels })
+}
+
 /// Zeros are none; a group's is nobody's own.
 fn read_mac(reader: &mut Reader<'_>) -> Result<Option<[u8; 6]>, MessageError> {
     let octets = reader.take(6)?;
@@ -155,14 +123,4 @@ fn read_mac(reader: &mut Reader<'_>) -> Result<Option<[u8; 6]>, MessageError> {
         Some(mac) if mac[0] & 1 == 0 => Ok(Some(*mac).filter(|mac| *mac != [0; 6])),
         _ => Err(MessageError::Value("a MAC address")),
     }
-}
-
-fn read_final(reader: &mut Reader<'_>) -> Result<ControlMessage, MessageError> {
-    let (number, segments, flags) = (reader.u64()?, reader.segments()?, reader.u8()?);
-    if flags & !(LAST | PINNED) != 0 {
-        return Err(MessageError::Value("the flags of a move"));
-    }
-    let octets = Octets(Zeroizing::new(reader.long("a final context", MAX_RECORD_OCTETS)?.to_vec()));
-    let (last, pinned) = (flags & LAST != 0, flags & PINNED != 0);
-    Ok(ControlMessage::Final { number, segments, last, pinned, octets })
 }

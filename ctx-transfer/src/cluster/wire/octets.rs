@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::PROTOCOL;
 use crate::cluster::segments::Segments;
+use crate::cxtp::CxtpError;
 
 /// Why a message is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -26,6 +27,9 @@ pub enum MessageError {
     /// A value that its field cannot have.
     #[error("{0} has a value that it cannot have")]
     Value(&'static str),
+    /// No message of CXTP.
+    #[error(transparent)]
+    Transfer(#[from] CxtpError),
     /// A list with more elements than there may be.
     #[error("there are too many {0}")]
     TooMany(&'static str),
@@ -115,6 +119,11 @@ impl<'a> Reader<'a> {
         Name::new(&name).map_err(|_| MessageError::Value("a tunnel's name"))
     }
 
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     pub(crate) fn finish(&self) -> Result<(), MessageError> {
         if self.rest.is_empty() { Ok(()) } else { Err(MessageError::Trailing) }
     }
@@ -139,6 +148,11 @@ impl Writer {
 
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.octets.extend_from_slice(value);
+    }
+
+    /// Lets something else append, which keeps to the capacity.
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.octets);
     }
 
     pub(crate) fn u8(&mut self, value: u8) {

@@ -7,6 +7,8 @@ use super::heartbeat::Beat;
 use super::*;
 use crate::cluster::LinkAddresses;
 use crate::cluster::{Content, Key, Lane, MAX_MEMBERS, Octets, Refusal, Reserved, SaKey, Segments};
+use crate::cluster::{Load, LoadReport};
+use crate::cxtp::{CxtpError, FeatureProfile, Message, Request, Token};
 
 fn node() -> impl Strategy<Value = NodeId> {
     (1..=u8::MAX).prop_map(|id| NodeId::new(id).unwrap())
@@ -122,6 +124,17 @@ fn mac() -> impl Strategy<Value = Option<[u8; 6]>> {
     prop::option::of((1..=u8::MAX, any::<u8>()).prop_map(|(last, first)| [first & 0xfe, 0, 0, 0, 0, last]))
 }
 
+fn transfer() -> impl Strategy<Value = Message> {
+    let peer = any::<[u8; 16]>().prop_map(std::net::IpAddr::from);
+    let profiles = prop::collection::vec(any::<u16>().prop_map(FeatureProfile), 0..9);
+    prop_oneof![
+        peer.clone().prop_map(|peer| Message::Cancel { peer }),
+        (peer, any::<u32>(), any::<[u8; 4]>(), profiles).prop_map(|(peer, sequence, token, profiles)| {
+            Message::Request(Request { peer, sequence, token: Token(token), profiles })
+        }),
+    ]
+}
+
 fn control() -> impl Strategy<Value = ControlMessage> {
     let digests = prop::collection::vec(("[a-z]{0,64}", any::<u64>()), 0..8);
     prop_oneof![
@@ -129,14 +142,10 @@ fn control() -> impl Strategy<Value = ControlMessage> {
             ControlMessage::Hello { incarnation, release, digests }
         }),
         (mac(), mac()).prop_map(|(outer, inner)| ControlMessage::Links(LinkAddresses { outer, inner })),
-        segments().prop_map(|segments| ControlMessage::Take { segments }),
-        (any::<u64>(), segments(), any::<bool>(), any::<bool>(), octets()).prop_map(
-            |(number, segments, last, pinned, octets)| {
-                ControlMessage::Final { number, segments, last, pinned, octets }
-            }
-        ),
-        (any::<u64>(), result()).prop_map(|(number, result)| ControlMessage::Staged { number, result }),
-        any::<u64>().prop_map(|number| ControlMessage::Abandon { number }),
+        transfer().prop_map(ControlMessage::Transfer),
+        (0..=1000_u16, any::<[u64; 2]>()).prop_map(|(cpu_per_mille, [drops_per_second, tunnels])| {
+            ControlMessage::Load(LoadReport { load: Load { cpu_per_mille, drops_per_second }, tunnels })
+        }),
     ]
 }
 
@@ -189,8 +198,15 @@ fn messages_have_the_octets_that_they_had() {
         CounterMessage::Reserve { number: 1, session: 2, items: vec![Reserved { key, number: 0x0a0b }] };
     let expected = "01200000000000000001000000000000000200010100000000010203040000000000000a0b";
     assert_eq!(hex(&reserve.encode()), expected);
-    let staged = ControlMessage::Staged { number: 3, result: Err(Refusal::Full) };
-    assert_eq!(hex(&staged.encode()), "0133000000000000000301");
+    let cancel = ControlMessage::Transfer(Message::Cancel { peer: "100::3".parse().unwrap() });
+    assert_eq!(hex(&cancel.encode()), "01312600001401000000000000000000000000000003");
+    assert_eq!(ControlMessage::decode(&[1, 0x31]), Err(MessageError::Transfer(CxtpError::Truncated)));
+    let load = Load { cpu_per_mille: 1000, drops_per_second: 2 };
+    let octets = ControlMessage::Load(LoadReport { load, tunnels: 3 }).encode();
+    assert_eq!(hex(&octets), "013203e800000000000000020000000000000003");
+    let mut impossible = octets.to_vec();
+    impossible[3] += 1;
+    assert_eq!(ControlMessage::decode(&impossible), Err(MessageError::Value("the load of processors")));
     let links = LinkAddresses { outer: Some([2, 0, 0, 0, 0, 1]), inner: None };
     let octets = ControlMessage::Links(links).encode();
     assert_eq!(hex(&octets), "0135020000000001000000000000");

@@ -1,0 +1,62 @@
+//! Between the votes for a segment and its first packet: what has to be done first is done by others, and the lease is in
+//! the table only when they say that it is (I2, I3).
+
+use std::time::Duration;
+
+use super::Cluster;
+use super::output::Cause;
+use super::segments::Segments;
+
+/// Segments that are being made ready.
+#[derive(Debug, Default)]
+pub(crate) struct Preparing {
+    pub(crate) segments: Segments,
+    /// What takes longer is given up.
+    until: Duration,
+}
+
+impl Cluster {
+    /// What we hold and may not use yet.
+    pub(crate) fn unprepared(&self) -> Segments {
+        if self.guards.prepare_first {
+            self.claims.preparing.segments & self.claims.held
+        } else {
+            Segments::NONE
+        }
+    }
+
+    /// Whether something is still being made ready that others may own by now: what it does to SAs may come after what
+    /// the new owner wants to be done.
+    pub(crate) fn prepares_late(&self) -> bool {
+        !(self.claims.preparing.segments - self.claims.held).is_empty()
+    }
+
+    /// Contexts of a planned move are being installed.
+    pub(crate) fn prepare(&mut self, segments: Segments) {
+        if !segments.is_empty() {
+            self.claims.preparing.segments |= segments;
+            self.claims.preparing.until = self.now + self.config.move_wait;
+        }
+    }
+
+    /// The driver has done its part. What could not be done exactly starts above its reservations.
+    pub(crate) fn prepared(&mut self, segments: Segments, exact: bool) {
+        let ready = segments & self.claims.preparing.segments & self.claims.held;
+        self.claims.preparing.segments -= segments;
+        self.took(ready, if exact { Cause::Planned } else { Cause::Takeover });
+        self.repeat_leases(ready - self.moves.frozen());
+    }
+
+    pub(crate) fn next_unprepared(&self) -> Option<Duration> {
+        (!self.unprepared().is_empty()).then_some(self.claims.preparing.until)
+    }
+
+    /// Somebody else may be faster.
+    pub(crate) fn give_up_unprepared(&mut self) {
+        let late = self.unprepared();
+        if !late.is_empty() && self.claims.preparing.until <= self.now {
+            self.totals.moves_failed += late.len() as u64;
+            self.lose(late);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Planned moves between members whose drivers answer at once, or not at all.
+
+use super::*;
+use crate::cxtp::Message;
+
+/// A cluster at rest, and a segment of its first node.
+fn settled() -> (Net, u8) {
+    let mut net = Net::new(2, true);
+    net.run(300);
+    let segment = net.members[&id(1)].status().owned.iter().next().unwrap();
+    (net, segment)
+}
+
+fn order_move(net: &mut Net, segment: u8) {
+    let command = Command::Move { segments: Segments::one(segment), to: id(2) };
+    let now = net.now;
+    net.members.get_mut(&id(1)).unwrap().handle(now, Event::Command(command));
+}
+
+fn commit_of(net: &Net) -> Option<Segments> {
+    net.done.iter().find_map(|(_, output)| match output {
+        Output::Commit { segments, .. } => Some(*segments),
+        _ => None,
+    })
+}
+
+fn lease(net: &Net, node: u8, segment: u8) -> bool {
+    net.leases.get(&(id(node), segment)).is_some_and(|until| *until > net.now)
+}
+
+/// I2, I3: a worker of the new owner would take numbers that the old one has used.
+#[test]
+fn a_lease_is_set_only_when_the_final_counters_are_installed() {
+    let (mut net, segment) = settled();
+    net.busy.push(id(2));
+    order_move(&mut net, segment);
+    // The one that stages must answer; only the commit is slow.
+    net.run(5);
+    let number = net.done.iter().find_map(|(_, output)| match output {
+        Output::Stage { number, .. } => Some(*number),
+        _ => None,
+    });
+    let now = net.now;
+    let staged = Event::Staged { from: id(1), number: number.unwrap(), result: Ok(()) };
+    net.members.get_mut(&id(2)).unwrap().handle(now, staged);
+    net.run(100);
+    let segments = commit_of(&net).expect("a commit");
+    assert!(net.members[&id(2)].status().owned.contains(segment), "the votes are there");
+    assert!(!lease(&net, 2, segment) && !lease(&net, 1, segment), "nobody may send yet");
+    let took = |net: &Net| net.members[&id(2)].status().last_took.map(|(_, _, cause)| cause);
+    assert_ne!(took(&net), Some(Cause::Planned));
+    let now = net.now;
+    net.members.get_mut(&id(2)).unwrap().handle(now, Event::Prepared { segments, exact: true });
+    net.run(1);
+    assert!(lease(&net, 2, segment));
+    assert_eq!(took(&net), Some(Cause::Planned));
+}
+
+#[test]
+fn counters_that_could_not_be_installed_make_a_takeover_of_it() {
+    let (mut net, segment) = settled();
+    net.busy.push(id(2));
+    order_move(&mut net, segment);
+    net.run(5);
+    let now = net.now;
+    let taker = net.members.get_mut(&id(2)).unwrap();
+    taker.handle(now, Event::Staged { from: id(1), number: 1, result: Ok(()) });
+    net.run(20);
+    let segments = commit_of(&net).expect("a commit");
+    let now = net.now;
+    net.members.get_mut(&id(2)).unwrap().handle(now, Event::Prepared { segments, exact: false });
+    net.run(1);
+    assert!(lease(&net, 2, segment));
+    let cause = net.members[&id(2)].status().last_took.map(|(_, _, cause)| cause);
+    assert_eq!(cause, Some(Cause::Takeover));
+}
+
+/// The driver hangs: somebody else may be faster, and what it does later is done before anything is claimed again.
+#[test]
+fn what_is_not_installed_in_time_is_given_up_and_not_claimed_before_it_is() {
+    let (mut net, segment) = settled();
+    net.busy.push(id(2));
+    order_move(&mut net, segment);
+    net.run(5);
+    let now = net.now;
+    let taker = net.members.get_mut(&id(2)).unwrap();
+    taker.handle(now, Event::Staged { from: id(1), number: 1, result: Ok(()) });
+    net.run(600);
+    let segments = commit_of(&net).expect("a commit");
+    assert!(lease(&net, 1, segment), "the old owner has it again");
+    net.stopped.push(id(1));
+    net.run(300);
+    assert!(!net.members[&id(2)].status().owned.contains(segment));
+    let now = net.now;
+    net.members.get_mut(&id(2)).unwrap().handle(now, Event::Prepared { segments, exact: true });
+    net.run(300);
+    assert!(lease(&net, 2, segment), "now it may");
+}
+
+fn messages(outputs: impl Iterator<Item = Output>) -> Vec<Message> {
+    let transfer = |output| match output {
+        Output::Send { lane: Lane::Control, octets, .. } => match wire::ControlMessage::decode(&octets.0) {
+            Ok(wire::ControlMessage::Transfer(message)) => Some(message),
+            _ => None,
+        },
+        _ => None,
+    };
+    outputs.filter_map(transfer).collect()
+}
+
+/// What a member has to say to an event.
+fn told(net: &mut Net, node: u8, event: Event) -> Vec<Message> {
+    let now = net.now;
+    let member = net.members.get_mut(&id(node)).unwrap();
+    member.handle(now, event);
+    messages(std::iter::from_fn(|| member.poll()))
+}
+
+/// What it has to say to a message.
+fn heard(net: &mut Net, node: u8, from: u8, message: &Message) -> Vec<Message> {
+    let octets = wire::ControlMessage::Transfer(message.clone()).encode();
+    let now = net.now;
+    let member = net.members.get_mut(&id(node)).unwrap();
+    member.handle_message(now, id(from), Lane::Control, &octets);
+    messages(std::iter::from_fn(|| member.poll()))
+}
+
+fn malformed(net: &Net, node: u8) -> u64 {
+    net.members[&id(node)].status().totals.malformed
+}
+
+/// A move is frozen, and its messages are on their way.
+fn departing(net: &mut Net, segment: u8, parts: Vec<Octets>) -> Vec<Message> {
+    net.busy.push(id(1));
+    order_move(net, segment);
+    net.run(20);
+    assert!(told(net, 1, Event::Silent { number: 1, tunnels: Vec::new() }).is_empty());
+    told(net, 1, Event::Frozen { number: 1, parts })
+}
+
+#[test]
+fn the_owner_pushes_and_who_wants_asks() {
+    let (mut net, segment) = settled();
+    let pushed = departing(&mut net, segment, vec![vec![1; 9].into()]);
+    let [Message::Data(data)] = &pushed[..] else { panic!("{pushed:?}") };
+    assert!(data.predictive.is_some(), "PCTD");
+
+    let (mut net, segment) = settled();
+    net.busy.push(id(1));
+    let asked = told(&mut net, 2, Event::Command(Command::Take(Segments::one(segment))));
+    let [request @ Message::Request(_)] = &asked[..] else { panic!("{asked:?}") };
+    heard(&mut net, 1, 2, request);
+    net.run(20);
+    told(&mut net, 1, Event::Silent { number: 1, tunnels: Vec::new() });
+    let given = told(&mut net, 1, Event::Frozen { number: 1, parts: Vec::new() });
+    let [Message::Data(data)] = &given[..] else { panic!("{given:?}") };
+    assert!(data.predictive.is_none(), "CTD");
+}
+
+#[test]
+fn an_old_request_and_one_for_another_life_move_nothing() {
+    let (mut net, segment) = settled();
+    let take = || Event::Command(Command::Take(Segments::one(segment)));
+    let first = told(&mut net, 2, take()).remove(0);
+    let second = told(&mut net, 2, take()).remove(0);
+    heard(&mut net, 1, 2, &second);
+    assert_eq!(malformed(&net, 1), 0);
+    heard(&mut net, 1, 2, &first);
+    heard(&mut net, 1, 2, &second);
+    assert_eq!(malformed(&net, 1), 2, "an old one, and the same again");
+    let Message::Request(mut forged) = second else { panic!("no request") };
+    forged.sequence += 1;
+    heard(&mut net, 1, 2, &Message::Request(forged));
+    assert_eq!(malformed(&net, 1), 3, "its token is that of another");
+    let from_a_witness = told(&mut net, 2, take()).remove(0);
+    heard(&mut net, 1, 200, &from_a_witness);
+    net.run(300);
+    assert!(lease(&net, 2, segment), "the second one has moved it");
+    assert!(net.members[&id(200)].status().owned.is_empty());
+}
+
+/// The next transfer would be signed off though nobody has it.
+#[test]
+fn a_reply_to_a_transfer_that_was_given_up_is_not_one_to_the_next() {
+    let (mut net, segment) = settled();
+    let pushed = departing(&mut net, segment, Vec::new());
+    let heard_of = heard(&mut net, 2, 1, &pushed[0]);
+    assert!(heard_of.is_empty(), "its driver is asked first");
+    let reply = told(&mut net, 2, Event::Staged { from: id(1), number: 1, result: Ok(()) });
+    let [reply @ Message::DataReply { success: true, .. }] = &reply[..] else { panic!("{reply:?}") };
+    // It takes too long, and is begun again.
+    let cancelled = (0..300).find_map(|_| {
+        net.now += Duration::from_millis(1);
+        let now = net.now;
+        let member = net.members.get_mut(&id(1)).unwrap();
+        member.handle_timeout(now);
+        let sent = messages(std::iter::from_fn(|| member.poll()));
+        sent.into_iter().find(|message| matches!(message, Message::Cancel { .. }))
+    });
+    assert!(cancelled.is_some(), "CTC");
+    let (mut net, segment) = settled();
+    let first = departing(&mut net, segment, Vec::new());
+    let Message::Data(data) = &first[0] else { panic!("{first:?}") };
+    let late = Message::DataReply { peer: "100::7".parse().unwrap(), success: true, results: Vec::new() };
+    heard(&mut net, 1, 2, &late);
+    assert!(net.members[&id(1)].status().owned.contains(segment), "not signed off");
+    assert_eq!(data.peer, reply.peer(), "numbers begin anew with each life");
+    heard(&mut net, 1, 2, reply);
+    assert!(!net.members[&id(1)].status().owned.contains(segment), "signed off");
+}
+
+#[test]
+fn nobody_moves_what_is_not_its_own() {
+    let (mut net, segment) = settled();
+    let pushed = departing(&mut net, segment, Vec::new());
+    for (from, answers) in [(200, 1), (1, 0)] {
+        let answered = heard(&mut net, 2, from, &pushed[0]);
+        assert_eq!(answered.len(), answers, "{from}: {answered:?}");
+        assert!(answered.iter().all(|reply| matches!(reply, Message::DataReply { success: false, .. })));
+    }
+    let Message::Data(mut data) = pushed[0].clone() else { panic!("{pushed:?}") };
+    let (peer, acknowledge) = ("100::2".parse().unwrap(), true);
+    let theirs = net.members[&id(2)].status().owned.iter().next().unwrap();
+    let profile = crate::cxtp::FeatureProfile(0xbb00 | u16::from(theirs));
+    data.blocks.extend(crate::cxtp::Block::new(profile, None, &[]));
+    let both = Message::Data(crate::cxtp::Data { peer, acknowledge, ..data });
+    let answered = heard(&mut net, 2, 1, &both);
+    assert!(matches!(answered[..], [Message::DataReply { success: false, .. }]), "{answered:?}");
+    let activate = Message::ActivateAcknowledge { peer, results: Vec::new() };
+    heard(&mut net, 2, 1, &activate);
+    assert_eq!(malformed(&net, 2), 1);
+}

@@ -1,0 +1,72 @@
+//! Planned moves under a peer that knows nothing of clusters: strongSwan and the gateways replace keys while the tunnel
+//! goes to and fro.
+
+#[path = "cluster/stage.rs"]
+mod stage;
+mod support;
+#[path = "cluster/watch.rs"]
+mod watch;
+
+use baton_lab::Gateway;
+use baton_lab::negotiation::CHILD;
+use serde_json::Value;
+use stage::{Setting, Stage, can_run};
+use support::eventually;
+use watch::Watch;
+
+const ROUNDS: usize = 6;
+const ANSWERS: u64 = 50;
+/// Node ids of the gateways.
+const IDS: [&str; 2] = ["2", "3"];
+
+/// Moves a segment to the other node while something happens, and waits until it is there.
+fn move_during(stage: &Stage, segment: u64, happening: impl FnOnce(&Gateway)) {
+    let (gateways, owner) = (stage.gateways(), stage.owner());
+    let (segment_text, to) = (segment.to_string(), IDS[1 - owner]);
+    let order = || gateways[owner].dpctl(&["move", "segment", &segment_text, "--to", to]).expect("begun");
+    std::thread::scope(|scope| {
+        scope.spawn(order);
+        happening(gateways[owner]);
+    });
+    eventually("the segment is moved", || stage.owned(1 - owner).contains(&segment));
+}
+
+/// The tunnels for which a node acts.
+fn tunnels(stage: &Stage) -> Vec<Value> {
+    let lists = stage.gateways().map(|gateway| gateway.dpctl_json(&["ike", "list"]).unwrap_or_default());
+    let tunnels = lists.iter().flat_map(|list| list["tunnels"].as_array().cloned().unwrap_or_default());
+    tunnels.filter(|tunnel| tunnel["state"] == "established").collect()
+}
+
+/// Neither is an exchange lost that is under way, nor does the peer have to authenticate again.
+#[test]
+fn keys_are_replaced_while_their_segment_moves() {
+    if !can_run("keys_are_replaced_while_their_segment_moves") {
+        return;
+    }
+    let stage = Stage::start(Setting::plain());
+    let charon = &stage.site.charon;
+    let (segment, connection) = (stage.segment(), charon.sas().expect("SAs")[0].name.clone());
+    let watch = Watch::start(&stage);
+    for round in 0..ROUNDS {
+        let name = tunnels(&stage)[0]["name"].as_str().expect("a name").to_owned();
+        move_during(&stage, segment, |owner| match round % 3 {
+            0 => drop(charon.rekey_child(CHILD).expect("begun")),
+            1 => drop(charon.rekey_ike(&connection).expect("begun")),
+            // It may be too late at this node.
+            _ => drop(owner.dpctl_output(&["rekey", "--ike", &name], &[]).expect("runs")),
+        });
+        eventually("one tunnel stands, at one node", || {
+            let sas = charon.sas().unwrap_or_default();
+            sas.len() == 1 && sas[0].children.len() == 1 && tunnels(&stage).len() == 1
+        });
+        watch.flows(ANSWERS, "after a move", &stage);
+    }
+    let (before, after) = (watch.judge_packets(1_000, 2), charon.sas().expect("SAs"));
+    assert_ne!(after[0].spis, before[0].spis, "the IKE SA was replaced");
+    assert_ne!(after[0].children[0].inbound_spi, before[0].children[0].inbound_spi, "and the Child SA");
+    let log = charon.log();
+    let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(count("generating IKE_AUTH request"), 1, "{log}");
+    assert_eq!(count("giving up"), 0, "{log}");
+}
