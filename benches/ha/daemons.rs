@@ -55,7 +55,7 @@ impl Running {
         };
         let options = format!("reserve_packets = {ahead}\nreserve_minimum = {}", ahead.min(64));
         let (interval, missed) = PATIENT;
-        Ok(Self::Cluster(Box::new(Stage::start(&Setup { options, interval, missed, ..Setup::new(1) })?)))
+        Ok(Self::Cluster(Box::new(Stage::start(&Setup { interval, missed, options, ..Setup::new(1) })?)))
     }
 
     fn site(&self) -> &Site {

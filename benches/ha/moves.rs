@@ -111,9 +111,15 @@ fn moves(report: &mut Report, stage: &Stage, (rate, pace): (&str, Pace), rounds:
     let (sent, arrived) = traffic.finish()?;
     bar.end();
     let gaps = events.iter().filter_map(|(from, start)| handed_over(&sent, *from, *start));
-    add(report, "move-gap", rate, "ms", gaps.map(|(last, first)| milliseconds(first - last)).collect());
+    add(
+        report,
+        "move-gap",
+        rate,
+        "ms",
+        gaps.map(|(last, first)| milliseconds(first.saturating_sub(last))).collect(),
+    );
     let elsewhere = format!("elsewhere, {rate}");
-    let before = |start: Duration| (start - AROUND * 2, start - AROUND);
+    let before = |start: Duration| (start.saturating_sub(AROUND * 2), start.saturating_sub(AROUND));
     let pauses = events.iter().map(|(from, start)| {
         let (begin, end) = before(*start);
         milliseconds(longest_gap(&sent[*from], begin, end))
@@ -142,7 +148,7 @@ fn switching(report: &mut Report, stage: &Stage, moves: u32, rounds: usize) -> R
         std::thread::sleep(STREAM / (moves + 1));
         let (sent, arrived) = traffic.finish()?;
         let gaps = events.iter().filter_map(|(from, start)| handed_over(&sent, *from, *start));
-        times.push(gaps.map(|(last, first)| milliseconds(first - last)).sum());
+        times.push(gaps.map(|(last, first)| milliseconds(first.saturating_sub(last))).sum());
         losses.push(missing(&arrived, begun, now()));
         bar.step();
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long a daemon may take to start here.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long a standby may take to have everything, and other things that come by themselves.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
@@ -235,9 +235,9 @@ impl Stage {
         }
         self.nodes[index] = None;
         if index == 0 {
-            self.site.b.kill()
+            self.site.b.kill();
         } else {
-            self.site.b2.kill()
+            self.site.b2.kill();
         }
         at
     }

@@ -118,7 +118,7 @@ impl Observed {
     /// Begins what the client does in this round.
     pub fn client(&self, round: usize) -> Result<Client> {
         let [client, server] = &self.site;
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             return Ok(Client::Downloads(Download::start(client, self.files)?));
         }
         let stream = Stream::start(client, server, server_port(5007), OCTETS, Pace::Every(VOICE))?;

@@ -52,8 +52,8 @@ impl World {
         for node in self.nodes.values().filter(|node| !node.witness) {
             let ike = node.process.ike.as_ref().ok_or("an IKE daemon is dead")?;
             let acting = ike.tunnels(node.now(self.now)).filter(|view| view.state != TunnelState::Standby);
-            let of_peer = acting.filter(|view| self.peer_at(view.path.remote) == Some(at));
-            for view in of_peer.filter(|view| !spis.contains(&view.spis)) {
+            let mut of_peer = acting.filter(|view| self.peer_at(view.path.remote) == Some(at));
+            if let Some(view) = of_peer.find(|view| !spis.contains(&view.spis)) {
                 return Err(format!(
                     "{} has {} {:?}, which the peer does not",
                     node.id, view.name, view.state
@@ -96,14 +96,14 @@ impl World {
         let missing = |what: &str| format!("{what} of {spi:08x} is not in the table");
         let received = here.inbound.get(&spi).ok_or_else(|| missing("the inbound SA"))?;
         let sent = here.outbound.get(&ours.reqid).ok_or_else(|| missing("the outbound SA"))?;
-        let their_received =
+        let node_opens =
             there.inbound.get(&other.inbound_spi).ok_or_else(|| missing("the node's inbound SA"))?;
-        let their_sent = there.outbound.get(&other.reqid).ok_or_else(|| missing("the node's outbound SA"))?;
-        if (&received.key, &sent.key) != (&their_sent.key, &their_received.key) {
+        let node_seals = there.outbound.get(&other.reqid).ok_or_else(|| missing("the node's outbound SA"))?;
+        if (&received.key, &sent.key) != (&node_seals.key, &node_opens.key) {
             return Err(format!("keys of {spi:08x}"));
         }
         let crosses = |is_sending: bool, key: &[u8]| !is_sending || self.crosses(key);
-        if crosses(ours.is_sending, &sent.key) && crosses(other.is_sending, &their_sent.key) {
+        if crosses(ours.is_sending, &sent.key) && crosses(other.is_sending, &node_seals.key) {
             return Ok(());
         }
         Err(format!("nothing crosses {spi:08x}: {:?}", self.nodes[&id].plane.counters))

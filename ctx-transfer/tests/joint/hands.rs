@@ -120,10 +120,10 @@ impl World {
         let mut octets = (self.copied.len() as u64).to_be_bytes().to_vec();
         octets.extend_from_slice(context);
         octets.resize(octets.len() + 200 * copies.len(), 0);
-        let content = Content { tunnel, segment: segment(full), version, octets: octets.into(), reserved };
+        let read = Content { tunnel, segment: segment(full), version, octets: octets.into(), reserved };
         let length = context.len();
         self.copied.push((copies, length));
-        self.answer(id, Event::Content(content));
+        self.answer(id, Event::Content(read));
     }
 
     fn copies(&self, id: NodeId, tunnel: &TunnelName) -> Vec<Copied> {

@@ -81,7 +81,9 @@ impl World {
             Fault::Cut(a, b) => self.cut(a, b),
             Fault::Isolate(id) => {
                 let others: Vec<_> = self.nodes.keys().copied().filter(|other| *other != id).collect();
-                others.into_iter().for_each(|other| self.cut(id, other));
+                for other in others {
+                    self.cut(id, other);
+                }
             }
             Fault::Command(id, command) => {
                 if self.paused(id).is_none() {

@@ -175,7 +175,7 @@ impl World {
                 witness: member.role == Role::Witness,
                 clock: Clock {
                     offset: self.micros(1, 1_000_000_000),
-                    drift: self.random.below(800) as i64 - 400,
+                    drift: self.random.below(800).cast_signed() - 400,
                 },
                 up: false,
                 daemon: Daemon::default(),
