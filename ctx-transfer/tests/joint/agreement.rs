@@ -96,14 +96,14 @@ impl World {
         let missing = |what: &str| format!("{what} of {spi:08x} is not in the table");
         let received = here.inbound.get(&spi).ok_or_else(|| missing("the inbound SA"))?;
         let sent = here.outbound.get(&ours.reqid).ok_or_else(|| missing("the outbound SA"))?;
-        let node_opens =
+        let received_there =
             there.inbound.get(&other.inbound_spi).ok_or_else(|| missing("the node's inbound SA"))?;
-        let node_seals = there.outbound.get(&other.reqid).ok_or_else(|| missing("the node's outbound SA"))?;
-        if (&received.key, &sent.key) != (&node_seals.key, &node_opens.key) {
+        let sent_back = there.outbound.get(&other.reqid).ok_or_else(|| missing("the node's outbound SA"))?;
+        if (&received.key, &sent.key) != (&sent_back.key, &received_there.key) {
             return Err(format!("keys of {spi:08x}"));
         }
-        let crosses = |is_sending: bool, key: &[u8]| !is_sending || self.crosses(key);
-        if crosses(ours.is_sending, &sent.key) && crosses(other.is_sending, &node_seals.key) {
+        let carries = |is_sending: bool, key: &[u8]| !is_sending || self.crosses(key);
+        if carries(ours.is_sending, &sent.key) && carries(other.is_sending, &sent_back.key) {
             return Ok(());
         }
         Err(format!("nothing crosses {spi:08x}: {:?}", self.nodes[&id].plane.counters))
