@@ -42,12 +42,11 @@ impl Cluster {
             self.discard(from);
             self.moves.incoming.insert(from, arrival);
         }
-        let theirs = self.peers.get(&from).map_or(Segments::NONE, super::peer::Peer::owns);
+        let coming = self.moves.incoming.get(&from).filter(|arrival| !arrival.staged);
+        let Some(segments) = coming.map(|arrival| arrival.segments) else { return };
         let refuses = self.maintenance || !self.is_able();
-        let Some(arrival) = self.moves.incoming.get_mut(&from).filter(|arrival| !arrival.staged) else {
-            return;
-        };
-        let is_theirs = (arrival.segments - theirs).is_empty();
+        let is_theirs = self.may_move(from, segments);
+        let Some(arrival) = self.moves.incoming.get_mut(&from) else { return };
         if refuses || !is_theirs || arrival.take(data).is_err() {
             return self.refuse(from, number);
         }

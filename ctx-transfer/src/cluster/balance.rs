@@ -80,7 +80,11 @@ impl Cluster {
     }
 
     pub(crate) fn handle_control(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
-        match ControlMessage::decode(octets)? {
+        let message = ControlMessage::decode(octets)?;
+        if !self.may_control(from, &message) {
+            return Ok(());
+        }
+        match message {
             ControlMessage::Hello { incarnation, digests, .. } => self.greeted(from, incarnation, &digests),
             ControlMessage::Links(links) => self.hear_links(from, links),
             ControlMessage::Load(report) => self.hear_load(from, report),

@@ -87,6 +87,7 @@ impl Cluster {
         self.hear(from);
         if self.is_node() {
             self.settle_conflict(from);
+            self.believe(from);
         }
         self.send(from, Lane::Heartbeat, Octets(vote.encode()));
         self.remember();

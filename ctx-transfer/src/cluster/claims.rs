@@ -11,7 +11,7 @@ use super::output::{Cause, Output};
 use super::preparation::Preparing;
 use super::segments::{SEGMENTS, Segments};
 use super::status::{Alarm, Notice};
-use super::wire::{Mark, Vote};
+use super::wire::{Mark, TERMS, Vote};
 
 /// What the voters say of a fresh claim, from whoever knows the segment's last owner best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +137,11 @@ impl Claims {
     }
 }
 
+/// Above all that is known. At the end of all terms it stays there, and claims find no votes.
+pub(crate) fn next_term(known: u64) -> u64 {
+    known.saturating_add(1).min(TERMS - 1)
+}
+
 impl Cluster {
     /// Claims what nobody else claims, each segment after the time that belongs to this node's place among those who
     /// could: whoever has its contexts at once, the others one dead time after the other.
@@ -234,7 +239,7 @@ impl Cluster {
 
     fn claim(&mut self, segments: Segments) {
         let known = self.voter.highest_term(segments).max(self.claims.refused_at);
-        self.claims.term = self.claims.term.max(known + 1);
+        self.claims.term = self.claims.term.max(next_term(known));
         for segment in segments.iter().map(usize::from) {
             self.claims.fresh_since[segment] = Some(self.now);
         }
@@ -255,7 +260,7 @@ impl Cluster {
             let place = self.config.nodes().iter().position(|node| node.id == self.config.me);
             self.claims.listen_until(self.now + self.config.dead_time() * (1 + place.unwrap_or(0) as u32));
         } else if !fresh.is_empty() && self.claims.refused_at >= self.claims.term {
-            self.claims.term = self.claims.refused_at + 1;
+            self.claims.term = next_term(self.claims.refused_at);
         }
     }
 

@@ -220,8 +220,10 @@ pub enum Event {
         from: NodeId,
         /// Which.
         number: u64,
-        /// SAs that are not here.
+        /// SAs that are not here, or not its.
         missing: Vec<SaKey>,
+        /// Segments of SAs that are not its.
+        foreign: Segments,
     },
     /// SAs have passed their marks.
     Edges(Vec<Edge>),

@@ -6,18 +6,23 @@ use super::Cluster;
 use super::event::{Content, Refusal, SaKey};
 use super::output::{Lane, Output};
 use super::segments::Segments;
-use super::tunnels::Held;
+use super::tunnels::{Change, Held};
 use super::wire::{ContextMessage, CounterMessage, MessageError};
 
 impl Cluster {
     pub(crate) fn handle_contexts(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
-        match ContextMessage::decode(octets)? {
+        self.weigh(from, octets.len(), ContextMessage::decode(octets)?);
+        Ok(())
+    }
+
+    /// Does what the owner of its segments says.
+    pub(crate) fn follow(&mut self, from: NodeId, message: ContextMessage) {
+        match message {
             ContextMessage::Put { number, session, content } => self.apply(from, number, session, content),
             ContextMessage::Delete { number, tunnel } => self.remove_held(from, number, tunnel),
             ContextMessage::Complete { session, segments } => self.sweep(from, session, segments),
             ContextMessage::Acknowledge { number, result } => self.acknowledged(from, number, result),
         }
-        Ok(())
     }
 
     /// A context of a segment that we claim ourselves is not the other's to put.
@@ -35,7 +40,8 @@ impl Cluster {
             return self.acknowledge(from, number, result);
         }
         let held = Held { segment, version, source: Some((from, session)) };
-        let before = self.tunnels.held.insert(tunnel, held).and_then(|before| before.source);
+        self.tunnels.begin_change(from, number, Change { tunnel, held: Some(held) });
+        let before = self.tunnels.held.get(&tunnel).and_then(|before| before.source);
         let supersedes = before.is_none_or(|(owner, _)| owner != from);
         let apply = Output::Apply { from, number, tunnel, segment, version, octets, floors, supersedes };
         self.outputs.push_back(apply);
@@ -55,8 +61,8 @@ impl Cluster {
 
     fn remove_held(&mut self, from: NodeId, number: u64, tunnel: Name) {
         let theirs = |held: &Held| held.source.is_none_or(|(owner, _)| owner == from);
-        if self.tunnels.held.get(&tunnel).is_some_and(theirs) {
-            self.tunnels.held.remove(&tunnel);
+        if self.tunnels.held.get(&tunnel).is_some_and(theirs) || !self.tunnels.changing(&tunnel).is_empty() {
+            self.tunnels.begin_change(from, number, Change { tunnel, held: None });
             self.outputs.push_back(Output::Remove { from, number, tunnel });
         } else {
             self.acknowledge(from, number, Ok(()));
@@ -70,7 +76,24 @@ impl Cluster {
         }
     }
 
-    /// The driver has done what another owner wanted; number 0 was nobody's wish.
+    /// The driver has done what another owner wanted, or could not: then what was here before still is.
+    pub(crate) fn applied(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>) {
+        if let Some(Change { tunnel, held }) = self.tunnels.end_change(from, number)
+            && result.is_ok()
+        {
+            match held {
+                // It came while its segment became ours.
+                Some(Held { segment, version, .. }) if self.claims.held.contains(segment) => {
+                    self.change_tunnel(tunnel, segment, version);
+                }
+                Some(held) => drop(self.tunnels.held.insert(tunnel, held)),
+                None => drop(self.tunnels.held.remove(&tunnel)),
+            }
+        }
+        self.acknowledge(from, number, result);
+    }
+
+    /// Number 0 was nobody's wish.
     pub(crate) fn acknowledge(&mut self, to: NodeId, number: u64, result: Result<(), Refusal>) {
         if number != 0 {
             let message = ContextMessage::Acknowledge { number, result };
@@ -80,10 +103,12 @@ impl Cluster {
 
     pub(crate) fn handle_counters(&mut self, from: NodeId, octets: &[u8]) -> Result<(), MessageError> {
         match CounterMessage::decode(octets)? {
+            _ if !self.may_count(from) => {}
             // It is sent again.
             CounterMessage::Reserve { .. } if self.prepares_late() => {}
             CounterMessage::Reserve { number, items, .. } => {
-                self.outputs.push_back(Output::RaiseFloors { from, number, floors: items });
+                let within = self.owned_by(from);
+                self.outputs.push_back(Output::RaiseFloors { from, number, floors: items, within });
             }
             CounterMessage::Acknowledge { number, missing } => {
                 self.reservations_acknowledged(from, number, &missing);
@@ -92,7 +117,9 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn floors_raised(&mut self, to: NodeId, number: u64, missing: Vec<SaKey>) {
+    /// `foreign` are segments of SAs that were passed over because their owner is another one.
+    pub(crate) fn floors_raised(&mut self, to: NodeId, number: u64, missing: Vec<SaKey>, foreign: Segments) {
+        self.suspect(to, foreign);
         let message = CounterMessage::Acknowledge { number, missing };
         self.send(to, Lane::Counters, message.encode().into());
     }

@@ -19,6 +19,8 @@ pub struct Guards {
     pub freeze_first: bool,
     /// Counters are those of the old owner before anybody uses them (I2).
     pub prepare_first: bool,
+    /// Of a segment only its owner is believed (I6).
+    pub owners_only: bool,
 }
 
 impl Default for Guards {
@@ -31,6 +33,7 @@ impl Default for Guards {
             complete_first: true,
             freeze_first: true,
             prepare_first: true,
+            owners_only: true,
         }
     }
 }

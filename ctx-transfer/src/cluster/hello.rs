@@ -24,6 +24,7 @@ impl Cluster {
     pub(crate) fn disconnect(&mut self, member: NodeId) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
         peer.connected = false;
+        peer.trust.forget_early();
         self.close_session(member);
         self.drop_moves_of(member);
     }
@@ -31,6 +32,7 @@ impl Cluster {
     /// A standby that is in the same life as before keeps what it has; one in a new life gets everything anew.
     pub(crate) fn greeted(&mut self, from: NodeId, incarnation: u64, digests: &[(String, u64)]) {
         self.compare(from, digests);
+        self.alarm(Alarm::NotTheOwner(from), false);
         // What it says can be read again.
         let former = self.alarms.iter().find(|a| matches!(a, Alarm::Version(member, _) if *member == from));
         if let Some(former) = former.cloned() {

@@ -18,6 +18,7 @@
 //! | `reservation` | counters reserved ahead | I2, I3 |
 //! | `follow`, `tunnels` | contexts and floors of other owners | I2, I3, I6 |
 //! | `hello` | the beginning of a connection | |
+//! | `trust` | who is believed what | I2, I3, I4, I6 |
 //! | `wire` | the messages | |
 
 mod arrivals;
@@ -45,6 +46,7 @@ mod session;
 mod standbys;
 mod status;
 mod transfer;
+mod trust;
 mod tunnels;
 mod voter;
 pub mod wire;
@@ -197,8 +199,10 @@ impl Cluster {
             Event::Await { tunnel, version } => self.await_replication(tunnel, version),
             Event::Content(content) => self.send_content(&content),
             Event::NoContent { tunnel } => self.no_content(&tunnel),
-            Event::Applied { from, number, result } => self.acknowledge(from, number, result),
-            Event::FloorsRaised { from, number, missing } => self.floors_raised(from, number, missing),
+            Event::Applied { from, number, result } => self.applied(from, number, result),
+            Event::FloorsRaised { from, number, missing, foreign } => {
+                self.floors_raised(from, number, missing, foreign);
+            }
             Event::Edges(edges) => self.reserve(&edges),
             Event::Silent { number, tunnels } => self.silent(number, &tunnels),
             Event::Frozen { number, parts } => self.frozen(number, &parts),

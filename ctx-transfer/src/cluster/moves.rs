@@ -13,6 +13,7 @@ use std::time::Duration;
 use baton_sad::{Name, NodeId};
 
 use super::Cluster;
+use super::claims::next_term;
 use super::configuration::Role;
 use super::event::Octets;
 use super::output::{Lane, Output};
@@ -300,7 +301,7 @@ impl Cluster {
         self.outputs.push_back(Output::Forward { segments, to: from, until });
         self.lose(segments);
         // Whatever we may own of them later has a higher term than what we have signed off.
-        self.claims.term += 1;
+        self.claims.term = next_term(self.claims.term);
         self.moves.handed.push(Handed { to: from, segments, until });
         self.moves.pinned -= segments;
         self.totals.moves += segments.len() as u64;

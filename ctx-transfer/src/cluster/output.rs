@@ -142,6 +142,8 @@ pub enum Output {
         number: u64,
         /// Up to where.
         floors: Vec<Reserved>,
+        /// Only of SAs of these segments: the others are not its.
+        within: Segments,
     },
     /// Read the context of a tunnel; the answer is `Event::Content` or `Event::NoContent`.
     ReadContext {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::configuration::{Configuration, Member};
 use super::neighbours::LinkAddresses;
 use super::segments::Segments;
+use super::trust::Trust;
 use super::wire::Heartbeat;
 
 /// What is known of another member.
@@ -22,6 +23,7 @@ pub(crate) struct Peer {
     pub(crate) heard: Option<Duration>,
     /// Its last heartbeat.
     pub(crate) beat: Heartbeat,
+    pub(crate) trust: Trust,
 }
 
 impl Peer {
@@ -34,6 +36,7 @@ impl Peer {
             alive_since: None,
             heard: None,
             beat: Heartbeat::default(),
+            trust: Trust::default(),
         }
     }
 

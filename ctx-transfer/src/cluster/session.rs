@@ -95,7 +95,8 @@ impl Session {
             reading: BTreeSet::new(),
             flights: VecDeque::new(),
             in_flight: 0,
-            next_number: 0,
+            // What an earlier session's standby answers late is not taken for an answer to this one.
+            next_number: number.rotate_left(32),
             budget: 0,
             batches: VecDeque::new(),
             unsent: BTreeMap::new(),
@@ -210,7 +211,7 @@ impl Session {
         reserved: Vec<Reserved>,
         deleted: bool,
     ) -> u64 {
-        self.next_number += 1;
+        self.next_number = self.next_number.wrapping_add(1).max(1);
         let number = self.next_number;
         self.in_flight += octets;
         self.flights.push_back(Flight { number, tunnel, version, octets, reserved, deleted });

@@ -27,6 +27,8 @@ pub enum Alarm {
     NoMajority,
     /// A member runs a release that cannot be talked with.
     Version(NodeId, u16),
+    /// A member spoke of segments that it does not own.
+    NotTheOwner(NodeId),
     /// Sections of a member's configuration differ from ours.
     Differs(NodeId, Vec<String>),
     /// More tunnels than are replicated.
@@ -138,6 +140,8 @@ pub struct Totals {
     pub rekeyed: u64,
     /// Messages that could not be read.
     pub malformed: u64,
+    /// Messages of members that may not say what they said.
+    pub disbelieved: u64,
 }
 
 /// The cluster as this member sees it.

@@ -25,6 +25,14 @@ pub(crate) struct Held {
     pub(crate) source: Option<(NodeId, u64)>,
 }
 
+/// What the driver was told to do for another owner, and has not done yet.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) tunnel: Name,
+    /// How the tunnel is held then; `None` if it is gone.
+    pub(crate) held: Option<Held>,
+}
+
 /// All tunnels of this node, as many as the configuration allows.
 #[derive(Debug)]
 pub(crate) struct Tunnels {
@@ -33,11 +41,22 @@ pub(crate) struct Tunnels {
     pub(crate) gained: Segments,
     pub(crate) own: BTreeMap<Name, Tunnel>,
     pub(crate) held: BTreeMap<Name, Held>,
+    /// By whose wish, and its number. What was refused leaves no trace.
+    changes: BTreeMap<(NodeId, u64), Change>,
+    /// How many changes of a tunnel there are, and where they put it.
+    changing: BTreeMap<Name, (usize, Segments)>,
 }
 
 impl Tunnels {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, gained: Segments::NONE, own: BTreeMap::new(), held: BTreeMap::new() }
+        Self {
+            most,
+            gained: Segments::NONE,
+            own: BTreeMap::new(),
+            held: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            changing: BTreeMap::new(),
+        }
     }
 
     /// Segments of which any tunnel is held.
@@ -48,7 +67,38 @@ impl Tunnels {
     /// Whether there is room for a tunnel, which may be there already.
     pub(crate) fn has_room(&self, tunnel: &Name) -> bool {
         let known = self.own.contains_key(tunnel) || self.held.contains_key(tunnel);
-        known || self.own.len() + self.held.len() < self.most
+        known || self.own.len() + self.held.len() + self.changes.len() < self.most
+    }
+
+    /// Where a tunnel is being put.
+    pub(crate) fn changing(&self, tunnel: &Name) -> Segments {
+        self.changing.get(tunnel).map_or(Segments::NONE, |(_, segments)| *segments)
+    }
+
+    /// The driver is told to do something for another owner.
+    pub(crate) fn begin_change(&mut self, from: NodeId, number: u64, change: Change) {
+        let (count, segments) = self.changing.entry(change.tunnel).or_default();
+        *count += 1;
+        *segments |= change.held.as_ref().map_or(Segments::NONE, |held| Segments::one(held.segment));
+        if let Some(Change { tunnel, .. }) = self.changes.insert((from, number), change) {
+            self.count_down(&tunnel);
+        }
+    }
+
+    /// The driver has done it, or could not.
+    pub(crate) fn end_change(&mut self, from: NodeId, number: u64) -> Option<Change> {
+        let change = self.changes.remove(&(from, number))?;
+        self.count_down(&change.tunnel);
+        Some(change)
+    }
+
+    fn count_down(&mut self, tunnel: &Name) {
+        if let Some((count, _)) = self.changing.get_mut(tunnel) {
+            *count -= 1;
+            if *count == 0 {
+                self.changing.remove(tunnel);
+            }
+        }
     }
 
     /// What was held of the segments that were gained is owned.

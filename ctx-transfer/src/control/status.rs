@@ -171,4 +171,5 @@ pub struct TotalsEntry {
     pub stale: u64,
     pub rekeyed: u64,
     pub malformed: u64,
+    pub disbelieved: u64,
 }

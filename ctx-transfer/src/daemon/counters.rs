@@ -15,7 +15,7 @@ use tracing::warn;
 use super::DaemonError;
 use super::error::system;
 use super::input::{Input, Inputs};
-use crate::cluster::{Edge, Event, Reservation, Reserved, SaKey};
+use crate::cluster::{Edge, Event, Reservation, Reserved, SaKey, Segments};
 use baton_sad::NodeId;
 
 /// How often workers' wishes are looked for.
@@ -27,7 +27,7 @@ const REMEMBERED: usize = 200_000;
 pub(super) enum Work {
     Table(Arc<Table>),
     Reserve(Vec<Reservation>),
-    RaiseFloors { from: NodeId, number: u64, floors: Vec<Reserved> },
+    RaiseFloors { from: NodeId, number: u64, floors: Vec<Reserved>, within: Segments },
 }
 
 /// The asking end.
@@ -83,9 +83,9 @@ impl Bench {
                 self.known.clear();
             }
             Work::Reserve(items) => self.reserve(&items),
-            Work::RaiseFloors { from, number, floors } => {
-                let missing = self.raise_floors(&floors);
-                self.inputs.tell(Input::Core(Event::FloorsRaised { from, number, missing }));
+            Work::RaiseFloors { from, number, floors, within } => {
+                let (missing, foreign) = self.raise_floors(&floors, within);
+                self.inputs.tell(Input::Core(Event::FloorsRaised { from, number, missing, foreign }));
             }
         }
     }
@@ -103,27 +103,32 @@ impl Bench {
         }
     }
 
-    /// Of SAs that other nodes own; gives those that are not here, or are ours.
-    fn raise_floors(&self, floors: &[Reserved]) -> Vec<SaKey> {
+    /// Of SAs of these segments, which another node owns; gives those that are not here, or are ours or somebody else's,
+    /// and whose segments the latter are.
+    fn raise_floors(&self, floors: &[Reserved], within: Segments) -> (Vec<SaKey>, Segments) {
         let all = || floors.iter().map(|floor| floor.key).collect();
-        let Some(table) = &self.table else { return all() };
-        let now = monotonic_ns();
-        let is_ours = |key: &SaKey| {
+        let Some(table) = &self.table else { return (all(), Segments::NONE) };
+        let (now, mut foreign) = (monotonic_ns(), Segments::NONE);
+        let mut is_not_its = |key: &SaKey| {
             let sa = key.in_table();
-            let found = table.get(sa.direction, sa.key).ok().flatten();
-            found.is_some_and(|found| table.lease(found.sa.segment) > now)
+            let Some(found) = table.get(sa.direction, sa.key).ok().flatten() else { return false };
+            let segment = found.sa.segment;
+            if !within.contains(segment) {
+                foreign.insert(segment);
+            }
+            !within.contains(segment) || table.lease(segment) > now
         };
         let (ours, others): (Vec<&Reserved>, Vec<&Reserved>) =
-            floors.iter().partition(|floor| is_ours(&floor.key));
+            floors.iter().partition(|floor| is_not_its(&floor.key));
         let item = |floor: &&Reserved| Floor { sa: floor.key.in_table(), floor: floor.number };
         match table.raise_floors(&others.iter().map(item).collect::<Vec<_>>()) {
             Ok(missing) => {
                 let missing = missing.into_iter().map(SaKey::of);
-                missing.chain(ours.into_iter().map(|floor| floor.key)).collect()
+                (missing.chain(ours.into_iter().map(|floor| floor.key)).collect(), foreign)
             }
             Err(error) => {
                 warn!(%error, "floors cannot be raised");
-                all()
+                (all(), foreign)
             }
         }
     }

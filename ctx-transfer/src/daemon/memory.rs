@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use baton_sad::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::wire::TERMS;
 use crate::cluster::{Remembered, Segments};
 
 /// In a directory of its own, the only one that the daemon writes to.
@@ -45,6 +46,7 @@ impl Memory {
         let remembered = |entry: Entry| {
             let Entry { segments, owner, term, intact, alone } = entry;
             let segments = Segments::from_words(segments);
+            (term < TERMS).then_some(())?;
             Some(Remembered { segments, owner: NodeId::new(owner)?, term, intact, alone })
         };
         entries.into_iter().filter_map(remembered).collect()
@@ -76,11 +78,13 @@ mod tests {
         assert!(memory.recall().is_empty());
         let owner = NodeId::new(7).expect("not 0");
         let votes =
-            [Remembered { segments: Segments::one(200), owner, term: u64::MAX, intact: true, alone: false }];
+            [Remembered { segments: Segments::one(200), owner, term: TERMS - 1, intact: true, alone: false }];
         memory.store(&votes).expect("stored");
         assert_eq!(memory.recall(), votes);
         fs::write(&memory.0, b"[{\"segments\":[1").expect("written");
         assert!(memory.recall().is_empty());
+        memory.store(&votes.map(|vote| Remembered { term: TERMS, ..vote })).expect("stored");
+        assert!(memory.recall().is_empty(), "nobody has such a term");
         memory.store(&votes).expect("stored again");
         assert_eq!(memory.recall(), votes);
     }

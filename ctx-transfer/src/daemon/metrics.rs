@@ -58,6 +58,7 @@ pub(super) fn text(status: &Status) -> String {
         ("stale", "Standbys declared stale.", totals.stale),
         ("rekeyed", "Segments taken over that had to be rekeyed.", totals.rekeyed),
         ("malformed", "Messages that could not be read.", totals.malformed),
+        ("disbelieved", "Messages of members that may not say what they said.", totals.disbelieved),
         ("channel_strangers", "Calls from where no member is.", status.channel.strangers),
         ("channel_retries", "Calls that had to prove their address.", status.channel.retries),
         ("channel_refused", "Calls that were refused.", status.channel.refused),

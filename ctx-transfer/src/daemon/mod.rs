@@ -21,6 +21,7 @@ mod enforcing;
 mod error;
 mod hands;
 mod input;
+mod judge;
 mod links;
 mod load;
 mod memory;

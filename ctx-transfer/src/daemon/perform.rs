@@ -50,8 +50,8 @@ impl Driver {
             }
             Output::Synced(synced) => self.parts.synced.store(synced, Ordering::Release),
             Output::Reserve(items) => self.parts.counters.work(counters::Work::Reserve(items)),
-            Output::RaiseFloors { from, number, floors } => {
-                self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors });
+            Output::RaiseFloors { from, number, floors, within } => {
+                self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors, within });
             }
             work => self.parts.hands.work(Work::Output(Box::new(work))),
         }

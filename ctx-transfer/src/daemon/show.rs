@@ -254,5 +254,6 @@ fn totals(totals: &Totals) -> TotalsEntry {
         stale: totals.stale,
         rekeyed: totals.rekeyed,
         malformed: totals.malformed,
+        disbelieved: totals.disbelieved,
     }
 }

@@ -33,6 +33,11 @@ pub(super) fn alarm(alarm: &Alarm) -> String {
              release at a time",
             member.get()
         ),
+        Alarm::NotTheOwner(member) => format!(
+            "member {} spoke of segments that it does not own, which had no effect; look at it, and make its certificate \
+             anew if somebody else may have its key",
+            member.get()
+        ),
         Alarm::Differs(member, sections) => format!(
             "the configuration of member {} differs in [{}]; make both agree, or its tunnels behave otherwise after a \
              takeover",

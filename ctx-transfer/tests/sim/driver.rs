@@ -51,9 +51,9 @@ impl World {
                     }
                 }
             }
-            Output::RaiseFloors { from, number, floors } => {
-                let missing = self.raise_floors(id, &floors);
-                self.answer(id, Event::FloorsRaised { from, number, missing });
+            Output::RaiseFloors { from, number, floors, within } => {
+                let (missing, foreign) = self.raise_floors(id, &floors, within);
+                self.answer(id, Event::FloorsRaised { from, number, missing, foreign });
             }
             Output::ReadContext { tunnel } => self.read(id, tunnel),
             Output::Apply { from, number, tunnel, segment, version, octets, floors, .. } => {
@@ -200,17 +200,26 @@ impl World {
         }
     }
 
-    fn raise_floors(&mut self, id: NodeId, floors: &[Reserved]) -> Vec<baton_ctx_transfer::cluster::SaKey> {
-        let (local, mut missing) = (self.nodes[&id].local(self.now), Vec::new());
+    fn raise_floors(
+        &mut self,
+        id: NodeId,
+        floors: &[Reserved],
+        within: Segments,
+    ) -> (Vec<baton_ctx_transfer::cluster::SaKey>, Segments) {
+        let (local, mut missing, mut foreign) = (self.nodes[&id].local(self.now), Vec::new(), Segments::NONE);
         let table = &mut self.node(id).table;
         for floor in floors {
-            let owned = table.find(floor.key).map(|(segment, _)| segment).filter(|s| table.owns(*s, local));
+            let segment = table.find(floor.key).map(|(segment, _)| segment);
+            let its = segment.filter(|segment| within.contains(*segment));
+            foreign =
+                segment.into_iter().filter(|_| its.is_none()).fold(foreign, |all, s| all | Segments::one(s));
+            let owned = its.is_none_or(|segment| table.owns(segment, local));
             match table.find(floor.key) {
-                Some((_, sa)) if owned.is_none() => sa.floor = sa.floor.max(floor.number),
+                Some((_, sa)) if !owned => sa.floor = sa.floor.max(floor.number),
                 _ => missing.push(floor.key),
             }
         }
-        missing
+        (missing, foreign)
     }
 
     fn read(&mut self, id: NodeId, name: Name) {

@@ -2,7 +2,7 @@
 //!
 //! Two to four nodes, with and without a witness, share tunnels whose peers send numbered packets and receive
 //! ours, while links lose, delay, repeat, reorder and part, clocks run apart, and nodes, their cluster daemons and the
-//! witness crash and pause at any moment. Standbys are slow, their tables are full, and operators move segments about.
+//! witness crash and pause at any moment; and now and then the witness lies. Standbys are slow, their tables are full, and operators move segments about.
 //! The data plane is a model that keeps its rules: lease per packet, reservation, floor, mark, replay window. After every
 //! packet and every lease the invariants are checked, and at the end every segment has one owner that has its tunnels,
 //! and a standby in good order.
@@ -12,6 +12,7 @@
 
 mod driver;
 mod judge;
+mod lies;
 mod network;
 mod node;
 mod random;

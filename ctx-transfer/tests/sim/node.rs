@@ -72,6 +72,7 @@ impl Node {
         sum.fills += more.fills;
         sum.refusals += more.refusals;
         sum.late += more.late;
+        sum.disbelieved += more.disbelieved;
         sum.reservations += more.reservations;
         sum.repeated_reservations += more.repeated_reservations;
         sum.stale += more.stale;

@@ -9,7 +9,7 @@ use baton_ctx_transfer::cluster::Guards;
 use crate::world::World;
 
 /// While things go wrong.
-const TROUBLE: Duration = Duration::from_millis(900);
+pub const TROUBLE: Duration = Duration::from_millis(900);
 /// After which all must be well again.
 const CALM: Duration = Duration::from_millis(700);
 
@@ -40,7 +40,7 @@ fn seeds(usual: u64) -> Range<u64> {
 }
 
 /// What a run of all seeds has to bring about, or it tests less than it says.
-const MUST_HAPPEN: [&str; 20] = [
+const MUST_HAPPEN: [&str; 22] = [
     "takeovers",
     "moves",
     "moves failed",
@@ -61,6 +61,8 @@ const MUST_HAPPEN: [&str; 20] = [
     "alone",
     "commits",
     "freezes",
+    "lies",
+    "disbelieved",
 ];
 
 type Counters = BTreeMap<&'static str, u64>;
@@ -88,6 +90,7 @@ fn tally(world: &mut World, counters: &mut Counters) {
             ("rekeyed", totals.rekeyed),
             ("reservations", totals.reservations),
             ("repeated reservations", totals.repeated_reservations),
+            ("disbelieved", totals.disbelieved),
         ] {
             *counters.entry(what).or_default() += number;
         }
@@ -101,6 +104,7 @@ fn run_seeds(seeds: Range<u64>) -> (Vec<String>, Counters) {
         if world.trace {
             println!("{:#?}", world.setting);
         }
+        world.plan_lies(seed, TROUBLE);
         if let Err(why) = run(&mut world) {
             // A soak is long: its failures are told as they come.
             eprintln!("BATON_SEED={seed} {why}");

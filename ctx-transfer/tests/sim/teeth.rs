@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use baton_ctx_transfer::cluster::Guards;
 
-use crate::runs::run;
+use crate::runs::{TROUBLE, run};
 use crate::script::Fault;
 use crate::setting::id;
 use crate::world::{Coming, World};
@@ -17,6 +17,7 @@ fn bites(invariant: &str, loosen: impl Fn(&mut World)) {
         let mut world = World::new(*seed, Guards::default());
         world.trace = false;
         loosen(&mut world);
+        world.plan_lies(*seed, TROUBLE);
         run(&mut world).is_err_and(|why| why.contains(invariant))
     });
     println!("{invariant}: {found:?}");
@@ -77,6 +78,11 @@ fn without_complete_contexts_a_takeover_loses_tunnels() {
             world.later(end, Coming::Fault(Fault::CrashHost(id(1))));
         }
     });
+}
+
+#[test]
+fn without_doubts_a_witness_sweeps_tunnels_away() {
+    bites("I6", |world| world.guards.owners_only = false);
 }
 
 #[test]

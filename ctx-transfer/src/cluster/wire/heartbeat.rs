@@ -89,7 +89,7 @@ impl Heartbeat {
     }
 
     fn read(mut reader: Reader<'_>) -> Result<Self, MessageError> {
-        let (incarnation, sequence, term) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (incarnation, sequence, term) = (reader.u64()?, reader.u64()?, reader.term()?);
         let flags = reader.u8()?;
         if flags & !(MAINTENANCE | SETTLED | IDLE) != 0 {
             return Err(MessageError::Value("the flags of a heartbeat"));
@@ -143,12 +143,12 @@ impl Vote {
             incarnation: reader.u64()?,
             of: reader.u64()?,
             sequence: reader.u64()?,
-            highest: reader.u64()?,
+            highest: reader.term()?,
             granted: reader.segments()?,
             marks: reader.list("marks", MAX_MEMBERS, |reader| {
                 Ok(Mark {
                     owner: NodeId::new(reader.u8()?),
-                    term: reader.u64()?,
+                    term: reader.term()?,
                     sequence: reader.u64()?,
                     segments: reader.segments()?,
                     ready: reader.segments()?,

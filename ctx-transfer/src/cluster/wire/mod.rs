@@ -16,5 +16,8 @@ pub(crate) use heartbeat::Beat;
 pub use heartbeat::{Heartbeat, Mark, Vote};
 pub use octets::MessageError;
 
+/// Terms are lower: a claim a second needs more than a century to get there, and other daemons keep 32 bits of them.
+pub const TERMS: u64 = 1 << 32;
+
 /// Version of the messages; this release also reads the one before, once there is one.
 pub const PROTOCOL: u8 = 1;

@@ -4,7 +4,7 @@ use baton_sad::{Name, NodeId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::PROTOCOL;
+use super::{PROTOCOL, TERMS};
 use crate::cluster::segments::Segments;
 use crate::cxtp::CxtpError;
 
@@ -76,6 +76,11 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, MessageError> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    /// A term, which never comes near the bound by itself: one beyond would be the last that anybody could claim with.
+    pub(crate) fn term(&mut self) -> Result<u64, MessageError> {
+        self.u64().and_then(|term| if term < TERMS { Ok(term) } else { Err(MessageError::Value("a term")) })
     }
 
     pub(crate) fn node(&mut self) -> Result<NodeId, MessageError> {

@@ -45,7 +45,7 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
         |(numbers, flags, claims, fresh, heirs, handed)| Heartbeat {
             incarnation: numbers[0],
             sequence: numbers[1],
-            term: numbers[2],
+            term: numbers[2] % TERMS,
             maintenance: flags[0],
             idle: flags[1],
             settled: flags[2],
@@ -58,8 +58,15 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
 }
 
 fn mark() -> impl Strategy<Value = Mark> {
-    (prop::option::of(node()), any::<u64>(), any::<u64>(), segments(), segments())
-        .prop_map(|(owner, term, sequence, segments, ready)| Mark { owner, term, sequence, segments, ready })
+    (prop::option::of(node()), any::<u64>(), any::<u64>(), segments(), segments()).prop_map(
+        |(owner, term, sequence, segments, ready)| Mark {
+            owner,
+            term: term % TERMS,
+            sequence,
+            segments,
+            ready,
+        },
+    )
 }
 
 fn vote() -> impl Strategy<Value = Vote> {
@@ -68,7 +75,7 @@ fn vote() -> impl Strategy<Value = Vote> {
             incarnation: numbers[0],
             of: numbers[1],
             sequence: numbers[2],
-            highest: numbers[3],
+            highest: numbers[3] % TERMS,
             granted,
             marks,
         },

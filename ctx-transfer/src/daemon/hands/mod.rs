@@ -173,8 +173,8 @@ impl Bench {
         match output {
             Output::Enforce { segments, enforced } => self.enforce(segments, enforced),
             Output::ReadContext { tunnel } => self.give(tunnel),
-            Output::Apply { from, number, octets, floors, supersedes, .. } => {
-                let result = self.apply(&octets, &floors, supersedes);
+            Output::Apply { from, number, octets, floors, tunnel, segment, supersedes, .. } => {
+                let result = self.apply((tunnel, segment), &octets, &floors, supersedes);
                 self.tell(Event::Applied { from, number, result });
             }
             Output::Remove { from, number, tunnel } => {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::warn;
 
+use super::super::judge;
 use super::Bench;
 use crate::cluster::{Octets, Refusal, Reserved};
 use crate::collect::is_negotiated;
@@ -31,11 +32,13 @@ impl Bench {
     /// touched.
     pub(super) fn apply(
         &mut self,
+        about: (Name, u8),
         octets: &Octets,
         floors: &[Reserved],
         supersedes: bool,
     ) -> Result<(), Refusal> {
         let contexts = self.open(octets)?;
+        judge::is_about(&contexts, about, floors)?;
         let table = self.table().map_err(|_| Refusal::Unavailable)?;
         for context in &contexts {
             self.check(&table, context)?;
