@@ -78,9 +78,7 @@ impl Cluster {
 
     /// The driver has done what another owner wanted, or could not: then what was here before still is.
     pub(crate) fn applied(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>) {
-        if let Some(Change { tunnel, held }) = self.tunnels.end_change(from, number)
-            && result.is_ok()
-        {
+        if let Some(Change { tunnel, held }) = self.tunnels.end_change(from, number, result.is_ok()) {
             match held {
                 // It came while its segment became ours.
                 Some(Held { segment, version, .. }) if self.claims.held.contains(segment) => {

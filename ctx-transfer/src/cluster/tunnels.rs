@@ -33,6 +33,16 @@ pub(crate) struct Change {
     pub(crate) held: Option<Held>,
 }
 
+/// A tunnel of which changes are under way.
+#[derive(Debug, Default)]
+struct Changing {
+    count: usize,
+    /// Where they put it.
+    segments: Segments,
+    /// The last one that was done.
+    done: u64,
+}
+
 /// All tunnels of this node, as many as the configuration allows.
 #[derive(Debug)]
 pub(crate) struct Tunnels {
@@ -42,9 +52,10 @@ pub(crate) struct Tunnels {
     pub(crate) own: BTreeMap<Name, Tunnel>,
     pub(crate) held: BTreeMap<Name, Held>,
     /// By whose wish, and its number. What was refused leaves no trace.
-    changes: BTreeMap<(NodeId, u64), Change>,
-    /// How many changes of a tunnel there are, and where they put it.
-    changing: BTreeMap<Name, (usize, Segments)>,
+    changes: BTreeMap<(NodeId, u64), (u64, Change)>,
+    /// The tunnels that they are about.
+    changing: BTreeMap<Name, Changing>,
+    serial: u64,
 }
 
 impl Tunnels {
@@ -56,6 +67,7 @@ impl Tunnels {
             held: BTreeMap::new(),
             changes: BTreeMap::new(),
             changing: BTreeMap::new(),
+            serial: 0,
         }
     }
 
@@ -72,30 +84,34 @@ impl Tunnels {
 
     /// Where a tunnel is being put.
     pub(crate) fn changing(&self, tunnel: &Name) -> Segments {
-        self.changing.get(tunnel).map_or(Segments::NONE, |(_, segments)| *segments)
+        self.changing.get(tunnel).map_or(Segments::NONE, |changing| changing.segments)
     }
 
     /// The driver is told to do something for another owner.
     pub(crate) fn begin_change(&mut self, from: NodeId, number: u64, change: Change) {
-        let (count, segments) = self.changing.entry(change.tunnel).or_default();
-        *count += 1;
-        *segments |= change.held.as_ref().map_or(Segments::NONE, |held| Segments::one(held.segment));
-        if let Some(Change { tunnel, .. }) = self.changes.insert((from, number), change) {
+        self.serial += 1;
+        let changing = self.changing.entry(change.tunnel).or_default();
+        changing.count += 1;
+        changing.segments |= change.held.as_ref().map_or(Segments::NONE, |held| Segments::one(held.segment));
+        if let Some((_, Change { tunnel, .. })) = self.changes.insert((from, number), (self.serial, change)) {
             self.count_down(&tunnel);
         }
     }
 
-    /// The driver has done it, or could not.
-    pub(crate) fn end_change(&mut self, from: NodeId, number: u64) -> Option<Change> {
-        let change = self.changes.remove(&(from, number))?;
+    /// The driver has done it, or could not. Gives what it was, unless something later has come of the tunnel already.
+    pub(crate) fn end_change(&mut self, from: NodeId, number: u64, done: bool) -> Option<Change> {
+        let (serial, change) = self.changes.remove(&(from, number))?;
+        let changing = self.changing.get_mut(&change.tunnel)?;
+        let counts = done && serial > changing.done;
+        changing.done = if counts { serial } else { changing.done };
         self.count_down(&change.tunnel);
-        Some(change)
+        counts.then_some(change)
     }
 
     fn count_down(&mut self, tunnel: &Name) {
-        if let Some((count, _)) = self.changing.get_mut(tunnel) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(changing) = self.changing.get_mut(tunnel) {
+            changing.count -= 1;
+            if changing.count == 0 {
                 self.changing.remove(tunnel);
             }
         }
