@@ -1,7 +1,7 @@
 //! One connection with a member, once both ends have agreed to use it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use baton_sad::NodeId;
 use quinn::{Connection, RecvStream, VarInt};
@@ -15,8 +15,9 @@ use super::streams::{self, Purpose, StreamError};
 use super::{Event, Kind, LinkProblem};
 use crate::cluster::Lane;
 
-/// Octets that may wait for a stream; one message always may.
-const MAX_QUEUED: usize = 8 << 20;
+/// Octets that may wait for a stream; one message always may. The largest window of contexts fits, with answers to the
+/// other end's beside it.
+const MAX_QUEUED: usize = 16 << 20;
 /// What a waiting message costs beside its octets.
 const OVERHEAD: usize = 64;
 /// Control goes before contexts.
@@ -29,7 +30,8 @@ pub enum SendError {
     /// Nobody is there.
     #[error("the member is not connected")]
     NotConnected,
-    /// Too much waits already; [`Event::Room`] follows.
+    /// Too much waits already. Nothing may be missing on a reliable lane: the connection is closed, and both ends begin
+    /// anew.
     #[error("too much waits to be sent to the member")]
     Full,
     /// Longer than [`Lane::most_octets`].
@@ -55,8 +57,6 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     octets: AtomicUsize,
-    /// Somebody was refused, and is to be told when there is room.
-    refused: AtomicBool,
 }
 
 impl Queue {
@@ -70,7 +70,6 @@ impl Queue {
         let before = self.waiting.octets.fetch_add(size, Ordering::AcqRel);
         if before > 0 && before + size > MAX_QUEUED {
             self.waiting.octets.fetch_sub(size, Ordering::AcqRel);
-            self.waiting.refused.store(true, Ordering::Release);
             return Err(SendError::Full);
         }
         self.messages.send(octets).map_err(|_| SendError::NotConnected)
@@ -78,11 +77,9 @@ impl Queue {
 }
 
 impl Waiting {
-    /// A message of this size has gone; gives whether somebody waits for that.
-    fn sent(&self, octets: usize) -> bool {
-        let size = octets + OVERHEAD;
-        let left = self.octets.fetch_sub(size, Ordering::AcqRel) - size;
-        left <= MAX_QUEUED / 2 && self.refused.swap(false, Ordering::AcqRel)
+    /// A message of this size has gone.
+    fn sent(&self, octets: usize) {
+        self.octets.fetch_sub(octets + OVERHEAD, Ordering::AcqRel);
     }
 }
 
@@ -93,13 +90,21 @@ impl Link {
             return Err(SendError::TooLong);
         }
         match lane {
-            Lane::Contexts => self.contexts.push(octets),
-            Lane::Control => self.control.push(octets),
+            Lane::Contexts => self.push(&self.contexts, octets),
+            Lane::Control => self.push(&self.control, octets),
             // What does not fit into the buffer takes the place of the oldest there, which is what we want.
             Lane::Heartbeat | Lane::Counters => {
                 self.connection.send_datagram(octets.into()).map_err(|_| SendError::NotConnected)
             }
         }
+    }
+
+    fn push(&self, queue: &Queue, octets: Vec<u8>) -> Result<(), SendError> {
+        let pushed = queue.push(octets);
+        if pushed == Err(SendError::Full) {
+            self.connection.close(VarInt::from_u32(code::OVERFLOW), b"");
+        }
+        pushed
     }
 
     /// Octets that wait for a stream.
@@ -223,9 +228,7 @@ impl Port {
             if streams::write_message(&mut stream, octets).await.is_err() {
                 return Ok(());
             }
-            if waiting.sent(length) {
-                self.shared.tell(Event::Room(self.member, lane)).await;
-            }
+            waiting.sent(length);
         }
         Ok(())
     }

@@ -97,6 +97,4 @@ pub enum Event {
         /// Its octets, [`Lane::most_octets`] at most.
         octets: Vec<u8>,
     },
-    /// A lane that was full has room again.
-    Room(NodeId, Lane),
 }

@@ -77,6 +77,9 @@ pub enum LinkProblem {
         "it refuses our certificate{0}; `dpctl cluster certificates` shows it, its own log and status say more"
     )]
     RefusesUs(Alert),
+    /// One end did not read as fast as the other wrote.
+    #[error("more waited to be sent than may, and both begin anew; look at the load of both, and at the network between")]
+    Overflow,
     /// It speaks another version of the channel.
     #[error("it is of a release that speaks another version of the channel; upgrade one release at a time")]
     Version,
@@ -111,6 +114,8 @@ pub(super) mod code {
     pub(in crate::channel) const REPLACED: u32 = 2;
     /// What came broke a rule.
     pub(in crate::channel) const VIOLATION: u32 = 3;
+    /// More waited to be sent than may.
+    pub(in crate::channel) const OVERFLOW: u32 = 4;
 }
 
 /// TLS's handshake_failure and no_application_protocol.
@@ -134,6 +139,7 @@ impl From<ConnectionError> for LinkProblem {
             {
                 Ok(code::ENDED) => Self::Ended,
                 Ok(code::REPLACED) => Self::Restarted,
+                Ok(code::OVERFLOW) => Self::Overflow,
                 _ => Self::Protocol(closed.to_string()),
             },
             ConnectionError::Reset | ConnectionError::LocallyClosed => Self::Restarted,

@@ -250,7 +250,7 @@ impl Default for Replicating {
 
 impl Replicating {
     fn validate(&self) -> Result<(), ConfigurationError> {
-        within((1 << 12..=1 << 28).contains(&self.window), "window", "4 KiB to 256 MiB")?;
+        within((1 << 12..=1 << 23).contains(&self.window), "window", "4 KiB to 8 MiB")?;
         within(self.fill_rate >= 1 << 10, "fill_rate", "at least 1 KiB/s")?;
         within(self.wait <= Duration::from_secs(1), "wait", "at most 1 s")?;
         within((1..=1 << 24).contains(&self.tunnels), "tunnels", "1 to 16,777,216")

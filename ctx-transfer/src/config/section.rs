@@ -130,7 +130,7 @@ fn timing(section: &Section<'_, '_>) -> Option<Timing> {
 
 fn replicating(section: &Section<'_, '_>) -> Option<Replicating> {
     let default = Replicating::default();
-    let window = octets(section, "window", 1 << 12..=1 << 28, default.window as u64);
+    let window = octets(section, "window", 1 << 12..=1 << 23, default.window as u64);
     let fill_rate = octets(section, "fill_rate", 1 << 10..=1 << 40, default.fill_rate);
     let wait = milliseconds(section, "replication_wait_milliseconds", 0..=1000, default.wait);
     Some(Replicating {

@@ -112,6 +112,7 @@ fn what_cannot_work_is_told_by_field() {
         ("[cluster]\nlease_milliseconds = 500\n", "cluster", "lease_milliseconds does not fit"),
         ("[cluster]\nbalance = \"always\"\n", "cluster.balance", "not known"),
         ("[cluster]\nwindow = \"1k\"\n", "cluster.window", "outside"),
+        ("[cluster]\nwindow = \"9M\"\n", "cluster.window", "outside"),
         ("[cluster]\nmetrics = \"localhost\"\n", "cluster.metrics", "no address"),
         ("[cluster]\ndirectory = \"\"\n", "cluster.directory", "not a directory"),
         ("[cluster]\nload_cpu_percent = 101\n", "cluster.load_cpu_percent", "outside"),

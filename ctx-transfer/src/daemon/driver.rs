@@ -158,7 +158,6 @@ impl Driver {
                 self.beating.remove(&member);
                 self.disconnected(member, &problem, self.bulky.contains(&member));
             }
-            channel::Event::Room(..) => {}
         }
     }
 
@@ -178,7 +177,6 @@ impl Driver {
                 self.bulky.remove(&member);
                 self.disconnected(member, &problem, self.beating.contains(&member));
             }
-            channel::Event::Room(..) => {}
         }
     }
 
