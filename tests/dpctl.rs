@@ -479,6 +479,22 @@ fn segments_are_the_tables_while_no_data_plane_runs() {
     assert_eq!(b.dpctl(&["segment", "take", "300"]).status.code(), Some(2));
 }
 
+/// I4: whoever takes segments without a vote may be the second owner.
+#[test]
+fn a_member_of_a_cluster_owns_nothing_by_command() {
+    let b = Gateway::new(2, "demo", true);
+    let path = b.path("baton.toml");
+    let text = fs::read_to_string(&path).expect("text");
+    let member = "[[cluster.member]]\nid = 2\naddress = \"192.0.2.2\"\n";
+    write_private(&path, &format!("{text}{member}"));
+    let refused = b.dpctl(&["segment", "take", "0-127"]);
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).expect("text");
+    assert!(said.contains("start baton-cluster"), "{said}");
+    assert!((0..=255).all(|segment| b.table.lease(segment) == baton_sad::NOT_OWNED));
+    assert!(b.dpctl(&["segment", "drop", "all"]).status.success(), "letting go is safe");
+}
+
 /// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
 #[test]
 fn help_teaches_every_command() {

@@ -76,6 +76,12 @@ pub enum DpctlError {
     /// No such SA or tunnel.
     #[error("there is no SA or tunnel {0} here; `dpctl sa list` shows what there is")]
     NotFound(String),
+    /// Only the cluster's daemon may say what a member owns.
+    #[error(
+        "this gateway is a member of a cluster and owns segments by leases, or two gateways might own one: start \
+         baton-cluster, which takes what is free"
+    )]
+    OwnedByLeases,
     /// Nothing to take a snapshot of.
     #[error("no SA is installed here, so there is nothing to take a snapshot of")]
     Nothing,
@@ -257,6 +263,7 @@ impl DpctlError {
             ) => Exit::Failed,
             Self::Open(_)
             | Self::Restore(_)
+            | Self::OwnedByLeases
             | Self::UnknownTunnel(_)
             | Self::Differs { .. }
             | Self::Stands(_)

@@ -100,6 +100,9 @@ pub(super) fn change(
     if cluster::change(config, &segments, take, output)? {
         return Ok(());
     }
+    if take && config.segments.by_leases {
+        return Err(DpctlError::OwnedByLeases);
+    }
     let request = if take { Request::SegmentTake { segments } } else { Request::SegmentDrop { segments } };
     let segments = match live::connect(config).and_then(|mut client| Ok(client.request(&request)?)) {
         // The data plane will find the leases when it starts.

@@ -78,7 +78,9 @@ pub enum LinkProblem {
     )]
     RefusesUs(Alert),
     /// One end did not read as fast as the other wrote.
-    #[error("more waited to be sent than may, and both begin anew; look at the load of both, and at the network between")]
+    #[error(
+        "more waited to be sent than may, and both begin anew; look at the load of both, and at the network between"
+    )]
     Overflow,
     /// It speaks another version of the channel.
     #[error("it is of a release that speaks another version of the channel; upgrade one release at a time")]

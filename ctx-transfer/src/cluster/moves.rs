@@ -211,7 +211,7 @@ impl Cluster {
         let Some(session) = self.replicas.sessions.get(&to) else { return Vec::new() };
         let own = self.tunnels.own.iter().filter(|(_, own)| segments.contains(own.segment));
         let behind = own.filter(|(name, own)| !session.has_all_of(name, own.version));
-        behind.map(|(name, _)| *name).chain(session.deletions()).collect()
+        behind.map(|(name, _)| *name).chain(session.deletions(segments)).collect()
     }
 
     /// The receiver has acknowledged something.

@@ -104,17 +104,12 @@ impl Cluster {
         for key in own.sas {
             self.reservations.remove(key);
         }
-        let mut messages = Vec::new();
         for (standby, session) in &mut self.replicas.sessions {
-            let Some(number) = session.delete(tunnel) else { continue };
-            messages.push((*standby, ContextMessage::Delete { number, tunnel: *tunnel }));
-            self.moves.note_deletion(*standby, *tunnel, own.segment);
-            // Whether it is sent at all is not known here if nobody is connected.
-            session.anew |= !self.peers.get(standby).is_some_and(|peer| peer.connected);
+            if session.delete(tunnel) {
+                self.moves.note_deletion(*standby, *tunnel, own.segment);
+            }
         }
-        for (to, message) in messages {
-            self.send(to, Lane::Contexts, message.encode().into());
-        }
+        self.pump();
         self.freeze_followed();
         self.finish_waiting(tunnel);
     }
@@ -125,9 +120,15 @@ impl Cluster {
         let window = self.config.replicating.window;
         let connected = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.connected);
         let sessions = self.replicas.sessions.iter_mut().filter(|(id, _)| connected(id));
-        let mut wanted = Vec::new();
-        for (_, session) in sessions {
+        let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
+        for (standby, session) in sessions {
+            let deletions = std::iter::from_fn(|| session.next_deletion(window));
+            deleted.extend(deletions.map(|deletion| (*standby, deletion)));
             wanted.extend(std::iter::from_fn(|| session.next_read(window)));
+        }
+        for (to, (number, tunnel)) in deleted {
+            let message = ContextMessage::Delete { number, tunnel };
+            self.send(to, Lane::Contexts, message.encode().into());
         }
         for tunnel in wanted {
             if self.replicas.reading.insert(tunnel) {
@@ -200,7 +201,7 @@ impl Cluster {
             self.alarm(Alarm::Refused(from, refusal), true);
             self.refused_there(from, &flight.tunnel);
         }
-        self.followed(from, &flight.tunnel, flight.deleted);
+        self.followed(from, &flight.tunnel, flight.deleted.is_some() && result.is_ok());
         self.finish_waiting(&flight.tunnel);
         self.pump();
     }

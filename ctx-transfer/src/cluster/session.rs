@@ -10,6 +10,10 @@ use super::segments::{SEGMENTS, Segments};
 
 /// Contexts that are being read for one standby at most.
 const READING: usize = 64;
+/// Deletions that wait at most; beyond, the standby gets everything anew.
+const DELETIONS: usize = 1 << 16;
+/// What a deletion counts for in the window.
+const DELETION: usize = 128;
 /// Reservations on their way that are remembered; what is forgotten is sent again.
 const BATCHES: usize = 1_024;
 
@@ -38,7 +42,8 @@ pub(crate) struct Flight {
     version: u64,
     octets: usize,
     reserved: Vec<Reserved>,
-    pub(crate) deleted: bool,
+    /// The segment of a tunnel that is gone.
+    pub(crate) deleted: Option<u8>,
 }
 
 /// The session with one standby.
@@ -61,11 +66,16 @@ pub(crate) struct Session {
     refused: BTreeMap<Name, (u64, Refusal)>,
     unacked: Vec<u32>,
     uncovered: Vec<u32>,
+    /// Tunnels that are gone, with their segments, and those whose deletion was refused.
+    deletions: VecDeque<(Name, u8)>,
+    refused_deletions: Vec<(Name, u8)>,
     live: VecDeque<Name>,
     fill: VecDeque<Name>,
     reading: BTreeSet<Name>,
     flights: VecDeque<Flight>,
     in_flight: usize,
+    /// The longest context so far.
+    longest: usize,
     next_number: u64,
     /// Octets that a fill may send now.
     pub(crate) budget: i64,
@@ -90,13 +100,16 @@ impl Session {
             refused: BTreeMap::new(),
             unacked: vec![0; SEGMENTS],
             uncovered: vec![0; SEGMENTS],
+            deletions: VecDeque::new(),
+            refused_deletions: Vec::new(),
             live: VecDeque::new(),
             fill: VecDeque::new(),
             reading: BTreeSet::new(),
             flights: VecDeque::new(),
             in_flight: 0,
+            longest: 0,
             // What an earlier session's standby answers late is not taken for an answer to this one.
-            next_number: number.rotate_left(32),
+            next_number: number << 32,
             budget: 0,
             batches: VecDeque::new(),
             unsent: BTreeMap::new(),
@@ -121,9 +134,11 @@ impl Session {
         has && !self.refused.contains_key(tunnel)
     }
 
-    /// Tunnels of which it has not acknowledged yet that they are gone.
-    pub(crate) fn deletions(&self) -> impl Iterator<Item = Name> {
-        self.flights.iter().filter(|flight| flight.deleted).map(|flight| flight.tunnel)
+    /// Tunnels of these segments that are gone, and are not known to be gone there.
+    pub(crate) fn deletions(&self, segments: Segments) -> impl Iterator<Item = Name> {
+        let sent = self.flights.iter().filter_map(|flight| Some((flight.tunnel, flight.deleted?)));
+        let others = self.deletions.iter().chain(&self.refused_deletions).copied();
+        sent.chain(others).filter(move |(_, segment)| segments.contains(*segment)).map(|(tunnel, _)| tunnel)
     }
 
     /// Refused tunnels.
@@ -161,7 +176,9 @@ impl Session {
 
     /// The next tunnel to read, as far as window and budget allow.
     pub(crate) fn next_read(&mut self, window: usize) -> Option<Name> {
-        if self.in_flight >= window || self.reading.len() >= READING {
+        // What is being read will be on its way soon.
+        let expected = self.in_flight + self.reading.len() * self.longest;
+        if expected >= window || self.reading.len() >= READING || !self.deletions.is_empty() {
             return None;
         }
         let fill = |session: &mut Self| (session.budget > 0).then(|| session.fill.pop_front()).flatten();
@@ -181,26 +198,49 @@ impl Session {
     /// The number of a Put that leaves.
     pub(crate) fn put(&mut self, content: &Content) -> u64 {
         let octets = content.octets.0.len() + 128;
+        self.longest = self.longest.max(octets);
         self.budget = self.budget.saturating_sub_unsigned(octets as u64);
-        self.depart(content.tunnel, content.version, octets, content.reserved.clone(), false)
+        self.depart(content.tunnel, content.version, octets, content.reserved.clone(), None)
     }
 
-    /// The number of a Delete that leaves; `None` if the standby never heard of the tunnel.
-    pub(crate) fn delete(&mut self, tunnel: &Name) -> Option<u64> {
+    /// A tunnel is gone. The standby is told when there is room, if it ever heard of it: whether it has.
+    pub(crate) fn delete(&mut self, tunnel: &Name) -> bool {
         self.reading.remove(tunnel);
-        let copy = self.copies.remove(tunnel)?;
+        let Some(copy) = self.copies.remove(tunnel) else { return false };
         self.refused.remove(tunnel);
         self.count(&copy, (false, false));
         if copy.queued {
             self.live.retain(|other| other != tunnel);
             self.fill.retain(|other| other != tunnel);
         }
-        Some(self.depart(*tunnel, 0, 128, Vec::new(), true))
+        self.deletions.push_back((*tunnel, copy.segment));
+        if self.deletions.len() + self.refused_deletions.len() > DELETIONS {
+            self.deletions.clear();
+            self.refused_deletions.clear();
+            self.anew = true;
+        }
+        true
     }
 
-    /// Whether it has not confirmed yet that a tunnel is gone.
+    /// The next Delete that leaves, as far as the window allows. They go before contexts, which may be of a new tunnel of
+    /// the same name; where that is there already, it takes the old one's place.
+    pub(crate) fn next_deletion(&mut self, window: usize) -> Option<(u64, Name)> {
+        while self.in_flight < window {
+            let (tunnel, segment) = self.deletions.pop_front()?;
+            if !self.copies.contains_key(&tunnel) {
+                return Some((self.depart(tunnel, 0, DELETION, Vec::new(), Some(segment)), tunnel));
+            }
+        }
+        None
+    }
+
+    /// Whether it has not answered yet that a tunnel is gone. One that is not in good order is not waited for.
     pub(crate) fn is_deleting(&self, tunnel: &Name) -> bool {
-        self.flights.iter().any(|flight| flight.deleted && flight.tunnel == *tunnel)
+        let required = self.required();
+        let is_sent =
+            self.flights.iter().any(|flight| flight.deleted.is_some() && flight.tunnel == *tunnel);
+        let mut waiting = self.deletions.iter();
+        is_sent || waiting.any(|(name, segment)| name == tunnel && required.contains(*segment))
     }
 
     fn depart(
@@ -209,9 +249,9 @@ impl Session {
         version: u64,
         octets: usize,
         reserved: Vec<Reserved>,
-        deleted: bool,
+        deleted: Option<u8>,
     ) -> u64 {
-        self.next_number = self.next_number.wrapping_add(1).max(1);
+        self.next_number += 1;
         let number = self.next_number;
         self.in_flight += octets;
         self.flights.push_back(Flight { number, tunnel, version, octets, reserved, deleted });
@@ -220,6 +260,7 @@ impl Session {
 
     /// What was refused is tried again: there may be room by now.
     pub(crate) fn retry_refused(&mut self) {
+        self.deletions.extend(self.refused_deletions.drain(..));
         let segment = |tunnel: &Name| self.copies.get(tunnel).map(|copy| (*tunnel, copy.segment));
         let refused: Vec<_> = self.refused.keys().filter_map(segment).collect();
         for (tunnel, segment) in refused {
@@ -232,10 +273,11 @@ impl Session {
         let place = self.flights.iter().position(|flight| flight.number == number)?;
         let flight = self.flights.remove(place)?;
         self.in_flight -= flight.octets;
-        match result {
-            _ if flight.deleted => {}
-            Ok(()) => self.taken(&flight),
-            Err(refusal) => self.refuse(&flight, refusal),
+        match (flight.deleted, result) {
+            (Some(_), Ok(())) => {}
+            (Some(segment), Err(_)) => self.refused_deletions.push((flight.tunnel, segment)),
+            (None, Ok(())) => self.taken(&flight),
+            (None, Err(refusal)) => self.refuse(&flight, refusal),
         }
         Some(flight)
     }
@@ -393,6 +435,8 @@ impl Session {
     /// We do not own these any more: nothing is reserved, and nobody is told.
     pub(crate) fn abandon(&mut self, segments: Segments) {
         self.forget(segments);
+        self.deletions.retain(|(_, segment)| !segments.contains(*segment));
+        self.refused_deletions.retain(|(_, segment)| !segments.contains(*segment));
         self.joining -= segments;
         self.ready -= segments;
         self.leaving.iter_mut().for_each(|(_, leaving)| *leaving -= segments);
@@ -405,14 +449,14 @@ impl Session {
         self.batches.clear();
         self.unsent.clear();
         self.in_flight = 0;
-        let reading = std::mem::take(&mut self.reading).into_iter().map(|tunnel| (tunnel, false));
+        let reading = std::mem::take(&mut self.reading).into_iter().map(|tunnel| (tunnel, None));
         let flights = std::mem::take(&mut self.flights);
         let flights = flights.into_iter().map(|flight| (flight.tunnel, flight.deleted));
         for (tunnel, deleted) in reading.chain(flights).collect::<Vec<_>>() {
             match self.copies.get(&tunnel).map(|copy| copy.segment) {
                 Some(segment) => self.enqueue(tunnel, segment, true),
-                // Whether the standby knows of the deletion is not known: it gets everything anew.
-                None => self.anew |= deleted,
+                // Whether the standby knows of the deletion is not known.
+                None => self.deletions.extend(deleted.map(|segment| (tunnel, segment))),
             }
         }
     }

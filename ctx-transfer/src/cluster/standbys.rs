@@ -22,6 +22,7 @@ impl Cluster {
         if self.now >= self.replicas.retry_at {
             self.replicas.retry_at = self.now + self.config.settle;
             self.retry_refused();
+            self.begin_anew();
         }
         let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();
         for standby in standbys {
@@ -53,6 +54,15 @@ impl Cluster {
         self.alarm(Alarm::Stale(standby), false);
         for refusal in super::event::REFUSALS {
             self.alarm(Alarm::Refused(standby, refusal), false);
+        }
+    }
+
+    /// Standbys of which too much is not known get everything anew.
+    fn begin_anew(&mut self) {
+        let connected = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.connected);
+        let sessions = self.replicas.sessions.iter().filter(|(id, session)| session.anew && connected(id));
+        for standby in sessions.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.open_session(standby, false);
         }
     }
 

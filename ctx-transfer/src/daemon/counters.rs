@@ -13,6 +13,7 @@ use baton_sad::{Edge as TableEdge, Floor, Name, Reserve, Table};
 use tracing::warn;
 
 use super::DaemonError;
+use super::backlog::Share;
 use super::error::system;
 use super::input::{Input, Inputs};
 use crate::cluster::{Edge, Event, Reservation, Reserved, SaKey, Segments};
@@ -27,7 +28,7 @@ const REMEMBERED: usize = 200_000;
 pub(super) enum Work {
     Table(Arc<Table>),
     Reserve(Vec<Reservation>),
-    RaiseFloors { from: NodeId, number: u64, floors: Vec<Reserved>, within: Segments },
+    RaiseFloors { from: NodeId, number: u64, floors: Vec<Reserved>, within: Segments, share: Option<Share> },
 }
 
 /// The asking end.
@@ -83,7 +84,7 @@ impl Bench {
                 self.known.clear();
             }
             Work::Reserve(items) => self.reserve(&items),
-            Work::RaiseFloors { from, number, floors, within } => {
+            Work::RaiseFloors { from, number, floors, within, share: _share } => {
                 let (missing, foreign) = self.raise_floors(&floors, within);
                 self.inputs.tell(Input::Core(Event::FloorsRaised { from, number, missing, foreign }));
             }

@@ -13,6 +13,7 @@ use baton_sad::{NodeId, Table};
 use tokio::sync::mpsc::Receiver;
 use tracing::info;
 
+use super::backlog::Backlog;
 use super::counters::Counters;
 use super::hands::Hands;
 use super::input::Input;
@@ -62,12 +63,23 @@ pub(super) struct Driver {
     pub(super) beating: BTreeSet<NodeId>,
     pub(super) bulky: BTreeSet<NodeId>,
     pub(super) owned: Segments,
+    /// What the others have the other threads do.
+    pub(super) backlog: Backlog,
 }
 
 impl Driver {
     pub(super) fn new(cluster: Cluster, parts: Parts) -> Self {
         let (beating, bulky) = Default::default();
-        Self { cluster, parts, table: None, data_plane: false, beating, bulky, owned: Segments::NONE }
+        Self {
+            cluster,
+            parts,
+            table: None,
+            data_plane: false,
+            beating,
+            bulky,
+            owned: Segments::NONE,
+            backlog: Backlog::default(),
+        }
     }
 
     /// Turns until a signal says to stop.

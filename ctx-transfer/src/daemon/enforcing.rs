@@ -162,7 +162,7 @@ mod tests {
 
     impl Node {
         fn want(&self, output: Output) {
-            self.hands.work(Work::Output(Box::new(output)));
+            self.hands.work(Work::Output(Box::new(output), None));
         }
 
         fn enforce(&self, enforced: bool) {

@@ -13,6 +13,7 @@
 //!
 //! What needs privileges comes first, then the fence is raised, then threads are started, as in `baton-ike`.
 
+mod backlog;
 mod bulk;
 mod counters;
 mod desk;

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use baton_ike::clock;
 use baton_sad::NodeId;
 use tracing::{debug, info, warn};
 
+use super::backlog::Share;
 use super::counters;
 use super::driver::Driver;
 use super::hands::Work;
@@ -17,11 +19,14 @@ impl Driver {
     /// Does all of it.
     pub(super) fn perform(&mut self) {
         while let Some(output) = self.cluster.poll() {
-            self.perform_one(output);
+            match self.backlog.admit(&output) {
+                Ok(share) => self.perform_one(output, share),
+                Err(refusal) => self.cluster.handle(clock::now().monotonic, refusal),
+            }
         }
     }
 
-    fn perform_one(&mut self, output: Output) {
+    fn perform_one(&mut self, output: Output, share: Option<Share>) {
         match output {
             Output::Send { to, lane, octets } => self.send(to, lane, octets),
             Output::SetLease { segments, until } => self.set_lease(segments, until),
@@ -51,9 +56,9 @@ impl Driver {
             Output::Synced(synced) => self.parts.synced.store(synced, Ordering::Release),
             Output::Reserve(items) => self.parts.counters.work(counters::Work::Reserve(items)),
             Output::RaiseFloors { from, number, floors, within } => {
-                self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors, within });
+                self.parts.counters.work(counters::Work::RaiseFloors { from, number, floors, within, share });
             }
-            work => self.parts.hands.work(Work::Output(Box::new(work))),
+            work => self.parts.hands.work(Work::Output(Box::new(work), share)),
         }
     }
 
@@ -63,7 +68,7 @@ impl Driver {
             Lane::Heartbeat => self.parts.channel.send(to, lane, octets),
             _ => self.parts.bulk.send(to, lane, octets),
         };
-        // What is lost is noticed by who waits for an answer.
+        // What is lost of a datagram is noticed by who waits for an answer; of a stream, the end of its connection is told.
         if let Err(error) = sent {
             debug!(to = to.get(), ?lane, %error, "not sent");
         }

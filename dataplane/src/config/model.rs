@@ -134,6 +134,8 @@ pub struct Segments {
     pub seed: u32,
     /// Segments that a *new* table owns, a 256-bit set, bit 0 of word 0 = segment 0. An existing table knows.
     pub owned: [u64; 4],
+    /// In a cluster (`[cluster]`) leases say what is owned, and nothing else may.
+    pub by_leases: bool,
 }
 
 /// `[snapshot]`: sealing and restoring of contexts.

@@ -307,7 +307,7 @@ fn read_segments(section: &Section<'_, '_>, is_in_cluster: bool) -> Option<Segme
         item.report(message, "remove it, or write owned = \"none\"");
     }
     section.finish();
-    Some(Segments { hash: hash?, seed: u32::try_from(seed?).ok()?, owned: owned? })
+    Some(Segments { hash: hash?, seed: u32::try_from(seed?).ok()?, owned: owned?, by_leases: is_in_cluster })
 }
 
 fn segment_set(item: &Item<'_, '_>) -> Option<[u64; 4]> {

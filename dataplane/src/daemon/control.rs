@@ -245,6 +245,7 @@ impl Handler for Control {
     }
 
     fn segment_take(&self, segments: &[u8]) -> Result<Segments, Refusal> {
+        ownership::may_take(&self.gateway.config().segments)?;
         self.gateway.with_ownership(|filter| filter.take(segments))?;
         self.segments()
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use baton_sad::{NOT_OWNED, OWNED, Table};
 use tracing::error;
 
+use crate::config;
 use crate::control::{Code, Refusal, Segments};
 use crate::worker::monotonic_ns;
 use crate::xdp::{Ownership, XdpError};
@@ -36,6 +37,15 @@ pub(super) fn set_leases(table: &Table, owned: &[u64; 4]) {
     for segment in Segments::members(owned) {
         table.set_lease(segment, OWNED);
     }
+}
+
+/// In a cluster whoever takes segments without a vote may be the second owner (I4).
+pub(super) fn may_take(segments: &config::Segments) -> Result<(), Refusal> {
+    if !segments.by_leases {
+        return Ok(());
+    }
+    let message = "this gateway is a member of a cluster and owns segments by leases";
+    Err(Refusal::new(Code::Refused, message, "start baton-cluster, which takes what is free"))
 }
 
 /// The filter's ownership, kept in line with the leases. It has a lock of its own, which nobody holds for longer than
@@ -129,6 +139,19 @@ fn internal(error: impl std::fmt::Display) -> Refusal {
 mod tests {
     use super::*;
     use baton_sad::{ClusterId, NodeId, TableOptions};
+
+    #[test]
+    fn i4_in_a_cluster_nothing_is_taken_without_a_vote() {
+        let segments = |by_leases| config::Segments {
+            hash: config::HashMode::SourceIp,
+            seed: 0,
+            owned: [0; 4],
+            by_leases,
+        };
+        let refused = may_take(&segments(true)).expect_err("refused");
+        assert!(refused.to_string().contains("start baton-cluster"), "{refused}");
+        assert!(may_take(&segments(false)).is_ok());
+    }
 
     #[test]
     fn the_next_look_is_when_a_lease_ends_and_never_late() {

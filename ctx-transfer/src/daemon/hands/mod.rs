@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{debug, error, info, warn};
 
+use super::backlog::Share;
 use super::error::system;
 use super::input::{Input, Inputs};
 use super::memory::Memory;
@@ -35,7 +36,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// What this thread is asked for.
 pub(super) enum Work {
-    Output(Box<Output>),
+    Output(Box<Output>, Option<Share>),
     Table(Arc<Table>),
     Reload,
 }
@@ -56,7 +57,9 @@ impl Hands {
                 let _ = self.moves.send(Work::Table(Arc::clone(&table)));
                 self.contexts.send(Work::Table(table))
             }
-            Work::Output(output) if is_of_move(&output) => self.moves.send(Work::Output(output)),
+            Work::Output(output, share) if is_of_move(&output) => {
+                self.moves.send(Work::Output(output, share))
+            }
             other => self.contexts.send(other),
         };
     }
@@ -145,7 +148,7 @@ impl Bench {
             match received.recv_timeout(AGAIN) {
                 Ok(Work::Table(table)) => self.table = Some(table),
                 Ok(Work::Reload) => self.reload(),
-                Ok(Work::Output(output)) => self.perform(*output),
+                Ok(Work::Output(output, _share)) => self.perform(*output),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
