@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{AUTHORITY, AuthorityError, Issued, make_directory, store, write};
+use super::{AUTHORITY, AuthorityError, Issued, make_directory, read, store, write};
 use crate::channel::{Identity, name_of};
 
+/// Digests of invitations that were used, in the directory; the last of them.
+const USED: &str = "used-invitations";
+const MOST_USED: usize = 500;
 /// An invitation has less.
 const MAX_OCTETS: usize = 64 << 10;
 const FIRST_LINE: &str =
@@ -31,6 +35,11 @@ pub enum InvitationError {
         /// Who we are.
         own: String,
     },
+    /// Used before.
+    #[error(
+        "this invitation was used here before; make another one with `dpctl cluster invite` where the cluster was begun"
+    )]
+    Used,
     /// Files.
     #[error(transparent)]
     Store(#[from] AuthorityError),
@@ -100,8 +109,27 @@ impl Invitation {
             return Err(InvitationError::ForAnother { found: found.to_string(), own: own.to_string() });
         }
         make_directory(directory)?;
+        let used = self.note_use(directory)?;
         write(&directory.join(AUTHORITY), &self.authority).map_err(AuthorityError::from)?;
-        Ok(store(directory, &self.issued)?)
+        store(directory, &self.issued)?;
+        Ok(write(&directory.join(USED), &used).map_err(AuthorityError::from)?)
+    }
+
+    /// The invitations that were used here, this one among them: an old one that turns up again, with a key that somebody
+    /// may have seen in the meantime, does not take the place of what came after it.
+    fn note_use(&self, directory: &Path) -> Result<String, InvitationError> {
+        let own = hex::encode(digest(&SHA256, self.issued.certificate.as_bytes()));
+        let used = match read(&directory.join(USED)) {
+            Ok(used) => used.to_string(),
+            Err(AuthorityError::Missing(_)) => String::new(),
+            Err(error) => return Err(error.into()),
+        };
+        if used.lines().any(|line| line == own) {
+            return Err(InvitationError::Used);
+        }
+        // The file stays as short as what may be read; the oldest have expired long since.
+        let recent = used.lines().rev().take(MOST_USED - 1).collect::<Vec<_>>();
+        Ok(recent.into_iter().rev().chain([own.as_str()]).fold(String::new(), |all, line| all + line + "\n"))
     }
 }
 

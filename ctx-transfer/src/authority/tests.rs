@@ -34,6 +34,13 @@ fn a_cluster_is_begun_and_joined() {
     invitation.accept(&there, &witness).expect("joined");
     assert_eq!(Credentials::load(&there).expect("whole").identity, witness);
     assert!(!there.join(AUTHORITY_KEY).exists(), "the authority's key stays where it is");
+    let before = std::fs::read(there.join(KEY)).expect("there");
+    let later = authority.invite(&witness, 30).expect("made");
+    assert!(matches!(invitation.accept(&there, &witness), Err(InvitationError::Used)), "it is used once");
+    assert_eq!(std::fs::read(there.join(KEY)).expect("there"), before);
+    later.accept(&there, &witness).expect("a renewal");
+    assert!(matches!(invitation.accept(&there, &witness), Err(InvitationError::Used)), "nor after a renewal");
+    assert!(matches!(later.accept(&there, &witness), Err(InvitationError::Used)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,6 +46,8 @@ pub struct Settings {
     pub kind: Kind,
     /// The other members.
     pub members: Vec<Member>,
+    /// Versions of the messages that are spoken: [`SPOKEN`](crate::cluster::wire::SPOKEN).
+    pub versions: RangeInclusive<u8>,
 }
 
 /// What strangers and errors have cost so far.
@@ -167,7 +170,7 @@ impl Channel {
     ) -> Result<Self, ChannelError> {
         let Prepared { socket, address } = socket;
         let listen = |source| ChannelError::Listen { address, source };
-        let tls = Tls::new(Arc::clone(&settings.credentials), settings.kind);
+        let tls = Tls::new(Arc::clone(&settings.credentials), settings.kind, settings.versions);
         let refused = |error: super::tls::TlsError| ChannelError::Credentials(error.to_string());
         // Each call gets a configuration of its own, that expects its member; this one only lets calls come.
         let nobody = Member {
@@ -242,6 +245,11 @@ impl Sender {
         link.ok_or(SendError::NotConnected)?.send(lane, octets)
     }
 
+    /// The version of the messages that a member reads, while there is a connection.
+    pub fn version(&self, member: NodeId) -> Option<u8> {
+        lock(&self.0.links).get(&member).map(|link| link.version())
+    }
+
     /// Whether there is a connection, and how many octets wait for it.
     pub fn queued(&self, member: NodeId) -> Option<usize> {
         lock(&self.0.links).get(&member).map(|link| link.queued())
@@ -254,7 +262,8 @@ impl Sender {
 
     /// Uses another certificate for connections from now on.
     pub fn renew(&self, credentials: Arc<Credentials>) {
-        *lock(&self.0.tls) = Arc::new(Tls::new(credentials, self.0.kind));
+        let versions = self.0.tls().versions();
+        *lock(&self.0.tls) = Arc::new(Tls::new(credentials, self.0.kind, versions));
     }
 
     /// What strangers and errors have cost.

@@ -43,6 +43,8 @@ pub enum SendError {
 #[derive(Debug)]
 pub(super) struct Link {
     connection: Connection,
+    /// Of the messages.
+    version: u8,
     contexts: Queue,
     control: Queue,
 }
@@ -107,6 +109,10 @@ impl Link {
         pushed
     }
 
+    pub(super) fn version(&self) -> u8 {
+        self.version
+    }
+
     /// Octets that wait for a stream.
     pub(super) fn queued(&self) -> usize {
         let octets = |queue: &Queue| queue.waiting.octets.load(Ordering::Acquire);
@@ -119,7 +125,9 @@ pub(super) async fn run(shared: &Arc<Shared>, member: NodeId, connection: Connec
     let (contexts, contexts_waiting) = Queue::new();
     let (control, control_waiting) = Queue::new();
     let waiting = [contexts.waiting.clone(), control.waiting.clone()];
-    let link = Link { connection: connection.clone(), contexts, control };
+    // TLS has agreed on one, or there would be no connection.
+    let Some(version) = shared.tls().version_of(&connection) else { return LinkProblem::Version };
+    let link = Link { connection: connection.clone(), version, contexts, control };
     shared.put_link(member, Some(Arc::new(link)));
     // Whoever hears of it can send already.
     shared.tell(Event::Connected(member)).await;

@@ -8,6 +8,7 @@
 //! who is not at a member's address does not get that.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use baton_sad::NodeId;
@@ -44,12 +45,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name in TLS (RFC 7301), with the version of the channel.
-    fn protocol(self) -> &'static [u8] {
-        match self {
-            Self::Heartbeat => b"baton-heartbeat/1",
-            Self::Bulk => b"baton-contexts/1",
-        }
+    /// Its names in TLS (RFC 7301), one for each version of the messages that is spoken, the best first: who has none in
+    /// common with us is refused by TLS.
+    fn protocols(self, versions: &RangeInclusive<u8>) -> Vec<Vec<u8>> {
+        let name = match self {
+            Self::Heartbeat => "baton-heartbeat",
+            Self::Bulk => "baton-contexts",
+        };
+        versions.clone().rev().map(|version| format!("{name}/{version}").into_bytes()).collect()
     }
 
     /// After how long without a packet a connection is given up, and how often one is sent for its own sake. Who is

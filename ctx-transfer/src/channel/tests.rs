@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::authority::{Authority, store};
+use crate::cluster::wire::{PROTOCOL, SPOKEN};
 
 const DAY: Duration = Duration::from_hours(24);
 /// Much longer than anything takes here.
@@ -68,8 +69,18 @@ struct End {
 }
 
 fn open(socket: UdpSocket, credentials: &Arc<Credentials>, kind: Kind, other: Member) -> End {
+    open_as(socket, credentials, kind, other, SPOKEN)
+}
+
+fn open_as(
+    socket: UdpSocket,
+    credentials: &Arc<Credentials>,
+    kind: Kind,
+    other: Member,
+    versions: RangeInclusive<u8>,
+) -> End {
     let (sender, events) = mpsc::channel(1024);
-    let settings = Settings { credentials: Arc::clone(credentials), kind, members: vec![other] };
+    let settings = Settings { credentials: Arc::clone(credentials), kind, members: vec![other], versions };
     let socket = Prepared::new(socket).expect("prepared");
     End { channel: Channel::open(socket, settings, sender).expect("open"), events }
 }
@@ -288,6 +299,41 @@ async fn certificates_that_are_not_good_are_refused_with_a_sentence() {
         let (_one, mut two) = pair(Kind::Bulk, &bad, &called);
         let said = two.problem(node(1), |problem| !matches!(problem, LinkProblem::Silent)).await;
         assert!(said.contains(sentence), "{said}");
+    }
+}
+
+/// A release that speaks these versions, and one of ours; each of them calls once.
+async fn releases(theirs: RangeInclusive<u8>, we_call: bool) -> (End, End) {
+    let cluster = Cluster::new();
+    let credentials = [1, 2].map(|id| cluster.credentials(&name("demo", Role::Node, id)));
+    let sockets = [socket(), socket()];
+    let at = [address(&sockets[0]), address(&sockets[1])];
+    let member = |id: u8| Member { id: node(id), role: Role::Node, address: at[usize::from(id) - 1] };
+    let [one, two] = sockets;
+    let versions = if we_call { [SPOKEN, theirs] } else { [theirs, SPOKEN] };
+    let [first, second] = versions;
+    let one = open_as(one, &credentials[0], Kind::Bulk, member(2), first);
+    let two = open_as(two, &credentials[1], Kind::Bulk, member(1), second);
+    if we_call { (one, two) } else { (two, one) }
+}
+
+#[tokio::test]
+async fn releases_next_to_each_other_agree_on_what_both_speak() {
+    for we_call in [true, false] {
+        let other = if we_call { node(2) } else { node(1) };
+        for (theirs, agreed) in
+            [(PROTOCOL - 1..=PROTOCOL - 1, PROTOCOL - 1), (PROTOCOL..=PROTOCOL + 1, PROTOCOL)]
+        {
+            let (mut ours, mut older) = releases(theirs, we_call).await;
+            ours.connected().await;
+            older.connected().await;
+            assert_eq!(ours.channel.sender().version(other), Some(agreed));
+        }
+        for theirs in [PROTOCOL + 1..=PROTOCOL + 2, 200..=201] {
+            let (mut ours, _other) = releases(theirs, we_call).await;
+            let said = ours.problem(other, |problem| *problem == LinkProblem::Version).await;
+            assert!(said.contains("upgrade one release at a time"), "{said}");
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! How connections are made: mutual TLS 1.3 inside QUIC (RFC 9001), and QUIC's own knobs for two kinds of traffic.
 
 use std::any::Any;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::TLS13;
 
@@ -33,7 +34,8 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(5);
 pub(super) struct Tls {
     credentials: Arc<Credentials>,
     provider: Arc<CryptoProvider>,
-    kind: Kind,
+    versions: RangeInclusive<u8>,
+    protocols: Vec<Vec<u8>>,
     transport: Arc<TransportConfig>,
 }
 
@@ -41,9 +43,22 @@ pub(super) struct Tls {
 pub(super) type TlsError = rustls::Error;
 
 impl Tls {
-    pub(super) fn new(credentials: Arc<Credentials>, kind: Kind) -> Self {
+    pub(super) fn new(credentials: Arc<Credentials>, kind: Kind, versions: RangeInclusive<u8>) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        Self { credentials, provider, kind, transport: Arc::new(transport(kind)) }
+        let protocols = kind.protocols(&versions);
+        Self { credentials, provider, versions, protocols, transport: Arc::new(transport(kind)) }
+    }
+
+    pub(super) fn versions(&self) -> RangeInclusive<u8> {
+        self.versions.clone()
+    }
+
+    /// The version of the messages on a connection: what TLS has agreed on.
+    pub(super) fn version_of(&self, connection: &Connection) -> Option<u8> {
+        let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+        let agreed = data.protocol?;
+        let place = self.protocols.iter().position(|protocol| *protocol == agreed)?;
+        self.versions.clone().rev().nth(place)
     }
 
     pub(super) fn endpoint(&self) -> EndpointConfig {
@@ -67,7 +82,7 @@ impl Tls {
             .with_client_auth_cert(vec![certificate.clone()], key.clone_key())?;
         // Certificates are looked at each time.
         config.resumption = rustls::client::Resumption::disabled();
-        config.alpn_protocols = vec![self.kind.protocol().to_vec()];
+        config.alpn_protocols = self.protocols.clone();
         let config = QuicClientConfig::try_from(config).map_err(no_initial_suite)?;
         let mut config = ClientConfig::new(Arc::new(config));
         config.transport_config(Arc::clone(&self.transport));
@@ -83,7 +98,7 @@ impl Tls {
             .with_client_cert_verifier(Arc::<Judge>::clone(&judge))
             .with_single_cert(vec![certificate.clone()], key.clone_key())?;
         config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![self.kind.protocol().to_vec()];
+        config.alpn_protocols = self.protocols.clone();
         let config = QuicServerConfig::try_from(config).map_err(no_initial_suite)?;
         let mut config = ServerConfig::with_crypto(Arc::new(config));
         config.transport_config(Arc::clone(&self.transport));

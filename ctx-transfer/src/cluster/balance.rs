@@ -85,7 +85,9 @@ impl Cluster {
             return Ok(());
         }
         match message {
-            ControlMessage::Hello { incarnation, digests, .. } => self.greeted(from, incarnation, &digests),
+            ControlMessage::Hello { incarnation, release, digests } => {
+                self.greeted(from, incarnation, &release, &digests);
+            }
             ControlMessage::Links(links) => self.hear_links(from, links),
             ControlMessage::Load(report) => self.hear_load(from, report),
             ControlMessage::Transfer(message) => self.handle_transfer(from, message)?,

@@ -30,15 +30,23 @@ impl Cluster {
     }
 
     /// A standby that is in the same life as before keeps what it has; one in a new life gets everything anew.
-    pub(crate) fn greeted(&mut self, from: NodeId, incarnation: u64, digests: &[(String, u64)]) {
+    pub(crate) fn greeted(
+        &mut self,
+        from: NodeId,
+        incarnation: u64,
+        release: &str,
+        digests: &[(String, u64)],
+    ) {
         self.compare(from, digests);
         self.alarm(Alarm::NotTheOwner(from), false);
         // What it says can be read again.
-        let former = self.alarms.iter().find(|a| matches!(a, Alarm::Version(member, _) if *member == from));
-        if let Some(former) = former.cloned() {
+        let of_it = |alarm: &&Alarm| matches!(alarm, Alarm::Version(member, _) if *member == from);
+        for former in self.alarms.iter().filter(of_it).cloned().collect::<Vec<_>>() {
             self.alarm(former, false);
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        // It is shown to people.
+        peer.release = Some(release.chars().filter(char::is_ascii_graphic).collect());
         let new_life = peer.life.replace(incarnation) != Some(incarnation);
         self.open_session(from, new_life);
         self.pump();
@@ -72,3 +80,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

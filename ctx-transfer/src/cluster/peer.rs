@@ -16,6 +16,8 @@ pub(crate) struct Peer {
     pub(crate) connected: bool,
     /// Its incarnation as of its last hello.
     pub(crate) life: Option<u64>,
+    /// Its release, as of its last hello.
+    pub(crate) release: Option<String>,
     /// Its place on the links, as of this or an earlier connection.
     pub(crate) links: LinkAddresses,
     /// When it was heard last, while it is alive.
@@ -32,6 +34,7 @@ impl Peer {
             member,
             connected: false,
             life: None,
+            release: None,
             links: LinkAddresses::default(),
             alive_since: None,
             heard: None,

@@ -35,6 +35,7 @@ impl Cluster {
             role: peer.member.role,
             alive: peer.is_alive(),
             heard: peer.heard,
+            release: peer.release.clone(),
             owns: peer.owns(),
             maintenance: peer.beat.maintenance,
             idle: peer.beat.idle,

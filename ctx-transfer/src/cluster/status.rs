@@ -91,6 +91,8 @@ pub struct MemberStatus {
     pub alive: bool,
     /// When it was heard last.
     pub heard: Option<Duration>,
+    /// Its release, once it has said so.
+    pub release: Option<String>,
     /// What it owns.
     pub owns: Segments,
     /// Whether it is in maintenance.

@@ -65,6 +65,10 @@ pub struct MemberEntry {
     pub alive: bool,
     /// Milliseconds since the last of them.
     pub heard_ms: Option<u64>,
+    /// Its release, once it has said so.
+    pub release: Option<String>,
+    /// The version of the messages that both speak, while connected.
+    pub protocol: Option<u8>,
     /// Whether both connections stand.
     pub connected: bool,
     /// Why not, as a sentence.

@@ -10,6 +10,7 @@ use super::error::system;
 use super::input::{Input, Inputs};
 use super::{DaemonError, Listening};
 use crate::channel::{Channel, Credentials, Kind, Sender, Settings};
+use crate::cluster::wire::SPOKEN;
 use crate::config::Config;
 
 /// Messages that wait to be handed over.
@@ -23,7 +24,8 @@ pub(super) fn start(
     inputs: Inputs,
 ) -> Result<Sender, DaemonError> {
     let members = config.members(Kind::Bulk).into_iter().skip(1).collect();
-    let settings = Settings { credentials: Arc::clone(credentials), kind: Kind::Bulk, members };
+    let settings =
+        Settings { credentials: Arc::clone(credentials), kind: Kind::Bulk, members, versions: SPOKEN };
     let (opened, opening) = sync_channel(1);
     let serve = move || {
         let Listening { runtime, socket } = listening;

@@ -21,6 +21,8 @@ use baton_sad::NodeId;
 
 /// How often workers' wishes are looked for.
 const EVERY: Duration = Duration::from_millis(2);
+/// Rates are seen over so long at most.
+const LONGEST_SPAN: Duration = Duration::from_millis(50);
 /// SAs that are remembered for their rates; beyond, all are forgotten and begin anew.
 const REMEMBERED: usize = 200_000;
 
@@ -42,10 +44,16 @@ impl Counters {
     }
 }
 
+/// Half of the time that is reserved ahead, within what is useful.
+fn span_for(time: Duration) -> Duration {
+    (time / 2).clamp(EVERY, LONGEST_SPAN)
+}
+
 /// Starts the thread.
-pub(super) fn start(inputs: &Inputs) -> Result<Counters, DaemonError> {
+pub(super) fn start(inputs: &Inputs, time: Duration) -> Result<Counters, DaemonError> {
     let (sender, received) = channel();
-    let bench = Bench { inputs: inputs.clone(), table: None, known: HashMap::new(), edges: Vec::new() };
+    let (inputs, span) = (inputs.clone(), span_for(time));
+    let bench = Bench { inputs, table: None, known: HashMap::new(), edges: Vec::new(), span };
     let serve = move || bench.serve(&received);
     thread::Builder::new().name("counters".to_owned()).spawn(serve).map_err(system("start a thread"))?;
     Ok(Counters(sender))
@@ -54,8 +62,33 @@ pub(super) fn start(inputs: &Inputs) -> Result<Counters, DaemonError> {
 /// What is known of an SA that has asked before.
 struct Known {
     tunnel: Name,
+    rate: Rate,
+}
+
+/// How fast an SA goes, seen over a while: two looks that are close together see one burst, and reserve for a second of it.
+struct Rate {
     packets: u64,
     at: Instant,
+    per_second: u64,
+}
+
+impl Rate {
+    fn begin(packets: u64, at: Instant) -> Self {
+        Self { packets, at, per_second: 0 }
+    }
+
+    /// The rate since the last measurement; while `span` is not over that one's, or what has come since, if that is more.
+    fn see(&mut self, packets: u64, now: Instant, span: Duration) -> u64 {
+        let elapsed = now.duration_since(self.at);
+        let micros = elapsed.max(span).as_micros().max(1);
+        let seen = u128::from(packets.saturating_sub(self.packets)) * 1_000_000 / micros;
+        let seen = u64::try_from(seen).unwrap_or(u64::MAX);
+        if elapsed < span {
+            return seen.max(self.per_second);
+        }
+        *self = Self { packets, at: now, per_second: seen };
+        seen
+    }
 }
 
 struct Bench {
@@ -63,6 +96,8 @@ struct Bench {
     table: Option<Arc<Table>>,
     known: HashMap<baton_sad::SaKey, Known>,
     edges: Vec<TableEdge>,
+    /// Over which rates are seen.
+    span: Duration,
 }
 
 impl Bench {
@@ -146,8 +181,8 @@ impl Bench {
             self.known.clear();
         }
         let now = Instant::now();
-        let known = &mut self.known;
-        let wanted = self.edges.drain(..).filter_map(|edge| wish(table, known, &edge, now));
+        let (known, span) = (&mut self.known, self.span);
+        let wanted = self.edges.drain(..).filter_map(|edge| wish(table, known, &edge, now, span));
         let wanted: Vec<Edge> = wanted.collect();
         if !wanted.is_empty() {
             self.inputs.tell(Input::Core(Event::Edges(wanted)));
@@ -161,18 +196,35 @@ fn wish(
     known: &mut HashMap<baton_sad::SaKey, Known>,
     edge: &TableEdge,
     now: Instant,
+    span: Duration,
 ) -> Option<Edge> {
-    let (tunnel, packets_per_second) = match known.get(&edge.sa) {
-        Some(before) => (before.tunnel, rate(edge.packets, before, now)),
-        None => (table.get(edge.sa.direction, edge.sa.key).ok().flatten()?.sa.name, 0),
+    let (tunnel, packets_per_second) = match known.get_mut(&edge.sa) {
+        Some(before) => (before.tunnel, before.rate.see(edge.packets, now, span)),
+        None => {
+            let tunnel = table.get(edge.sa.direction, edge.sa.key).ok().flatten()?.sa.name;
+            known.insert(edge.sa, Known { tunnel, rate: Rate::begin(edge.packets, now) });
+            (tunnel, 0)
+        }
     };
-    known.insert(edge.sa, Known { tunnel, packets: edge.packets, at: now });
     let wanted = edge.wanted().unwrap_or(0);
     Some(Edge { key: SaKey::of(edge.sa), tunnel, edge: edge.edge.max(wanted), packets_per_second })
 }
 
-fn rate(packets: u64, before: &Known, now: Instant) -> u64 {
-    let micros = now.duration_since(before.at).as_micros().max(1);
-    let rate = u128::from(packets.saturating_sub(before.packets)) * 1_000_000 / micros;
-    u64::try_from(rate).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_not_taken_for_a_rate() {
+        let (start, span) = (Instant::now(), Duration::from_millis(50));
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut rate = Rate::begin(1_000, start);
+        assert_eq!(rate.see(1_064, after(2), span), 1_280, "64 packets in 2 ms are not 32,000 a second");
+        assert_eq!(rate.see(1_100, after(50), span), 2_000);
+        assert_eq!(rate.see(1_164, after(52), span), 2_000, "as measured last");
+        assert_eq!(rate.see(1_100, after(100), span), 0, "a counter that began anew");
+        assert_eq!(span_for(Duration::from_millis(40)), Duration::from_millis(20));
+        assert_eq!(span_for(Duration::from_secs(9)), Duration::from_millis(50));
+        assert_eq!(span_for(Duration::from_millis(1)), EVERY);
+    }
 }

@@ -50,6 +50,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::channel::{Channel, Credentials, Kind, Prepared, Settings};
+use crate::cluster::wire::SPOKEN;
 use crate::cluster::{Cluster, Configuration, Role};
 use crate::config::Config;
 
@@ -236,7 +237,7 @@ fn serve(
     let hands = hands::start(&config, &inputs, &memory, &replies)?;
     let owner = ownership::start(&config)?;
     let sharer = sharing::start(&config)?;
-    let counters = counters::start(&inputs)?;
+    let counters = counters::start(&inputs, config.cluster.reserving.time)?;
     opened.links.map(|links| links.start(&inputs)).transpose()?;
     let synced = Arc::new(AtomicBool::new(false));
     watch::start(&config, &inputs, &counters, &hands, answers, Arc::clone(&synced))?;
@@ -251,7 +252,12 @@ fn serve(
     let ended = runtime.block_on(async {
         let (events, heartbeats) = mpsc::channel(HEARTBEATS);
         let members = config.members(Kind::Heartbeat).into_iter().skip(1).collect();
-        let settings = Settings { credentials: Arc::clone(&credentials), kind: Kind::Heartbeat, members };
+        let settings = Settings {
+            credentials: Arc::clone(&credentials),
+            kind: Kind::Heartbeat,
+            members,
+            versions: SPOKEN,
+        };
         let channel = Channel::open(socket, settings, events)?;
         let desk = Desk::new(inputs.clone(), config.path.clone(), Arc::clone(&listeners));
         let server = opened.control.serve(Arc::new(desk))?;

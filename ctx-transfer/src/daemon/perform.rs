@@ -12,6 +12,7 @@ use super::counters;
 use super::driver::Driver;
 use super::hands::Work;
 use super::words;
+use crate::cluster::wire::write_as;
 use crate::cluster::{Lane, Octets, Output, Segments};
 use crate::control::Occurred;
 
@@ -63,11 +64,13 @@ impl Driver {
     }
 
     fn send(&self, to: NodeId, lane: Lane, mut octets: Octets) {
-        let octets = std::mem::take(&mut *octets.0);
-        let sent = match lane {
-            Lane::Heartbeat => self.parts.channel.send(to, lane, octets),
-            _ => self.parts.bulk.send(to, lane, octets),
-        };
+        let mut octets = std::mem::take(&mut *octets.0);
+        let heartbeats = self.parts.channel.sender();
+        let sender = if lane == Lane::Heartbeat { &heartbeats } else { &self.parts.bulk };
+        if let Some(version) = sender.version(to) {
+            write_as(version, &mut octets);
+        }
+        let sent = sender.send(to, lane, octets);
         // What is lost of a datagram is noticed by who waits for an answer; of a stream, the end of its connection is told.
         if let Err(error) = sent {
             debug!(to = to.get(), ?lane, %error, "not sent");

@@ -141,6 +141,8 @@ impl Driver {
             role: member.role.to_string(),
             alive: member.alive,
             heard_ms: member.heard.map(|heard| milliseconds(now.saturating_sub(heard))),
+            release: member.release.clone(),
+            protocol: self.parts.bulk.version(member.id),
             connected,
             problem: problem.filter(|_| !connected).map(|problem| problem.to_string()),
             owns: list(member.owns),
@@ -208,6 +210,14 @@ impl Driver {
                  peers that reach it (IVs stay unique nevertheless); add a witness to exclude that"
                     .to_owned(),
             );
+        }
+        let ours = env!("CARGO_PKG_VERSION");
+        for member in &core.members {
+            let Some(theirs) = member.release.as_deref().filter(|release| *release != ours) else { continue };
+            notes.push(format!(
+                "member {} runs release {theirs}, and this one {ours}: bring both to one release",
+                member.id.get()
+            ));
         }
         if !self.parts.real_time {
             notes.push(

@@ -4,7 +4,7 @@ use baton_sad::{Name, NodeId};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{PROTOCOL, TERMS};
+use super::{OLDEST, PROTOCOL, TERMS};
 use crate::cluster::segments::Segments;
 use crate::cxtp::CxtpError;
 
@@ -19,7 +19,9 @@ pub enum MessageError {
     #[error("data follows the end of the message")]
     Trailing,
     /// Another version.
-    #[error("the message has version {0}, this release reads {PROTOCOL}; run releases next to each other")]
+    #[error(
+        "the message has version {0}, this release reads {OLDEST} and {PROTOCOL}; run releases next to each other"
+    )]
     Version(u8),
     /// No message of this lane.
     #[error("message kind {0} is not known on its lane")]
@@ -45,7 +47,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn open(octets: &'a [u8]) -> Result<(u8, Self), MessageError> {
         let mut reader = Self { rest: octets };
         match reader.u8()? {
-            PROTOCOL => Ok((reader.u8()?, reader)),
+            OLDEST..=PROTOCOL => Ok((reader.u8()?, reader)),
             other => Err(MessageError::Version(other)),
         }
     }

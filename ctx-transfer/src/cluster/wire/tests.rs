@@ -236,11 +236,37 @@ fn messages_have_the_octets_that_they_had() {
 }
 
 #[test]
-fn another_version_and_another_lane_are_told_apart() {
-    let mut octets = Heartbeat::default().encode().to_vec();
+fn another_lane_is_told_apart() {
+    let octets = Heartbeat::default().encode().to_vec();
     assert_eq!(ContextMessage::decode(&octets), Err(MessageError::Kind(1)));
-    octets[0] = PROTOCOL + 1;
-    assert_eq!(Beat::decode(&octets), Err(MessageError::Version(PROTOCOL + 1)));
+}
+
+/// One release after the other: N and N - 1 are read, and nothing else is.
+#[test]
+fn the_version_before_is_read_and_others_are_refused() {
+    let delete = ContextMessage::Delete { number: 5, tunnel: Name::new("a").unwrap() };
+    let staged = ControlMessage::Staged { number: 3, result: Ok(()) };
+    let acknowledge = CounterMessage::Acknowledge { number: 1, missing: Vec::new() };
+    let as_of = |version: u8, octets: &[u8]| {
+        let mut octets = octets.to_vec();
+        write_as(version, &mut octets);
+        octets
+    };
+    for version in [PROTOCOL, PROTOCOL - 1] {
+        let beat = Beat::decode(&as_of(version, &Heartbeat::default().encode()));
+        assert_eq!(beat, Ok(Beat::Heartbeat(Heartbeat::default())));
+        assert_eq!(ContextMessage::decode(&as_of(version, &delete.encode())), Ok(delete.clone()));
+        assert_eq!(ControlMessage::decode(&as_of(version, &staged.encode())), Ok(staged.clone()));
+        assert_eq!(CounterMessage::decode(&as_of(version, &acknowledge.encode())), Ok(acknowledge.clone()));
+    }
+    for version in [PROTOCOL.wrapping_sub(2), PROTOCOL + 1, PROTOCOL + 2] {
+        let refused = ContextMessage::decode(&as_of(version, &delete.encode()));
+        assert_eq!(refused, Err(MessageError::Version(version)));
+        assert_eq!(
+            Beat::decode(&as_of(version, &Heartbeat::default().encode())).unwrap_err(),
+            MessageError::Version(version)
+        );
+    }
 }
 
 #[test]
