@@ -39,10 +39,9 @@ impl Cluster {
         if result.is_err() {
             return self.acknowledge(from, number, result);
         }
+        let supersedes = self.tunnels.put_by(&tunnel).is_none_or(|(_, owner)| owner != from);
         let held = Held { segment, version, source: Some((from, session)) };
         self.tunnels.begin_change(from, number, Change { tunnel, held: Some(held) });
-        let before = self.tunnels.held.get(&tunnel).and_then(|before| before.source);
-        let supersedes = before.is_none_or(|(owner, _)| owner != from);
         let apply = Output::Apply { from, number, tunnel, segment, version, octets, floors, supersedes };
         self.outputs.push_back(apply);
     }
@@ -50,13 +49,14 @@ impl Cluster {
     /// Whether another node that owns the segment since has put a tunnel here: what its former owner had under way comes
     /// too late.
     fn has_later_owner(&self, tunnel: &Name, from: NodeId) -> bool {
-        let Some(held) = self.tunnels.held.get(tunnel) else { return false };
-        let owner = held.source.and_then(|(owner, _)| self.peers.get(&owner));
-        let sender = self.peers.get(&from).filter(|peer| peer.owns().contains(held.segment));
-        let term = sender.map_or(0, |peer| peer.beat.term);
-        owner.is_some_and(|owner| {
-            owner.member.id != from && owner.owns().contains(held.segment) && owner.beat.term > term
-        })
+        let Some((segment, owner)) = self.tunnels.put_by(tunnel).filter(|(_, owner)| *owner != from) else {
+            return false;
+        };
+        let term = |id: NodeId| {
+            let peer = self.peers.get(&id).filter(|peer| peer.owns().contains(segment));
+            peer.map(|peer| peer.beat.term)
+        };
+        term(owner).is_some_and(|owner| owner > term(from).unwrap_or(0))
     }
 
     fn remove_held(&mut self, from: NodeId, number: u64, tunnel: Name) {

@@ -41,6 +41,8 @@ struct Changing {
     segments: Segments,
     /// The last one that was done.
     done: u64,
+    /// As it was put last.
+    put: Option<(u8, NodeId)>,
 }
 
 /// All tunnels of this node, as many as the configuration allows.
@@ -87,11 +89,19 @@ impl Tunnels {
         self.changing.get(tunnel).map_or(Segments::NONE, |changing| changing.segments)
     }
 
+    /// The segment of a tunnel and who put it, by the last message.
+    pub(crate) fn put_by(&self, tunnel: &Name) -> Option<(u8, NodeId)> {
+        let held = || self.held.get(tunnel).and_then(|held| Some((held.segment, held.source?.0)));
+        self.changing.get(tunnel).and_then(|changing| changing.put).or_else(held)
+    }
+
     /// The driver is told to do something for another owner.
     pub(crate) fn begin_change(&mut self, from: NodeId, number: u64, change: Change) {
         self.serial += 1;
         let changing = self.changing.entry(change.tunnel).or_default();
         changing.count += 1;
+        let put = change.held.as_ref().and_then(|held| Some((held.segment, held.source?.0)));
+        changing.put = put.or(changing.put);
         changing.segments |= change.held.as_ref().map_or(Segments::NONE, |held| Segments::one(held.segment));
         if let Some((_, Change { tunnel, .. })) = self.changes.insert((from, number), (self.serial, change)) {
             self.count_down(&tunnel);
