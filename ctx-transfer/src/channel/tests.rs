@@ -193,7 +193,9 @@ async fn heartbeats_pass_while_nobody_reads_contexts() {
     let mut messages = 0;
     loop {
         match two.next().await {
-            Event::Disconnected(_, problem) => break assert_eq!(problem, LinkProblem::Overflow),
+            // The next connection may come before the end of this one is seen.
+            Event::Disconnected(_, LinkProblem::Overflow | LinkProblem::Restarted) => break,
+            Event::Disconnected(_, problem) => panic!("{problem}"),
             Event::Message { .. } => messages += 1,
             Event::Connected(_) => panic!("connected before the end"),
         }
