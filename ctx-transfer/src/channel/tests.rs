@@ -305,7 +305,7 @@ async fn certificates_that_are_not_good_are_refused_with_a_sentence() {
 }
 
 /// A release that speaks these versions, and one of ours; each of them calls once.
-async fn releases(theirs: RangeInclusive<u8>, we_call: bool) -> (End, End) {
+fn releases(theirs: RangeInclusive<u8>, we_call: bool) -> (End, End) {
     let cluster = Cluster::new();
     let credentials = [1, 2].map(|id| cluster.credentials(&name("demo", Role::Node, id)));
     let sockets = [socket(), socket()];
@@ -326,13 +326,13 @@ async fn releases_next_to_each_other_agree_on_what_both_speak() {
         for (theirs, agreed) in
             [(PROTOCOL - 1..=PROTOCOL - 1, PROTOCOL - 1), (PROTOCOL..=PROTOCOL + 1, PROTOCOL)]
         {
-            let (mut ours, mut older) = releases(theirs, we_call).await;
+            let (mut ours, mut older) = releases(theirs, we_call);
             ours.connected().await;
             older.connected().await;
             assert_eq!(ours.channel.sender().version(other), Some(agreed));
         }
         for theirs in [PROTOCOL + 1..=PROTOCOL + 2, 200..=201] {
-            let (mut ours, _other) = releases(theirs, we_call).await;
+            let (mut ours, _other) = releases(theirs, we_call);
             let said = ours.problem(other, |problem| *problem == LinkProblem::Version).await;
             assert!(said.contains("upgrade one release at a time"), "{said}");
         }

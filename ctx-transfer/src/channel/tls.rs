@@ -82,7 +82,7 @@ impl Tls {
             .with_client_auth_cert(vec![certificate.clone()], key.clone_key())?;
         // Certificates are looked at each time.
         config.resumption = rustls::client::Resumption::disabled();
-        config.alpn_protocols = self.protocols.clone();
+        config.alpn_protocols.clone_from(&self.protocols);
         let config = QuicClientConfig::try_from(config).map_err(no_initial_suite)?;
         let mut config = ClientConfig::new(Arc::new(config));
         config.transport_config(Arc::clone(&self.transport));
@@ -98,7 +98,7 @@ impl Tls {
             .with_client_cert_verifier(Arc::<Judge>::clone(&judge))
             .with_single_cert(vec![certificate.clone()], key.clone_key())?;
         config.send_tls13_tickets = 0;
-        config.alpn_protocols = self.protocols.clone();
+        config.alpn_protocols.clone_from(&self.protocols);
         let config = QuicServerConfig::try_from(config).map_err(no_initial_suite)?;
         let mut config = ServerConfig::with_crypto(Arc::new(config));
         config.transport_config(Arc::clone(&self.transport));

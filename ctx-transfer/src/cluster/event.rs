@@ -6,6 +6,7 @@ use baton_sad::{Direction, Name, NodeId};
 use zeroize::Zeroizing;
 
 use super::attachment::Side;
+use super::configuration::Configuration;
 use super::load::Load;
 use super::segments::Segments;
 
@@ -278,4 +279,6 @@ pub enum Event {
     },
     /// The operator's.
     Command(Command),
+    /// The configuration was read again: what of it can change is as there from now on.
+    Tuned(Box<Configuration>),
 }

@@ -18,6 +18,7 @@
 //! | `reservation` | counters reserved ahead | I2, I3 |
 //! | `follow`, `tunnels` | contexts and floors of other owners | I2, I3, I6 |
 //! | `hello` | the beginning of a connection | |
+//! | `tuning` | what of the configuration changes while a member runs | |
 //! | `trust` | who is believed what | I2, I3, I4, I6 |
 //! | `wire` | the messages | |
 
@@ -47,6 +48,7 @@ mod standbys;
 mod status;
 mod transfer;
 mod trust;
+mod tuning;
 mod tunnels;
 mod voter;
 pub mod wire;
@@ -211,6 +213,7 @@ impl Cluster {
             Event::Prepared { segments, exact } => self.prepared(segments, exact),
             Event::Load(load) => self.note_load(load),
             Event::Command(command) => self.command(command),
+            Event::Tuned(other) => self.tune(&other),
         }
     }
 

@@ -117,12 +117,12 @@ impl Cluster {
     /// Asks for contexts as far as windows and budgets allow. Each is read when there is room for it, so that many
     /// changes of a tunnel become one, and memory is bounded by the number of tunnels.
     pub(crate) fn pump(&mut self) {
-        let window = self.config.replicating.window;
+        let (window, now) = (self.config.replicating.window, self.now);
         let connected = |id: &NodeId| self.peers.get(id).is_some_and(|peer| peer.connected);
         let sessions = self.replicas.sessions.iter_mut().filter(|(id, _)| connected(id));
         let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
         for (standby, session) in sessions {
-            let deletions = std::iter::from_fn(|| session.next_deletion(window));
+            let deletions = std::iter::from_fn(|| session.next_deletion(window, now));
             deleted.extend(deletions.map(|deletion| (*standby, deletion)));
             wanted.extend(std::iter::from_fn(|| session.next_read(window)));
         }
@@ -165,7 +165,7 @@ impl Cluster {
 
     fn put(&mut self, to: NodeId, content: Content) {
         let Some(session) = self.replicas.sessions.get_mut(&to) else { return };
-        let number = session.put(&content);
+        let number = session.put(&content, self.now);
         let message = ContextMessage::Put { number, session: session.number, content };
         self.totals.contexts += 1;
         self.send(to, Lane::Contexts, message.encode().into());

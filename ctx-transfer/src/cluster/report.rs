@@ -30,6 +30,7 @@ impl Cluster {
     fn member_status(&self, peer: &Peer) -> MemberStatus {
         let id = peer.member.id;
         let session = self.replicas.sessions.get(&id);
+        let (lag_packets, since) = self.lag_of(id);
         MemberStatus {
             id,
             role: peer.member.role,
@@ -42,6 +43,12 @@ impl Cluster {
             standby: self.standby_state(id),
             ready: session.map_or(Segments::NONE, |session| session.ready),
             lag: session.map_or(0, super::session::Session::lag),
+            lag_packets,
+            waits_since: session
+                .and_then(super::session::Session::waits_since)
+                .into_iter()
+                .chain(since)
+                .min(),
             refused: session.into_iter().flat_map(|s| s.refused().take(REFUSED)).collect(),
         }
     }

@@ -209,6 +209,22 @@ impl Cluster {
         required.filter(|(_, s)| s.covered(&sa.tunnel, key) < wanted).map(|(id, _)| *id).collect()
     }
 
+    /// Packets that wait for a standby's word, and since when.
+    pub(crate) fn lag_of(&self, standby: NodeId) -> (u64, Option<Duration>) {
+        let Some(session) = self.replicas.sessions.get(&standby) else { return (0, None) };
+        let behind = |key: &SaKey| {
+            let sa = self.reservations.sas.get(key)?;
+            let (wanted, since) = sa.wanted?;
+            let covered = session.covered(&sa.tunnel, *key);
+            let counts = session.segments.contains(sa.segment) && covered < wanted;
+            counts.then(|| (wanted - covered.max(sa.reserved).min(wanted), since))
+        };
+        let pending = self.reservations.pending.iter().filter_map(behind);
+        pending.fold((0, None), |(packets, first), (more, since)| {
+            (packets.saturating_add(more), Some(first.map_or(since, |first: Duration| first.min(since))))
+        })
+    }
+
     fn raise(&mut self, key: SaKey) {
         let Some(sa) = self.reservations.sas.get(&key) else { return };
         let mark = sa.reserved - sa.reserved.saturating_sub(sa.edge) / 2;

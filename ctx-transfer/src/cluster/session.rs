@@ -42,6 +42,7 @@ pub(crate) struct Flight {
     version: u64,
     octets: usize,
     reserved: Vec<Reserved>,
+    since: Duration,
     /// The segment of a tunnel that is gone.
     pub(crate) deleted: Option<u8>,
 }
@@ -162,6 +163,11 @@ impl Session {
         (self.live.len() + self.fill.len() + self.reading.len() + self.flights.len()) as u64
     }
 
+    /// Since when something is on its way to it.
+    pub(crate) fn waits_since(&self) -> Option<Duration> {
+        self.flights.iter().map(|flight| flight.since).min()
+    }
+
     /// A tunnel of one of its segments has changed, or is to be filled in.
     pub(crate) fn enqueue(&mut self, tunnel: Name, segment: u8, live: bool) {
         let known = self.copies.contains_key(&tunnel);
@@ -196,11 +202,11 @@ impl Session {
     }
 
     /// The number of a Put that leaves.
-    pub(crate) fn put(&mut self, content: &Content) -> u64 {
+    pub(crate) fn put(&mut self, content: &Content, now: Duration) -> u64 {
         let octets = content.octets.0.len() + 128;
         self.longest = self.longest.max(octets);
         self.budget = self.budget.saturating_sub_unsigned(octets as u64);
-        self.depart(content.tunnel, content.version, octets, content.reserved.clone(), None)
+        self.depart(content.tunnel, content.version, octets, content.reserved.clone(), now, None)
     }
 
     /// A tunnel is gone. The standby is told when there is room, if it ever heard of it: whether it has.
@@ -224,11 +230,11 @@ impl Session {
 
     /// The next Delete that leaves, as far as the window allows. They go before contexts, which may be of a new tunnel of
     /// the same name; where that is there already, it takes the old one's place.
-    pub(crate) fn next_deletion(&mut self, window: usize) -> Option<(u64, Name)> {
+    pub(crate) fn next_deletion(&mut self, window: usize, now: Duration) -> Option<(u64, Name)> {
         while self.in_flight < window {
             let (tunnel, segment) = self.deletions.pop_front()?;
             if !self.copies.contains_key(&tunnel) {
-                return Some((self.depart(tunnel, 0, DELETION, Vec::new(), Some(segment)), tunnel));
+                return Some((self.depart(tunnel, 0, DELETION, Vec::new(), now, Some(segment)), tunnel));
             }
         }
         None
@@ -249,12 +255,13 @@ impl Session {
         version: u64,
         octets: usize,
         reserved: Vec<Reserved>,
+        since: Duration,
         deleted: Option<u8>,
     ) -> u64 {
         self.next_number += 1;
         let number = self.next_number;
         self.in_flight += octets;
-        self.flights.push_back(Flight { number, tunnel, version, octets, reserved, deleted });
+        self.flights.push_back(Flight { number, tunnel, version, octets, reserved, since, deleted });
         number
     }
 

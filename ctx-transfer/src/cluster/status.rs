@@ -105,6 +105,10 @@ pub struct MemberStatus {
     pub ready: Segments,
     /// Contexts that it has not acknowledged.
     pub lag: u64,
+    /// Packets of our SAs that wait for its word.
+    pub lag_packets: u64,
+    /// Since when something is on its way to it.
+    pub waits_since: Option<Duration>,
     /// Tunnels that it refuses, some of them.
     pub refused: Vec<(Name, Refusal)>,
 }

@@ -45,6 +45,8 @@ pub struct Status {
     pub channel: ChannelStatus,
     /// Since the start.
     pub totals: TotalsEntry,
+    /// Times that an SA had used up what was reserved before more was.
+    pub reservation_misses: u64,
     /// What keeps an intruder inside the process, by words.
     pub fence: Vec<String>,
     /// What needs an operator, as sentences; empty when all is well.
@@ -85,6 +87,10 @@ pub struct MemberEntry {
     pub ready: Vec<u8>,
     /// Contexts on their way that it has not acknowledged.
     pub lag_contexts: u64,
+    /// Packets whose numbers wait to be reserved there.
+    pub lag_packets: u64,
+    /// Milliseconds for which the oldest change or reservation is on its way.
+    pub lag_ms: u64,
     /// Octets that wait to be sent to it.
     pub lag_octets: u64,
     /// Tunnels that it refuses, some of them, with the reasons.

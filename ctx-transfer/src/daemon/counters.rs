@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,12 +36,20 @@ pub(super) enum Work {
 
 /// The asking end.
 #[derive(Clone)]
-pub(super) struct Counters(Sender<Work>);
+pub(super) struct Counters {
+    works: Sender<Work>,
+    misses: Arc<AtomicU64>,
+}
 
 impl Counters {
     pub(super) fn work(&self, work: Work) {
         // It ends with the process only.
-        let _ = self.0.send(work);
+        let _ = self.works.send(work);
+    }
+
+    /// Times that an SA had used up what was reserved before more was.
+    pub(super) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
     }
 }
 
@@ -53,10 +62,18 @@ fn span_for(time: Duration) -> Duration {
 pub(super) fn start(inputs: &Inputs, time: Duration) -> Result<Counters, DaemonError> {
     let (sender, received) = channel();
     let (inputs, span) = (inputs.clone(), span_for(time));
-    let bench = Bench { inputs, table: None, known: HashMap::new(), edges: Vec::new(), span };
+    let misses = Arc::new(AtomicU64::new(0));
+    let bench = Bench {
+        inputs,
+        table: None,
+        known: HashMap::new(),
+        edges: Vec::new(),
+        span,
+        missed: Arc::clone(&misses),
+    };
     let serve = move || bench.serve(&received);
     thread::Builder::new().name("counters".to_owned()).spawn(serve).map_err(system("start a thread"))?;
-    Ok(Counters(sender))
+    Ok(Counters { works: sender, misses })
 }
 
 /// What is known of an SA that has asked before.
@@ -98,6 +115,7 @@ struct Bench {
     edges: Vec<TableEdge>,
     /// Over which rates are seen.
     span: Duration,
+    missed: Arc<AtomicU64>,
 }
 
 impl Bench {
@@ -180,6 +198,8 @@ impl Bench {
         if self.known.len() > REMEMBERED {
             self.known.clear();
         }
+        let missed = self.edges.iter().filter(|edge| is_miss(table, edge)).count();
+        self.missed.fetch_add(missed as u64, Ordering::Relaxed);
         let now = Instant::now();
         let (known, span) = (&mut self.known, self.span);
         let wanted = self.edges.drain(..).filter_map(|edge| wish(table, known, &edge, now, span));
@@ -190,6 +210,12 @@ impl Bench {
     }
 }
 
+/// Its worker stands still, or drops what comes, until more is reserved.
+fn is_miss(table: &Table, edge: &TableEdge) -> bool {
+    let used_up = edge.wanted().is_some() || edge.edge >= edge.reservation.reserved;
+    used_up && table.enforces_reservations(edge.segment)
+}
+
 /// How far an SA is, how fast it goes, and whose it is.
 fn wish(
     table: &Table,
@@ -198,13 +224,12 @@ fn wish(
     now: Instant,
     span: Duration,
 ) -> Option<Edge> {
-    let (tunnel, packets_per_second) = match known.get_mut(&edge.sa) {
-        Some(before) => (before.tunnel, before.rate.see(edge.packets, now, span)),
-        None => {
-            let tunnel = table.get(edge.sa.direction, edge.sa.key).ok().flatten()?.sa.name;
-            known.insert(edge.sa, Known { tunnel, rate: Rate::begin(edge.packets, now) });
-            (tunnel, 0)
-        }
+    let (tunnel, packets_per_second) = if let Some(before) = known.get_mut(&edge.sa) {
+        (before.tunnel, before.rate.see(edge.packets, now, span))
+    } else {
+        let tunnel = table.get(edge.sa.direction, edge.sa.key).ok().flatten()?.sa.name;
+        known.insert(edge.sa, Known { tunnel, rate: Rate::begin(edge.packets, now) });
+        (tunnel, 0)
     };
     let wanted = edge.wanted().unwrap_or(0);
     Some(Edge { key: SaKey::of(edge.sa), tunnel, edge: edge.edge.max(wanted), packets_per_second })

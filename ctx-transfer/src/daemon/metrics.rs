@@ -41,6 +41,8 @@ pub(super) fn text(status: &Status) -> String {
         "When the certificate ends, since 1970.",
         status.certificate.expires,
     );
+    let last = status.last_took.as_ref().map_or(0, |last| last.ago_ms / 1000);
+    one("last_took_seconds", "gauge", "How long ago segments came last; 0 if none have.", last);
     let totals = &status.totals;
     for (name, help, value) in [
         ("takeovers", "Segments taken over unplanned.", totals.takeovers),
@@ -55,6 +57,7 @@ pub(super) fn text(status: &Status) -> String {
         ("late", "IKE messages that waited for the bound.", totals.late),
         ("reservations", "Reservations of counters sent.", totals.reservations),
         ("repeated_reservations", "Reservations sent again.", totals.repeated_reservations),
+        ("reservation_misses", "Times that an SA had used up what was reserved.", status.reservation_misses),
         ("stale", "Standbys declared stale.", totals.stale),
         ("rekeyed", "Segments taken over that had to be rekeyed.", totals.rekeyed),
         ("malformed", "Messages that could not be read.", totals.malformed),
@@ -74,7 +77,11 @@ pub(super) fn text(status: &Status) -> String {
 type Of = fn(&MemberEntry) -> u64;
 
 fn members(out: &mut String, members: &[MemberEntry]) {
-    let metrics: [(&str, &str, Of); 7] = [
+    let metrics: [(&str, &str, Of); 9] = [
+        ("lag_packets", "Packets whose numbers wait to be reserved there.", |member| member.lag_packets),
+        ("lag_milliseconds", "How long the oldest change or reservation is on its way.", |member| {
+            member.lag_ms
+        }),
         ("alive", "Whether the member's heartbeats are heard.", |member| member.alive.into()),
         ("connected", "Whether both connections with the member stand.", |member| member.connected.into()),
         ("segments", "Segments that the member owns.", |member| member.owns.len() as u64),

@@ -12,10 +12,7 @@ use super::desk::{Answer, Loaded};
 use super::driver::Driver;
 use super::metrics;
 use super::words::{self, list};
-use crate::cluster::{
-    Command, Configuration, Event, LinkAddresses, MemberStatus, Segments, StandbyState, Status as Core,
-    Totals,
-};
+use crate::cluster::{Command, Event, MemberStatus, Segments, StandbyState, Status as Core, Totals};
 use crate::config::Config;
 use crate::control::{
     CertificateStatus, ChannelStatus, Done, LastTook, MemberEntry, Metrics, Reloaded, Request, StandbyEntry,
@@ -84,15 +81,18 @@ impl Driver {
         self.parts.bulk.renew(Arc::clone(&credentials));
         self.parts.credentials = credentials;
         let old = &self.parts.config;
-        let core = |config: &Config| Configuration {
-            digests: Vec::new(),
-            links: LinkAddresses::default(),
-            ..config.cluster.clone()
-        };
         let reached = |config: &Config| (config.addresses.clone(), config.metrics, config.sharing.clone());
-        if core(old) != core(&config) || reached(old) != reached(&config) {
-            let sentence = "[cluster] has changed: restart baton-cluster, on one member after the other";
-            reloaded.needs_restart.push(sentence.to_owned());
+        match old.cluster.tuned(&config.cluster).filter(|_| reached(old) == reached(&config)) {
+            Some(keys) => {
+                self.parts.config.cluster = old.cluster.with_tuning_of(&config.cluster);
+                reloaded.changed.extend(keys.iter().map(|key| format!("cluster.{key}")));
+                self.tell(Event::Tuned(Box::new(config.cluster)));
+            }
+            None => reloaded.needs_restart.push(
+                "[cluster] has changed beyond what a running member can take over, so nothing of it was: restart \
+                 baton-cluster, on one member after the other"
+                    .to_owned(),
+            ),
         }
         Answer::Reloaded(reloaded)
     }
@@ -126,6 +126,7 @@ impl Driver {
             certificate: self.certificate(),
             channel: self.channel(),
             totals: totals(&core.totals),
+            reservation_misses: self.parts.counters.misses(),
             fence: self.parts.fence.in_force.iter().map(|word| (*word).to_owned()).collect(),
             alarms: self.alarms(&core),
             notes: self.notes(&core),
@@ -151,6 +152,8 @@ impl Driver {
             standby: standby(&member.standby, now),
             ready: list(member.ready),
             lag_contexts: member.lag,
+            lag_packets: member.lag_packets,
+            lag_ms: member.waits_since.map_or(0, |since| milliseconds(now.saturating_sub(since))),
             lag_octets: self.parts.bulk.queued(member.id).unwrap_or(0) as u64,
             refused: member
                 .refused

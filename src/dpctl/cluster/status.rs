@@ -73,12 +73,13 @@ fn own(out: &mut dyn Write, status: &Status) -> io::Result<()> {
     let totals = &status.totals;
     writeln!(
         out,
-        "since the start: {} segments taken over, {} moved, {} contexts sent, {} reservations ({} again), {} late, {} stale",
+        "since the start: {} segments taken over, {} moved, {} contexts sent, {} reservations ({} again, {} too late), {} late, {} stale",
         totals.takeovers,
         totals.moves,
         totals.contexts,
         totals.reservations,
         totals.repeated_reservations,
+        status.reservation_misses,
         totals.late,
         totals.stale
     )
@@ -103,7 +104,7 @@ fn row(member: &MemberEntry) -> Vec<String> {
         format!("{}", member.owns.len()),
         standby,
         format!("{}", member.ready.len()),
-        format!("{} contexts, {} octets", member.lag_contexts, member.lag_octets),
+        format!("{} contexts, {} packets, {} ms", member.lag_contexts, member.lag_packets, member.lag_ms),
     ]
 }
 
