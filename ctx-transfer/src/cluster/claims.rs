@@ -46,6 +46,9 @@ pub(crate) struct Claims {
     pub(crate) preparing: Preparing,
     /// What this node, in this life, has had all contexts of: whatever voters say, it is an heir of nothing else.
     pub(crate) sound: Segments,
+    /// What was taken over with counters that were not known to be high enough, and until when its SAs may wait for new
+    /// keys: whoever it were moved to would not know of that (I2).
+    rekeying: (Segments, Duration),
     /// Nothing is claimed before.
     listens_until: Duration,
     vacant_since: Vec<Option<Duration>>,
@@ -65,6 +68,7 @@ impl Claims {
             held: Segments::NONE,
             preparing: Preparing::default(),
             sound,
+            rekeying: (Segments::NONE, Duration::ZERO),
             leases: vec![Duration::ZERO; SEGMENTS],
             listens_until,
             vacant_since: vec![None; SEGMENTS],
@@ -79,6 +83,14 @@ impl Claims {
     pub(crate) fn listen_until(&mut self, until: Duration) {
         self.listens_until = self.listens_until.max(until);
         self.vacant_since.fill(None);
+    }
+
+    /// What must not be moved as planned now.
+    pub(crate) fn rekeying(&mut self, now: Duration) -> Segments {
+        if self.rekeying.1 <= now {
+            self.rekeying.0 = Segments::NONE;
+        }
+        self.rekeying.0
     }
 
     /// The end of the lease that ends first.
@@ -128,6 +140,7 @@ impl Claims {
 
     fn forget(&mut self, segments: Segments) {
         self.held -= segments;
+        self.rekeying.0 -= segments;
         for segment in segments.iter().map(usize::from) {
             self.leases[segment] = Duration::ZERO;
             self.fresh_since[segment] = None;
@@ -340,6 +353,8 @@ impl Cluster {
         self.remember();
         if !stale.is_empty() {
             self.totals.rekeyed += stale.len() as u64;
+            self.claims.rekeying.0 |= stale;
+            self.claims.rekeying.1 = self.now + self.config.settle * 10;
             self.outputs.push_back(Output::Rekey { segments: stale });
         }
         self.outputs.extend(commits);

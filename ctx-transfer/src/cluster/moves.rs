@@ -167,11 +167,11 @@ impl Cluster {
     }
 
     fn begin_move(&mut self) {
-        let unprepared = self.unprepared();
+        let kept = self.unprepared() | self.claims.rekeying(self.now);
         let next = self.moves.plan.iter().find_map(|(to, segments)| {
             let receiver = self.peers.get(to).filter(|peer| peer.connected && peer.is_alive());
             let ready = self.replicas.sessions.get(to).filter(|_| receiver.is_some())?.ready;
-            let batch = ((*segments & ready) - unprepared).first(self.config.move_batch);
+            let batch = ((*segments & ready) - kept).first(self.config.move_batch);
             (!batch.is_empty()).then_some((*to, batch))
         });
         let Some((to, segments)) = next else { return };
