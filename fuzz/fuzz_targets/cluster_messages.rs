@@ -60,7 +60,9 @@ fn answer(member: &mut Cluster, now: Duration) {
             }
             Output::ReadContext { tunnel } => Event::NoContent { tunnel },
             Output::Stage { from, number, .. } => Event::Staged { from, number, result: Ok(()) },
+            Output::Silence { number, .. } => Event::Silent { number, tunnels: Vec::new() },
             Output::Freeze { number, .. } => Event::Frozen { number, parts: Vec::new() },
+            Output::Commit { segments, .. } => Event::Prepared { segments, exact: true },
             _ => continue,
         };
         member.handle(now, event);

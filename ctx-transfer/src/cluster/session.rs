@@ -243,8 +243,7 @@ impl Session {
     /// Whether it has not answered yet that a tunnel is gone. One that is not in good order is not waited for.
     pub(crate) fn is_deleting(&self, tunnel: &Name) -> bool {
         let required = self.required();
-        let is_sent =
-            self.flights.iter().any(|flight| flight.deleted.is_some() && flight.tunnel == *tunnel);
+        let is_sent = self.flights.iter().any(|flight| flight.deleted.is_some() && flight.tunnel == *tunnel);
         let mut waiting = self.deletions.iter();
         is_sent || waiting.any(|(name, segment)| name == tunnel && required.contains(*segment))
     }

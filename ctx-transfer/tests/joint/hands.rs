@@ -32,9 +32,9 @@ impl World {
                 node.plane.enforce(&node.host.table, segments, enforced);
             }
             Output::Reserve(items) => self.reserve(id, &items),
-            Output::RaiseFloors { from, number, floors } => {
-                let missing = self.raise_floors(id, &floors);
-                self.answer(id, Event::FloorsRaised { from, number, missing });
+            Output::RaiseFloors { from, number, floors, within } => {
+                let (missing, foreign) = self.raise_floors(id, &floors, within);
+                self.answer(id, Event::FloorsRaised { from, number, missing, foreign });
             }
             Output::ReadContext { tunnel } => self.read(id, tunnel),
             Output::Apply { from, number, tunnel, octets, floors, supersedes, .. } => {
@@ -86,20 +86,25 @@ impl World {
         }
     }
 
-    fn raise_floors(&mut self, id: NodeId, floors: &[Reserved]) -> Vec<SaKey> {
+    /// Of SAs of these segments; gives those that are not here, or are ours or somebody else's, and whose segments the
+    /// latter are.
+    fn raise_floors(&mut self, id: NodeId, floors: &[Reserved], within: Segments) -> (Vec<SaKey>, Segments) {
         let (now, node) = (self.now, self.node(id));
         let local = node.local(now);
-        let mut missing = Vec::new();
+        let (mut missing, mut foreign) = (Vec::new(), Segments::NONE);
         for floor in floors {
             let owner =
                 sas(&node.host.table).find(|(key, _)| *key == floor.key).map(|(_, sa)| segment(&sa.tunnel));
-            let is_ours = owner.is_some_and(|segment| node.plane.owns(segment, local));
-            match node.plane.counters.get_mut(&floor.key).filter(|_| !is_ours) {
+            foreign |=
+                owner.filter(|segment| !within.contains(*segment)).map(Segments::one).unwrap_or_default();
+            let is_its =
+                owner.is_none_or(|segment| within.contains(segment) && !node.plane.owns(segment, local));
+            match node.plane.counters.get_mut(&floor.key).filter(|_| is_its) {
                 Some(counter) => counter.floor = counter.floor.max(floor.number),
                 None => missing.push(floor.key),
             }
         }
-        missing
+        (missing, foreign)
     }
 
     /// The IKE part and the SAs of one moment.

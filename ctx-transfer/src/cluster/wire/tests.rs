@@ -7,7 +7,7 @@ use super::heartbeat::Beat;
 use super::*;
 use crate::cluster::LinkAddresses;
 use crate::cluster::{Content, Key, Lane, MAX_MEMBERS, Octets, Refusal, Reserved, SaKey, Segments};
-use crate::cluster::{Load, LoadReport};
+use crate::cluster::{Load, LoadReport, transfer as moves};
 use crate::cxtp::{CxtpError, FeatureProfile, Message, Request, Token};
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -245,7 +245,7 @@ fn another_lane_is_told_apart() {
 #[test]
 fn the_version_before_is_read_and_others_are_refused() {
     let delete = ContextMessage::Delete { number: 5, tunnel: Name::new("a").unwrap() };
-    let staged = ControlMessage::Staged { number: 3, result: Ok(()) };
+    let staged = ControlMessage::Transfer(moves::reply(3, Segments::one(1), true));
     let acknowledge = CounterMessage::Acknowledge { number: 1, missing: Vec::new() };
     let as_of = |version: u8, octets: &[u8]| {
         let mut octets = octets.to_vec();
