@@ -29,9 +29,9 @@ impl Cluster {
             self.send(to, Lane::Heartbeat, Octets(octets.clone()));
         }
         if let Some(vote) = self.voter.handle(self.now, self.config.me, &beat) {
+            self.remember();
             self.count_vote(self.config.me, &vote);
         }
-        self.remember();
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -89,8 +89,8 @@ impl Cluster {
             self.settle_conflict(from);
             self.believe(from);
         }
-        self.send(from, Lane::Heartbeat, Octets(vote.encode()));
         self.remember();
+        self.send(from, Lane::Heartbeat, Octets(vote.encode()));
         self.consider_claims();
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Claims {
     pub(crate) term: u64,
     /// As it was sent last, and the first heartbeat in which it was.
     sent: (u64, u64),
+    /// Held since before that, and not yet known to be granted under it by enough voters.
+    unbacked: Segments,
     /// Those whose lease we have.
     pub(crate) held: Segments,
     leases: Vec<Duration>,
@@ -65,6 +67,7 @@ impl Claims {
         Self {
             term: 0,
             sent: (0, 0),
+            unbacked: Segments::NONE,
             held: Segments::NONE,
             preparing: Preparing::default(),
             sound,
@@ -134,7 +137,7 @@ impl Claims {
     /// The term leaves in a heartbeat.
     pub(crate) fn send_term(&mut self, sequence: u64) {
         if self.sent.0 != self.term {
-            self.sent = (self.term, sequence);
+            (self.sent, self.unbacked) = ((self.term, sequence), self.held);
         }
     }
 
@@ -280,8 +283,10 @@ impl Cluster {
     /// What is held under the present term by enough votes.
     pub(crate) fn note_backed(&mut self) {
         let since = Some(self.claims.sent.1);
-        let backed = self.claims.held.iter().filter(|s| self.ownership.backed(*s) >= since).collect();
+        let unbacked = (self.claims.unbacked & self.claims.held).iter();
+        let backed = unbacked.filter(|segment| self.ownership.backed(*segment) >= since).collect();
         self.voter.back(backed, self.claims.sent.0);
+        self.claims.unbacked -= backed;
     }
 
     /// Looks at what the votes are worth now: leases grow, and fresh claims become ours.
@@ -355,13 +360,13 @@ impl Cluster {
             self.totals.rekeyed += stale.len() as u64;
             self.claims.rekeying.0 |= stale;
             self.claims.rekeying.1 = self.now + self.config.settle * 10;
-            self.outputs.push_back(Output::Rekey { segments: stale });
         }
         self.outputs.extend(commits);
         self.prepare(planned);
+        let unprepared = planned | self.prepare_takeover(segments - planned, stale);
         self.outputs.push_back(Output::Enforce { segments, enforced: false });
-        self.took(first, Cause::First);
-        self.took(segments - first - planned, Cause::Takeover);
+        self.took(first - unprepared, Cause::First);
+        self.took(segments - first - unprepared, Cause::Takeover);
         self.next_tending = self.now;
         // Whoever decides after us must know that we have had them.
         self.next_beat = self.now;
@@ -371,9 +376,8 @@ impl Cluster {
         if segments.is_empty() {
             return;
         }
-        if cause == Cause::Takeover {
+        if matches!(cause, Cause::Takeover | Cause::Stale) {
             self.totals.takeovers += segments.len() as u64;
-            self.outputs.push_back(Output::SyncMessageIds { segments });
         }
         self.claims.last_took = Some((self.now, segments, cause));
         self.outputs.push_back(Output::Took { segments, cause });

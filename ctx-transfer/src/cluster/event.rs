@@ -256,11 +256,12 @@ pub enum Event {
         /// Whether all of it can be installed.
         result: Result<(), Refusal>,
     },
-    /// The answer to `Output::Commit`.
+    /// The answer to `Output::Commit` and `Output::Prepare`.
     Prepared {
         /// Which.
         segments: Segments,
-        /// Whether all counters are as the old owner has left them; otherwise some go on above their reservations.
+        /// Of a planned move: whether all counters are as the old owner has left them; otherwise some go on above their
+        /// reservations.
         exact: bool,
     },
     /// Whether this node can handle packets: a node whose data plane is away owns nothing.

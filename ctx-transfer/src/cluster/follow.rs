@@ -71,13 +71,17 @@ impl Cluster {
 
     fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) {
         self.claims.sound |= segments;
-        for tunnel in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
+        for (tunnel, segment) in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
+            self.tunnels.begin_sweep(from, segment);
             self.outputs.push_back(Output::Remove { from, number: 0, tunnel });
         }
     }
 
     /// The driver has done what another owner wanted, or could not: then what was here before still is.
     pub(crate) fn applied(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>) {
+        if number == 0 {
+            return self.tunnels.end_sweep(from);
+        }
         if let Some(Change { tunnel, held }) = self.tunnels.end_change(from, number, result.is_ok()) {
             match held {
                 // It came while its segment became ours.
@@ -85,7 +89,7 @@ impl Cluster {
                     self.change_tunnel(tunnel, segment, version);
                 }
                 Some(held) => drop(self.tunnels.held.insert(tunnel, held)),
-                None => drop(self.tunnels.held.remove(&tunnel)),
+                None => self.delete_tunnel(&tunnel),
             }
         }
         self.acknowledge(from, number, result);

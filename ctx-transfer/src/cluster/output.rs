@@ -75,6 +75,9 @@ pub enum Cause {
     First,
     /// Its owner is silent, or gave it up.
     Takeover,
+    /// The same, and its owner may have gone further than this node knows: its SAs are to be rekeyed, and its IKE SAs'
+    /// Message IDs synchronised with peers that know how (RFC 6311).
+    Stale,
     /// Its owner handed it over.
     Planned,
 }
@@ -99,8 +102,8 @@ pub enum Output {
         /// Until when.
         until: Duration,
     },
-    /// These segments are ours now. `SetLease` follows. Announce them and fill the ownership map. Their tunnels are
-    /// those that were applied here; tunnels that came otherwise are reported by `Event::TunnelChanged`.
+    /// These segments are ours now, and may be used: `SetLease` follows. Announce them and fill the ownership map. Their
+    /// tunnels are those that were applied here; tunnels that came otherwise are reported by `Event::TunnelChanged`.
     Took {
         /// Which.
         segments: Segments,
@@ -112,16 +115,14 @@ pub enum Output {
         /// Which.
         segments: Segments,
     },
-    /// Tunnels of these segments, taken over with counters that are not known to be above all that was used: no SA of
-    /// theirs is used before it is rekeyed, or applied or committed anew. Stands before `SetLease`.
-    Rekey {
+    /// Segments are ours that may not be used yet: finish what was wanted before, then answer with `Event::Prepared`, upon
+    /// which `Took` and `SetLease` follow.
+    Prepare {
         /// Which.
         segments: Segments,
-    },
-    /// Message IDs of these segments' IKE SAs are synchronised with peers that know how (RFC 6311).
-    SyncMessageIds {
-        /// Which.
-        segments: Segments,
+        /// Those of them whose counters are not known to be above all that was used: outbound SAs go on far beyond,
+        /// inbound ones accept nothing before they are rekeyed (I2, I3).
+        advance: Segments,
     },
     /// Whether workers keep to the reservations of these segments. Before they do, each SA gets one above its edge, which
     /// the core has not asked a standby for: contexts that are wanted after this are to be read when that is done, and
@@ -243,7 +244,8 @@ pub enum Output {
     },
     /// Whether all standbys that can be reached are in good order, and there is one: the IKE daemon waits for them.
     Synced(bool),
-    /// All of this is to be given to [`Cluster::new`](super::Cluster::new) after a restart of the process.
+    /// All of this is to be given to [`Cluster::new`](super::Cluster::new) after a restart of the process. It is stored
+    /// before whatever comes after it is done: that includes the vote.
     Remember(Vec<Remembered>),
     /// A state that an operator should know of begins or ends.
     Alarm {

@@ -4,13 +4,18 @@
 use std::time::Duration;
 
 use super::Cluster;
-use super::output::Cause;
+use super::output::{Cause, Output};
 use super::segments::Segments;
+
+/// How long the counters of a whole table may take.
+const ADVANCE: Duration = Duration::from_secs(5);
 
 /// Segments that are being made ready.
 #[derive(Debug, Default)]
 pub(crate) struct Preparing {
     pub(crate) segments: Segments,
+    /// Those of them whose counters are not known to be high enough.
+    stale: Segments,
     /// What takes longer is given up.
     until: Duration,
 }
@@ -35,15 +40,41 @@ impl Cluster {
     pub(crate) fn prepare(&mut self, segments: Segments) {
         if !segments.is_empty() {
             self.claims.preparing.segments |= segments;
-            self.claims.preparing.until = self.now + self.config.move_wait;
+            self.prepare_until(self.config.move_wait);
         }
+    }
+
+    fn prepare_until(&mut self, patience: Duration) {
+        let until = &mut self.claims.preparing.until;
+        *until = (*until).max(self.now + patience);
+    }
+
+    /// Segments are taken over. Where this node may know less than their owner did, the counters of their SAs are moved
+    /// out of reach first. What their owner has sent before it died, and what is being installed, comes before the first
+    /// packet too: an SA that is changed under its worker would use numbers again. All else is used at once. Gives what
+    /// has to wait.
+    pub(crate) fn prepare_takeover(&mut self, taken: Segments, stale: Segments) -> Segments {
+        let wait = taken & (stale | self.tunnels.changing_segments());
+        if wait.is_empty() {
+            return Segments::NONE;
+        }
+        self.prepare(wait);
+        self.claims.preparing.stale |= stale;
+        if !stale.is_empty() {
+            self.prepare_until(ADVANCE);
+        }
+        self.outputs.push_back(Output::Prepare { segments: wait, advance: stale });
+        wait
     }
 
     /// The driver has done its part. What could not be done exactly starts above its reservations.
     pub(crate) fn prepared(&mut self, segments: Segments, exact: bool) {
         let ready = segments & self.claims.preparing.segments & self.claims.held;
+        let stale = ready & self.claims.preparing.stale;
         self.claims.preparing.segments -= segments;
-        self.took(ready, if exact { Cause::Planned } else { Cause::Takeover });
+        self.claims.preparing.stale -= segments;
+        self.took(stale, Cause::Stale);
+        self.took(ready - stale, if exact { Cause::Planned } else { Cause::Takeover });
         self.repeat_leases(ready - self.moves.frozen());
     }
 

@@ -62,7 +62,13 @@ impl Segments {
 
     /// Its segments, ascending.
     pub fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |segment| self.contains(*segment))
+        let mut words = self.0;
+        std::iter::from_fn(move || {
+            let at = words.iter().position(|word| *word != 0)?;
+            let bit = words[at].trailing_zeros();
+            words[at] &= words[at] - 1;
+            Some((at * 64) as u8 + bit as u8)
+        })
     }
 
     /// Its first segments, `most` of them at most.

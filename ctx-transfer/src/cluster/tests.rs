@@ -9,6 +9,7 @@ use super::*;
 
 mod load;
 mod moves;
+mod standbys;
 
 /// Of node 1's tunnel.
 const SEGMENT: u8 = 0;
@@ -37,7 +38,7 @@ struct Net {
     read: Option<Vec<(NodeId, Event)>>,
     /// What else came out.
     done: Vec<(NodeId, Output)>,
-    /// Drivers that do not answer what a planned move asks of them.
+    /// Drivers that do not answer what a planned move or a takeover asks of them.
     busy: Vec<NodeId>,
 }
 
@@ -156,7 +157,11 @@ impl Net {
     }
 
     fn rekeyed(&self) -> bool {
-        self.done.iter().any(|(_, o)| matches!(o, Output::Rekey { segments } if segments.contains(SEGMENT)))
+        let advances = |output: &Output| match output {
+            Output::Prepare { advance, .. } => advance.contains(SEGMENT),
+            _ => false,
+        };
+        self.done.iter().any(|(_, output)| advances(output))
     }
 
     /// What node 1 has said of its standbys.
@@ -187,13 +192,14 @@ impl Net {
     }
 }
 
-/// A driver does at once what a planned move asks for.
+/// A driver does at once what a planned move or a takeover asks for.
 fn answer_of_mover(output: &Output) -> Option<Event> {
     match *output {
         Output::Silence { number, .. } => Some(Event::Silent { number, tunnels: Vec::new() }),
         Output::Freeze { number, .. } => Some(Event::Frozen { number, parts: Vec::new() }),
         Output::Stage { from, number, .. } => Some(Event::Staged { from, number, result: Ok(()) }),
         Output::Commit { segments, .. } => Some(Event::Prepared { segments, exact: true }),
+        Output::Prepare { segments, .. } => Some(Event::Prepared { segments, exact: false }),
         _ => None,
     }
 }
@@ -442,127 +448,5 @@ fn nodes_know_where_the_others_are_on_their_links() {
     assert_eq!(
         seen.iter().map(|node| (node.id, node.links)).collect::<Vec<_>>(),
         [(id(1), links), (id(2), LinkAddresses::default())]
-    );
-}
-
-#[test]
-fn a_standby_that_has_refused_a_context_takes_its_segment_over_only_with_a_rekey() {
-    for refusal in crate::cluster::event::REFUSALS {
-        let mut net = Net::new(2, true);
-        net.run(500);
-        net.change(1);
-        net.run(300);
-        assert!(net.is_ready());
-        net.verdict = Some(Err(refusal));
-        net.change(2);
-        net.run(5);
-        assert!(!net.is_ready(), "{refusal:?}");
-        net.stopped.push(id(1));
-        net.run(200);
-        assert_eq!(net.owned(2), SEGMENTS);
-        assert!(net.rekeyed(), "{refusal:?}");
-    }
-}
-
-#[test]
-fn a_standby_that_has_taken_what_it_refused_takes_over_in_good_order() {
-    let mut net = Net::new(2, true);
-    net.run(500);
-    net.verdict = Some(Err(Refusal::Full));
-    net.change(1);
-    net.run(200);
-    assert!(!net.is_ready());
-    net.verdict = Some(Ok(()));
-    net.run(2_500);
-    assert!(net.is_ready());
-    assert_eq!(net.members[&id(1)].status().alarms, []);
-    net.stopped.push(id(1));
-    net.run(200);
-    assert!(!net.rekeyed());
-}
-
-#[test]
-fn a_refusal_that_overtakes_an_older_answer_stands() {
-    let mut net = Net::new(2, true);
-    net.run(500);
-    net.verdict = None;
-    net.change(1);
-    net.run(5);
-    net.change(2);
-    net.run(5);
-    let [(standby, from, first), (_, _, second)] = net.unanswered[..] else { panic!("{:?}", net.unanswered) };
-    for (number, result) in [(second, Err(Refusal::Unavailable)), (first, Ok(()))] {
-        net.tell(standby, Event::Applied { from, number, result });
-        net.run(5);
-    }
-    net.run(100);
-    assert!(!net.is_ready());
-}
-
-#[test]
-fn whoever_waits_hears_each_time_that_standbys_are_in_good_order() {
-    let mut net = Net::new(2, false);
-    net.run(500);
-    net.change(1);
-    net.run(300);
-    assert_eq!(net.synced(), [true]);
-    net.verdict = None;
-    net.change(2);
-    net.run(100);
-    assert_eq!(net.synced(), [true, false], "it was late");
-    net.verdict = Some(Ok(()));
-    net.change(3);
-    net.run(100);
-    assert_eq!(net.synced(), [true, false, true]);
-}
-
-/// I6: what is read was there before the change.
-#[test]
-fn a_change_while_a_context_is_read_is_sent_too() {
-    let mut net = Net::new(2, true);
-    net.run(500);
-    net.read = Some(Vec::new());
-    net.change(1);
-    net.run(5);
-    net.change(2);
-    net.run(5);
-    for (id, event) in net.read.take().unwrap() {
-        net.tell(id, event);
-    }
-    net.run(50);
-    let version = |(_, output): &(NodeId, Output)| match output {
-        Output::Apply { version, .. } => Some(*version),
-        _ => None,
-    };
-    assert_eq!(net.done.iter().filter_map(version).collect::<Vec<_>>(), [1, 2]);
-}
-
-/// I6: where there are three, the one that has lost a segment may still have something under way.
-#[test]
-fn what_a_former_owner_had_under_way_comes_too_late() {
-    let config = Configuration::new(id(3), members(3, false));
-    let mut node = Cluster::new(config, Duration::ZERO, 3, &[]).unwrap();
-    let now = Duration::from_millis(1);
-    node.handle(now, Event::Dataplane { ready: true });
-    let claims = Segments::one(SEGMENT);
-    let tunnel = Name::new("site-a").unwrap();
-    for (from, term, version) in [(1, 4, 6), (2, 5, 5), (1, 4, 7), (2, 5, 6)] {
-        let (incarnation, sequence) = (u64::from(from), version);
-        let beat = wire::Heartbeat { incarnation, sequence, term, claims, ..Default::default() };
-        node.handle_message(now, id(from), Lane::Heartbeat, &beat.encode());
-        let (octets, reserved) = (Octets::from(vec![0; 9]), Vec::new());
-        let content = Content { tunnel, segment: SEGMENT, version, octets, reserved };
-        let put = wire::ContextMessage::Put { number: version, session: 1, content };
-        node.handle_message(now, id(from), Lane::Contexts, &put.encode());
-    }
-    let applied = |output: Output| match output {
-        Output::Apply { from, version, supersedes, .. } => Some((from.get(), version, supersedes)),
-        _ => None,
-    };
-    let applied: Vec<_> = std::iter::from_fn(|| node.poll()).filter_map(applied).collect();
-    assert_eq!(
-        applied,
-        [(1, 6, true), (2, 5, true), (2, 6, false)],
-        "an earlier change of the new owner's stays"
     );
 }

@@ -37,7 +37,7 @@ pub(crate) struct Change {
 #[derive(Debug, Default)]
 struct Changing {
     count: usize,
-    /// Where they put it.
+    /// Where it was, and where they put it.
     segments: Segments,
     /// The last one that was done.
     done: u64,
@@ -57,6 +57,8 @@ pub(crate) struct Tunnels {
     changes: BTreeMap<(NodeId, u64), (u64, Change)>,
     /// The tunnels that they are about.
     changing: BTreeMap<Name, Changing>,
+    /// What is removed because a session did not mention it: how much of whose, and in which segments.
+    sweeping: BTreeMap<NodeId, (u32, Segments)>,
     serial: u64,
 }
 
@@ -69,6 +71,7 @@ impl Tunnels {
             held: BTreeMap::new(),
             changes: BTreeMap::new(),
             changing: BTreeMap::new(),
+            sweeping: BTreeMap::new(),
             serial: 0,
         }
     }
@@ -84,7 +87,14 @@ impl Tunnels {
         known || self.own.len() + self.held.len() + self.changes.len() < self.most
     }
 
-    /// Where a tunnel is being put.
+    /// Segments in which the driver is changing something.
+    pub(crate) fn changing_segments(&self) -> Segments {
+        let changing = self.changing.values().map(|changing| changing.segments);
+        let sweeping = self.sweeping.values().map(|(_, segments)| *segments);
+        changing.chain(sweeping).fold(Segments::NONE, |all, segments| all | segments)
+    }
+
+    /// Where a tunnel of which changes are under way is, and is being put.
     pub(crate) fn changing(&self, tunnel: &Name) -> Segments {
         self.changing.get(tunnel).map_or(Segments::NONE, |changing| changing.segments)
     }
@@ -98,11 +108,13 @@ impl Tunnels {
     /// The driver is told to do something for another owner.
     pub(crate) fn begin_change(&mut self, from: NodeId, number: u64, change: Change) {
         self.serial += 1;
+        let place = self.held.get(&change.tunnel).map(|held| held.segment);
         let changing = self.changing.entry(change.tunnel).or_default();
         changing.count += 1;
         let put = change.held.as_ref().and_then(|held| Some((held.segment, held.source?.0)));
         changing.put = put.or(changing.put);
-        changing.segments |= change.held.as_ref().map_or(Segments::NONE, |held| Segments::one(held.segment));
+        let target = change.held.as_ref().map(|held| held.segment);
+        changing.segments |= place.into_iter().chain(target).collect();
         if let Some((_, Change { tunnel, .. })) = self.changes.insert((from, number), (self.serial, change)) {
             self.count_down(&tunnel);
         }
@@ -116,6 +128,22 @@ impl Tunnels {
         changing.done = if counts { serial } else { changing.done };
         self.count_down(&change.tunnel);
         counts.then_some(change)
+    }
+
+    /// The driver is told to remove a tunnel that nobody has mentioned.
+    pub(crate) fn begin_sweep(&mut self, from: NodeId, segment: u8) {
+        let (count, segments) = self.sweeping.entry(from).or_default();
+        *count += 1;
+        segments.insert(segment);
+    }
+
+    /// The driver has removed one of them, or could not.
+    pub(crate) fn end_sweep(&mut self, from: NodeId) {
+        let Some((count, _)) = self.sweeping.get_mut(&from) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.sweeping.remove(&from);
+        }
     }
 
     fn count_down(&mut self, tunnel: &Name) {
@@ -146,10 +174,10 @@ impl Tunnels {
     }
 
     /// What a complete session did not mention is gone.
-    pub(crate) fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) -> Vec<Name> {
+    pub(crate) fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) -> Vec<(Name, u8)> {
         let gone = |_: &Name, held: &mut Held| {
             segments.contains(held.segment) && held.source != Some((from, session))
         };
-        self.held.extract_if(.., gone).map(|(name, _)| name).collect()
+        self.held.extract_if(.., gone).map(|(name, held)| (name, held.segment)).collect()
     }
 }

@@ -17,6 +17,7 @@ use super::backlog::Backlog;
 use super::counters::Counters;
 use super::hands::Hands;
 use super::input::Input;
+use super::memory::Memory;
 use super::ownership::Owner;
 use super::sharing::Sharer;
 use super::{DaemonError, Signals};
@@ -47,6 +48,7 @@ pub(super) struct Parts {
     pub(super) synced: Arc<AtomicBool>,
     pub(super) sharer: Sharer,
     pub(super) listeners: Arc<Listeners<Kind>>,
+    pub(super) memory: Memory,
     pub(super) fence: Fence,
     pub(super) real_time: bool,
     pub(super) started: Instant,

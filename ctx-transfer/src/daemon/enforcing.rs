@@ -67,7 +67,7 @@ fn rate(packets: u64, elapsed: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::net::{IpAddr, Ipv4Addr};
     use std::path::Path;
@@ -84,13 +84,12 @@ mod tests {
     use crate::config::Config;
     use crate::daemon::hands::{self, Hands, Work};
     use crate::daemon::input::{Input, Inputs};
-    use crate::daemon::memory::Memory;
 
-    const SEGMENT: u8 = 70;
+    pub(in crate::daemon) const SEGMENT: u8 = 70;
     const REQID: u32 = 7;
-    const EDGE: u64 = 10;
+    pub(in crate::daemon) const EDGE: u64 = 10;
 
-    fn sa() -> Sa {
+    pub(in crate::daemon) fn sa() -> Sa {
         let ours = Sender { cluster: ClusterId::new(1), node: NodeId::new(1).expect("not 0") };
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Sa {
@@ -154,8 +153,7 @@ mod tests {
         table.put(&[(sa(), counters)]).expect("put");
         let (inputs, received) = Inputs::new();
         let (replies, _) = std::sync::mpsc::channel();
-        let memory = Memory::new(directory.path());
-        let hands = hands::start(&config(directory.path()), &inputs, &memory, &replies).expect("started");
+        let hands = hands::start(&config(directory.path()), &inputs, &replies).expect("started");
         hands.work(Work::Table(Arc::clone(&table)));
         Node { _directory: directory, table, hands, inputs: received }
     }

@@ -234,7 +234,7 @@ fn serve(
     let memory = Memory::new(&opened.directory);
     let bulk = bulk::start(opened.bulk, &config, &credentials, inputs.clone())?;
     let (replies, answers) = std::sync::mpsc::channel();
-    let hands = hands::start(&config, &inputs, &memory, &replies)?;
+    let hands = hands::start(&config, &inputs, &replies)?;
     let owner = ownership::start(&config)?;
     let sharer = sharing::start(&config)?;
     let counters = counters::start(&inputs, config.cluster.reserving.time)?;
@@ -276,6 +276,7 @@ fn serve(
             synced,
             sharer,
             listeners,
+            memory,
             fence,
             real_time,
             started,

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_dataplane::control::{Client, Daemon};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::debug;
 
@@ -27,9 +28,21 @@ const REPEAT: Duration = Duration::from_millis(500);
 #[derive(Clone, Default)]
 struct Owned {
     segments: Segments,
-    /// When each came: the term, and by how many packets its edges may have been advanced.
-    came: Vec<(u8, u64, Option<u64>)>,
+    /// How each came.
+    came: Vec<Came>,
     version: u64,
+}
+
+/// How a segment came, as the IKE daemon is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Came {
+    segment: u8,
+    term: u32,
+    /// By how many packets the edges of its SAs may have been advanced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advanced: Option<u64>,
+    /// Its SAs may have gone further than is known here: they are rekeyed.
+    stale: bool,
 }
 
 /// The telling end.
@@ -49,11 +62,13 @@ impl Owner {
     pub(super) fn own(&self, segments: Segments, term: u64, came: Option<(Segments, Cause)>) {
         let mut owned = lock(&self.state.0);
         owned.segments = segments;
-        owned.came.retain(|(segment, ..)| segments.contains(*segment));
+        owned.came.retain(|came| segments.contains(came.segment));
         if let Some((new, cause)) = came {
             let advanced = (cause == Cause::Takeover).then_some(self.ahead * 2);
-            owned.came.retain(|(segment, ..)| !new.contains(*segment));
-            owned.came.extend(new.iter().map(|segment| (segment, term, advanced)));
+            let term = u32::try_from(term).unwrap_or(u32::MAX);
+            let stale = cause == Cause::Stale;
+            owned.came.retain(|came| !new.contains(came.segment));
+            owned.came.extend(new.iter().map(|segment| Came { segment, term, advanced, stale }));
         }
         owned.version += 1;
         // Both threads wait for it.
@@ -76,14 +91,7 @@ pub(super) fn start(config: &Config) -> Result<Owner, DaemonError> {
 }
 
 fn own(owned: &Owned) -> Value {
-    let entry = |(segment, term, advanced): &(u8, u64, Option<u64>)| {
-        let term = u32::try_from(*term).unwrap_or(u32::MAX);
-        match advanced {
-            Some(advanced) => json!({ "segment": segment, "term": term, "advanced": advanced }),
-            None => json!({ "segment": segment, "term": term }),
-        }
-    };
-    json!({ "request": "own", "segments": owned.came.iter().map(entry).collect::<Vec<_>>() })
+    json!({ "request": "own", "segments": owned.came })
 }
 
 fn spawn(
@@ -134,4 +142,28 @@ fn tell(
         let _: Value = client.request(request)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(cause: Cause) -> Value {
+        let owner = Owner { state: Arc::default(), ahead: 100 };
+        owner.own(Segments::one(7), 3, Some((Segments::one(7), cause)));
+        own(&lock(&owner.state.0))["segments"][0].clone()
+    }
+
+    /// I2: an IKE daemon that is not told does not rekey.
+    #[test]
+    fn the_ike_daemon_is_told_how_a_segment_came() {
+        let plain = json!({ "segment": 7, "term": 3, "stale": false });
+        assert_eq!(told(Cause::First), plain);
+        assert_eq!(told(Cause::Planned), plain);
+        assert_eq!(
+            told(Cause::Takeover),
+            json!({ "segment": 7, "term": 3, "advanced": 200, "stale": false })
+        );
+        assert_eq!(told(Cause::Stale), json!({ "segment": 7, "term": 3, "stale": true }));
+    }
 }

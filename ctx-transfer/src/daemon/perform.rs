@@ -54,6 +54,12 @@ impl Driver {
                 debug!(?notice, "notice");
                 self.parts.listeners.tell(words::occurred(&notice));
             }
+            // On tmpfs that takes microseconds, and it is rare: an owner has changed. What follows depends on it.
+            Output::Remember(remembered) => {
+                if let Err(error) = self.parts.memory.store(&remembered) {
+                    warn!(%error, "votes are not remembered over a restart");
+                }
+            }
             Output::Synced(synced) => self.parts.synced.store(synced, Ordering::Release),
             Output::Reserve(items) => self.parts.counters.work(counters::Work::Reserve(items)),
             Output::RaiseFloors { from, number, floors, within } => {

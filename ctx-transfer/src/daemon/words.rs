@@ -78,6 +78,7 @@ pub(super) fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::First => "first",
         Cause::Takeover => "takeover",
+        Cause::Stale => "stale",
         Cause::Planned => "planned",
     }
 }

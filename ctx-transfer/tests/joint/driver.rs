@@ -6,6 +6,7 @@ use baton_ctx_transfer::cluster::{Cause, Cluster, Event, Lane, Octets, Output, R
 use baton_ike_proto::host::TunnelName;
 use baton_sad::NodeId;
 
+use crate::gateway::Came;
 use crate::plane::segment;
 use crate::world::{Coming, World};
 
@@ -20,28 +21,24 @@ impl World {
     }
 
     pub fn carry_out(&mut self, id: NodeId) {
-        let mut rekeyed = Segments::NONE;
         while let Some(output) = self.node(id).daemon.core.as_mut().and_then(Cluster::poll) {
             let is_news =
                 !matches!(output, Output::Send { .. } | Output::SetLease { .. } | Output::Reserve(_));
             if self.trace && is_news && !matches!(output, Output::RaiseFloors { .. }) {
                 self.say(|| format!("{id} {output:?}"));
             }
-            if let Output::Rekey { segments } = &output {
-                rekeyed |= *segments;
-            }
-            self.carry_out_one(id, output, rekeyed);
+            self.carry_out_one(id, output);
         }
         let slack = self.micros(0, 200);
         self.node(id).daemon.slack = slack;
     }
 
     /// At once where the daemon's first thread does it, after others where another one does.
-    fn carry_out_one(&mut self, id: NodeId, output: Output, rekeyed: Segments) {
+    fn carry_out_one(&mut self, id: NodeId, output: Output) {
         match output {
             Output::Send { to, lane, octets } => self.send(id, to, lane, octets),
             Output::SetLease { segments, until } => self.set_lease(id, segments, until),
-            Output::Took { segments, cause } => self.took(id, segments, cause, rekeyed),
+            Output::Took { segments, cause } => self.took(id, segments, cause),
             Output::Lost { segments } => {
                 let owned = &mut self.node(id).daemon.owned;
                 owned.retain(|segment, _| !segments.contains(*segment));
@@ -56,6 +53,7 @@ impl World {
             Output::ReadContext { .. }
             | Output::Apply { .. }
             | Output::Remove { .. }
+            | Output::Prepare { .. }
             | Output::Replicated { .. } => {
                 self.work_later(id, 0, output);
             }
@@ -130,19 +128,23 @@ impl World {
     }
 
     /// I6: who takes over in good order knows all that peers have surely been told.
-    fn took(&mut self, id: NodeId, segments: Segments, cause: Cause, rekeyed: Segments) {
+    fn took(&mut self, id: NodeId, segments: Segments, cause: Cause) {
         self.judge.takeovers += 1;
         self.judge.count(match cause {
             Cause::First => "first",
             Cause::Takeover => "takeovers",
+            Cause::Stale => "stale takeovers",
             Cause::Planned => "planned",
         });
-        self.let_down(segments & rekeyed, "rekeyed");
-        let promised = if cause == Cause::First { Segments::NONE } else { segments - rekeyed };
+        if cause == Cause::Stale {
+            self.let_down(segments, "rekeyed");
+            self.expect_rekeys(id, segments);
+        }
+        let in_good_order = matches!(cause, Cause::Takeover | Cause::Planned);
         let told: Vec<_> = self.judge.told.iter().map(|(number, told)| (*number, told.clone())).collect();
         for (number, told) in told.into_iter().filter(|(_, t)| segments.contains(segment(&t.tunnel))) {
             let version = self.nodes[&id].version(&told.tunnel).unwrap_or(0);
-            let is_promised = promised.contains(segment(&told.tunnel)) && !self.judge.loose.contains(&number);
+            let is_promised = in_good_order && !self.judge.loose.contains(&number);
             if version < told.surely && is_promised && self.scene.is_exclusive() {
                 let (name, surely) = (&told.tunnel, told.surely);
                 self.violate(Err(format!(
@@ -160,8 +162,16 @@ impl World {
         };
         let advanced = (cause == Cause::Takeover).then_some(ahead);
         let owned = &mut self.node(id).daemon.owned;
-        owned.extend(segments.iter().map(|segment| (segment, (term, advanced))));
+        let is_stale = cause == Cause::Stale;
+        owned.extend(segments.iter().map(|segment| (segment, Came { term, advanced, is_stale })));
         self.own_later(id);
+    }
+
+    /// The IKE daemon replaces the keys of tunnels that may have gone further than is known here.
+    fn expect_rekeys(&mut self, id: NodeId, segments: Segments) {
+        let tunnels = self.nodes[&id].host.table.contexts.keys();
+        let number = tunnels.filter(|tunnel| segments.contains(segment(tunnel))).count();
+        self.rekeys += 4 * number as u64;
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, lane: Lane, octets: Octets) {

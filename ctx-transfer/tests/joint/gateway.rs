@@ -38,6 +38,16 @@ impl Clock {
     }
 }
 
+/// How a segment came.
+#[derive(Clone, Copy)]
+pub struct Came {
+    pub term: u64,
+    /// By how much its SAs were advanced.
+    pub advanced: Option<u64>,
+    /// They may have gone further than is known here.
+    pub is_stale: bool,
+}
+
 /// `baton-cluster`.
 #[derive(Default)]
 pub struct Daemon {
@@ -47,8 +57,8 @@ pub struct Daemon {
     pub paused_until: Duration,
     /// What it has written down.
     pub remembered: Vec<Remembered>,
-    /// What is this node's: the term of each segment, and by how much its SAs were advanced.
-    pub owned: BTreeMap<u8, (u64, Option<u64>)>,
+    /// What is this node's, and how it came.
+    pub owned: BTreeMap<u8, Came>,
     /// Until when its threads have something to do: contexts, counters, ownership, answers to IKE.
     pub busy: [Duration; 4],
     /// Final contexts that wait for their sign-off.

@@ -67,7 +67,11 @@ impl World {
                 self.answer(id, Event::Prepared { segments, exact: true });
             }
             Output::Discard { from, number } => drop(self.node(id).daemon.staged.remove(&(from, number))),
-            Output::Rekey { segments } => self.rekey(id, segments),
+            Output::Prepare { segments, advance } => {
+                let node = self.node(id);
+                node.plane.advance(&node.host.table, advance);
+                self.answer(id, Event::Prepared { segments, exact: false });
+            }
             Output::Replicated { tunnel, version, outcome } => {
                 self.is_on_standbys(id, tunnel, version, outcome);
             }
@@ -300,21 +304,6 @@ impl World {
         }
         node.plane.follow(&node.host.table);
         self.judge.count("commits");
-    }
-
-    /// The keys of SAs that may have gone further than is known here are replaced.
-    fn rekey(&mut self, id: NodeId, segments: Segments) {
-        let node = &self.nodes[&id];
-        let mut names: Vec<String> = sas(&node.host.table)
-            .filter(|(_, sa)| segments.contains(segment(&sa.tunnel)))
-            .map(|(_, sa)| sa.tunnel.to_string())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        self.rekeys += 4 * names.len() as u64;
-        self.act(id, |ike, now, host| {
-            ike.rekey_slowly(now, &names, host);
-        });
     }
 
     /// Workers have raised attention.

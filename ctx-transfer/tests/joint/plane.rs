@@ -11,6 +11,9 @@ use crate::table::{Sa, Table};
 
 /// Numbers below the highest that an inbound SA still tells apart.
 const WINDOW: u64 = 32;
+/// Further than anybody goes, and further than anybody can go.
+const BEYOND: u64 = 1 << 31;
+const NEVER: u64 = u64::MAX / 2;
 /// N of the simulated clusters.
 pub const PACKETS: u64 = 24;
 
@@ -166,6 +169,18 @@ impl Plane {
             let edge = counter.used();
             counter.reserved = counter.reserved.max(edge + PACKETS);
             counter.mark = edge + PACKETS / 2;
+        }
+    }
+
+    /// SAs that their owner may have used further than is known here: outbound ones go on beyond, inbound ones accept
+    /// nothing any more.
+    pub fn advance(&mut self, table: &Table, segments: Segments) {
+        for (key, _) in sas(table).filter(|(_, sa)| segments.contains(segment(&sa.tunnel))) {
+            let counter = self.counters.entry(key).or_default();
+            counter.floor = match key.direction {
+                Key::Outbound => counter.used().saturating_add(BEYOND).min(NEVER),
+                Key::Inbound => NEVER,
+            };
         }
     }
 

@@ -255,11 +255,11 @@ impl World {
             .daemon
             .owned
             .iter()
-            .map(|(segment, (term, advanced))| Owned {
+            .map(|(segment, came)| Owned {
                 segment: *segment,
-                term: u32::try_from(*term).unwrap_or(u32::MAX),
-                advanced: *advanced,
-                is_stale: false,
+                term: u32::try_from(came.term).unwrap_or(u32::MAX),
+                advanced: came.advanced,
+                is_stale: came.is_stale,
             })
             .collect();
         self.act(id, |ike, _, _| {

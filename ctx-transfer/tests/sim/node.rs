@@ -1,11 +1,13 @@
 //! One member: its cluster core, its table, its clock, and what its processes do.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cluster, Remembered, Totals};
+use baton_ctx_transfer::cluster::{Cluster, Output, Remembered, Totals};
 use baton_sad::NodeId;
 
 use crate::table::Table;
+use crate::threads::Thread;
 
 /// A member. Its daemon may be gone while its data plane goes on.
 pub struct Node {
@@ -25,7 +27,9 @@ pub struct Node {
     pub wake: Option<Duration>,
     /// Rises whenever the daemon or the host dies: what was under way for it then is nobody's.
     pub life: u64,
-    /// Answers of the data plane are so much slower.
+    /// What its daemon's threads have to do.
+    pub queues: BTreeMap<Thread, VecDeque<Output>>,
+    /// Its threads are so much slower.
     pub slow: Duration,
     pub epochs: u32,
     pub totals: Totals,
@@ -78,6 +82,7 @@ impl Node {
         sum.stale += more.stale;
         sum.rekeyed += more.rekeyed;
         sum.malformed += more.malformed;
+        self.queues.clear();
         self.wake = None;
         self.life += 1;
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use baton_ctx_transfer::cluster::Guards;
@@ -30,17 +32,16 @@ pub fn run(world: &mut World) -> Result<(), String> {
     verdict
 }
 
+/// Which seeds run, and how many are usual.
 fn seeds(usual: u64) -> Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match (number("BATON_SEED"), number("BATON_SOAK")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(1)) => 0..100 * usual,
-        _ => number("BATON_FROM").map_or(0..usual, |from| from..from + usual),
-    }
+    let soak = if number("BATON_SOAK") == Some(1) { 100 * usual } else { usual };
+    let (from, count) = (number("BATON_FROM").unwrap_or(0), number("BATON_SEEDS").unwrap_or(soak));
+    number("BATON_SEED").map_or(from..from + count, |seed| seed..seed + 1)
 }
 
 /// What a run of all seeds has to bring about, or it tests less than it says.
-const MUST_HAPPEN: [&str; 22] = [
+const MUST_HAPPEN: [&str; 23] = [
     "takeovers",
     "moves",
     "moves failed",
@@ -63,6 +64,7 @@ const MUST_HAPPEN: [&str; 22] = [
     "freezes",
     "lies",
     "disbelieved",
+    "received again",
 ];
 
 type Counters = BTreeMap<&'static str, u64>;
@@ -97,30 +99,46 @@ fn tally(world: &mut World, counters: &mut Counters) {
     }
 }
 
-fn run_seeds(seeds: Range<u64>) -> (Vec<String>, Counters) {
-    let (mut failures, mut counters) = (Vec::new(), Counters::new());
-    for seed in seeds {
-        let mut world = World::new(seed, Guards::default());
-        if world.trace {
-            println!("{:#?}", world.setting);
-        }
-        world.plan_lies(seed, TROUBLE);
-        if let Err(why) = run(&mut world) {
-            // A soak is long: its failures are told as they come.
-            eprintln!("BATON_SEED={seed} {why}");
-            failures.push(format!("BATON_SEED={seed} {why}"));
-        }
-        tally(&mut world, &mut counters);
+fn run_seed(seed: u64, counters: &mut Counters) -> Option<String> {
+    let mut world = World::new(seed, Guards::default());
+    if world.trace {
+        println!("{:#?}", world.setting);
     }
-    (failures, counters)
+    world.plan_lies(seed, TROUBLE);
+    let verdict = run(&mut world);
+    tally(&mut world, counters);
+    let failure = format!("BATON_SEED={seed} {}", verdict.err()?);
+    // A soak is long: its failures are told as they come.
+    eprintln!("{failure}");
+    Some(failure)
+}
+
+/// Takes one seed after the other until there are none.
+fn run_seeds(all: &Range<u64>, next: &AtomicU64) -> (Vec<String>, Counters) {
+    let (mut failures, mut counters) = (Vec::new(), Counters::new());
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if !all.contains(&seed) {
+            return (failures, counters);
+        }
+        failures.extend(run_seed(seed, &mut counters));
+        let done = seed - all.start + 1;
+        if done.is_multiple_of(1_000) {
+            eprintln!("{done} of {} seeds", all.end - all.start);
+        }
+    }
 }
 
 #[test]
 fn invariants_hold_whatever_happens() {
     let all = seeds(1_000);
-    let middle = all.start.midpoint(all.end);
-    let halves = [all.start..middle, middle..all.end];
-    let results = halves.map(|half| std::thread::spawn(move || run_seeds(half)));
+    let next = Arc::new(AtomicU64::new(all.start));
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let start = |_| {
+        let (all, next) = (all.clone(), Arc::clone(&next));
+        std::thread::spawn(move || run_seeds(&all, &next))
+    };
+    let results: Vec<_> = (0..threads).map(start).collect();
     let (mut failures, mut counters) = (Vec::new(), Counters::new());
     for result in results {
         let (more, numbers) = result.join().expect("a thread of seeds panicked");

@@ -240,7 +240,7 @@ impl World {
         let owner = self.nodes.values().find(|node| node.owns(peer.segment, self.now));
         let tunnel = owner.and_then(|owner| owner.table.tunnels.get(name));
         match tunnel {
-            Some(tunnel) if tunnel.generation == peer.generation && !tunnel.blocked => Ok(()),
+            Some(tunnel) if tunnel.generation == peer.generation && !tunnel.is_shut() => Ok(()),
             other => Err(format!("{name} stands still: {other:?}, its peer {peer:?}")),
         }
     }

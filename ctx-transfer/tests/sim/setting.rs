@@ -22,6 +22,8 @@ pub struct Setting {
     /// How long the data plane takes to answer its driver, in microseconds, at most.
     pub answer: u64,
     pub faults: u64,
+    /// Inbound SAs are reported, not reserved: what was received since the last report may be received again (I3).
+    pub continuity: bool,
 }
 
 pub fn id(number: u8) -> NodeId {
@@ -41,6 +43,7 @@ impl Setting {
             delay: 200 + random.below(if calm { 500 } else { 4_000 }),
             answer: 50 + random.below(1_500),
             faults: 2 + random.below(7),
+            continuity: random.per_mille(120),
         }
     }
 
@@ -49,7 +52,12 @@ impl Setting {
             settle: Duration::from_millis(100),
             move_batch: 64,
             replicating: Replicating { window: 4_096, ..Replicating::default() },
-            reserving: Reserving { packets: PACKETS, minimum: 8, ..Reserving::default() },
+            reserving: Reserving {
+                packets: PACKETS,
+                minimum: 8,
+                continuity: self.continuity,
+                ..Reserving::default()
+            },
             ..Configuration::new(me, self.members.clone())
         }
     }

@@ -36,8 +36,6 @@ pub struct Tunnel {
     pub generation: u32,
     pub inbound: Sa,
     pub outbound: Sa,
-    /// Not used before it is rekeyed.
-    pub blocked: bool,
 }
 
 /// What a node has in its table.
@@ -59,7 +57,7 @@ pub fn key(tunnel: &Name, generation: u32, direction: Key) -> SaKey {
 impl Tunnel {
     pub fn new(segment: u8, version: u64, generation: u32) -> Self {
         let sa = || Sa { reserved: PACKETS, mark: PACKETS / 2, ..Sa::default() };
-        Self { segment, version, generation, inbound: sa(), outbound: sa(), blocked: false }
+        Self { segment, version, generation, inbound: sa(), outbound: sa() }
     }
 
     pub fn sa(&mut self, direction: Key) -> &mut Sa {
@@ -67,6 +65,15 @@ impl Tunnel {
             Key::Inbound => &mut self.inbound,
             Key::Outbound => &mut self.outbound,
         }
+    }
+
+    /// Nothing is sent or accepted any more.
+    pub fn shut(&mut self) {
+        (self.inbound.floor, self.outbound.floor) = (u64::MAX, u64::MAX);
+    }
+
+    pub fn is_shut(&self) -> bool {
+        self.outbound.edge.max(self.outbound.floor) == u64::MAX
     }
 
     pub fn reserved(&self, name: &Name) -> Vec<Reserved> {
@@ -97,10 +104,10 @@ impl Table {
     /// Takes the next outbound number.
     pub fn send(&mut self, name: &Name, now: Duration) -> Option<(u32, u64)> {
         let owned = self.tunnels.get(name).is_some_and(|tunnel| self.owns(tunnel.segment, now));
-        let tunnel = self.tunnels.get_mut(name).filter(|tunnel| owned && !tunnel.blocked)?;
+        let tunnel = self.tunnels.get_mut(name).filter(|_| owned)?;
         let enforced = self.enforced.contains(tunnel.segment);
         let sa = &mut tunnel.outbound;
-        let next = sa.edge.max(sa.floor) + 1;
+        let next = sa.edge.max(sa.floor).checked_add(1)?;
         sa.attention |= enforced && next >= sa.mark;
         sa.sent += 1;
         if enforced && next > sa.reserved {
@@ -114,7 +121,7 @@ impl Table {
     /// Whether an inbound packet is accepted.
     pub fn receive(&mut self, name: &Name, generation: u32, number: u64, now: Duration) -> bool {
         let owned = self.tunnels.get(name).is_some_and(|tunnel| self.owns(tunnel.segment, now));
-        let Some(tunnel) = self.tunnels.get_mut(name).filter(|t| owned && !t.blocked) else { return false };
+        let Some(tunnel) = self.tunnels.get_mut(name).filter(|_| owned) else { return false };
         if tunnel.generation != generation {
             return false;
         }
@@ -171,8 +178,8 @@ impl Table {
             for direction in [Key::Inbound, Key::Outbound] {
                 let sa = tunnel.sa(direction);
                 let edge = sa.edge.max(sa.floor);
-                sa.reserved = sa.reserved.max(edge + PACKETS);
-                sa.mark = edge + PACKETS / 2;
+                sa.reserved = sa.reserved.max(edge.saturating_add(PACKETS));
+                sa.mark = edge.saturating_add(PACKETS / 2);
             }
         }
     }

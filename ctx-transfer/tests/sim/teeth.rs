@@ -91,6 +91,11 @@ fn without_a_freeze_a_planned_move_goes_back_in_time() {
 }
 
 #[test]
+fn without_counters_out_of_reach_a_stale_takeover_goes_back_in_time() {
+    bites("I2", |world| world.advances = false);
+}
+
+#[test]
 fn without_waiting_for_final_counters_a_planned_move_goes_back_in_time() {
     bites("I2", |world| world.guards.prepare_first = false);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets, Segments};
+use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets};
 use baton_sad::{Name, NodeId};
 
 use crate::judge::Judge;
@@ -13,6 +13,7 @@ use crate::random::Random;
 use crate::script::Fault;
 use crate::setting::Setting;
 use crate::table::Table;
+use crate::threads::Thread;
 
 /// Something that will happen.
 #[derive(Debug, Clone)]
@@ -50,11 +51,11 @@ pub enum Coming {
         life: u64,
         event: Event,
     },
-    /// The data plane gets to the final counters of a planned move.
-    Commit {
+    /// A thread of a daemon does the next thing.
+    Turn {
         node: NodeId,
         life: u64,
-        number: u64,
+        thread: Thread,
     },
     Drain(NodeId),
     Outbound(Name),
@@ -91,17 +92,6 @@ pub struct Peer {
     pub lost: u64,
 }
 
-/// Final counters that a node will go on from.
-#[derive(Debug, Clone)]
-pub struct Commit {
-    pub node: NodeId,
-    /// Of the node.
-    pub life: u64,
-    pub number: u64,
-    pub segments: Segments,
-    pub parts: Vec<Octets>,
-}
-
 pub struct World {
     pub now: Duration,
     pub random: Random,
@@ -119,8 +109,8 @@ pub struct World {
     pub violation: Option<String>,
     /// Final contexts that wait for their sign-off, by receiver and sender.
     pub staged: BTreeMap<(NodeId, NodeId), (u64, Vec<Octets>)>,
-    /// What is to be committed, in this order; whatever comes after it waits for it.
-    pub committing: Vec<Commit>,
+    /// Counters are moved out of reach where they are not known to be high enough.
+    pub advances: bool,
     /// The connection that a daemon knows to another.
     pub joined: BTreeMap<(NodeId, NodeId), u64>,
     /// Hosts whose attention is drained.
@@ -147,7 +137,7 @@ impl World {
             quiet: false,
             violation: None,
             staged: BTreeMap::new(),
-            committing: Vec::new(),
+            advances: true,
             joined: BTreeMap::new(),
             drains: BTreeSet::new(),
             coming: BTreeMap::new(),
@@ -201,6 +191,7 @@ impl World {
             remembered: Vec::new(),
             wake: None,
             life: 0,
+            queues: BTreeMap::new(),
             slow: Duration::ZERO,
             epochs: 1,
             totals: baton_ctx_transfer::cluster::Totals::default(),
@@ -260,7 +251,7 @@ impl World {
             Coming::Joined { who, whom, life, connection } => self.join(who, whom, life, connection),
             Coming::Wake(id, at) => self.wake(id, at),
             Coming::Answer { node, life, event } => self.tell_in(node, life, event),
-            Coming::Commit { node, life, number } => self.commit_in(node, life, number),
+            Coming::Turn { node, life, thread } => self.turn(node, life, thread),
             Coming::Drain(id) => self.drain(id),
             Coming::Outbound(tunnel) => self.outbound(tunnel),
             Coming::Inbound { tunnel, generation, number } => self.inbound(tunnel, generation, number),
@@ -317,17 +308,12 @@ impl World {
         if self.nodes.get(&id).is_none_or(|node| node.life != life) {
             return;
         }
-        if let Some(at) = self.deferred(id) {
-            return self.at(at, Coming::Answer { node: id, life, event });
+        let until = self.nodes[&id].runs_until();
+        if until > self.now {
+            // In their order.
+            return self.at(until, Coming::Answer { node: id, life, event });
         }
         self.with(id, |cluster, now| cluster.handle(now, event));
-    }
-
-    fn commit_in(&mut self, id: NodeId, life: u64, number: u64) {
-        match self.deferred(id) {
-            Some(at) => self.at(at, Coming::Commit { node: id, life, number }),
-            None => self.commit_up_to(id, number),
-        }
     }
 
     fn wake(&mut self, id: NodeId, at: Duration) {

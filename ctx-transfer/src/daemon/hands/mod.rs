@@ -1,5 +1,6 @@
 //! The thread of contexts: it reads them for standbys, installs those of other owners, and does what else takes its time.
 
+mod advance;
 mod content;
 mod moves;
 mod standby;
@@ -14,13 +15,12 @@ use baton_dataplane::config::SnapshotKey;
 use baton_dataplane::control::{Client, ClientError, Daemon};
 use baton_sad::{Direction, Name, NodeId, Table};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing::{debug, error, info, warn};
 
 use super::backlog::Share;
 use super::error::system;
 use super::input::{Input, Inputs};
-use super::memory::Memory;
 use super::watch::Reply;
 use super::{DaemonError, desk, enforcing};
 use crate::cluster::{Event, Output, Segments};
@@ -70,15 +70,10 @@ impl Hands {
     }
 }
 
-pub(super) fn start(
-    config: &Config,
-    inputs: &Inputs,
-    memory: &Memory,
-    replies: &Sender<Reply>,
-) -> Result<Hands, DaemonError> {
+pub(super) fn start(config: &Config, inputs: &Inputs, replies: &Sender<Reply>) -> Result<Hands, DaemonError> {
     let (contexts, moves) = (channel(), channel());
     for (name, received) in [("hands", contexts.1), ("moves", moves.1)] {
-        let bench = Bench::new(config, inputs.clone(), memory.clone(), replies.clone())?;
+        let bench = Bench::new(config, inputs.clone(), replies.clone())?;
         let serve = move || bench.serve(&received);
         thread::Builder::new().name(name.to_owned()).spawn(serve).map_err(system("start a thread"))?;
     }
@@ -103,7 +98,6 @@ struct Bench {
     config: Config,
     key: Option<ClusterKey>,
     inputs: Inputs,
-    memory: Memory,
     table: Option<Arc<Table>>,
     ike: Option<Client>,
     /// Final contexts that wait for their segments.
@@ -116,12 +110,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(
-        config: &Config,
-        inputs: Inputs,
-        memory: Memory,
-        replies: Sender<Reply>,
-    ) -> Result<Self, DaemonError> {
+    fn new(config: &Config, inputs: Inputs, replies: Sender<Reply>) -> Result<Self, DaemonError> {
         let key = match &config.gateway {
             Some(gateway) => {
                 let path = gateway.snapshot.key_file.as_deref().ok_or(DaemonError::NoKey)?;
@@ -133,7 +122,6 @@ impl Bench {
             config: config.clone(),
             key,
             inputs,
-            memory,
             table: None,
             ike: None,
             staged: HashMap::new(),
@@ -215,17 +203,16 @@ impl Bench {
                 self.tell(Event::Prepared { segments, exact });
             }
             Output::Discard { from, number } => drop(self.staged.remove(&(from, number))),
-            Output::Rekey { segments } => self.rekey(segments),
+            Output::Prepare { segments, advance } => {
+                // Without an answer these segments are given up.
+                if self.advance(advance) {
+                    self.tell(Event::Prepared { segments, exact: false });
+                }
+            }
             Output::Replicated { tunnel, version, .. } => {
                 let _ = self.replies.send(Reply::Replicated { tunnel, version });
             }
-            Output::Remember(remembered) => {
-                if let Err(error) = self.memory.store(&remembered) {
-                    warn!(%error, "votes are not remembered over a restart");
-                }
-            }
-            // RFC 6311 follows from what the IKE daemon is told with `own`; nothing is forwarded where all gateways
-            // hear all packets.
+            // Nothing is forwarded where all gateways hear all packets.
             other => debug!(?other, "nothing to do"),
         }
     }
@@ -259,24 +246,5 @@ impl Bench {
 
     fn is_negotiated(&self, tunnel: Name) -> bool {
         self.config.gateway.as_ref().is_some_and(|gateway| is_negotiated(gateway, tunnel.as_str()))
-    }
-
-    fn rekey(&mut self, segments: Segments) {
-        let Some(table) = self.table.clone() else { return };
-        let mut names: Vec<Name> = table
-            .iter()
-            .filter(|found| segments.contains(found.sa.segment))
-            .map(|found| found.sa.name)
-            .filter(|name| self.is_negotiated(*name))
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        if names.is_empty() {
-            return;
-        }
-        let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-        if let Err(problem) = self.ask::<Value>(&json!({ "request": "rekey-tunnels", "names": names })) {
-            warn!(%problem, "tunnels that should be rekeyed are not");
-        }
     }
 }

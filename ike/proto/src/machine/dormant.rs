@@ -12,7 +12,7 @@ use super::context::remove_orphans;
 use super::core::{Cx, Id};
 use super::head::Head;
 use super::ownership::Share;
-use super::pace::ASKING;
+use super::pace::{ASKING, REKEYING};
 use super::tunnel::Tunnel;
 use super::up::{KEEP_ALIVE, Up};
 use crate::host::{DownReason, Event, Host, Now};
@@ -65,14 +65,15 @@ impl Up {
         self.follow_again(cx);
         self.reconsider(cx);
         let packets = share.advanced.unwrap_or(0);
-        let wants = if share.is_stale { self.wants_agreement(packets) } else { self.is_ahead(packets) };
+        let wants = if share.is_stale { self.is_behind(packets) } else { self.is_ahead(packets) };
         if wants {
             // Whoever takes over from us goes on with that.
             cx.store();
         }
         self.spread(cx);
         if self.has_to_ask() {
-            let slot = cx.core.pace.slot(cx.now.monotonic, ASKING);
+            let interval = if share.is_stale { REKEYING } else { ASKING };
+            let slot = cx.core.pace.slot(cx.now.monotonic, interval);
             self.wait_until(slot);
         }
     }
@@ -88,6 +89,13 @@ impl Up {
     pub(super) fn wants_agreement(&mut self, packets: u64) -> bool {
         self.note_gap(packets);
         self.begin_synchronization(Duration::ZERO)
+    }
+
+    /// The same, and SAs may have used more numbers (I2), or accepted more (I3), than is known here: once both ends agree
+    /// about Message IDs, they replace the keys.
+    fn is_behind(&mut self, packets: u64) -> bool {
+        let agrees = self.wants_agreement(packets);
+        self.rekey_all() || agrees
     }
 
     fn note_gap(&mut self, packets: u64) {

@@ -89,7 +89,8 @@ fn wait(
 }
 
 impl Up {
-    fn rekey_all(&mut self) -> bool {
+    /// Replaces the keys of all Child SAs.
+    pub(super) fn rekey_all(&mut self) -> bool {
         let spis: Vec<u32> = self.children.iter().map(|child| child.inbound_spi).collect();
         spis.into_iter().filter(|spi| self.rekey_child(*spi)).count() > 0
     }

@@ -357,7 +357,7 @@ fn without_anything_to_say_nothing_is_said() {
 }
 
 #[test]
-fn a_takeover_agrees_about_sequence_numbers_and_a_stale_one_about_message_ids_too() {
+fn a_takeover_agrees_about_sequence_numbers_and_a_stale_one_about_message_ids_too_and_rekeys() {
     for is_stale in [false, true] {
         let mut pair = Pair::up();
         let mut standby = standby();
@@ -366,6 +366,11 @@ fn a_takeover_agrees_about_sequence_numbers_and_a_stale_one_about_message_ids_to
         take_over(&mut pair, standby, &[Owned { is_stale, ..owned }]);
         pair.pass(Duration::from_secs(10));
         assert_eq!(pair.right.ike.counters().failovers, u64::from(is_stale));
+        assert_eq!(
+            pair.right.ike.counters().children_rekeyed,
+            u64::from(is_stale),
+            "its counters may be too low"
+        );
         assert_skipped_and_alive(pair);
     }
 }
