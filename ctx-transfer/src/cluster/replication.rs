@@ -87,8 +87,19 @@ impl Cluster {
     }
 
     fn enqueue(&mut self, tunnel: Name, segment: u8) {
-        for session in self.replicas.sessions.values_mut().filter(|s| s.segments.contains(segment)) {
-            session.enqueue(tunnel, segment, true);
+        let mut behind = Vec::new();
+        for (standby, session) in &mut self.replicas.sessions {
+            if session.segments.contains(segment) {
+                session.enqueue(tunnel, segment, true);
+                // Nobody waits for it with this change, so it is not in good order before it has it.
+                if !session.required().contains(segment) {
+                    session.set_late(&tunnel, true);
+                    behind.push(*standby);
+                }
+            }
+        }
+        for standby in behind {
+            self.judge(standby, &tunnel);
         }
     }
 
