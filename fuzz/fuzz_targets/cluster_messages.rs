@@ -63,6 +63,7 @@ fn answer(member: &mut Cluster, now: Duration) {
             Output::Silence { number, .. } => Event::Silent { number, tunnels: Vec::new() },
             Output::Freeze { number, .. } => Event::Frozen { number, parts: Vec::new() },
             Output::Commit { segments, .. } => Event::Prepared { segments, exact: true },
+            Output::Prepare { segments, .. } => Event::Prepared { segments, exact: false },
             _ => continue,
         };
         member.handle(now, event);
