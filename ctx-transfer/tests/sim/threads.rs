@@ -90,7 +90,7 @@ impl World {
                 let result = self.remove(id, &tunnel);
                 self.answer(id, Event::Applied { from, number, result });
             }
-            Output::Replicated { tunnel, version, outcome } => self.replicated(tunnel, version, outcome),
+            Output::Replicated { tunnel, version, outcome } => self.replicated(id, tunnel, version, outcome),
             other => self.move_one(id, other),
         }
     }
@@ -268,7 +268,7 @@ impl World {
     }
 
     /// An IKE message leaves: the peer sees the effect.
-    fn replicated(&mut self, tunnel: Name, version: u64, outcome: Replication) {
+    fn replicated(&mut self, id: NodeId, tunnel: Name, version: u64, outcome: Replication) {
         self.count(match outcome {
             Replication::Done => "replicated",
             Replication::Late => "late",
@@ -278,7 +278,8 @@ impl World {
             // What did not wait long enough was announced as late: nobody promises anything of it.
             peer.sure = (peer.sure && peer.established) || outcome != Replication::Late;
             peer.established = true;
-            if let Some((_, generation)) = peer.coming.take_if(|(change, _)| *change <= version) {
+            let is_its = |(owner, change, _): &mut (NodeId, u64, u32)| *owner == id && *change <= version;
+            if let Some((.., generation)) = peer.coming.take_if(is_its) {
                 peer.generation = generation;
                 if outcome != Replication::Late {
                     peer.sure_generation = generation;

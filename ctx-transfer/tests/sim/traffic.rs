@@ -103,7 +103,7 @@ impl World {
         peer.made += 1;
         let (segment, generation) = (peer.segment, peer.made);
         let known = self.nodes[&owner].table.tunnels.get(&name).map_or(0, |tunnel| tunnel.version);
-        peer.coming = Some((known + 1, generation));
+        peer.coming = Some((owner, known + 1, generation));
         let tunnel = Tunnel::new(segment, known + 1, generation);
         self.node(owner).table.tunnels.insert(name, tunnel);
         self.say(|| format!("{owner} {name} has generation {generation}"));

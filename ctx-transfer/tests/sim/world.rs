@@ -81,8 +81,8 @@ pub struct Peer {
     pub sure_generation: u32,
     /// Generations that were made, whether the peer has heard of them or not.
     pub made: u32,
-    /// A change that is to come to the peer when it is replicated: its version, and the keys.
-    pub coming: Option<(u64, u32)>,
+    /// A change that is to come to the peer when it is replicated: by whom, its version, and the keys.
+    pub coming: Option<(NodeId, u64, u32)>,
     /// The last number that the peer has sent.
     pub sent: u64,
     /// The peer has an SA.
