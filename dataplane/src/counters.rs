@@ -54,6 +54,8 @@ pub struct WorkerCounters {
     pub held: Counter,
     /// Packets forwarded in clear because a policy says bypass.
     pub bypassed: Counter,
+    /// Echo requests to hosts behind peers that were not heard after a takeover.
+    pub floor_solicited: Counter,
     /// Turns of the worker's loop that found something to do.
     pub busy_turns: Counter,
 }
@@ -69,6 +71,7 @@ impl Default for WorkerCounters {
             handed_over: Counter::default(),
             held: Counter::default(),
             bypassed: Counter::default(),
+            floor_solicited: Counter::default(),
             busy_turns: Counter::default(),
         }
     }
@@ -106,7 +109,7 @@ impl WorkerCounters {
     }
 
     /// Everything but the drops and the sides, by name.
-    pub fn events(&self) -> [(&'static str, u64); 7] {
+    pub fn events(&self) -> [(&'static str, u64); 8] {
         [
             ("ecn-unexpected", self.ecn_unexpected.get()),
             ("icmp-sent", self.icmp_sent.get()),
@@ -114,6 +117,7 @@ impl WorkerCounters {
             ("handed-over", self.handed_over.get()),
             ("held", self.held.get()),
             ("bypassed", self.bypassed.get()),
+            ("floor-solicited", self.floor_solicited.get()),
             ("busy-turns", self.busy_turns.get()),
         ]
     }

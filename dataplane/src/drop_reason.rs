@@ -73,6 +73,7 @@ reasons! {
     ReservationOutbound "reservation-outbound" "The standbys have not confirmed the next sequence numbers yet.",
     ReservationInbound "reservation-inbound" "The sequence number is beyond those that the standbys have confirmed.",
     ReservationFloor "reservation-floor" "The node that owned the SA before may have accepted this sequence number.",
+    EchoReply "echo-reply" "The reply to an echo request of this gateway's own, which has carried a peer past the floor of a takeover.",
 }
 
 /// How many reasons there are.

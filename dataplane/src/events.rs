@@ -49,6 +49,9 @@ pub enum Event {
         /// Octets that pass.
         mtu: u16,
     },
+    /// After a takeover the peer's packets are still at or below the floor of this inbound SA, and nobody behind the
+    /// peer answers: it is heard again with another SA.
+    Unheard(SaName),
     /// A packet came out of a tunnel that does not belong into it (RFC 4301 section 5.2 asks for an audit record).
     SelectorViolation {
         /// The inbound SA.
@@ -60,7 +63,7 @@ pub enum Event {
 
 /// Each kind has a rate limit of its own: strangers can make workers tell of one (ICMP errors are not signed), peers
 /// of others (what they send out of turn), and neither may keep it from the control plane that an SA ends.
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Event {
     fn kind(&self) -> usize {
@@ -70,12 +73,13 @@ impl Event {
             Self::PeerMoved { .. } => 2,
             Self::TooBig { .. } => 3,
             Self::SelectorViolation { .. } => 4,
+            Self::Unheard(_) => 5,
         }
     }
 
     /// Whether somebody else's doing may fill the queue with such events. They leave half of it to the others.
     fn is_provoked(&self) -> bool {
-        matches!(self, Self::TooBig { .. } | Self::SelectorViolation { .. })
+        matches!(self, Self::TooBig { .. } | Self::SelectorViolation { .. } | Self::Unheard(_))
     }
 }
 

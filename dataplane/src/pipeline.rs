@@ -17,6 +17,7 @@ mod headers;
 mod iv_supply;
 mod policy;
 mod sa_cache;
+mod solicit;
 mod tend;
 
 use std::ops::Range;
@@ -33,6 +34,7 @@ use crate::esp::tunnel;
 use crate::events::{Event, EventSender};
 use crate::io::{Frame, Packet, PacketIo, Side};
 use crate::next_hop::NextHops;
+use crate::packet::echo;
 use crate::packet::esp::EspHeader;
 use crate::packet::icmp::IcmpError;
 use crate::packet::ip::{self, IpHeader};
@@ -49,6 +51,7 @@ use flow_cache::{Decision, FlowCache};
 use headers::{Arrival, FoundEsp, parse_ip};
 use iv_supply::IvSupply;
 use sa_cache::{Age, PreparedSa, SaCache};
+use solicit::Solicitor;
 
 /// One worker's pipeline.
 pub struct Pipeline<I: PacketIo> {
@@ -73,6 +76,7 @@ pub struct Pipeline<I: PacketIo> {
     egress: Egress,
     answers: AnswerLimit,
     waiting: Waiting,
+    solicitor: Solicitor,
     events: EventSender,
     rings: Arc<Rings>,
     counters: Arc<WorkerCounters>,
@@ -174,6 +178,7 @@ impl<I: PacketIo> Pipeline<I> {
             }
         }
         self.opening = opening;
+        self.solicit(io);
         self.transmit(io);
     }
 
@@ -240,6 +245,7 @@ impl<I: PacketIo> Pipeline<I> {
         let sequence = sa
             .window(slot)
             .check(header.sequence, sa.key.is_extended())
+            .or_else(|refused| sa.look_beneath(slot, header.sequence, refused))
             .inspect_err(|_| slot.add_replay_drops(1))?;
         let about = Received { outer, start: packet.start, ports };
         Ok(Admitted::Protected(Flight { handle, esp, sequence, iv: 0, outcome: Outcome::Pending, about }))
@@ -277,7 +283,10 @@ impl<I: PacketIo> Pipeline<I> {
         // Again: the packets of this batch before it may have reached the bound.
         check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
         sa.check_reserved(&self.table, flight.sequence, self.enforcement)?;
-        let is_newest = sa.window(slot).commit(flight.sequence).inspect_err(|_| slot.add_replay_drops(1))?;
+        let is_newest = match sa.window(slot).commit(flight.sequence) {
+            Ok(is_newest) => is_newest,
+            Err(refused) => return Err(self.refuse(buffer, flight, refused)),
+        };
         slot.touch(self.now);
         if is_newest {
             follow_peer(sa, &flight.about, &mut self.events, self.now);
@@ -303,6 +312,11 @@ impl<I: PacketIo> Pipeline<I> {
             return Err(DropReason::Selectors.into());
         }
         slot.add_packets(1, packet.len() as u64);
+        if self.solicitor.awaits_replies(self.now)
+            && echo::is_reply(&inner, &buffer[packet.clone()], self.solicitor.token())
+        {
+            return Err(DropReason::EchoReply.into());
+        }
         if sa.mode == Mode::Tunnel {
             if !inner.is_forwardable() {
                 return Err(DropReason::NotForwardable.into());

@@ -63,14 +63,26 @@ impl<'t> Window<'t> {
     /// [`Refused`].
     #[inline]
     pub fn check(&self, low: u32, extended: bool) -> Result<u64, Refused> {
+        let sequence = self.full(low, extended)?;
+        self.is_new(sequence).map(|()| sequence)
+    }
+
+    /// The full number of a packet which [`check`](Self::check) says is at or below the floor, while nothing above the
+    /// floor was received. [`commit`](Self::commit) refuses it for ever; but it may be looked at.
+    pub fn beneath_floor(&self, low: u32, extended: bool) -> Option<u64> {
+        let sequence = self.full(low, extended).ok()?;
+        let is_beneath = self.slot.replay_top() < self.slot.floor() && sequence <= self.slot.floor();
+        is_beneath.then_some(sequence)
+    }
+
+    #[inline]
+    fn full(&self, low: u32, extended: bool) -> Result<u64, Refused> {
         let (top, floor) = (self.slot.replay_top(), self.slot.floor());
         let (edge, size) = if floor > top { (floor, BELOW_FLOOR) } else { (top, self.size) };
-        let sequence = if extended {
-            infer(low, edge, size).ok_or(if edge >> 32 == 0 { Refused::TooOld } else { Refused::Wrapped })?
-        } else {
-            u64::from(low)
-        };
-        self.is_new(sequence).map(|()| sequence)
+        if !extended {
+            return Ok(u64::from(low));
+        }
+        infer(low, edge, size).ok_or(if edge >> 32 == 0 { Refused::TooOld } else { Refused::Wrapped })
     }
 
     #[inline]

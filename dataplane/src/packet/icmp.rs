@@ -102,28 +102,33 @@ pub fn emit_around(
     let length = largest.min(ip_header + ERROR_HEADER + about.total_length);
     let (ip, message) = buffer.get_mut(start..start + length)?.split_at_mut(ip_header);
     message[..ERROR_HEADER].copy_from_slice(&error.header(about.is_ipv6()));
-    let sum = emit_ip(ip, message, own, about.source())?;
+    let sum = emit_ip(ip, message, (own, about.source()), TRAFFIC_CLASS)?;
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     Some((start, length))
 }
 
-/// Writes the IP header in front of `message`; returns the checksum for it.
-fn emit_ip(ip: &mut [u8], message: &[u8], own: IpAddr, to: IpAddr) -> Option<u16> {
-    match (own, to) {
-        (IpAddr::V4(own), IpAddr::V4(to)) => {
+/// Writes the IP header in front of `message`, from the first address to the second; returns the checksum for it.
+pub(super) fn emit_ip(
+    ip: &mut [u8],
+    message: &[u8],
+    ends: (IpAddr, IpAddr),
+    traffic_class: u8,
+) -> Option<u16> {
+    match ends {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
             let fields = Ipv4Fields {
                 total_length: (ip.len() + message.len()) as u16,
-                traffic_class: TRAFFIC_CLASS,
+                traffic_class,
                 identification: 0,
                 dont_fragment: true,
             };
-            ip.copy_from_slice(&Ipv4Template::new(own, to, ipv4::ICMP, HOP_LIMIT).emit(fields));
+            ip.copy_from_slice(&Ipv4Template::new(from, to, ipv4::ICMP, HOP_LIMIT).emit(fields));
             Some(checksum::checksum(message))
         }
-        (IpAddr::V6(from), IpAddr::V6(destination)) => {
-            let template = Ipv6Template::new(from, destination, ipv6::ICMP, HOP_LIMIT);
-            ip.copy_from_slice(&template.emit(message.len() as u16, TRAFFIC_CLASS, 0));
-            let (from, to) = (transport::bits(own), transport::bits(to));
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let template = Ipv6Template::new(from, to, ipv6::ICMP, HOP_LIMIT);
+            ip.copy_from_slice(&template.emit(message.len() as u16, traffic_class, 0));
+            let (from, to) = (transport::bits(from.into()), transport::bits(to.into()));
             let pseudo_header = checksum::pseudo_header(from, to, ipv6::ICMP, message.len());
             Some(!checksum::fold(pseudo_header + u64::from(checksum::sum(message))))
         }

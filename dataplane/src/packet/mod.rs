@@ -8,6 +8,7 @@
 
 pub mod announcement;
 pub mod checksum;
+pub mod echo;
 pub mod ecn;
 pub mod esp;
 pub mod ethernet;

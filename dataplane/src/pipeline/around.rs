@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::{
     AnswerLimit, Arc, Cache, DropReason, Egress, EventSender, FlowCache, Forward, Frame, InFlight, IvSupply,
-    Outcome, PacketIo, Pipeline, SaCache, Stop, Waiting, WorkerOptions,
+    Outcome, PacketIo, Pipeline, SaCache, Solicitor, Stop, Waiting, WorkerOptions,
 };
 use crate::crypto::{Engine, EngineError, Job};
 
@@ -43,6 +43,7 @@ impl<I: PacketIo> Pipeline<I> {
             egress: Egress::new(options),
             answers: AnswerLimit::new(options.errors_per_second),
             waiting: Waiting::new(options.acquire),
+            solicitor: Solicitor::new()?,
             events: EventSender::new(Arc::clone(&options.events)),
             rings: Arc::clone(&options.rings),
             counters: Arc::clone(&options.counters),
@@ -54,9 +55,13 @@ impl<I: PacketIo> Pipeline<I> {
 
     pub(super) fn begin_batch(&mut self, batch: &[Frame]) {
         self.sas.begin_batch();
-        if batch.is_empty() {
-            return;
+        if !batch.is_empty() {
+            self.begin();
         }
+    }
+
+    /// Looks at the clocks, and at what has changed since.
+    pub(super) fn begin(&mut self) {
         self.now = (self.clock)();
         self.unix_seconds = (self.unix_clock)();
         self.enforcement = self.table.enforcement_count();
@@ -129,6 +134,7 @@ impl<I: PacketIo> Pipeline<I> {
             self.now = (self.clock)();
             self.retry_waiting(io);
         }
+        self.look_after_unheard(io);
         if self.egress.has_held() {
             self.now = (self.clock)();
             self.egress.release_due(io, self.hops.load(), self.now);

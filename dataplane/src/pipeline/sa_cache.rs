@@ -16,7 +16,7 @@ use crate::packet::ip::IpHeader;
 use crate::packet::quoted::{LEAST_IPV4, LEAST_IPV6};
 use crate::packet::transport::Flow;
 use crate::packet::{ipv4, ipv6, udp};
-use crate::replay::Window;
+use crate::replay::{Refused, Window};
 use crate::spd::{Matcher, Way};
 
 /// Entries looked at per turn after the table changed.
@@ -47,6 +47,8 @@ pub(super) struct PreparedSa {
     /// Whether the soft bound, and the hard one, was told.
     told: [Cell<bool>; 2],
     granted: Granted,
+    /// The highest authentic number at or below a floor that was looked at.
+    examined: Cell<u64>,
 }
 
 /// Which bounds an SA has reached.
@@ -86,6 +88,7 @@ impl PreparedSa {
             lifetime: (sa.lifetime != Lifetime::default()).then_some(sa.lifetime),
             told: Default::default(),
             granted: Granted::default(),
+            examined: Cell::new(0),
         })
     }
 
@@ -97,6 +100,26 @@ impl PreparedSa {
     #[inline]
     pub(super) fn window<'t>(&self, slot: SlotView<'t>) -> Window<'t> {
         Window::new(slot, self.replay_window)
+    }
+
+    /// The number of a packet that the floor refuses, if it is worth opening to see who sent it: each once, and none
+    /// below it later. The window's commit refuses it all the same (I3).
+    ///
+    /// # Errors
+    /// What it was refused for.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_beneath(&self, slot: SlotView<'_>, low: u32, refused: Refused) -> Result<u64, Refused> {
+        let beneath = || self.window(slot).beneath_floor(low, self.key.is_extended());
+        let number = (refused == Refused::BelowFloor).then(beneath).flatten();
+        number.filter(|number| *number > self.examined.get()).ok_or(refused)
+    }
+
+    /// Whether this authentic number is looked at for the first time; now it was.
+    pub(super) fn is_first_look(&self, sequence: u64) -> bool {
+        let is_first = sequence > self.examined.get();
+        self.examined.set(sequence.max(self.examined.get()));
+        is_first
     }
 
     /// The last sequence number that may be sent (RFC 4303 section 3.3.3).

@@ -24,9 +24,7 @@ impl<I: PacketIo> Pipeline<I> {
     /// Does what the control plane asked for, if the SA is still there and its segment is ours (I4).
     #[cold]
     pub(crate) fn obey(&mut self, io: &mut I, command: Command) {
-        self.now = (self.clock)();
-        self.unix_seconds = (self.unix_clock)();
-        self.enforcement = self.table.enforcement_count();
+        self.begin();
         let Some(frame) = io.allocate() else { return };
         match command {
             Command::KeepAlive(handle) => self.send_keep_alive(io, frame, handle),

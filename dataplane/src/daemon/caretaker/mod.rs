@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use baton_sad::{Direction, Sa, SaHandle, SlotState, Table};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::control::{FlowText, Happening, Listeners, SaText};
 use crate::events::{Event, Events, RateLimit, SaName};
@@ -62,6 +62,7 @@ pub(super) struct Counts {
     keep_alives: AtomicU64,
     keep_alives_late: AtomicU64,
     unheeded: AtomicU64,
+    unheard: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) {
@@ -70,7 +71,7 @@ fn count(counter: &AtomicU64) {
 
 impl Counts {
     /// Name, value and meaning of each.
-    pub(super) fn read(&self) -> [(&'static str, u64, &'static str); 7] {
+    pub(super) fn read(&self) -> [(&'static str, u64, &'static str); 8] {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("peers-moved", value(&self.moved), "Peers behind a NAT that were followed to another place."),
@@ -99,6 +100,11 @@ impl Counts {
                 "events-unheeded",
                 value(&self.unheeded),
                 "Moves and path MTUs beyond what is acted on at once.",
+            ),
+            (
+                "floor-rekeys",
+                value(&self.unheard),
+                "SAs that want a rekey because their peer was not heard after a takeover.",
             ),
         ]
     }
@@ -167,6 +173,7 @@ impl Caretaker {
         match *event {
             Event::SoftLimit(name) => self.limit_reached(name, rounds::SOFT),
             Event::HardLimit(name) => self.limit_reached(name, rounds::HARD),
+            Event::Unheard(name) => self.limit_reached(name, rounds::UNHEARD),
             Event::Acquire { reqid, flow } => self.acquire(reqid, &flow, present.spd),
             Event::PeerMoved { spi, address, port } => {
                 return self.peer_moved(spi, address, port, present);
@@ -195,11 +202,20 @@ impl Caretaker {
 
     fn tell_limit(&self, sa: &Sa, limit: u8) {
         let text = describe(sa);
-        self.listeners.tell(if limit == rounds::SOFT {
-            Happening::SoftLimit(text)
-        } else {
-            warn!(tunnel = %sa.name, spi = sa.spi, "a hard limit of the SA is reached; it is used no more until a rekey");
-            Happening::HardLimit(text)
+        self.listeners.tell(match limit {
+            rounds::SOFT => Happening::SoftLimit(text),
+            rounds::UNHEARD => {
+                count(&self.counts.unheard);
+                info!(
+                    tunnel = %sa.name, spi = sa.spi,
+                    "the peer is not heard after a takeover, and no host behind it answers an echo request; a rekey helps"
+                );
+                Happening::SoftLimit(text)
+            }
+            _ => {
+                warn!(tunnel = %sa.name, spi = sa.spi, "a hard limit of the SA is reached; it is used no more until a rekey");
+                Happening::HardLimit(text)
+            }
         });
     }
 

@@ -21,6 +21,8 @@ const SEARCHED: usize = 2_000_000;
 pub(super) const SOFT: u8 = 1;
 /// In [`Seen::told`]: the hard bound was told.
 pub(super) const HARD: u8 = 2;
+/// In [`Seen::told`]: the peer was told to be unheard after a takeover.
+pub(super) const UNHEARD: u8 = 4;
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
