@@ -17,11 +17,13 @@ use baton_lab::members;
 use baton_lab::negotiation::CHILD;
 use kills::Kills;
 use stage::{Failure, Setting, Stage, can_run};
-use support::{count, eventually};
+use support::{count, counter, eventually};
 use watch::{Pauses, Watch};
 
 /// Octets of the file.
 const FILE: usize = 100_000_000;
+/// Of one that nothing else runs beside.
+const ALONE: usize = 20_000_000;
 const SEED: u64 = 56;
 /// Mbit/s of the server while gateways fail: slow enough that the download lasts longer than that.
 const SLOW: u32 = 16;
@@ -121,6 +123,54 @@ fn a_download_survives_the_loss_of_either_side_s_link() {
 fn a_download_in_ipv6_survives_its_gateway_and_the_return_of_it_twice() {
     if can_run("a_download_in_ipv6_survives_its_gateway_and_the_return_of_it_twice") {
         download_through(Setting::plain().of_ipv6(), &[Failure::Node, Failure::Node]);
+    }
+}
+
+/// A download with nothing beside it: its client only acknowledges what it gets, and is not heard until its numbers are
+/// past what was reserved of them (I3). It has to be heard soon all the same.
+fn download_alone(answers_echo: bool) {
+    let mut stage = Stage::start(Setting::plain());
+    let topology = &stage.site.topology;
+    if !answers_echo {
+        topology.client.set("net/ipv4/icmp_echo_ignore_all", "1").expect("no replies");
+    }
+    topology.limit_server(SLOW).expect("a rate");
+    let server = FileServer::start(&topology.server, stage.server(80), SEED, ALONE as u64).expect("a server");
+    let download = Download::start(&topology.client, server.address()).expect("a download");
+    goes_on(&download, &stage, "at first");
+    std::thread::sleep(Duration::from_secs(1));
+    let (owner, before) = (stage.owner(), stage.site.charon.sas().expect("SAs"));
+    stage.fail(Failure::Node, owner);
+    eventually("the other takes all", || stage.owned(1 - owner).len() == 256);
+    let taken = Instant::now();
+    goes_on(&download, &stage, "after the loss");
+    println!("replies {answers_echo}: {ENOUGH} octets more {:?} after the takeover", taken.elapsed());
+    assert!(taken.elapsed() < Duration::from_secs(8), "{:?}", taken.elapsed());
+    let survivor = stage.gateways()[1 - owner];
+    assert!(counter(survivor, "reservation-floor") > 0, "the floor has refused something");
+    assert!(counter(survivor, "floor-solicited") > 0);
+    assert_eq!(counter(survivor, "floor-rekeys"), u64::from(!answers_echo));
+    stage.site.topology.limit_server(baton_lab::peer_site::RATE).expect("a rate");
+    let downloaded = download.finish().unwrap_or_else(|error| panic!("{error}\n{}", stage.logs()));
+    assert_eq!(downloaded.sha256, Content::new(SEED, ALONE as u64).sha256());
+    let log = stage.site.charon.log();
+    let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(count("generating IKE_AUTH request"), 1, "{log}");
+    assert_eq!(count("parsed CREATE_CHILD_SA request"), usize::from(!answers_echo), "{log}");
+    assert_eq!(stage.site.charon.sas().expect("SAs")[0].spis, before[0].spis, "the same IKE SA");
+}
+
+#[test]
+fn a_download_alone_is_heard_after_a_takeover_without_new_keys() {
+    if can_run("a_download_alone_is_heard_after_a_takeover_without_new_keys") {
+        download_alone(true);
+    }
+}
+
+#[test]
+fn a_download_alone_of_a_client_that_answers_no_echo_needs_new_keys_once() {
+    if can_run("a_download_alone_of_a_client_that_answers_no_echo_needs_new_keys_once") {
+        download_alone(false);
     }
 }
 

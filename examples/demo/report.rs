@@ -223,7 +223,7 @@ fn print_takeover(view: &View, row: &impl Fn(&str, &str), figures: &TakeoverFigu
     let (dead, new) = (figures.dead_node, figures.new_node);
     let (heartbeat, missed) = (figures.heartbeat_ms, figures.missed);
     row("heartbeat", &format!("every {heartbeat} ms, {missed} missed; no false alarm under the download"));
-    row("what came since the last report", "may be accepted again (`[cluster] continuity`)");
+    row("what the dead node had received", "is not received again; echo requests led the client past it");
     row("node that died, node that took over", &format!("{dead}, {new}"));
     row("interruption (longest gap in the ESP)", &view.bold(&format!("{:.1} ms", figures.interruption_ms)));
     for (name, value) in OTHERS {

@@ -109,7 +109,12 @@ impl PreparedSa {
     /// What it was refused for.
     #[cold]
     #[inline(never)]
-    pub(super) fn look_beneath(&self, slot: SlotView<'_>, low: u32, refused: Refused) -> Result<u64, Refused> {
+    pub(super) fn look_beneath(
+        &self,
+        slot: SlotView<'_>,
+        low: u32,
+        refused: Refused,
+    ) -> Result<u64, Refused> {
         let beneath = || self.window(slot).beneath_floor(low, self.key.is_extended());
         let number = (refused == Refused::BelowFloor).then(beneath).flatten();
         number.filter(|number| *number > self.examined.get()).ok_or(refused)

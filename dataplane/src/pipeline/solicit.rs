@@ -273,7 +273,8 @@ impl<I: PacketIo> Pipeline<I> {
         self.solicitor.replies_until = self.now.saturating_add(MEMORY);
         while let Some((slot, allowance)) = self.solicitor.next_due() {
             let room = self.sealing.capacity() as u64;
-            let sent = (0..allowance.min(room)).take_while(|_| self.request(io, slot).is_some()).count() as u64;
+            let sent =
+                (0..allowance.min(room)).take_while(|_| self.request(io, slot).is_some()).count() as u64;
             self.counters.floor_solicited.add(sent);
             if let Some(unheard) = self.solicitor.sas.get_mut(&slot) {
                 unheard.solicited += sent;

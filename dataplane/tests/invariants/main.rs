@@ -13,3 +13,4 @@ mod reservation;
 mod sequence;
 mod step;
 mod torn;
+mod unheard;

@@ -340,6 +340,18 @@ fn a_limit_is_told_once_whoever_notices_it() {
     assert_eq!(world.kinds(), [Kind::SoftLimit]);
 }
 
+/// A peer that is not heard after a takeover is heard again with another SA.
+#[test]
+fn an_unheard_peer_is_told_of_as_a_soft_limit_once() {
+    let mut world = World::tunnel();
+    let name = SaName { direction: Direction::Inbound, spi: OUR_SPI, reqid: REQID };
+    world.heed(Event::Unheard(name));
+    world.heed(Event::Unheard(name));
+    assert_eq!((world.kinds(), world.count("floor-rekeys")), (vec![Kind::SoftLimit], 1));
+    world.heed(Event::SoftLimit(name));
+    assert_eq!((world.kinds(), world.count("floor-rekeys")), (vec![Kind::SoftLimit], 1));
+}
+
 #[test]
 fn the_successor_in_a_slot_is_another_sa() {
     let mut world = World::tunnel();
