@@ -103,12 +103,12 @@ impl Unheard {
     }
 
     fn advance(&mut self, seen: &Sighting, now: u64) {
-        let further = seen.number.saturating_sub(self.number);
-        self.window = self.window.saturating_add(further).min(LARGEST_WINDOW);
         self.number = self.number.max(seen.number);
         self.solicited = self.solicited.max(self.number);
         (self.floor, self.ends, self.advanced, self.tries) = (seen.floor, seen.ends, now, 0);
+        // A peer that sends by itself needs no more of them.
         if seen.is_reply {
+            self.window = (self.window + 1).min(LARGEST_WINDOW);
             self.replied = now;
         }
     }

@@ -164,7 +164,7 @@ fn a_peer_that_is_past_the_floor_by_itself_is_left_alone() {
     let all = sealed(&mut b, &setup, RESERVED as usize + 5);
     let (delivered, requests) = receive(&mut a, &all);
     assert_eq!(delivered, 5, "{:?}", a.drops());
-    assert!(requests.len() <= 64, "{}", requests.len());
+    assert!(requests.len() <= RESERVED as usize / 2 + 16, "{}", requests.len());
     for _ in 0..100 {
         clock::pass(50 * MILLISECOND);
         a.run();
