@@ -180,7 +180,7 @@ fn i7_requests_go_by_the_policies_and_never_in_clear() {
         baton_sad::AddressRange::new([0, 0, 0, 0].into(), [255; 4].into()).unwrap(),
         baton_sad::AddressRange::new([0, 0, 0, 0].into(), [255; 4].into()).unwrap(),
     );
-    let all = |action| Policy { name: "all".into(), priority: 0, selector: everything, action };
+    let all = |action| Policy { name: "all".into(), priority: 0, selector: everything.clone(), action };
     let policies = [vec![], vec![all(Action::Bypass(Ways::Both))], vec![all(Action::Discard(Ways::Both))]];
     for policies in policies {
         let [mut a, mut b] = taken_over(&setup);
