@@ -29,6 +29,8 @@ const PATIENCE: &str = "5";
 #[derive(Clone, Default)]
 struct Tunnel {
     frozen: bool,
+    /// Another node acts for it.
+    standby: bool,
 }
 
 /// The played daemon: what it knows, what it was asked, and how it behaves.
@@ -66,7 +68,7 @@ fn entry(name: &str, tunnel: &Tunnel) -> IkeEntry {
     IkeEntry {
         name: name.to_owned(),
         connection: "road".into(),
-        state: "established".into(),
+        state: if tunnel.standby { "standby" } else { "established" }.into(),
         role: "responder".into(),
         remote_identity: "carol@example.org".into(),
         frozen: tunnel.frozen,
@@ -431,6 +433,22 @@ fn down_and_rekey_wait_for_all_that_they_concern() {
     assert_eq!(b.succeeds(&["rekey", "0x2a000001", "--timeout", PATIENCE])["concerned"], 1);
     b.then(1, &[failed(Some(TUNNEL), "road")]);
     b.fails(&["rekey", "road", "--timeout", PATIENCE], 1, "road is not rekeyed: the peer does not know");
+}
+
+#[test]
+fn who_waits_for_a_tunnel_hears_that_another_node_acts_for_it() {
+    let b = Gateway::new(2);
+    b.played().tunnels.insert(TUNNEL.to_owned(), Tunnel::default());
+    let changed = Occurred::SegmentsChanged { segments: 127 };
+    b.then(1, std::slice::from_ref(&changed));
+    b.fails(&["rekey", "--ike", TUNNEL, "--timeout", "1"], 1, "is not rekeyed after 1 s");
+    b.played().tunnels.insert(TUNNEL.to_owned(), Tunnel { standby: true, ..Tunnel::default() });
+    for target in [TUNNEL, "road", "0x2a000001"] {
+        b.then(1, std::slice::from_ref(&changed));
+        b.fails(&["rekey", target, "--timeout", PATIENCE], 1, "another node of the cluster acts for it now");
+    }
+    b.then(1, &[changed, ike_down(TUNNEL, DownWord::Command)]);
+    b.fails(&["down", TUNNEL, "--timeout", PATIENCE], 1, "another node");
 }
 
 #[test]

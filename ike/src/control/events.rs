@@ -101,6 +101,11 @@ pub enum Occurred {
         /// Now.
         to: PathText,
     },
+    /// This node acts for other segments than before: tunnels have fallen silent here, or have woken up.
+    SegmentsChanged {
+        /// How many it acts for.
+        segments: u64,
+    },
     /// Something wants an operator, or does no longer.
     Alarm {
         /// False when it is over.
@@ -124,6 +129,7 @@ pub enum Kind {
     Failed,
     Redirected,
     PathChanged,
+    SegmentsChanged,
     Alarm,
 }
 
@@ -141,6 +147,7 @@ impl Occurrence for Occurred {
             Self::Failed { .. } => Kind::Failed,
             Self::Redirected { .. } => Kind::Redirected,
             Self::PathChanged { .. } => Kind::PathChanged,
+            Self::SegmentsChanged { .. } => Kind::SegmentsChanged,
             Self::Alarm { .. } => Kind::Alarm,
         }
     }

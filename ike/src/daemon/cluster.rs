@@ -41,9 +41,12 @@ impl Loop {
                 is_stale: stale,
             })
             .collect();
-        self.shares.tell(owned);
+        let is_other = self.shares.tell(owned);
         let concerned = self.act_for_shares();
         self.effects.fall_silent(|segment| self.shares.has(segment));
+        if is_other {
+            self.effects.tell_of_segments(segments.len());
+        }
         Ok(Answer::Done(Done { concerned: concerned as u64 }))
     }
 

@@ -1,7 +1,7 @@
 //! Which segments this node acts for: those that baton-cluster says it owns, without those that a planned move has
 //! frozen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use baton_ike_proto::host::Owned;
 
@@ -14,13 +14,17 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// All that is owned from now on. What comes with another term was another node's meanwhile, and is not frozen.
-    pub(super) fn tell(&mut self, owned: Vec<Owned>) {
+    /// All that is owned from now on: whether it is something else than before. What comes with another term was another
+    /// node's meanwhile, and is not frozen.
+    pub(super) fn tell(&mut self, owned: Vec<Owned>) -> bool {
         let same = |segment: u8, term: u32| {
             owned.iter().find(|owned| owned.segment == segment).is_none_or(|owned| owned.term == term)
         };
         self.frozen.retain(|segment, term| same(*segment, *term));
+        let segments = |told: &[Owned]| told.iter().map(|owned| owned.segment).collect::<BTreeSet<_>>();
+        let is_other = segments(&self.told) != segments(&owned);
         self.told = owned;
+        is_other
     }
 
     /// These are about to become another node's.

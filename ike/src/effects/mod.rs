@@ -440,6 +440,11 @@ impl Effects {
         }
     }
 
+    /// So many segments are this node's now.
+    pub(crate) fn tell_of_segments(&self, count: usize) {
+        self.listeners.tell(Occurred::SegmentsChanged { segments: count as u64 });
+    }
+
     fn tell_now(&self, event: &Event) {
         crate::log::event(event, &self.counted);
         if let Some(occurred) = Occurred::of(event) {

@@ -82,6 +82,7 @@ impl EventKind {
             Self::ChildDown => Kind::ChildDown,
             Self::Failed => Kind::Failed,
             Self::PathChanged => Kind::PathChanged,
+            Self::SegmentsChanged => Kind::SegmentsChanged,
             Self::Alarm => Kind::Alarm,
             _ => return None,
         })

@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 
 use baton_dataplane::config::Config;
 use baton_ike::control::{
-    ConnectionEntry, Connections, Done, IkeList, IkeListRequest, Occurred, RekeyWhat, Request, TargetText,
+    ConnectionEntry, Connections, Done, IkeEntry, IkeList, IkeListRequest, Occurred, RekeyWhat, Request,
+    TargetText,
 };
 use serde_json::json;
 
+use super::show::tunnels;
 use super::watch::{Watch, is_of, sentence, why};
 use super::{connect, target};
 use crate::dpctl::cli::{DownOptions, RekeyOptions, UpOptions, Waiting};
 use crate::dpctl::error::DpctlError;
 use crate::dpctl::output::Output;
 
+/// A tunnel of another node, by the daemon's word.
+const STANDBY: &str = "standby";
 /// Child SAs that a connection has, by the daemon's word.
 const INSTALLED: &str = "installed";
 
@@ -195,9 +199,34 @@ fn request_and_wait(
         if is_done(&occurred) {
             progress(&occurred, output);
             left -= 1;
+        } else if matches!(occurred, Occurred::SegmentsChanged { .. }) && !is_here(config, target)? {
+            return Err(elsewhere(what));
         }
     }
     Ok(done)
+}
+
+/// Whether this node still acts for anything that is concerned: in a cluster its tunnels may go to another one meanwhile.
+fn is_here(config: &Config, target: &TargetText) -> Result<bool, DpctlError> {
+    let connection = match target {
+        TargetText::Connection(name) | TargetText::Child { connection: Some(name), .. } => Some(&**name),
+        _ => None,
+    };
+    let is_it = |tunnel: &IkeEntry| match target {
+        TargetText::Tunnel(name) => tunnel.name == *name,
+        TargetText::Child { name, .. } => tunnel.children.iter().any(|child| child.name == *name),
+        TargetText::Spi(spi) => tunnel.children.iter().any(|child| is_spi(&child.inbound_spi, *spi)),
+        TargetText::Connection(_) => true,
+    };
+    let mut tunnels = tunnels(config, connection)?.into_iter().filter(is_it).peekable();
+    // What is not here at all has ended, and its end is an event of its own.
+    Ok(tunnels.peek().is_none() || tunnels.any(|tunnel| tunnel.state != STANDBY))
+}
+
+fn elsewhere(what: &str) -> DpctlError {
+    let problem =
+        "another node of the cluster acts for it now, and goes on with what was begun; look there".to_owned();
+    DpctlError::Negotiation { what: what.to_owned(), problem }
 }
 
 /// A Child SA's own failure does not say its SPI: what fails meanwhile in any tunnel may be it.

@@ -89,6 +89,7 @@ pub(in crate::dpctl) fn sentence(occurred: &Occurred) -> String {
         Occurred::PathChanged { tunnel, from, to } => {
             format!("path-changed  {tunnel}: from {} to {}", ends(from), ends(to))
         }
+        Occurred::SegmentsChanged { segments } => format!("segments-changed  {segments} are this node's"),
         Occurred::Alarm { raised: true, alarm } => format!("alarm  {alarm}"),
         Occurred::Alarm { raised: false, alarm } => format!("alarm  over: {alarm}"),
     }
