@@ -253,7 +253,8 @@ fn prepare_sa(
     if context.kind == Kind::Copy {
         let edge = counters.edge().checked_add(advance);
         let limit = if sa.extended_sequence { u64::MAX } else { u32::MAX.into() };
-        if edge.is_none_or(|edge| edge >= limit) {
+        // One that is at its end already can be kept: it waits for new keys, and is used no more.
+        if edge.is_none_or(|edge| edge > limit || advance > 0 && edge == limit) {
             return Err(RestoreError::Exhausted { tunnel, direction: sa.direction, advance });
         }
         counters.advance(&sa, advance);

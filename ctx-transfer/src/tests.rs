@@ -440,6 +440,23 @@ fn what_is_not_understood_is_not_installed_in_part() {
     }
 }
 
+/// After a takeover by who may know too little, inbound SAs stand at their end until they have new keys. Their owner needs
+/// a standby meanwhile.
+#[test]
+fn an_sa_at_its_end_can_be_kept_and_not_advanced() {
+    let us = Sender { cluster: ClusterId::new(9), node: NodeId::new(3).unwrap() };
+    let mut context = Context { kind: Kind::Copy, ..example() };
+    for offered in &mut context.sas {
+        offered.sa.extended_sequence = false;
+        offered.counters = Counters::default();
+        offered.counters.advance(&offered.sa, u64::MAX);
+    }
+    let kept = restore::prepare(&context, us, 0).unwrap();
+    assert!(kept.iter().all(|(_, counters)| counters.edge() == u32::MAX.into()));
+    let refused = restore::prepare(&context, us, 1);
+    assert!(matches!(refused, Err(restore::RestoreError::Exhausted { .. })), "{refused:?}");
+}
+
 #[test]
 fn only_the_deterministic_encoding_is_read() {
     let read = |octets: &[u8]| {

@@ -172,7 +172,11 @@ impl Cluster {
             return;
         }
         let (shares, known) = (self.shares(), self.tunnels.held_segments());
-        let due: Segments = vacant.iter().filter(|segment| self.is_due(*segment, known, &shares)).collect();
+        // What was signed off to us waits for nobody, and comes as a whole, as it was staged. Whether we could go on with it
+        // otherwise the voters may not have heard yet.
+        let handed = self.handed_by_peers();
+        let is_due = |segment: &u8| handed.contains(*segment) || self.is_due(*segment, known, &shares);
+        let due: Segments = vacant.iter().filter(is_due).collect();
         if !due.is_empty() {
             self.claim(due);
         }

@@ -102,11 +102,12 @@ fn spawn(
     request: impl Fn(&Owned) -> Value + Send + 'static,
 ) -> Result<(), DaemonError> {
     let follow = move || {
-        let (mut client, mut told) = (None, 0);
+        // What is owned at first is nothing, and is told as well: the last life of this process may have owned something.
+        let (mut client, mut told) = (None, None);
         loop {
             let owned = next(&state, told);
             match tell(&mut client, daemon, &socket, &request(&owned)) {
-                Ok(()) => told = owned.version,
+                Ok(()) => told = Some(owned.version),
                 Err(error) => {
                     debug!(%error, "not told yet");
                     client = None;
@@ -120,11 +121,11 @@ fn spawn(
 }
 
 /// Waits for another state than the one that was told.
-fn next(state: &(Mutex<Owned>, Condvar), told: u64) -> Owned {
+fn next(state: &(Mutex<Owned>, Condvar), told: Option<u64>) -> Owned {
     let owned = lock(&state.0);
     let (owned, _) = state
         .1
-        .wait_timeout_while(owned, REPEAT, |owned| owned.version == told)
+        .wait_timeout_while(owned, REPEAT, |owned| Some(owned.version) == told)
         .unwrap_or_else(PoisonError::into_inner);
     owned.clone()
 }

@@ -56,6 +56,33 @@ fn a_lease_is_set_only_when_the_final_counters_are_installed() {
     assert_eq!(took(&net), Some(Cause::Planned));
 }
 
+/// A standby has everything only just now, and no voter has heard of that when the segments are signed off to it.
+#[test]
+fn what_is_signed_off_comes_as_a_whole_whatever_voters_know_of_its_standby() {
+    let (mut net, _) = settled();
+    net.verdict = None;
+    net.change(1);
+    net.run(50);
+    assert!(!net.is_ready());
+    let segments: Segments = [SEGMENT, SEGMENT + 1].into_iter().collect();
+    net.verdict = Some(Ok(()));
+    for (standby, from, number) in std::mem::take(&mut net.unanswered) {
+        net.tell(standby, Event::Applied { from, number, result: Ok(()) });
+    }
+    let now = net.now;
+    let owner = net.members.get_mut(&id(1)).unwrap();
+    owner.handle(now, Event::Command(Command::Move { segments, to: id(2) }));
+    (owner.next_tending, owner.next_beat) = (now + Duration::from_millis(1), now + Duration::from_millis(9));
+    while net.deliver() {}
+    let owner = net.members.get_mut(&id(1)).unwrap();
+    owner.next_beat = now + Duration::from_millis(9);
+    net.run(5);
+    assert_eq!(commit_of(&net), Some(segments));
+    assert!(lease(&net, 2, SEGMENT) && lease(&net, 2, SEGMENT + 1));
+    let took = net.members[&id(2)].status().last_took.map(|(_, segments, cause)| (segments, cause));
+    assert_eq!(took, Some((segments, Cause::Planned)));
+}
+
 #[test]
 fn counters_that_could_not_be_installed_make_a_takeover_of_it() {
     let (mut net, segment) = settled();
