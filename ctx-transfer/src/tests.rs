@@ -452,7 +452,7 @@ fn an_sa_at_its_end_can_be_kept_and_not_advanced() {
         offered.counters.advance(&offered.sa, u64::MAX);
     }
     let kept = restore::prepare(&context, us, 0).unwrap();
-    assert!(kept.iter().all(|(_, counters)| counters.edge() == u32::MAX.into()));
+    assert!(kept.iter().all(|(_, counters)| counters.edge() == u64::from(u32::MAX)));
     let refused = restore::prepare(&context, us, 1);
     assert!(matches!(refused, Err(restore::RestoreError::Exhausted { .. })), "{refused:?}");
 }
