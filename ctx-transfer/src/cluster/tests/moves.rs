@@ -69,13 +69,17 @@ fn what_is_signed_off_comes_as_a_whole_whatever_voters_know_of_its_standby() {
     for (standby, from, number) in std::mem::take(&mut net.unanswered) {
         net.tell(standby, Event::Applied { from, number, result: Ok(()) });
     }
+    while net.deliver() {}
     let now = net.now;
     let owner = net.members.get_mut(&id(1)).unwrap();
-    owner.handle(now, Event::Command(Command::Move { segments, to: id(2) }));
-    (owner.next_tending, owner.next_beat) = (now + Duration::from_millis(1), now + Duration::from_millis(9));
-    while net.deliver() {}
-    let owner = net.members.get_mut(&id(1)).unwrap();
     owner.next_beat = now + Duration::from_millis(9);
+    // First it joins, and then it is ready.
+    for _ in 0..2 {
+        owner.next_tending = now;
+        owner.handle_timeout(now);
+    }
+    owner.handle(now, Event::Command(Command::Move { segments, to: id(2) }));
+    owner.next_tending = now + Duration::from_millis(1);
     net.run(5);
     assert_eq!(commit_of(&net), Some(segments));
     assert!(lease(&net, 2, SEGMENT) && lease(&net, 2, SEGMENT + 1));
