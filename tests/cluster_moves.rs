@@ -38,6 +38,15 @@ fn tunnels(stage: &Stage) -> Vec<Value> {
     tunnels.filter(|tunnel| tunnel["state"] == "established").collect()
 }
 
+/// The one tunnel that stands, at one node. The IKE daemon hears of a move after the other daemons.
+fn the_tunnel(stage: &Stage) -> String {
+    eventually("one tunnel stands, at one node", || {
+        let sas = stage.site.charon.sas().unwrap_or_default();
+        sas.len() == 1 && sas[0].children.len() == 1 && tunnels(stage).len() == 1
+    });
+    tunnels(stage)[0]["name"].as_str().expect("a name").to_owned()
+}
+
 /// Neither is an exchange lost that is under way, nor does the peer have to authenticate again.
 #[test]
 fn keys_are_replaced_while_their_segment_moves() {
@@ -49,17 +58,14 @@ fn keys_are_replaced_while_their_segment_moves() {
     let (segment, connection) = (stage.segment(), charon.sas().expect("SAs")[0].name.clone());
     let watch = Watch::start(&stage);
     for round in 0..ROUNDS {
-        let name = tunnels(&stage)[0]["name"].as_str().expect("a name").to_owned();
+        let name = the_tunnel(&stage);
         move_during(&stage, segment, |owner| match round % 3 {
             0 => drop(charon.rekey_child(CHILD).expect("begun")),
             1 => drop(charon.rekey_ike(&connection).expect("begun")),
             // It may be too late at this node.
             _ => drop(owner.dpctl_output(&["rekey", "--ike", &name], &[]).expect("runs")),
         });
-        eventually("one tunnel stands, at one node", || {
-            let sas = charon.sas().unwrap_or_default();
-            sas.len() == 1 && sas[0].children.len() == 1 && tunnels(&stage).len() == 1
-        });
+        the_tunnel(&stage);
         watch.flows(ANSWERS, "after a move", &stage);
     }
     let (before, after) = (watch.judge_packets(1_000, 2), charon.sas().expect("SAs"));

@@ -7,10 +7,11 @@ use baton_lab::topology::{A_OUTER6, B_INNER, B_INNER6, B_OUTER6, server_port, se
 use baton_lab::{
     CharonSpec, ClusterSpec, Gateway, GatewaySpec, Lab, Members, PeerSite, charon, members, requirements,
 };
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, eventually};
 
 /// Whether a test can run here; says SKIPPED and why if not.
 pub fn can_run(test: &str) -> bool {
@@ -152,10 +153,16 @@ impl Stage {
         u64::from(sas[0].children[0].outbound_spi >> 24)
     }
 
-    /// The node that owns it.
+    /// The node that owns it; for a moment there may be none.
     pub fn owner(&self) -> usize {
         let segment = self.segment();
-        (0..2).find(|index| self.owned(*index).contains(&segment)).expect("an owner")
+        let owner = || (0..2).find(|index| self.owned(*index).contains(&segment));
+        let found = Cell::new(None);
+        eventually("the segment has an owner", || {
+            found.set(owner());
+            found.get().is_some()
+        });
+        found.get().expect("an owner")
     }
 
     /// A port of the server, inside.
