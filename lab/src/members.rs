@@ -36,8 +36,9 @@ pub struct ClusterSpec {
 impl ClusterSpec {
     /// Patience for machines with few cores, of which other programs have their share; the defaults are for others.
     pub fn patient(nodes: [u8; 2]) -> Self {
-        let options = "settle_milliseconds = 300\nreserve_milliseconds = 100\n".into();
-        Self { nodes, witness: true, interval: 40, missed: 4, options }
+        let options = "settle_milliseconds = 300\nreserve_milliseconds = 100\nreserve_wait_milliseconds = 300\n\
+                       replication_wait_milliseconds = 200\n";
+        Self { nodes, witness: true, interval: 40, missed: 9, options: options.into() }
     }
 
     /// `[cluster]` of all members.
