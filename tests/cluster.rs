@@ -2,110 +2,30 @@
 
 mod support;
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use baton_lab::gateway::write_secret;
 use baton_lab::site::{SEGMENT, SPI_TO_A, Site};
-use baton_lab::topology::wire;
-use baton_lab::{Gateway, GatewaySpec, Namespace, Process, requirements};
-use rustix::process::Signal;
+use baton_lab::{ClusterSpec, Gateway, Members, members, requirements};
 use serde_json::Value;
 use support::{OuterTaps, Traffic, eventually, sequences};
 
-/// How long a daemon may take to start here.
-const START: Duration = Duration::from_secs(30);
 const FAST: Duration = Duration::from_millis(1);
-/// Node ids of B, B2 and the witness.
-const B: u8 = 2;
-const B2: u8 = 3;
-const WITNESS: u8 = 9;
-
-/// Patience for machines with few cores; the defaults are for others.
-const CLUSTER: &str = "
-[cluster]
-interval_milliseconds = 40
-missed = 4
-settle_milliseconds = 300
-reserve_milliseconds = 100
-";
-
-fn members(witness: bool) -> String {
-    let mut text = CLUSTER.to_owned();
-    for (id, role) in [(B, "node"), (B2, "node"), (WITNESS, "witness")] {
-        if id != WITNESS || witness {
-            let _ = write!(
-                text,
-                "[[cluster.member]]\nid = {id}\naddress = \"192.0.2.{id}\"\nrole = \"{role}\"\n"
-            );
-        }
-    }
-    text
-}
-
 /// The cast: a site whose B and B2 are one cluster, with a network between them.
 struct Stage {
-    nodes: [Option<Process>; 2],
-    witness: Option<Process>,
+    members: Members,
     site: Site,
-    sync: Namespace,
-    voter: Namespace,
-    witness_config: PathBuf,
 }
 
 impl Stage {
     fn build(witness: bool) -> Self {
         let mut site = support::stopped_site_as(baton_lab::shape::Shape::DEFAULT);
-        let sync = site.lab.namespace("sync").expect("a namespace");
-        let voter = site.lab.namespace("voter").expect("a namespace");
-        sync.ip("link add hub type bridge\nlink set hub up").expect("a bridge");
-        for (namespace, id) in [(&site.topology.b, B), (&site.topology.b2, B2), (&voter, WITNESS)] {
-            wire(namespace, "sync0", &sync, &format!("to{id}")).expect("a wire");
-            sync.ip(&format!("link set to{id} master hub\nlink set to{id} up")).expect("plugged in");
-            namespace.ip(&format!("link set sync0 up\naddress add 192.0.2.{id}/24 dev sync0")).expect("up");
-        }
-        let clustered = |gateway: &Gateway, tunnels| GatewaySpec {
-            owned: "\"none\"".to_owned(),
-            ike: members(witness),
-            tunnels,
-            ..gateway.spec().clone()
-        };
-        let keyed = site.b.spec().tunnels.clone();
-        let waiting = site.b2.spec().tunnels.clone();
-        site.b = Gateway::new(&site.lab, &site.topology.b, clustered(&site.b, keyed)).expect("b");
-        site.b2 = Gateway::new(&site.lab, &site.topology.b2, clustered(&site.b2, waiting)).expect("b2");
-        let folder = site.lab.path().join("witness");
-        std::fs::create_dir_all(folder.join("run")).expect("a folder");
-        let witness_config = folder.join("baton.toml");
-        let text = format!(
-            "[node]\nid = {WITNESS}\ncluster = \"lab\"\nruntime_directory = \"{}/run\"\n{}",
-            folder.display(),
-            members(true)
-        );
-        write_secret(&witness_config, &text).expect("written");
-        let stage = Self { nodes: [None, None], witness: None, site, sync, voter, witness_config };
-        stage.make_certificates(witness);
-        stage
-    }
-
-    /// As an operator does it: begin on one machine, invite the others.
-    fn make_certificates(&self, witness: bool) {
-        let Site { b, b2, .. } = &self.site;
-        b.dpctl(&["cluster", "init"]).expect("begun");
-        let invitation = |id: u8| b.dpctl(&["cluster", "invite", &id.to_string()]).expect("invited");
-        let refused = b2.dpctl_output(&["cluster", "join", "-"], invitation(B).as_bytes()).expect("runs");
-        assert_eq!(refused.status.code(), Some(5), "an invitation for another member");
-        let joined = b2.dpctl_output(&["cluster", "join", "-"], invitation(B2).as_bytes()).expect("runs");
-        assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
-        if witness {
-            let path = self.site.lab.path().join("invitation");
-            write_secret(&path, &invitation(WITNESS)).expect("written");
-            let mut dpctl = Command::new(requirements::binary("dpctl"));
-            dpctl.arg("--config").arg(&self.witness_config).args(["cluster", "join"]).arg(&path);
-            assert!(dpctl.status().expect("runs").success());
-        }
+        let spec = ClusterSpec { witness, ..ClusterSpec::patient([2, 3]) };
+        let member = |gateway: &Gateway| spec.gateway(&site.lab, gateway).expect("a member");
+        let gateways = [member(&site.b), member(&site.b2)];
+        [site.b, site.b2] = gateways;
+        let members = Members::build(&site.lab, &spec, [&site.b, &site.b2]).expect("a cluster");
+        Self { members, site }
     }
 
     fn gateway(&self, index: usize) -> &Gateway {
@@ -113,21 +33,8 @@ impl Stage {
     }
 
     fn start_cluster_daemon(&mut self, index: usize) {
-        let gateway = self.gateway(index);
-        let mut command = gateway.namespace().command(&binary());
-        command.arg("--config").arg(gateway.config());
-        let name = format!("cluster-{index}");
-        let mut process = self.site.lab.start(&name, command).expect("started");
-        process.wait_for_line("ready", START, |line| line.contains("ready")).expect("ready");
-        self.nodes[index] = Some(process);
-    }
-
-    fn start_witness(&mut self) {
-        let mut command = self.voter.command(&binary());
-        command.arg("--witness").arg("--config").arg(&self.witness_config);
-        let mut process = self.site.lab.start("witness", command).expect("started");
-        process.wait_for_line("ready", START, |line| line.contains("ready")).expect("ready");
-        self.witness = Some(process);
+        let gateway = if index == 0 { &self.site.b } else { &self.site.b2 };
+        self.members.start(&self.site.lab, index, gateway).expect("started");
     }
 
     fn start(&mut self, witness: bool) {
@@ -135,7 +42,7 @@ impl Stage {
         self.start_cluster_daemon(0);
         self.start_cluster_daemon(1);
         if witness {
-            self.start_witness();
+            self.members.start_witness(&self.site.lab).expect("a witness");
         }
     }
 
@@ -154,29 +61,26 @@ impl Stage {
 
     /// Waits until both have their half, and each holds what the other has.
     fn settle(&self) {
-        eventually("each node owns half", || self.owned(0).len() == 128 && self.owned(1).len() == 128);
-        for index in 0..2 {
-            eventually("the standby has everything", || {
-                let members = self.status(index)["members"].clone();
-                let members = members.as_array().expect("a list").clone();
-                members.iter().any(|member| member["standby"]["state"] == "synced")
-            });
-        }
+        let gateways = [&self.site.b, &self.site.b2];
+        eventually("each node owns half, and has all of the other's", || members::is_settled(gateways));
     }
 
     /// As if the machine had lost its power.
     fn kill_node(&mut self, index: usize) {
-        self.nodes[index] = None;
-        if index == 0 { self.site.b.kill() } else { self.site.b2.kill() }
-    }
-
-    fn set_sync(&self, id: u8, state: &str) {
-        self.sync.ip(&format!("link set to{id} {state}")).expect("set");
+        let Site { b, b2, .. } = &mut self.site;
+        self.members.kill_node(index, if index == 0 { b } else { b2 });
     }
 }
 
-fn binary() -> String {
-    requirements::binary("baton-cluster").display().to_string()
+/// Who has failed wants to know what happened.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for index in 0..2 {
+                println!("node {index}:\n{}\n{}", self.gateway(index).log(), self.members.log(index));
+            }
+        }
+    }
 }
 
 fn numbers(value: &Value) -> Vec<u64> {
@@ -238,12 +142,11 @@ fn a_node_that_is_cut_off_lets_go_before_the_other_takes() {
     let traffic = Traffic::start(&stage.site, FAST);
     traffic.flows(200);
     let owner = stage.owner().expect("an owner");
-    let id = if owner == 0 { B } else { B2 };
-    stage.set_sync(id, "down");
+    stage.members.set_link(owner, "down").expect("a link");
     eventually("the other takes all", || stage.owned(1 - owner).len() == 256);
     assert!(stage.owned(owner).is_empty(), "no majority, no segment (I4)");
     traffic.flows(200);
-    stage.set_sync(id, "up");
+    stage.members.set_link(owner, "up").expect("a link");
     stage.settle();
     traffic.flows(200);
     assert_no_sequence_twice(taps);
@@ -277,10 +180,7 @@ fn a_daemon_that_is_told_to_stop_gives_its_segments_to_the_other_first() {
     let mut stage = Stage::build(true);
     stage.start(true);
     stage.settle();
-    let mut stopping = stage.nodes[0].take().expect("it runs");
-    stopping.signal(Signal::TERM);
-    let ended = stopping.wait(START).expect("it ends");
-    assert!(ended.success(), "{}", stopping.log());
+    stage.members.stop(0).expect("it ends well");
     eventually("the other has all", || stage.owned(1).len() == 256);
     let text = stage.site.b2.dpctl(&["cluster", "metrics"]).expect("metrics");
     assert!(text.contains("baton_cluster_segments_owned 256\n"), "{text}");
@@ -303,6 +203,9 @@ fn what_cannot_be_a_member_is_refused_with_a_sentence() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(run(&["--check"]).0, Some(0));
+    let invitation = gateway.dpctl(&["cluster", "invite", "2"]).expect("invited");
+    let refused = stage.site.b2.dpctl_output(&["cluster", "join", "-"], invitation.as_bytes()).expect("runs");
+    assert_eq!(refused.status.code(), Some(5), "an invitation for another member");
     let (code, said) = run(&["--check", "--witness"]);
     assert!(code == Some(7) && said.contains("leave --witness out"), "{said}");
     let certificates = gateway.config().with_file_name("cluster");

@@ -156,6 +156,21 @@ impl Members {
         self.nodes[index] = None;
     }
 
+    /// Tells a node's daemon to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not, or says that something went wrong.
+    pub fn stop(&mut self, index: usize) -> Result<()> {
+        let Some(mut stopping) = self.nodes[index].take() else { return Ok(()) };
+        stopping.signal(Signal::TERM);
+        let ended = stopping.wait(START)?;
+        if ended.success() {
+            Ok(())
+        } else {
+            Err(LabError::Unexpected(format!("{ended}: {}", stopping.log())))
+        }
+    }
+
     /// Kills all daemons of a node at one moment, as if its machine had lost its power.
     pub fn kill_node(&mut self, index: usize, gateway: &mut Gateway) {
         let cluster = self.nodes[index].as_mut();
