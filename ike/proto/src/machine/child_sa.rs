@@ -13,8 +13,9 @@ use crate::proposal::EspSuite;
 use crate::selector::TrafficSelector;
 
 /// How long the outbound half of a rekeyed pair waits for the peer to delete the old one, which shows that the peer
-/// has installed its inbound half.
-pub(super) const OUTBOUND_DELAY: Duration = Duration::from_secs(2);
+/// has installed its inbound half (RFC 7296 section 2.8): a lost answer comes again only when the peer asks again, which
+/// may take some seconds.
+pub(super) const OUTBOUND_DELAY: Duration = Duration::from_secs(20);
 
 /// A pair of Child SAs.
 pub(super) struct ChildSa {
