@@ -112,7 +112,9 @@ fn i3_recorded_packets_cause_nothing_twice() {
     let [mut a, mut b] = taken_over(&setup);
     let recorded = sealed(&mut b, &setup, 200);
     let mut forged = recorded.clone();
-    forged.iter_mut().for_each(|frame| *frame.last_mut().unwrap() ^= 1);
+    for frame in &mut forged {
+        *frame.last_mut().unwrap() ^= 1;
+    }
     assert_eq!(receive(&mut a, &forged), (0, vec![]));
     assert_eq!(a.drops(), [("bad-icv", 200)]);
     let mut requests = 0;
@@ -131,7 +133,9 @@ fn i3_recorded_packets_cause_nothing_twice() {
     // Those below the first that is seen are not even opened.
     let [mut a, _] = taken_over(&setup);
     let mut forged = recorded[..199].to_vec();
-    forged.iter_mut().for_each(|frame| *frame.last_mut().unwrap() ^= 1);
+    for frame in &mut forged {
+        *frame.last_mut().unwrap() ^= 1;
+    }
     assert_ne!(receive(&mut a, &recorded[199..]).1, Vec::<Vec<u8>>::new());
     assert_eq!(receive(&mut a, &forged), (0, vec![]));
     assert_eq!(a.drops(), [("reservation-floor", 200)]);
