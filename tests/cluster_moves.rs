@@ -68,7 +68,7 @@ fn keys_are_replaced_while_their_segment_moves() {
         the_tunnel(&stage);
         watch.flows(ANSWERS, "after a move", &stage);
     }
-    let (before, after) = (watch.judge_packets(1_000, 2), charon.sas().expect("SAs"));
+    let (before, after) = (watch.judge_packets(ROUNDS * ANSWERS as usize, 2), charon.sas().expect("SAs"));
     assert_ne!(after[0].spis, before[0].spis, "the IKE SA was replaced");
     assert_ne!(after[0].children[0].inbound_spi, before[0].children[0].inbound_spi, "and the Child SA");
     let log = charon.log();
