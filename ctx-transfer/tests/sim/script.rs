@@ -174,7 +174,7 @@ impl World {
     }
 
     fn boot(&mut self, id: NodeId) {
-        let (offset, fresh) = (self.random.micros(0, 1_000_000_000), self.new_epochs);
+        let (offset, fresh) = (self.random.micros(0, 1_000_000_000), self.care.new_epochs);
         let first = !self.drains.insert(id);
         let node = self.node(id);
         node.epochs += u32::from(fresh);

@@ -26,7 +26,7 @@ fn bites(invariant: &str, loosen: impl Fn(&mut World)) {
 
 #[test]
 fn without_new_epochs_ivs_are_used_twice() {
-    bites("I1", |world| world.new_epochs = false);
+    bites("I1", |world| world.care.new_epochs = false);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn without_a_freeze_a_planned_move_goes_back_in_time() {
 
 #[test]
 fn without_counters_out_of_reach_a_stale_takeover_goes_back_in_time() {
-    bites("I2", |world| world.advances = false);
+    bites("I2", |world| world.care.advances = false);
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl World {
         }
         let until = self.nodes[&id].runs_until();
         if until > self.now {
-            return self.turn_later(id, thread, until - self.now);
+            return self.turn_later(id, thread, until.saturating_sub(self.now));
         }
         let queue = self.node(id).queues.entry(thread).or_default();
         let (output, more) = (queue.pop_front(), queue.len());
@@ -133,7 +133,7 @@ impl World {
 
     /// Counters that are not known to be high enough: no SA is used before it is rekeyed.
     fn advance(&mut self, id: NodeId, segments: Segments) {
-        if !self.advances {
+        if !self.care.advances {
             return;
         }
         for tunnel in self.node(id).table.tunnels.values_mut().filter(|t| segments.contains(t.segment)) {

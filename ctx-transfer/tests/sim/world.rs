@@ -92,6 +92,14 @@ pub struct Peer {
     pub lost: u64,
 }
 
+/// What daemons do beside what the core says; without it, something breaks.
+pub struct Care {
+    /// IVs of a table that is made anew begin with an epoch of their own.
+    pub new_epochs: bool,
+    /// Counters are moved out of reach where they are not known to be high enough.
+    pub advances: bool,
+}
+
 pub struct World {
     pub now: Duration,
     pub random: Random,
@@ -101,16 +109,13 @@ pub struct World {
     pub peers: BTreeMap<Name, Peer>,
     pub judge: Judge,
     pub guards: Guards,
-    /// IVs of a table that is made anew begin with an epoch of their own.
-    pub new_epochs: bool,
+    pub care: Care,
     pub counters: BTreeMap<&'static str, u64>,
     pub trace: bool,
     pub quiet: bool,
     pub violation: Option<String>,
     /// Final contexts that wait for their sign-off, by receiver and sender.
     pub staged: BTreeMap<(NodeId, NodeId), (u64, Vec<Octets>)>,
-    /// Counters are moved out of reach where they are not known to be high enough.
-    pub advances: bool,
     /// The connection that a daemon knows to another.
     pub joined: BTreeMap<(NodeId, NodeId), u64>,
     /// Hosts whose attention is drained.
@@ -131,13 +136,12 @@ impl World {
             peers: BTreeMap::new(),
             judge: Judge::default(),
             guards,
-            new_epochs: true,
+            care: Care { new_epochs: true, advances: true },
             counters: BTreeMap::new(),
             trace: std::env::var("BATON_SEED").is_ok(),
             quiet: false,
             violation: None,
             staged: BTreeMap::new(),
-            advances: true,
             joined: BTreeMap::new(),
             drains: BTreeSet::new(),
             coming: BTreeMap::new(),
