@@ -52,6 +52,8 @@ pub struct WorkerCounters {
     pub handed_over: Counter,
     /// Packets that had to wait for a neighbour.
     pub held: Counter,
+    /// Packets that waited for a segment which was about to become this node's.
+    pub held_for_move: Counter,
     /// Packets forwarded in clear because a policy says bypass.
     pub bypassed: Counter,
     /// Echo requests to hosts behind peers that were not heard after a takeover.
@@ -70,6 +72,7 @@ impl Default for WorkerCounters {
             icmp_suppressed: Counter::default(),
             handed_over: Counter::default(),
             held: Counter::default(),
+            held_for_move: Counter::default(),
             bypassed: Counter::default(),
             floor_solicited: Counter::default(),
             busy_turns: Counter::default(),
@@ -109,13 +112,14 @@ impl WorkerCounters {
     }
 
     /// Everything but the drops and the sides, by name.
-    pub fn events(&self) -> [(&'static str, u64); 8] {
+    pub fn events(&self) -> [(&'static str, u64); 9] {
         [
             ("ecn-unexpected", self.ecn_unexpected.get()),
             ("icmp-sent", self.icmp_sent.get()),
             ("icmp-suppressed", self.icmp_suppressed.get()),
             ("handed-over", self.handed_over.get()),
             ("held", self.held.get()),
+            ("held-for-move", self.held_for_move.get()),
             ("bypassed", self.bypassed.get()),
             ("floor-solicited", self.floor_solicited.get()),
             ("busy-turns", self.busy_turns.get()),

@@ -11,6 +11,7 @@
 mod acquire;
 mod answer;
 mod around;
+mod arriving;
 mod egress;
 pub mod flow_cache;
 mod headers;
@@ -46,6 +47,7 @@ use crate::worker::{Rings, WorkerOptions};
 
 use acquire::Waiting;
 use answer::AnswerLimit;
+use arriving::Arriving;
 use egress::Egress;
 use flow_cache::{Decision, FlowCache};
 use headers::{Arrival, FoundEsp, parse_ip};
@@ -76,6 +78,7 @@ pub struct Pipeline<I: PacketIo> {
     egress: Egress,
     answers: AnswerLimit,
     waiting: Waiting,
+    arriving: Arriving,
     solicitor: Solicitor,
     events: EventSender,
     rings: Arc<Rings>,
@@ -138,6 +141,8 @@ enum Stop {
     HandOver(u16),
     /// It waits for an SA of this reqid.
     Wait(u32, Flow),
+    /// It waits until this segment is ours.
+    Hold(u8),
 }
 
 impl<R: Into<DropReason>> From<R> for Stop {
@@ -150,6 +155,7 @@ impl<I: PacketIo> Pipeline<I> {
     /// From the tunnel to the protected side: parse, SPI, SA, replay check, open, replay commit, inner selectors,
     /// forward (RFC 4301 section 5.2). Empties `batch`.
     pub fn inbound(&mut self, io: &mut I, batch: &mut Vec<Frame>) {
+        self.release_arrived(io);
         self.begin_batch(batch);
         for frame in batch.drain(..) {
             let medium = io.medium(Side::Outer);
@@ -185,6 +191,7 @@ impl<I: PacketIo> Pipeline<I> {
     /// From the protected side into the tunnel: parse, policy, SA, path MTU, sequence, IV, seal, lease check,
     /// forward (RFC 4301 section 5.1). Empties `batch`.
     pub fn outbound(&mut self, io: &mut I, batch: &mut Vec<Frame>) {
+        self.release_arrived(io);
         self.begin_batch(batch);
         for frame in batch.drain(..) {
             let medium = io.medium(Side::Inner);
@@ -240,7 +247,8 @@ impl<I: PacketIo> Pipeline<I> {
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, &self.engine, handle)?;
         check_outer_addresses(sa, &outer, ports)?;
-        check_usable(&self.table, slot, sa.segment, self.now)?;
+        check_usable(&self.table, slot, sa.segment, self.now)
+            .map_err(|reason| arriving::stop(&self.table, sa.segment, self.now, reason))?;
         check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
         let sequence = sa
             .window(slot)
@@ -348,7 +356,8 @@ impl<I: PacketIo> Pipeline<I> {
         };
         let slot = self.table.slot(handle).ok_or(DropReason::SaUnusable)?;
         let sa = self.sas.get(&self.table, &self.engine, handle)?;
-        check_usable(&self.table, slot, sa.segment, self.now)?;
+        check_usable(&self.table, slot, sa.segment, self.now)
+            .map_err(|reason| arriving::stop(&self.table, sa.segment, self.now, reason))?;
         check_age(sa, slot, self.unix_seconds, &mut self.events, self.now)?;
         check_carried(sa, &inner)?;
         let room = sa.room(slot, &inner, self.hops.load().side(Side::Outer).mtu, self.now);

@@ -81,9 +81,17 @@ impl Node {
 
 /// Whether the lease of a segment has not lapsed (I4).
 pub(crate) fn owns(table: &Table, segment: u8) -> bool {
+    table.lease(segment) > boottime_ns()
+}
+
+fn boottime_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
-    let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
-    table.lease(segment) > now
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Whether packets of a segment wait here that is about to become this node's.
+pub(crate) fn holds(table: &Table, segment: u8) -> bool {
+    table.hold(segment) > boottime_ns()
 }
 
 impl Host for Node {

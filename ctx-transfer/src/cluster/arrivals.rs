@@ -1,5 +1,7 @@
 //! Planned moves to this node: what the old owner sends is kept ready, and put to use only with its sign-off.
 
+use std::time::Duration;
+
 use baton_sad::NodeId;
 
 use super::Cluster;
@@ -16,7 +18,7 @@ impl Cluster {
         let number = transfer::number(message.peer())?;
         match message {
             Message::Data(data) => self.receive_data(from, number, &data),
-            Message::DataReply { success, .. } => self.staged_there(from, number, success),
+            Message::DataReply { success, .. } => self.replied(from, number, success),
             Message::Cancel { .. } => self.cancelled(from, number),
             Message::Request(request) => self.requested(from, &request)?,
             Message::ActivateRequest { .. } | Message::ActivateAcknowledge { .. } => {
@@ -28,15 +30,21 @@ impl Cluster {
 
     /// What was staged is forgotten.
     pub(crate) fn discard(&mut self, from: NodeId) {
-        if let Some(arrival) = self.moves.incoming.remove(&from)
-            && arrival.staged
-        {
+        let Some(arrival) = self.moves.incoming.remove(&from) else { return };
+        self.hold(arrival.segments, Duration::ZERO);
+        if arrival.staged {
             self.outputs.push_back(Output::Discard { from, number: arrival.number });
         }
     }
 
+    pub(crate) fn hold(&mut self, segments: Segments, until: Duration) {
+        self.outputs.push_back(Output::Hold { segments, until });
+    }
+
     fn receive_data(&mut self, from: NodeId, number: u64, data: &Data) {
-        if self.moves.incoming.get(&from).is_none_or(|arrival| arrival.number != number) {
+        let is_new = self.moves.incoming.get(&from).is_none_or(|arrival| arrival.number != number);
+        let is_announced = is_new && !transfer::has_pieces(data);
+        if is_new {
             // Of a transfer that was refused or given up there may be more to come.
             let Some(arrival) = Arrival::begin(number, data) else { return };
             self.discard(from);
@@ -50,7 +58,11 @@ impl Cluster {
         if refuses || !is_theirs || arrival.take(data).is_err() {
             return self.refuse(from, number);
         }
-        if data.acknowledge {
+        if data.acknowledge && is_announced {
+            // As long as it may take to freeze and to install.
+            self.hold(segments, self.now + self.config.move_wait * 2);
+            self.transfer(from, transfer::reply(number, segments, true));
+        } else if data.acknowledge {
             match arrival.finish() {
                 Ok(parts) => self.outputs.push_back(Output::Stage { from, number, parts }),
                 Err(_) => self.refuse(from, number),
@@ -60,6 +72,7 @@ impl Cluster {
 
     fn refuse(&mut self, from: NodeId, number: u64) {
         if let Some(arrival) = self.moves.incoming.remove(&from) {
+            self.hold(arrival.segments, Duration::ZERO);
             self.transfer(from, transfer::reply(number, arrival.segments, false));
         }
     }

@@ -1,6 +1,6 @@
-//! Planned moves, which lose nothing: IKE falls silent and its last changes reach the receiver, packets stop, final
-//! counters, sign-off, claim (RFC 4067, section 2: context that changes by packet is transferred only after forwarding has
-//! stopped).
+//! Planned moves, which lose nothing: IKE falls silent and its last changes reach the receiver, which begins to hold
+//! packets, they stop here, final counters, sign-off, claim (RFC 4067, section 2: context that changes by packet is
+//! transferred only after forwarding has stopped).
 //!
 //! The old owner keeps its lease while it is frozen, so nobody else takes the segments, and goes on if anything fails
 //! before the sign-off. After the sign-off it never goes on: voters promise the segments to whom it named at once, and to
@@ -30,6 +30,8 @@ enum Stage {
     Silencing,
     /// It has; the receiver gets what it does not have yet.
     Following,
+    /// It has all; it is asked to hold packets that come from now on.
+    Announced,
     /// No lease is in the table.
     Frozen,
 }
@@ -125,6 +127,13 @@ impl Moves {
     /// Whether anything is being moved, or is to be.
     pub(crate) fn is_busy(&self) -> bool {
         self.running.is_some() || self.plan.values().any(|segments| !segments.is_empty())
+    }
+
+    /// What this node handles no more, and who is to: it is frozen, or signed off and not claimed yet.
+    pub(crate) fn leaving(&self) -> Vec<(NodeId, Segments)> {
+        let frozen = self.running.iter().filter(|running| running.stage == Stage::Frozen);
+        let frozen = frozen.map(|running| (running.to, running.segments));
+        self.handed.iter().map(|handed| (handed.to, handed.segments)).chain(frozen).collect()
     }
 
     /// What was signed off, for the heartbeat.
@@ -228,11 +237,36 @@ impl Cluster {
         }
     }
 
-    /// Stops packets, once there is nothing else to transfer.
+    /// Announces the move, once there is nothing else to transfer.
     pub(crate) fn freeze_followed(&mut self) {
         let now = self.now;
         let is_due = |running: &&mut Move| running.stage == Stage::Following && running.behind.is_empty();
         let Some(running) = self.moves.running.as_mut().filter(is_due) else { return };
+        running.stage = Stage::Announced;
+        running.until = now + self.config.move_wait;
+        let to = running.to;
+        if let Some(departure) = self.departure() {
+            self.transfer(to, departure.announcement());
+        }
+    }
+
+    /// What is said of the move that is under way.
+    fn departure(&self) -> Option<Departure> {
+        let running = self.moves.running.as_ref()?;
+        Some(Departure {
+            number: running.number,
+            segments: running.segments,
+            pinned: !(running.segments & self.moves.pinned).is_empty(),
+            predictive: (!running.is_asked).then_some(self.incarnation),
+            elapsed: self.now.saturating_sub(running.began),
+        })
+    }
+
+    /// Stops packets: the receiver holds what comes from now on. Until then they have gone on, so that none is lost
+    /// between the two.
+    fn freeze(&mut self) {
+        let now = self.now;
+        let Some(running) = self.moves.running.as_mut() else { return };
         running.stage = Stage::Frozen;
         running.until = now + self.config.move_wait;
         let (number, segments) = (running.number, running.segments);
@@ -246,14 +280,8 @@ impl Cluster {
     pub(crate) fn frozen(&mut self, number: u64, parts: &[Octets]) {
         let is_it = |running: &&Move| (running.number, running.stage) == (number, Stage::Frozen);
         let Some(running) = self.moves.running.as_ref().filter(is_it) else { return };
-        let (to, segments) = (running.to, running.segments);
-        let departure = Departure {
-            number,
-            segments,
-            pinned: !(segments & self.moves.pinned).is_empty(),
-            predictive: (!running.is_asked).then_some(self.incarnation),
-            elapsed: self.now.saturating_sub(running.began),
-        };
+        let to = running.to;
+        let Some(departure) = self.departure() else { return };
         match departure.messages(parts) {
             Ok(messages) => messages.into_iter().for_each(|message| self.transfer(to, message)),
             // No driver gives such parts.
@@ -285,8 +313,18 @@ impl Cluster {
         }
     }
 
-    /// The receiver has all of it ready: sign off.
-    pub(crate) fn staged_there(&mut self, from: NodeId, number: u64, success: bool) {
+    /// The receiver has answered: it holds what comes from now on, or it has all of it ready.
+    pub(crate) fn replied(&mut self, from: NodeId, number: u64, success: bool) {
+        let is_it = |running: &&Move| (running.to, running.number) == (from, number);
+        match self.moves.running.as_ref().filter(is_it).map(|running| running.stage) {
+            Some(Stage::Announced) if success => self.freeze(),
+            Some(Stage::Announced) => self.thaw(),
+            Some(Stage::Frozen) => self.sign_off(from, number, success),
+            _ => {}
+        }
+    }
+
+    fn sign_off(&mut self, from: NodeId, number: u64, success: bool) {
         let is_it =
             |running: &Move| (running.to, running.number, running.stage) == (from, number, Stage::Frozen);
         let Some(running) = self.moves.running.as_ref().filter(|running| is_it(running)) else { return };
@@ -298,7 +336,6 @@ impl Cluster {
         let Some(running) = self.moves.running.take_if(ours) else { return };
         let until = self.now + self.config.dead_time() * 4;
         let segments = running.segments & self.claims.held;
-        self.outputs.push_back(Output::Forward { segments, to: from, until });
         self.lose(segments);
         // Whatever we may own of them later has a higher term than what we have signed off.
         self.claims.term = next_term(self.claims.term);

@@ -26,7 +26,7 @@ pub struct Neighbour {
     pub priority: u8,
     /// Whether it is heard.
     pub alive: bool,
-    /// What it owns.
+    /// What it handles: what it owns, or is about to, as soon as the former owner does not any more.
     pub owns: Segments,
     /// Where it is.
     pub links: LinkAddresses,
@@ -35,14 +35,18 @@ pub struct Neighbour {
 impl Cluster {
     /// All nodes, by their ids.
     pub fn neighbours(&self) -> Vec<Neighbour> {
+        let leaving = self.moves.leaving();
+        let left = leaving.iter().fold(Segments::NONE, |all, (_, segments)| all | *segments);
         let node = |member: super::configuration::Member| {
             let (id, priority) = (member.id, member.priority);
             if id == self.config.me {
-                let (owns, links) = (self.claims.held, self.config.links);
+                let (owns, links) = (self.claims.held - left, self.config.links);
                 return Some(Neighbour { id, priority, alive: true, owns, links });
             }
             let peer = self.peers.get(&id)?;
-            Some(Neighbour { id, priority, alive: peer.is_alive(), owns: peer.owns(), links: peer.links })
+            let coming = leaving.iter().filter(|(to, _)| *to == id);
+            let owns = coming.fold(peer.owns() - left, |all, (_, segments)| all | *segments);
+            Some(Neighbour { id, priority, alive: peer.is_alive(), owns, links: peer.links })
         };
         let mut nodes: Vec<_> = self.config.nodes().into_iter().filter_map(node).collect();
         nodes.sort_unstable_by_key(|node| node.id);

@@ -224,13 +224,12 @@ pub enum Output {
         /// The move.
         number: u64,
     },
-    /// Packets of these segments that still come here go to their new owner, for a while.
-    Forward {
+    /// Have packets of segments wait that are about to be ours, instead of dropping them: their old owner stops them before
+    /// it lets them go here.
+    Hold {
         /// Which.
         segments: Segments,
-        /// The new owner.
-        to: NodeId,
-        /// For how long.
+        /// Until when; zero: no longer.
         until: Duration,
     },
     /// The answer to `Event::Await`.

@@ -3,15 +3,16 @@
 //!
 //! | who begins | messages |
 //! |---|---|
-//! | the owner: predictive | PCTD, as many as it takes; CTDR |
-//! | the node that wants segments: reactive | CT-Req; CTD, as many as it takes; CTDR |
+//! | the owner: predictive | PCTD; CTDR; PCTD, as many as it takes; CTDR |
+//! | the node that wants segments: reactive | CT-Req; CTD; CTDR; CTD, as many as it takes; CTDR |
 //! | the owner, before it signs off | CTC |
 //!
 //! Where the RFC has a mobile node's address, the address names the transfer: 100::/64, which no host has (RFC 6666), with
 //! the transfer's number in its lower half. So an answer to a transfer that was given up is not taken for one to the next.
 //! The contexts to be moved are those of segments: each is a feature profile of its own (0xbb00 and the segment), whose
 //! block stands in the first message of a transfer; bit 0 of its presence vector says that an operator wants it there.
-//! What its SAs' counters are finally follows in blocks of [`FeatureProfile::IPSEC`]. The last message asks for the reply.
+//! That message asks for a reply: the receiver holds what comes for them from then on. What its SAs' counters are finally
+//! follows in blocks of [`FeatureProfile::IPSEC`]. The last message asks for a reply again.
 //!
 //! A token shows that who asks knows this life of whom it asks (its key is the incarnation that Hello has told), and the
 //! sequence number that it asks anew: an old request moves nothing. Who it is, TLS has shown.
@@ -104,6 +105,11 @@ pub(crate) fn reply(transfer: u64, segments: Segments, success: bool) -> Message
     Message::DataReply { peer: address(transfer), success, results: segments.iter().map(status).collect() }
 }
 
+/// Whether a message brings something of a context.
+pub(crate) fn has_pieces(data: &Data) -> bool {
+    data.blocks.iter().any(|block| segment(block.profile).is_none())
+}
+
 /// What is said of a transfer that leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Departure {
@@ -116,11 +122,16 @@ pub(crate) struct Departure {
 }
 
 impl Departure {
-    /// All messages of it.
-    pub(crate) fn messages(&self, parts: &[Octets]) -> Result<Vec<Message>, PiecesError> {
+    /// Its first message, which asks for a reply: the receiver holds what comes for these segments from then on.
+    pub(crate) fn announcement(&self) -> Message {
         let presence = self.pinned.then_some(PINNED);
         let announced = self.segments.iter().filter_map(|s| Block::new(profile(s), presence, &[]));
-        let mut blocks: Vec<Block> = announced.collect();
+        self.message(announced.collect(), true)
+    }
+
+    /// All messages after that.
+    pub(crate) fn messages(&self, parts: &[Octets]) -> Result<Vec<Message>, PiecesError> {
+        let mut blocks: Vec<Block> = Vec::new();
         for (at, part) in parts.iter().enumerate().filter(|(_, part)| !part.0.is_empty()) {
             blocks.extend(split(at as u64, &part.0)?);
         }
@@ -235,11 +246,15 @@ mod tests {
             + "00000002"
             + "00000000"
             + "aabb000000000000";
+        let predictive = "000100080102030405060708";
+        let announced = hex(&departure().announcement());
+        assert_eq!(announced, format!("24400034000000c8{address}{predictive}{blocks}"));
         let pushed = departure().messages(&[vec![0xaa, 0xbb].into()]).unwrap();
-        let expected = format!("24400050000000c8{address}000100080102030405060708{blocks}{piece}");
+        let expected = format!("24400040000000c8{address}{predictive}{piece}");
         assert_eq!(pushed.iter().map(hex).collect::<Vec<_>>(), [expected]);
-        let asked = Departure { predictive: None, pinned: false, ..departure() }.messages(&[]).unwrap();
-        assert_eq!(hex(&asked[0]), format!("23400020000000c8{address}bb070000bbc80000"));
+        let asked = Departure { predictive: None, pinned: false, ..departure() };
+        assert_eq!(hex(&asked.announcement()), format!("23400020000000c8{address}bb070000bbc80000"));
+        assert_eq!(hex(&asked.messages(&[]).unwrap()[0]), format!("23400018000000c8{address}"));
         let segments = Segments::one(9);
         assert_eq!(hex(&reply(5, segments, true)), format!("25400018{address}bb090100"));
         assert_eq!(hex(&reply(5, segments, false)), format!("25000018{address}bb090000"));
@@ -255,15 +270,16 @@ mod tests {
             [1, 2_024, 2_025, 70_000, 300_000].map(|length| vec![length as u8; length].into()).into();
         let messages = departure().messages(&parts).unwrap();
         assert!(messages.len() > 5, "{}", messages.len());
-        let mut arrival: Option<Arrival> = None;
+        let Message::Data(announcement) = departure().announcement() else { panic!("no data") };
+        assert!(!has_pieces(&announcement));
+        let mut arrival = Arrival::begin(5, &announcement).unwrap();
         for (at, message) in messages.iter().enumerate() {
             let Message::Data(data) = message else { panic!("{message:?}") };
             assert!(message.write(&mut Vec::new()).is_ok(), "it fits");
             assert_eq!(data.acknowledge, at == messages.len() - 1);
-            let arrival = arrival.get_or_insert_with(|| Arrival::begin(5, data).unwrap());
+            assert!(has_pieces(data));
             assert!(arrival.take(data).is_ok());
         }
-        let mut arrival = arrival.unwrap();
         assert_eq!((arrival.segments, arrival.pinned), (departure().segments, true));
         assert_eq!(arrival.finish(), Ok(parts));
     }
@@ -273,20 +289,21 @@ mod tests {
         let part: Octets = vec![1; 5_000].into();
         let mut messages = departure().messages(&[part]).unwrap();
         let Some(Message::Data(mut data)) = messages.pop() else { panic!("no data") };
+        let Message::Data(announcement) = departure().announcement() else { panic!("no data") };
         let whole = data.clone();
         data.blocks.pop();
-        let mut arrival = Arrival::begin(5, &data).unwrap();
+        let begin = || Arrival::begin(5, &announcement).unwrap();
+        let mut arrival = begin();
         assert_eq!(arrival.take(&data), Ok(()));
         assert_eq!(arrival.finish(), Err(Unfit::Pieces));
-        let mut arrival = Arrival::begin(5, &whole).unwrap();
-        data.blocks.remove(2);
+        let mut arrival = begin();
+        data.blocks.remove(0);
         assert_eq!(arrival.take(&data), Ok(()), "its second piece");
         assert_eq!(arrival.finish(), Err(Unfit::Pieces));
-        let mut arrival = Arrival::begin(5, &whole).unwrap();
+        let mut arrival = begin();
         let taken = (0..=PARTS).map(|_| arrival.take(&whole)).find(Result::is_err);
         assert_eq!(taken, Some(Err(Unfit::TooLarge)));
-        data.blocks.drain(..2);
-        assert!(Arrival::begin(5, &data).is_none(), "no segments");
+        assert!(Arrival::begin(5, &whole).is_none(), "no segments");
     }
 
     #[test]

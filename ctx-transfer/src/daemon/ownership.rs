@@ -74,6 +74,12 @@ impl Owner {
         // Both threads wait for it.
         self.state.1.notify_all();
     }
+
+    /// The table says something else of what is wanted here: the data plane is told to look.
+    pub(super) fn look_again(&self) {
+        lock(&self.state.0).version += 1;
+        self.state.1.notify_all();
+    }
 }
 
 /// Starts the threads, one for each daemon: a slow one does not delay the other.

@@ -31,6 +31,7 @@ impl Driver {
         match output {
             Output::Send { to, lane, octets } => self.send(to, lane, octets),
             Output::SetLease { segments, until } => self.set_lease(segments, until),
+            Output::Hold { segments, until } => self.hold(segments, until),
             Output::Took { segments, cause } => {
                 info!(segments = segments.len(), cause = words::cause(cause), "took");
                 self.owned |= segments;
@@ -83,12 +84,28 @@ impl Driver {
         }
     }
 
+    /// The filter lets them through as soon as it follows.
+    fn hold(&self, segments: Segments, until: Duration) {
+        let Some(table) = &self.table else { return };
+        let until = u64::try_from(until.as_nanos()).unwrap_or(baton_sad::NOT_OWNED);
+        for segment in segments.iter() {
+            table.set_hold(segment, until);
+        }
+        if until != baton_sad::NOT_OWNED {
+            self.parts.owner.look_again();
+        }
+    }
+
     /// A lease that has ended meanwhile ends nothing that the data plane has not ended itself.
     fn set_lease(&self, segments: Segments, until: Duration) {
         let Some(table) = &self.table else { return };
         let until = u64::try_from(until.as_nanos()).unwrap_or(baton_sad::NOT_OWNED);
         for segment in segments.iter() {
             table.set_lease(segment, until);
+        }
+        // What is frozen the filter leaves to its next owner, whom the sharer tells it.
+        if until == baton_sad::NOT_OWNED {
+            self.parts.owner.look_again();
         }
     }
 }

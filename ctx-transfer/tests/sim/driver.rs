@@ -34,6 +34,8 @@ impl World {
             }
             Output::Remember(remembered) => self.node(id).remembered = remembered,
             Output::Reserve(_) | Output::RaiseFloors { .. } => self.hand_over(id, Thread::Counters, output),
+            // Packets that nobody may handle are lost here: links lose some anyway.
+            Output::Hold { .. } => {}
             Output::Lost { .. } | Output::Alarm { .. } | Output::Notice(_) | Output::Synced(_) => {}
             Output::Silence { .. }
             | Output::Freeze { .. }

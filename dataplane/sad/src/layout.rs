@@ -2,7 +2,7 @@
 //!
 //! | part | words |
 //! |---|---|
-//! | header | identity, IV counter, counts, intent, 256 leases, 256 words of enforcement, 256 worker lines |
+//! | header | identity, IV counter, counts, intent, 256 leases, 256 words of enforcement, 256 holds, 256 worker lines |
 //! | name tags | one per slot |
 //! | attention | one bit per slot |
 //! | inbound index, outbound index | a power of two each, at most half full |
@@ -13,7 +13,7 @@
 /// Octets `BATONSAD` read as a big-endian number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BATONSAD");
 /// The version of this layout; another one is refused.
-pub(crate) const VERSION: u64 = 5;
+pub(crate) const VERSION: u64 = 6;
 /// The largest capacity: memory for it must exist, and slot numbers are 32 bits.
 pub(crate) const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
 /// Words per cache line.
@@ -67,8 +67,10 @@ pub(crate) mod header {
     pub(crate) const LEASES: usize = 8 * LINE;
     /// Whether the reservations of a segment are enforced: 0 is no.
     pub(crate) const ENFORCED: usize = LEASES + 256;
+    /// Until when packets of a segment are held that is not owned yet.
+    pub(crate) const HOLDS: usize = ENFORCED + 256;
     /// One line per worker.
-    pub(crate) const WORKER_LINES: usize = ENFORCED + 256;
+    pub(crate) const WORKER_LINES: usize = HOLDS + 256;
     pub(crate) const WORDS: usize = WORKER_LINES + super::MAX_WORKERS * LINE;
 }
 

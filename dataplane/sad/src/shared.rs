@@ -58,6 +58,12 @@ impl Shared {
         &self.mapping.words()[header::ENFORCED..header::ENFORCED + 256]
     }
 
+    /// Until when packets of the 256 segments are held.
+    #[inline]
+    pub(crate) fn holds(&self) -> &[AtomicU64] {
+        &self.mapping.words()[header::HOLDS..header::HOLDS + 256]
+    }
+
     /// The slots that ask for attention, a bit each.
     #[inline]
     pub(crate) fn attention(&self) -> &[AtomicU64] {

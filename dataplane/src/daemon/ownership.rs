@@ -86,9 +86,9 @@ impl LeaseFilter {
         Ok(())
     }
 
-    /// Makes the filter own what the leases say now, all segments at once.
+    /// Makes the filter own what the leases say now, all segments at once, and what is about to be ours.
     pub(super) fn follow(&mut self) -> Result<(), XdpError> {
-        self.set(self.table.owned_segments(monotonic_ns()))
+        self.set(self.table.wanted_segments(monotonic_ns()))
     }
 
     fn set(&mut self, owned: [u64; 4]) -> Result<(), XdpError> {

@@ -3,8 +3,8 @@
 use arrayvec::ArrayVec;
 
 use super::{
-    AnswerLimit, Arc, Cache, DropReason, Egress, EventSender, FlowCache, Forward, Frame, InFlight, IvSupply,
-    Outcome, PacketIo, Pipeline, SaCache, Solicitor, Stop, Waiting, WorkerOptions,
+    AnswerLimit, Arc, Arriving, Cache, DropReason, Egress, EventSender, FlowCache, Forward, Frame, InFlight,
+    IvSupply, Outcome, PacketIo, Pipeline, SaCache, Solicitor, Stop, Waiting, WorkerOptions,
 };
 use crate::crypto::{Engine, EngineError, Job};
 
@@ -43,6 +43,7 @@ impl<I: PacketIo> Pipeline<I> {
             egress: Egress::new(options),
             answers: AnswerLimit::new(options.errors_per_second),
             waiting: Waiting::new(options.acquire),
+            arriving: Arriving::default(),
             solicitor: Solicitor::new()?,
             events: EventSender::new(Arc::clone(&options.events)),
             rings: Arc::clone(&options.rings),
@@ -110,6 +111,7 @@ impl<I: PacketIo> Pipeline<I> {
                 }
             }
             Stop::Wait(reqid, flow) => self.wait_for_sa(io, frame, reqid, flow),
+            Stop::Hold(segment) => self.hold_arriving(io, frame, segment),
         }
     }
 
@@ -130,6 +132,7 @@ impl<I: PacketIo> Pipeline<I> {
     /// of SAs that are gone.
     pub fn maintain(&mut self, io: &mut I) {
         self.sas.sweep(&self.table);
+        self.release_arrived(io);
         if !self.waiting.is_empty() {
             self.now = (self.clock)();
             self.retry_waiting(io);

@@ -60,3 +60,73 @@ fn i4_a_lease_that_ends_within_a_batch_lets_nothing_out() {
         assert_eq!(a.pass(Side::Inner, [&frame]).len(), 1, "{setup:?}");
     }
 }
+
+fn set_hold(gateway: &Gateway, deadline: u64) {
+    gateway.table.set_hold((SPI[gateway.end] >> 24) as u8, deadline);
+}
+
+fn later() -> u64 {
+    monotonic_ns() + 60_000_000_000
+}
+
+/// A segment that is on its way here: nothing leaves before its lease is here (I4), and nothing is lost.
+#[test]
+fn i4_what_comes_for_a_segment_that_is_on_its_way_waits_for_its_lease() {
+    for setup in every_kind() {
+        let [mut a, mut b] = pair(&setup);
+        let sealed = a.pass(Side::Inner, &vec![setup.packet(0, 68).frame(); 3]);
+        let answer = setup.packet(1, 68).frame();
+        set_lease(&b, NOT_OWNED);
+        set_hold(&b, later());
+        assert_eq!(b.pass(Side::Outer, &sealed[..2]).len(), 0, "I4 broken: {setup:?}");
+        assert_eq!(b.pass(Side::Inner, &vec![answer.clone(); 2]).len(), 0, "I4 broken: {setup:?}");
+        assert_eq!((commanded(&mut b, &setup), b.sent(Side::Inner).len()), (0, 0));
+        let own = u64::from(setup.mode == Mode::Tunnel) + u64::from(setup.encapsulated);
+        assert_eq!(b.drops(), [("not-owned", own)], "only what it would send of its own accord");
+        assert_eq!(b.counters.held_for_move.get(), 4);
+        set_lease(&b, OWNED);
+        // What was handled at the old owner before comes twice, and is accepted once (I3).
+        b.receive(Side::Outer, &sealed[1]);
+        b.receive(Side::Outer, &sealed[2]);
+        assert_eq!((b.sent(Side::Inner).len(), b.sent(Side::Outer).len()), (3, 2), "{setup:?}");
+        let replays: u64 =
+            b.drops().iter().filter(|(reason, _)| *reason != "not-owned").map(|(_, n)| n).sum();
+        assert_eq!(replays, 1, "I3: {:?}", b.drops());
+    }
+}
+
+/// The move failed, or took too long; and a worker has bounds.
+#[test]
+fn what_waits_for_a_segment_that_does_not_come_is_dropped() {
+    let setup = Setup::default();
+    let mut b = Gateway::new(1, &setup);
+    let frame = setup.packet(1, 68).frame();
+    set_lease(&b, NOT_OWNED);
+    set_hold(&b, later());
+    for _ in 0..1030 {
+        b.receive(Side::Inner, &frame);
+    }
+    assert_eq!(b.drops(), [("not-owned", 6)], "the oldest of more than may wait");
+    set_hold(&b, monotonic_ns() - 1);
+    b.run();
+    assert_eq!((b.drops(), b.sent(Side::Outer).len()), (vec![("not-owned", 1030)], 0));
+    set_lease(&b, OWNED);
+    b.receive(Side::Inner, &frame);
+    assert_eq!(b.sent(Side::Outer).len(), 1);
+}
+
+#[test]
+fn what_waited_for_a_lease_leaves_before_what_comes_later() {
+    let setup = Setup::default();
+    let mut b = Gateway::new(1, &setup);
+    set_lease(&b, NOT_OWNED);
+    set_hold(&b, later());
+    for length in [61, 62, 63] {
+        b.receive(Side::Inner, &setup.packet(1, length).frame());
+    }
+    set_lease(&b, OWNED);
+    b.receive(Side::Inner, &setup.packet(1, 64).frame());
+    let lengths: Vec<_> = b.sent(Side::Outer).iter().map(Vec::len).collect();
+    assert_eq!(lengths.len(), 4);
+    assert!(lengths.is_sorted(), "{lengths:?}");
+}

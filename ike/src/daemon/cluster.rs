@@ -47,6 +47,7 @@ impl Loop {
         if is_other {
             self.effects.tell_of_segments(segments.len());
         }
+        self.receive_held();
         Ok(Answer::Done(Done { concerned: concerned as u64 }))
     }
 

@@ -5,6 +5,7 @@
 //! successor rebuilds every tunnel from its context.
 
 mod answer;
+mod arriving;
 mod cluster;
 mod desk;
 mod error;
@@ -266,6 +267,7 @@ fn serve(
         names,
         owned: std::collections::BTreeSet::new(),
         shares: shares::Shares::default(),
+        arriving: arriving::Arriving::default(),
     };
     turning.look_at_leases();
     turning.restore_all(&opened.store)?;

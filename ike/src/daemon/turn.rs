@@ -75,6 +75,7 @@ pub(super) struct Loop {
     /// In a cluster, the segments that this node acts for.
     pub(super) owned: std::collections::BTreeSet<u8>,
     pub(super) shares: super::shares::Shares,
+    pub(super) arriving: super::arriving::Arriving,
 }
 
 impl Loop {
@@ -183,10 +184,25 @@ impl Loop {
     }
 
     /// Datagrams of one socket. Each is done with before the next: its answer is on its way, its SAs are in the table.
+    /// What came for segments before they did.
+    pub(super) fn receive_held(&mut self) {
+        let Self { ike, node, effects, owned, arriving, .. } = self;
+        let mut failed = Vec::new();
+        for (path, datagram) in arriving.take(clock::now().monotonic, owned) {
+            ike.handle_datagram(clock::now(), path, &datagram, node);
+            failed.extend(carry_out(ike, effects));
+        }
+        self.follow_up(failed);
+    }
+
     fn receive(&mut self, number: usize) {
-        let Self { ike, node, effects, inbox, sockets, .. } = self;
+        let Self { ike, node, effects, inbox, sockets, table, owned, arriving, .. } = self;
+        let is_clustered = effects.is_clustered();
         let mut failed = Vec::new();
         let round = sockets.receive(number, inbox, DATAGRAMS, |path, datagram| {
+            if is_clustered && arriving.keep((table, owned), clock::now().monotonic, path, datagram) {
+                return;
+            }
             ike.handle_datagram(clock::now(), path, datagram, node);
             failed.extend(carry_out(ike, effects));
         });

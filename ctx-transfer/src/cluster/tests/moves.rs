@@ -87,6 +87,59 @@ fn what_is_signed_off_comes_as_a_whole_whatever_voters_know_of_its_standby() {
     assert_eq!(took, Some((segments, Cause::Planned)));
 }
 
+/// What comes between the last packet at the old owner and the first one at the new one waits there.
+#[test]
+fn packets_are_held_before_they_are_stopped_and_until_the_lease_is_here() {
+    let (mut net, segment) = settled();
+    let segments = Segments::one(segment);
+    order_move(&mut net, segment);
+    net.run(5);
+    let place = |is_it: &dyn Fn(&Output) -> bool| net.done.iter().position(|(_, output)| is_it(output));
+    let held =
+        place(&|o| matches!(o, Output::Hold { segments: s, until } if *s == segments && *until > net.now));
+    let frozen = place(&|o| matches!(o, Output::Freeze { .. }));
+    let took = place(&|o| matches!(o, Output::Took { segments: s, .. } if *s == segments));
+    let over =
+        place(&|o| matches!(o, Output::Hold { segments: s, until } if *s == segments && until.is_zero()));
+    assert!(
+        held.is_some() && held < frozen && frozen < took && took < over,
+        "{held:?} {frozen:?} {took:?} {over:?}"
+    );
+    assert!(lease(&net, 2, segment));
+}
+
+/// Whoever sends frames on to their owners sends them to the next one.
+#[test]
+fn frames_of_what_is_frozen_go_to_its_next_owner() {
+    let (mut net, segment) = settled();
+    let handles = |net: &Net, node: u8, of: u8| {
+        let nodes = net.members[&id(node)].neighbours();
+        nodes.iter().any(|neighbour| neighbour.id == id(of) && neighbour.owns.contains(segment))
+    };
+    assert_eq!((handles(&net, 1, 1), handles(&net, 1, 2)), (true, false));
+    let pushed = departing(&mut net, segment, Vec::new());
+    assert_eq!((handles(&net, 1, 1), handles(&net, 1, 2)), (false, true), "frozen");
+    heard(&mut net, 2, 1, &pushed[0]);
+    let reply = told(&mut net, 2, Event::Staged { from: id(1), number: 1, result: Ok(()) }).remove(0);
+    heard(&mut net, 1, 2, &reply);
+    assert_eq!((handles(&net, 1, 1), handles(&net, 1, 2)), (false, true), "signed off");
+}
+
+/// The receiver has nothing to hold any more, and drops what it has held.
+#[test]
+fn a_move_that_is_given_up_holds_nothing() {
+    let (mut net, segment) = settled();
+    departing(&mut net, segment, Vec::new());
+    net.done.clear();
+    net.run(300);
+    let over = |(of, output): &(NodeId, Output)| {
+        *of == id(2)
+            && matches!(output, Output::Hold { segments, until } if segments.contains(segment) && until.is_zero())
+    };
+    assert!(net.done.iter().any(over));
+    assert!(lease(&net, 1, segment), "it goes on where it was");
+}
+
 #[test]
 fn counters_that_could_not_be_installed_make_a_takeover_of_it() {
     let (mut net, segment) = settled();
@@ -165,8 +218,17 @@ fn departing(net: &mut Net, segment: u8, parts: Vec<Octets>) -> Vec<Message> {
     net.busy.push(id(1));
     order_move(net, segment);
     net.run(20);
-    assert!(told(net, 1, Event::Silent { number: 1, tunnels: Vec::new() }).is_empty());
+    announce(net);
     told(net, 1, Event::Frozen { number: 1, parts })
+}
+
+/// IKE is silent: the receiver hears of the move, and holds packets.
+fn announce(net: &mut Net) {
+    let announced = told(net, 1, Event::Silent { number: 1, tunnels: Vec::new() });
+    let [announcement @ Message::Data(_)] = &announced[..] else { panic!("{announced:?}") };
+    let answered = heard(net, 2, 1, announcement);
+    let [reply @ Message::DataReply { success: true, .. }] = &answered[..] else { panic!("{answered:?}") };
+    assert!(heard(net, 1, 2, reply).is_empty(), "its driver freezes first");
 }
 
 #[test]
@@ -182,7 +244,7 @@ fn the_owner_pushes_and_who_wants_asks() {
     let [request @ Message::Request(_)] = &asked[..] else { panic!("{asked:?}") };
     heard(&mut net, 1, 2, request);
     net.run(20);
-    told(&mut net, 1, Event::Silent { number: 1, tunnels: Vec::new() });
+    announce(&mut net);
     let given = told(&mut net, 1, Event::Frozen { number: 1, parts: Vec::new() });
     let [Message::Data(data)] = &given[..] else { panic!("{given:?}") };
     assert!(data.predictive.is_none(), "CTD");

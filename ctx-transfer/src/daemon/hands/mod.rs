@@ -212,7 +212,6 @@ impl Bench {
             Output::Replicated { tunnel, version, .. } => {
                 let _ = self.replies.send(Reply::Replicated { tunnel, version });
             }
-            // Nothing is forwarded where all gateways hear all packets.
             other => debug!(?other, "nothing to do"),
         }
     }

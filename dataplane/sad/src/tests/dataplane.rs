@@ -262,6 +262,10 @@ fn leases_are_kept_and_compared_with_the_time() {
     assert_eq!(table.lease(255), 12);
     assert_eq!(table.owned_segments(10), [1, 1, 0, 1 << 63]);
     assert_eq!(table.owned_segments(12), [1, 0, 0, 0]);
+    table.set_hold(65, 20);
+    assert_eq!((table.hold(65), table.next_lease_end(12)), (20, Some(20)));
+    assert_eq!(table.wanted_segments(12), [1, 2, 0, 0]);
+    assert_eq!((table.owned_segments(12), table.wanted_segments(20)), ([1, 0, 0, 0], [1, 0, 0, 0]));
 }
 
 /// I3: a worker stores the new top first, and marks it a moment later.
