@@ -62,7 +62,9 @@ impl<I: PacketIo> Pipeline<I> {
                 Side::Inner => inner.push(frame),
             }
         }
-        lost.into_iter().for_each(|frame| self.drop(io, frame, DropReason::NotOwned));
+        for frame in lost {
+            self.drop(io, frame, DropReason::NotOwned);
+        }
         if !outer.is_empty() {
             self.inbound(io, &mut outer);
         }
