@@ -34,9 +34,12 @@ impl World {
             }
             Output::Remember(remembered) => self.node(id).remembered = remembered,
             Output::Reserve(_) | Output::RaiseFloors { .. } => self.hand_over(id, Thread::Counters, output),
+            Output::Lost { .. }
+            | Output::Alarm { .. }
+            | Output::Notice(_)
+            | Output::Synced(_)
             // Packets that nobody may handle are lost here: links lose some anyway.
-            Output::Hold { .. } => {}
-            Output::Lost { .. } | Output::Alarm { .. } | Output::Notice(_) | Output::Synced(_) => {}
+            | Output::Hold { .. } => {}
             Output::Silence { .. }
             | Output::Freeze { .. }
             | Output::Thaw { .. }

@@ -83,7 +83,7 @@ fn i4_what_comes_for_a_segment_that_is_on_its_way_waits_for_its_lease() {
         assert_eq!((commanded(&mut b, &setup), b.sent(Side::Inner).len()), (0, 0));
         let own = u64::from(setup.mode == Mode::Tunnel) + u64::from(setup.encapsulated);
         assert_eq!(b.drops(), [("not-owned", own)], "only what it would send of its own accord");
-        assert_eq!(b.counters.held_for_move.get(), 4);
+        assert_eq!(b.counters[0].held_for_move.get(), 4);
         set_lease(&b, OWNED);
         // What was handled at the old owner before comes twice, and is accepted once (I3).
         b.receive(Side::Outer, &sealed[1]);

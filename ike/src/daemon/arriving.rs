@@ -105,7 +105,7 @@ mod tests {
             TableOptions { capacity: 4, node: NodeId::new(1).expect("not 0"), cluster: ClusterId::new(1) };
         let table = Table::create(&directory.path().join("sa-table"), &options).expect("created");
         let (mut arriving, none, ours) = (Arriving::default(), BTreeSet::new(), BTreeSet::from([SEGMENT]));
-        let mut keep = |arriving: &mut Arriving, owned: &BTreeSet<u8>, second: u64, datagram: &[u8]| {
+        let keep = |arriving: &mut Arriving, owned: &BTreeSet<u8>, second: u64, datagram: &[u8]| {
             arriving.keep((&table, owned), Duration::from_secs(second), path(), datagram)
         };
         // Flags: the peer is the original initiator, or we are.
