@@ -7,8 +7,9 @@ use baton_sad::Table;
 
 use super::{DropReason, Frame, PacketIo, Pipeline, Side, Stop};
 
-/// Packets that wait in one worker at most. The latest count: the old owner has handled the first ones.
-const MOST: usize = 1024;
+/// Packets that wait in one worker at most: no more than its pool can spare beside full rings. The latest count: the old
+/// owner has handled the first ones.
+const MOST: usize = 512;
 
 /// The packets that wait, the oldest first, each with its segment.
 #[derive(Debug, Default)]

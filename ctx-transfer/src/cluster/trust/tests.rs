@@ -36,7 +36,7 @@ fn moving(segments: Segments) -> ControlMessage {
         predictive: Some(1),
         elapsed: Duration::ZERO,
     };
-    ControlMessage::Transfer(departure.messages(&[]).unwrap().remove(0))
+    ControlMessage::Transfer(departure.announcement())
 }
 
 /// Node 1 of three and a witness. Node 2 owns the lower half, node 3 the upper one, once they have said so.
@@ -189,14 +189,15 @@ fn a_node_has_no_say_about_what_another_one_owns() {
 #[test]
 fn a_node_moves_only_what_is_its_own() {
     let mut standby = Standby::with_owners();
-    let staged = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Stage { .. }));
+    let holds = |output: &Output| matches!(output, Output::Hold { until, .. } if !until.is_zero());
+    let begun = |outputs: &[Output]| outputs.iter().any(holds);
     let outputs = standby.hear(3, Lane::Control, &moving(Segments::one(OWN)).encode());
     let refusal = ControlMessage::Transfer(transfer::reply(1, Segments::one(OWN), false)).encode();
     let refused = |output: &Output| matches!(output, Output::Send { octets, .. } if octets.0 == refusal);
-    assert!(!staged(&outputs) && outputs.iter().any(refused), "{outputs:?}");
+    assert!(!begun(&outputs) && outputs.iter().any(refused), "{outputs:?}");
     assert_eq!((standby.disbelieved(), standby.accuses(3)), (1, true));
     let outputs = standby.hear(3, Lane::Control, &moving(Segments::one(OTHER)).encode());
-    assert!(staged(&outputs), "{outputs:?}");
+    assert!(begun(&outputs), "{outputs:?}");
     assert_eq!(standby.disbelieved(), 1);
 }
 
