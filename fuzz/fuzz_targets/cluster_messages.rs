@@ -59,6 +59,7 @@ fn answer(member: &mut Cluster, now: Duration) {
                 Event::Applied { from, number, result: Ok(()) }
             }
             Output::ReadContext { tunnel } => Event::NoContent { tunnel },
+            Output::Hold { from, number, .. } => Event::Holding { from, number },
             Output::Stage { from, number, .. } => Event::Staged { from, number, result: Ok(()) },
             Output::Silence { number, .. } => Event::Silent { number, tunnels: Vec::new() },
             Output::Freeze { number, .. } => Event::Frozen { number, parts: Vec::new() },

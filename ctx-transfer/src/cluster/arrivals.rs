@@ -1,7 +1,5 @@
 //! Planned moves to this node: what the old owner sends is kept ready, and put to use only with its sign-off.
 
-use std::time::Duration;
-
 use baton_sad::NodeId;
 
 use super::Cluster;
@@ -31,14 +29,18 @@ impl Cluster {
     /// What was staged is forgotten.
     pub(crate) fn discard(&mut self, from: NodeId) {
         let Some(arrival) = self.moves.incoming.remove(&from) else { return };
-        self.hold(arrival.segments, Duration::ZERO);
+        self.outputs.push_back(Output::EndHold { segments: arrival.segments });
         if arrival.staged {
             self.outputs.push_back(Output::Discard { from, number: arrival.number });
         }
     }
 
-    pub(crate) fn hold(&mut self, segments: Segments, until: Duration) {
-        self.outputs.push_back(Output::Hold { segments, until });
+    /// Packets that come for the segments wait: their owner may stop them.
+    pub(crate) fn holding(&mut self, from: NodeId, number: u64) {
+        let arrival = self.moves.incoming.get(&from).filter(|arrival| arrival.number == number);
+        if let Some(segments) = arrival.map(|arrival| arrival.segments) {
+            self.transfer(from, transfer::reply(number, segments, true));
+        }
     }
 
     fn receive_data(&mut self, from: NodeId, number: u64, data: &Data) {
@@ -59,9 +61,9 @@ impl Cluster {
             return self.refuse(from, number);
         }
         if data.acknowledge && is_announced {
-            // As long as it may take to freeze and to install.
-            self.hold(segments, self.now + self.config.move_wait * 2);
-            self.transfer(from, transfer::reply(number, segments, true));
+            // As long as it may take to hold, to freeze and to install.
+            let until = self.now + self.config.move_wait * 3;
+            self.outputs.push_back(Output::Hold { from, number, segments, until });
         } else if data.acknowledge {
             match arrival.finish() {
                 Ok(parts) => self.outputs.push_back(Output::Stage { from, number, parts }),
@@ -72,7 +74,7 @@ impl Cluster {
 
     fn refuse(&mut self, from: NodeId, number: u64) {
         if let Some(arrival) = self.moves.incoming.remove(&from) {
-            self.hold(arrival.segments, Duration::ZERO);
+            self.outputs.push_back(Output::EndHold { segments: arrival.segments });
             self.transfer(from, transfer::reply(number, arrival.segments, false));
         }
     }

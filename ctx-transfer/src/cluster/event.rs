@@ -247,6 +247,13 @@ pub enum Event {
         /// Which move.
         number: u64,
     },
+    /// The answer to `Output::Hold`: packets that come from now on wait.
+    Holding {
+        /// Whose.
+        from: NodeId,
+        /// Which move.
+        number: u64,
+    },
     /// The answer to `Output::Stage`.
     Staged {
         /// Whose.

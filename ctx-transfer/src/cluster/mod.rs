@@ -209,6 +209,7 @@ impl Cluster {
             Event::Silent { number, tunnels } => self.silent(number, &tunnels),
             Event::Frozen { number, parts } => self.frozen(number, &parts),
             Event::NotFrozen { number } => self.not_frozen(number),
+            Event::Holding { from, number } => self.holding(from, number),
             Event::Staged { from, number, result } => self.staged_here(from, number, result),
             Event::Prepared { segments, exact } => self.prepared(segments, exact),
             Event::Load(load) => self.note_load(load),

@@ -225,12 +225,21 @@ pub enum Output {
         number: u64,
     },
     /// Have packets of segments wait that are about to be ours, instead of dropping them: their old owner stops them before
-    /// it lets them go here.
+    /// it lets them go here. The answer is `Event::Holding`.
     Hold {
+        /// The old owner.
+        from: NodeId,
+        /// The move.
+        number: u64,
         /// Which.
         segments: Segments,
-        /// Until when; zero: no longer.
+        /// Until when.
         until: Duration,
+    },
+    /// Packets of these segments wait no longer.
+    EndHold {
+        /// Which.
+        segments: Segments,
     },
     /// The answer to `Event::Await`.
     Replicated {

@@ -268,9 +268,8 @@ impl Cluster {
         if standbys.peek().is_none() {
             return Some(Replication::Alone);
         }
-        let has = |session: &Session| {
-            session.copy(tunnel).is_some_and(|copy| copy.late || copy.acked >= Some(version))
-        };
+        // One that was late already counts until the voters know that it cannot take over without a rekey.
+        let has = |session: &Session| session.copy(tunnel).is_some_and(|copy| copy.acked >= Some(version));
         standbys.all(has).then_some(Replication::Done)
     }
 
@@ -282,9 +281,18 @@ impl Cluster {
     }
 
     fn finish_waiting(&mut self, tunnel: &Name) {
+        self.finish_waiting_for(|entry| entry.tunnel == *tunnel);
+    }
+
+    /// Voters know now whom nobody needs to wait for.
+    pub(crate) fn finish_all_waiting(&mut self) {
+        self.finish_waiting_for(|_| true);
+    }
+
+    fn finish_waiting_for(&mut self, is_meant: impl Fn(&Waiting) -> bool) {
         let waiting = std::mem::take(&mut self.replicas.waiting);
         for entry in waiting {
-            let outcome = if entry.tunnel == *tunnel { self.replicated(tunnel, entry.version) } else { None };
+            let outcome = is_meant(&entry).then(|| self.replicated(&entry.tunnel, entry.version)).flatten();
             match outcome {
                 Some(outcome) => {
                     let (tunnel, version) = (entry.tunnel, entry.version);

@@ -196,6 +196,7 @@ impl Cluster {
         }
         if any {
             self.check_reservations();
+            self.finish_all_waiting();
         }
     }
 

@@ -197,6 +197,7 @@ fn answer_of_mover(output: &Output) -> Option<Event> {
     match *output {
         Output::Silence { number, .. } => Some(Event::Silent { number, tunnels: Vec::new() }),
         Output::Freeze { number, .. } => Some(Event::Frozen { number, parts: Vec::new() }),
+        Output::Hold { from, number, .. } => Some(Event::Holding { from, number }),
         Output::Stage { from, number, .. } => Some(Event::Staged { from, number, result: Ok(()) }),
         Output::Commit { segments, .. } => Some(Event::Prepared { segments, exact: true }),
         Output::Prepare { segments, .. } => Some(Event::Prepared { segments, exact: false }),

@@ -31,7 +31,6 @@ impl Driver {
         match output {
             Output::Send { to, lane, octets } => self.send(to, lane, octets),
             Output::SetLease { segments, until } => self.set_lease(segments, until),
-            Output::Hold { segments, until } => self.hold(segments, until),
             Output::Took { segments, cause } => {
                 info!(segments = segments.len(), cause = words::cause(cause), "took");
                 self.owned |= segments;
@@ -81,18 +80,6 @@ impl Driver {
         // What is lost of a datagram is noticed by who waits for an answer; of a stream, the end of its connection is told.
         if let Err(error) = sent {
             debug!(to = to.get(), ?lane, %error, "not sent");
-        }
-    }
-
-    /// The filter lets them through as soon as it follows.
-    fn hold(&self, segments: Segments, until: Duration) {
-        let Some(table) = &self.table else { return };
-        let until = u64::try_from(until.as_nanos()).unwrap_or(baton_sad::NOT_OWNED);
-        for segment in segments.iter() {
-            table.set_hold(segment, until);
-        }
-        if until != baton_sad::NOT_OWNED {
-            self.parts.owner.look_again();
         }
     }
 

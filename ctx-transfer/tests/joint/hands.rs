@@ -58,6 +58,7 @@ impl World {
                 self.answer(id, event);
             }
             Output::Thaw { segments } => self.thaw(id, segments),
+            Output::Hold { from, number, .. } => self.answer(id, Event::Holding { from, number }),
             Output::Stage { from, number, parts } => {
                 let result = self.stage(id, (from, number), &parts);
                 self.answer(id, Event::Staged { from, number, result });

@@ -39,10 +39,11 @@ impl World {
             | Output::Notice(_)
             | Output::Synced(_)
             // Packets that nobody may handle are lost here: links lose some anyway.
-            | Output::Hold { .. } => {}
+            | Output::EndHold { .. } => {}
             Output::Silence { .. }
             | Output::Freeze { .. }
             | Output::Thaw { .. }
+            | Output::Hold { .. }
             | Output::Stage { .. }
             | Output::Commit { .. }
             | Output::Discard { .. } => self.hand_over(id, Thread::Moves, output),

@@ -112,6 +112,7 @@ impl World {
                 };
                 self.answer(id, event);
             }
+            Output::Hold { from, number, .. } => self.answer(id, Event::Holding { from, number }),
             Output::Stage { from, number, parts } => {
                 self.staged.insert((id, from), (number, parts));
                 let result = if self.random.per_mille(50) { Err(Refusal::Full) } else { Ok(()) };

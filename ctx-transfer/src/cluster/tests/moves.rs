@@ -95,12 +95,12 @@ fn packets_are_held_before_they_are_stopped_and_until_the_lease_is_here() {
     order_move(&mut net, segment);
     net.run(5);
     let place = |is_it: &dyn Fn(&Output) -> bool| net.done.iter().position(|(_, output)| is_it(output));
-    let held =
-        place(&|o| matches!(o, Output::Hold { segments: s, until } if *s == segments && *until > net.now));
+    let held = place(
+        &|o| matches!(o, Output::Hold { segments: s, until, .. } if *s == segments && *until > net.now),
+    );
     let frozen = place(&|o| matches!(o, Output::Freeze { .. }));
     let took = place(&|o| matches!(o, Output::Took { segments: s, .. } if *s == segments));
-    let over =
-        place(&|o| matches!(o, Output::Hold { segments: s, until } if *s == segments && until.is_zero()));
+    let over = place(&|o| matches!(o, Output::EndHold { segments: s } if *s == segments));
     assert!(
         held.is_some() && held < frozen && frozen < took && took < over,
         "{held:?} {frozen:?} {took:?} {over:?}"
@@ -133,8 +133,7 @@ fn a_move_that_is_given_up_holds_nothing() {
     net.done.clear();
     net.run(300);
     let over = |(of, output): &(NodeId, Output)| {
-        *of == id(2)
-            && matches!(output, Output::Hold { segments, until } if segments.contains(segment) && until.is_zero())
+        *of == id(2) && matches!(output, Output::EndHold { segments } if segments.contains(segment))
     };
     assert!(net.done.iter().any(over));
     assert!(lease(&net, 1, segment), "it goes on where it was");
@@ -226,7 +225,8 @@ fn departing(net: &mut Net, segment: u8, parts: Vec<Octets>) -> Vec<Message> {
 fn announce(net: &mut Net) {
     let announced = told(net, 1, Event::Silent { number: 1, tunnels: Vec::new() });
     let [announcement @ Message::Data(_)] = &announced[..] else { panic!("{announced:?}") };
-    let answered = heard(net, 2, 1, announcement);
+    assert!(heard(net, 2, 1, announcement).is_empty(), "its driver is asked first");
+    let answered = told(net, 2, Event::Holding { from: id(1), number: 1 });
     let [reply @ Message::DataReply { success: true, .. }] = &answered[..] else { panic!("{answered:?}") };
     assert!(heard(net, 1, 2, reply).is_empty(), "its driver freezes first");
 }

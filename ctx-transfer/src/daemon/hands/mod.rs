@@ -88,6 +88,8 @@ const fn is_of_move(output: &Output) -> bool {
         Output::Silence { .. }
             | Output::Freeze { .. }
             | Output::Thaw { .. }
+            | Output::Hold { .. }
+            | Output::EndHold { .. }
             | Output::Stage { .. }
             | Output::Commit { .. }
             | Output::Discard { .. }
@@ -194,6 +196,11 @@ impl Bench {
                 self.tell(event);
             }
             Output::Thaw { segments } => self.thaw(segments),
+            Output::Hold { from, number, segments, until } => {
+                self.hold(segments, until);
+                self.tell(Event::Holding { from, number });
+            }
+            Output::EndHold { segments } => self.set_holds(segments, Duration::ZERO),
             Output::Stage { from, number, parts } => {
                 let result = self.stage(from, number, &parts);
                 self.tell(Event::Staged { from, number, result });

@@ -1,12 +1,13 @@
 //! Planned moves: what is final here, and what another node has left.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use baton_dataplane::control::ClientError;
+use baton_dataplane::control::{Client, ClientError, Daemon};
 use baton_sad::{Name, NodeId, PutKind, Sender as SaSender, Snapshot, Table};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Bench, FREEZE};
 use crate::cluster::{Octets, Refusal, Segments};
@@ -99,6 +100,29 @@ impl Bench {
             Err(error) => {
                 warn!(%error, "the IKE daemon goes on with these segments only when it starts again");
             }
+        }
+    }
+
+    pub(super) fn set_holds(&self, segments: Segments, until: Duration) {
+        let Some(table) = &self.table else { return };
+        let until = u64::try_from(until.as_nanos()).unwrap_or(baton_sad::NOT_OWNED);
+        for segment in segments.iter() {
+            table.set_hold(segment, until);
+        }
+    }
+
+    /// Has packets of segments wait that are about to be ours. When this returns, the filter lets them through; what it drops
+    /// where that fails is lost, as it would be without.
+    pub(super) fn hold(&self, segments: Segments, until: Duration) {
+        self.set_holds(segments, until);
+        let Some(gateway) = &self.config.gateway else { return };
+        let follow = || -> Result<Value, ClientError> {
+            let socket = gateway.control_socket();
+            Client::connect_to(Daemon::DataPlane, &socket, FREEZE)?
+                .request(&json!({ "request": "segment-follow" }))
+        };
+        if let Err(error) = follow() {
+            debug!(%error, "the filter follows later");
         }
     }
 
