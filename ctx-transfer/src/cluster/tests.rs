@@ -128,7 +128,8 @@ impl Net {
             Output::Apply { from, number, .. } => self.unanswered.push((id, *from, *number)),
             _ => {}
         }
-        if let Some(answer) = answer_of_mover(&output).filter(|_| !self.busy.contains(&id)) {
+        let is_busy = self.busy.contains(&id) && !matches!(output, Output::Hold { .. });
+        if let Some(answer) = answer_of_mover(&output).filter(|_| !is_busy) {
             self.tell(id, answer);
         }
         self.done.push((id, output));
