@@ -416,6 +416,7 @@ impl Cluster {
             self.outputs.push_back(Output::SetLease { segments: held, until: Duration::ZERO });
             self.outputs.push_back(Output::Lost { segments: held });
             self.tunnels.take_gained();
+            self.stop_waiting(held);
             self.tunnels.yield_up(held);
             self.reservations.yield_up(held);
             self.replicas.sessions.values_mut().for_each(|session| session.abandon(held));

@@ -140,11 +140,7 @@ impl Cluster {
             peers,
             voter,
             ownership,
-            // A process that was started again finds the table of its last life; after a reboot there is none.
-            claims: Claims::new(
-                now + config.dead_time(),
-                if remembered.is_empty() { Segments::NONE } else { Segments::ALL },
-            ),
+            claims: Claims::new(now + config.dead_time(), sound(config.me, remembered)),
             tunnels: Tunnels::new(config.replicating.tunnels),
             replicas: Replicas::default(),
             reservations: Reservations::default(),
@@ -293,6 +289,13 @@ impl Cluster {
     fn notice(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Notice(notice));
     }
+}
+
+/// What a process that was started again finds in its table as it was: what it has owned, with all contexts. A claim after a
+/// reboot, when the table was empty, is not remembered as intact; nor is what it stood by for, of which more may have come.
+fn sound(me: NodeId, remembered: &[Remembered]) -> Segments {
+    let intact = remembered.iter().filter(|share| share.owner == me && share.intact);
+    intact.fold(Segments::NONE, |all, share| all | share.segments)
 }
 
 fn rule(config: &Configuration) -> Box<dyn Ownership> {

@@ -303,6 +303,15 @@ impl Cluster {
         }
     }
 
+    /// Whoever owns these segments from now on knows nothing of what waits, and may have removed it: it never leaves. The
+    /// IKE daemon forgets it when it hears whose they are.
+    pub(crate) fn stop_waiting(&mut self, segments: Segments) {
+        let own = &self.tunnels.own;
+        let is_lost =
+            |entry: &Waiting| own.get(&entry.tunnel).is_some_and(|own| segments.contains(own.segment));
+        self.replicas.waiting.retain(|entry| !is_lost(entry));
+    }
+
     /// Lets go what has waited for the bound: a slow standby delays IKE and never stops it.
     pub(crate) fn release_late(&mut self) {
         while let Some(entry) = self.replicas.waiting.pop_front_if(|entry| entry.until <= self.now) {

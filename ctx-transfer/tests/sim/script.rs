@@ -25,6 +25,13 @@ pub enum Fault {
     DataplaneUp(NodeId),
 }
 
+impl Fault {
+    /// Whether it is the end of one.
+    pub fn mends(self) -> bool {
+        matches!(self, Self::Fast(_) | Self::DataplaneUp(_))
+    }
+}
+
 impl World {
     /// Plans faults over a time.
     pub fn plan(&mut self, time: Duration) {

@@ -262,6 +262,8 @@ impl World {
             Coming::PeerSends(tunnel) => self.peer_sends(tunnel),
             Coming::Work(tunnel) => self.work(tunnel),
             Coming::Rekey(tunnel, generation) => self.rekey(tunnel, generation),
+            // Whatever is still to come mends something, or comes too late.
+            Coming::Fault(fault) if self.quiet && !fault.mends() => {}
             Coming::Fault(fault) => self.fault(fault),
             Coming::Restart(id, host) => self.restart(id, host),
             Coming::Heal(a, b) => self.heal(a, b),
