@@ -72,6 +72,7 @@ impl Cluster {
     fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) {
         self.claims.sound |= segments;
         for (tunnel, segment) in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
+            self.stop_waiting_of(&tunnel);
             self.tunnels.begin_sweep(from, segment);
             self.outputs.push_back(Output::Remove { from, number: 0, tunnel });
         }
@@ -89,7 +90,11 @@ impl Cluster {
                     self.change_tunnel(tunnel, segment, version);
                 }
                 Some(held) => drop(self.tunnels.held.insert(tunnel, held)),
-                None => self.delete_tunnel(&tunnel),
+                None => {
+                    // Its owner knows nothing of what waits here.
+                    self.stop_waiting_of(&tunnel);
+                    self.delete_tunnel(&tunnel);
+                }
             }
         }
         self.acknowledge(from, number, result);

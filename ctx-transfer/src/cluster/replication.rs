@@ -312,6 +312,10 @@ impl Cluster {
         self.replicas.waiting.retain(|entry| !is_lost(entry));
     }
 
+    pub(crate) fn stop_waiting_of(&mut self, tunnel: &Name) {
+        self.replicas.waiting.retain(|entry| entry.tunnel != *tunnel);
+    }
+
     /// Lets go what has waited for the bound: a slow standby delays IKE and never stops it.
     pub(crate) fn release_late(&mut self) {
         while let Some(entry) = self.replicas.waiting.pop_front_if(|entry| entry.until <= self.now) {

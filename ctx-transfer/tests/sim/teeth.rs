@@ -10,7 +10,7 @@ use crate::setting::id;
 use crate::world::{Coming, World};
 
 /// Seeds within which each violation must be found.
-const WITHIN: u64 = 300;
+const WITHIN: u64 = 1_000;
 
 fn bites(invariant: &str, loosen: impl Fn(&mut World)) {
     let found = (0..WITHIN).find(|seed| {
