@@ -47,8 +47,8 @@ impl Counter {
         if !enforced {
             return true;
         }
-        self.attention |= number >= self.mark;
         let is_granted = number <= self.reserved;
+        self.attention |= number >= self.mark || !is_granted;
         self.wanted = if is_granted { self.wanted } else { self.wanted.max(number) };
         is_granted
     }
