@@ -24,6 +24,9 @@ const RING: usize = 1024;
 /// Commands that wait for a worker at most.
 const COMMANDS: usize = 256;
 
+/// How long a worker sleeps at most while packets wait for a lease.
+const ARRIVING: Duration = Duration::from_millis(1);
+
 /// What the control plane asks a worker to do, an SA's where it is about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -255,6 +258,7 @@ impl<I: PacketIo> Worker<I> {
 
     /// Sleeps until something may be there, at most for `timeout`. An idle worker holds up no change of the table.
     pub fn idle(&mut self, timeout: Duration) {
+        let timeout = if self.pipeline.has_arriving() { timeout.min(ARRIVING) } else { timeout };
         self.slot.offline();
         self.io.wait(timeout);
         self.slot.online();

@@ -44,7 +44,8 @@ impl Cluster {
             idle: !self.is_steady(),
             settled: self.is_able() && self.now >= self.claims.listens_until() + self.config.settle,
             claims,
-            fresh: claims - self.claims.held,
+            // What is not ready is remembered as nobody's: who dies before it is has moved no counters out of reach (I2).
+            fresh: claims - (self.claims.held - self.unprepared()),
             heirs: self.heirs(),
             handed: self.moves.handed(),
         }

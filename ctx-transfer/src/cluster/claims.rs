@@ -414,6 +414,9 @@ impl Cluster {
         self.claims.forget(segments);
         if !held.is_empty() {
             self.outputs.push_back(Output::SetLease { segments: held, until: Duration::ZERO });
+            if !(held & self.claims.preparing.segments).is_empty() {
+                self.outputs.push_back(Output::EndHold { segments: held });
+            }
             self.outputs.push_back(Output::Lost { segments: held });
             self.tunnels.take_gained();
             self.stop_waiting(held);

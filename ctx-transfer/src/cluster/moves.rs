@@ -316,11 +316,14 @@ impl Cluster {
     /// The receiver has answered: it holds what comes from now on, or it has all of it ready.
     pub(crate) fn replied(&mut self, from: NodeId, number: u64, success: bool) {
         let is_it = |running: &&Move| (running.to, running.number) == (from, number);
-        match self.moves.running.as_ref().filter(is_it).map(|running| running.stage) {
-            Some(Stage::Announced) if success => self.freeze(),
-            Some(Stage::Announced) => self.thaw(),
-            Some(Stage::Frozen) => self.sign_off(from, number, success),
-            _ => {}
+        let Some(running) = self.moves.running.as_ref().filter(is_it) else { return };
+        // What has changed since it had all would have to follow while nobody handles packets.
+        let is_current = running.behind.is_empty();
+        match running.stage {
+            Stage::Announced if success && is_current => self.freeze(),
+            Stage::Announced => self.thaw(),
+            Stage::Frozen => self.sign_off(from, number, success),
+            Stage::Silencing | Stage::Following => {}
         }
     }
 

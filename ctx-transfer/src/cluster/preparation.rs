@@ -76,7 +76,7 @@ impl Cluster {
         self.took(stale, Cause::Stale);
         self.took(ready - stale, if exact { Cause::Planned } else { Cause::Takeover });
         self.repeat_leases(ready - self.moves.frozen());
-        self.outputs.push_back(Output::EndHold { segments: ready });
+        self.outputs.push_back(Output::EndHold { segments });
     }
 
     pub(crate) fn next_unprepared(&self) -> Option<Duration> {

@@ -237,6 +237,7 @@ impl Driver {
             for segment in 0..=u8::MAX {
                 if !self.owned.contains(segment) {
                     table.set_lease(segment, baton_sad::NOT_OWNED);
+                    table.set_hold(segment, baton_sad::NOT_OWNED);
                 }
             }
             self.table = Some(table);

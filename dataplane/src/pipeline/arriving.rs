@@ -20,8 +20,9 @@ pub(super) struct Arriving {
 /// What becomes of a packet that no SA can be used for now.
 #[cold]
 pub(super) fn stop(table: &Table, segment: u8, now: u64, reason: DropReason) -> Stop {
-    let is_coming = reason == DropReason::NotOwned && table.hold(segment) > now;
-    if is_coming { Stop::Hold(segment) } else { reason.into() }
+    // The lease again: it may have come since, and its hold is over then.
+    let is_coming = || table.hold(segment) > now || table.lease(segment) > now;
+    if reason == DropReason::NotOwned && is_coming() { Stop::Hold(segment) } else { reason.into() }
 }
 
 impl<I: PacketIo> Pipeline<I> {
@@ -34,6 +35,11 @@ impl<I: PacketIo> Pipeline<I> {
             self.drop(io, oldest, DropReason::NotOwned);
         }
         self.arriving.held.push_back((frame, segment));
+    }
+
+    /// Whether a lease may come by which packets leave, of which nobody tells a worker that sleeps.
+    pub(crate) fn has_arriving(&self) -> bool {
+        !self.arriving.held.is_empty()
     }
 
     /// Before anything that comes later: what has waited for a segment that is ours by now.

@@ -87,7 +87,9 @@ impl Loop {
     pub(super) fn thaw_segments(&mut self, segments: &[u8]) -> Result<Answer, Refusal> {
         self.check_clustered()?;
         self.shares.thaw(segments);
-        Ok(Answer::Done(Done { concerned: self.act_for_shares() as u64 }))
+        let concerned = self.act_for_shares();
+        self.receive_held();
+        Ok(Answer::Done(Done { concerned: concerned as u64 }))
     }
 
     /// Keeps contexts of other nodes' tunnels. One that is refused stops no other.
