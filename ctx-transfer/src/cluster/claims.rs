@@ -341,12 +341,14 @@ impl Cluster {
             let own = known.best.owner == Some(self.config.me);
             remembering == 2 || !own || self.voter.was_alone(segment)
         };
-        known.best.ready && enough
+        known.best.ready && enough && !self.voter.has_overheard(segment)
     }
 
     fn gain(&mut self, segments: Segments) {
         let known = |segment: &u8| self.claims.known[usize::from(*segment)];
-        let first: Segments = segments.iter().filter(|segment| known(segment).best.term == 0).collect();
+        let overheard = |segment: &u8| self.voter.has_overheard(*segment);
+        let is_first = |segment: &u8| known(segment).best.term == 0 && !overheard(segment);
+        let first: Segments = segments.iter().filter(is_first).collect();
         let ready: Segments = segments.iter().filter(|segment| self.is_vouched(*segment)).collect();
         let unready = segments - (ready & self.claims.sound);
         let (planned, commits) = self.commit(segments);

@@ -44,6 +44,9 @@ struct Slot {
     fresh: bool,
     /// As of the last confirmed owner, while it is.
     before: Heirs,
+    /// Who owns the segment without a promise of this voter, and its term: this member's own memory is no longer the last
+    /// word then, and neither is that there is none.
+    overheard: Option<(NodeId, u64)>,
 }
 
 /// The promises of one member.
@@ -85,6 +88,10 @@ impl Voter {
         let owner = (share.intact && (!unseen || share.alone)).then_some(share.owner);
         for segment in share.segments.iter() {
             let slot = &mut self.slots[usize::from(segment)];
+            if !share.intact && !share.alone {
+                slot.overheard = Some((share.owner, share.term));
+                continue;
+            }
             slot.term = share.term;
             let ready = ready_of(owner.into_iter());
             slot.heirs = Heirs { owner: Some(share.owner), term: share.term, sequence: 0, ready };
@@ -93,12 +100,20 @@ impl Voter {
 
     /// The highest term that any segment of a set has here.
     pub(crate) fn highest_term(&self, segments: Segments) -> u64 {
-        segments.iter().map(|segment| self.slots[usize::from(segment)].term).max().unwrap_or(0)
+        let slots = segments.iter().map(|segment| &self.slots[usize::from(segment)]);
+        let overheard = |slot: &Slot| slot.overheard.map_or(0, |(_, term)| term);
+        slots.map(|slot| slot.term.max(overheard(slot))).max().unwrap_or(0)
     }
 
     /// Whether a node could go on with a segment without a loss.
     pub(crate) fn is_ready(&self, segment: u8, node: NodeId) -> bool {
-        self.slots[usize::from(segment)].heirs.ready.contains(&Some(node))
+        let slot = &self.slots[usize::from(segment)];
+        slot.heirs.ready.contains(&Some(node)) && slot.overheard.is_none()
+    }
+
+    /// Whether somebody has owned a segment since what this voter remembers of it.
+    pub(crate) fn has_overheard(&self, segment: u8) -> bool {
+        self.slots[usize::from(segment)].overheard.is_some()
     }
 
     /// Whether nobody but its last owner could have gone on with a segment.
@@ -145,6 +160,8 @@ impl Voter {
         let open = open || !self.promises;
         let granted = now >= self.opens && (renews || open && beat.term > slot.term);
         if !granted || !slot.note(from, beat, segment, vote) {
+            let is_free = slot.until <= now && beat.incarnation != self.incarnation;
+            self.changed |= is_free && slot.overhear(from, beat, segment);
             vote.highest = vote.highest.max(slot.term);
             return;
         }
@@ -187,10 +204,14 @@ impl Voter {
         std::mem::take(&mut self.changed).then(|| {
             let mut shares = BTreeMap::<(NodeId, u64, bool, bool), Segments>::new();
             for (segment, slot) in self.slots.iter().enumerate() {
-                if let Some(owner) = slot.heirs.owner {
-                    let (intact, alone) = (slot.heirs.is_intact(), slot.heirs.is_alone());
-                    shares.entry((owner, slot.heirs.term, intact, alone)).or_default().insert(segment as u8);
-                }
+                let (term, heirs) = (slot.heirs.term, &slot.heirs);
+                let share = match (heirs.owner, slot.overheard) {
+                    (Some(owner), None) => (owner, term, heirs.is_intact(), heirs.is_alone()),
+                    (Some(owner), Some(_)) => (owner, term, false, true),
+                    (None, Some((owner, term))) => (owner, term, false, false),
+                    (None, None) => continue,
+                };
+                shares.entry(share).or_default().insert(segment as u8);
             }
             let share = |((owner, term, intact, alone), segments)| Remembered {
                 segments,
@@ -224,6 +245,15 @@ impl Slot {
         self.fresh && self.heirs.owner == Some(node)
     }
 
+    /// Somebody owns the segment, who is promised nothing here: this voter has just started, or remembers a higher term.
+    /// What its owner puts here meanwhile, and what it uses, would else be taken for nobody's, or for what it was when this
+    /// node owned it (I2, I3). Others are not told: one that has lost its memory must not seem to have one. Says whether
+    /// that is new.
+    fn overhear(&mut self, from: NodeId, beat: &Heartbeat, segment: u8) -> bool {
+        let owner = Some((from, beat.term));
+        !beat.fresh.contains(segment) && std::mem::replace(&mut self.overheard, owner) != owner
+    }
+
     /// Notes who can go on from now on, and says whether that changes what is to be remembered. After a fresh claim
     /// nobody else can go on without a rekey: the claimant may have had its lease and died before it could say so. The
     /// claimant itself can if it could before.
@@ -240,12 +270,14 @@ impl Slot {
         };
         let known = self.heirs;
         self.heirs = Heirs { owner: Some(from), term, sequence: beat.sequence, ready };
+        let mut is_news = false;
         if !fresh {
             self.before = self.heirs;
+            is_news = self.overheard.take().is_some();
         }
         self.fresh = fresh;
         let told = |heirs: Heirs| (heirs.owner, heirs.term, heirs.is_intact(), heirs.is_alone());
-        told(known) != told(self.heirs)
+        is_news || told(known) != told(self.heirs)
     }
 }
 
