@@ -28,6 +28,7 @@ impl Cluster {
         for to in members {
             self.send(to, Lane::Heartbeat, Octets(octets.clone()));
         }
+        self.voter.doubt(self.doubted());
         if let Some(vote) = self.voter.handle(self.now, self.config.me, &beat) {
             self.remember();
             self.count_vote(self.config.me, &vote);
@@ -110,6 +111,9 @@ impl Cluster {
         self.ownership.granted(voter, vote.sequence, vote.granted);
         if let Some(place) = self.config.members.iter().position(|member| member.id == voter) {
             self.claims.note_vote(place, vote);
+        }
+        if let Some(session) = self.replicas.sessions.get_mut(&voter) {
+            session.has_heard(vote.sequence, vote.granted);
         }
         self.update_leases();
         self.note_backed();

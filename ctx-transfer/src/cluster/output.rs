@@ -53,7 +53,8 @@ pub struct Remembered {
     pub term: u64,
     /// Whether it had all that there was of them: a claim that came to nothing says nothing of its claimant's contexts.
     pub intact: bool,
-    /// Whether nobody else could have taken them over without a loss.
+    /// Whether nobody else could have taken them over without a loss. If neither this nor `intact` is true, the owner is
+    /// only known by what it says itself: this voter has promised it nothing.
     pub alone: bool,
 }
 

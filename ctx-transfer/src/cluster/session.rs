@@ -60,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) ready: Segments,
     /// Voters are being told that it cannot any more, since these heartbeats.
     leaving: Vec<(u64, Segments)>,
+    /// It has not heard itself that it cannot any more, as far as we know, since these heartbeats.
+    believing: Vec<(u64, Segments)>,
     /// Segments of which it has been told that it has everything.
     completed: Segments,
     copies: BTreeMap<Name, Copy>,
@@ -96,6 +98,7 @@ impl Session {
             joining: Segments::NONE,
             ready: Segments::NONE,
             leaving: Vec::new(),
+            believing: Vec::new(),
             completed: Segments::NONE,
             copies: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -401,7 +404,27 @@ impl Session {
         self.filled &= leaving.is_empty();
         if !leaving.is_empty() {
             self.leaving.push((sequence, leaving));
+            self.believing.retain_mut(|(_, segments)| {
+                *segments -= leaving;
+                !segments.is_empty()
+            });
+            self.believing.push((sequence, leaving));
         }
+    }
+
+    /// Segments that it may still take itself for an heir of.
+    pub(crate) fn believing(&self) -> Segments {
+        self.believing.iter().fold(Segments::NONE, |all, (_, segments)| all | *segments)
+    }
+
+    /// It has granted a heartbeat that says who the heirs of these segments are.
+    pub(crate) fn has_heard(&mut self, sequence: u64, granted: Segments) {
+        self.believing.retain_mut(|(since, segments)| {
+            if *since <= sequence {
+                *segments -= granted;
+            }
+            !segments.is_empty()
+        });
     }
 
     /// Forgets what the voters know by now.
@@ -432,10 +455,14 @@ impl Session {
         self.reading.retain(|tunnel| copies.contains_key(tunnel));
     }
 
-    /// Takes the place of an older session: what the voters know of that one is still to be taken back.
-    pub(crate) fn inherit(&mut self, mut old: Self, sequence: u64) {
+    /// Takes the place of an older session: what the voters know of that one is still to be taken back. A standby in a new
+    /// life remembers only owners.
+    pub(crate) fn inherit(&mut self, mut old: Self, sequence: u64, new_life: bool) {
         old.unready(Segments::ALL, sequence);
         self.leaving = old.leaving;
+        if !new_life {
+            self.believing = old.believing;
+        }
     }
 
     /// We do not own these any more: nothing is reserved, and nobody is told.

@@ -48,7 +48,7 @@ impl Cluster {
         let mut session = Session::new(number);
         // Voters still know the old one as an heir.
         if let Some(old) = self.replicas.sessions.remove(&standby) {
-            session.inherit(old, self.sequence + 1);
+            session.inherit(old, self.sequence + 1, new_life);
         }
         self.replicas.sessions.insert(standby, session);
         self.alarm(Alarm::Stale(standby), false);
@@ -198,6 +198,20 @@ impl Cluster {
             self.check_reservations();
             self.finish_all_waiting();
         }
+    }
+
+    /// Without a witness: what a standby may go on with as soon as it does not hear us, since it has not heard that it must
+    /// not. If that happens while we do not own it, we cannot go on with it ourselves. A standby that is silent for long
+    /// and alive has done so long ago: then both own it, and a pair that was parted promises nothing.
+    pub(crate) fn doubted(&self) -> Segments {
+        if self.ownership.is_exclusive() {
+            return Segments::NONE;
+        }
+        let patience = self.config.settle * 10;
+        let heard = |id: &NodeId| self.peers.get(id).and_then(|peer| peer.heard);
+        let sessions = self.replicas.sessions.iter();
+        let believing = sessions.filter(|(id, _)| heard(id).is_some_and(|at| self.now < at + patience));
+        believing.fold(Segments::NONE, |all, (_, session)| all | session.believing())
     }
 
     /// How a member stands by for us.

@@ -30,6 +30,8 @@ struct Heirs {
     sequence: u64,
     /// The owner and its standbys in good order.
     ready: Ready,
+    /// Somebody else may still take itself for one of them.
+    doubted: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,8 @@ pub(crate) struct Voter {
     opens: Duration,
     slots: Vec<Slot>,
     heard: BTreeMap<NodeId, (u64, u64)>,
+    /// Of this node's own segments: those of which somebody may not have heard who can go on with them.
+    doubted: Segments,
     changed: bool,
     promises: bool,
 }
@@ -70,6 +74,7 @@ impl Voter {
             opens: now + lease,
             slots: vec![Slot::default(); SEGMENTS],
             heard: BTreeMap::new(),
+            doubted: Segments::NONE,
             changed: false,
             promises: true,
         }
@@ -94,7 +99,8 @@ impl Voter {
             }
             slot.term = share.term;
             let ready = ready_of(owner.into_iter());
-            slot.heirs = Heirs { owner: Some(share.owner), term: share.term, sequence: 0, ready };
+            let (owner, term) = (Some(share.owner), share.term);
+            slot.heirs = Heirs { owner, term, sequence: 0, ready, doubted: false };
         }
     }
 
@@ -119,6 +125,11 @@ impl Voter {
     /// Whether nobody but its last owner could have gone on with a segment.
     pub(crate) fn was_alone(&self, segment: u8) -> bool {
         self.slots[usize::from(segment)].before.is_alone()
+    }
+
+    /// Notes of which of its segments this node's next own heartbeat does not yet tell somebody who the heirs are.
+    pub(crate) fn doubt(&mut self, segments: Segments) {
+        self.doubted = segments;
     }
 
     /// Answers a heartbeat; `None` if a later one was answered before.
@@ -169,7 +180,8 @@ impl Voter {
         // same term: in what is remembered it is ours only when enough of them have granted it.
         let unbacked = renews && beat.incarnation == self.incarnation && !beat.fresh.contains(segment);
         let term = if unbacked { slot.heirs.term } else { beat.term };
-        self.changed |= slot.confirm(from, beat, term, segment);
+        let doubted = beat.incarnation == self.incarnation && self.doubted.contains(segment);
+        self.changed |= slot.confirm(from, beat, term, segment, doubted);
         slot.term = beat.term;
         slot.holder = Some((from, beat.incarnation));
         slot.handed = None;
@@ -257,8 +269,9 @@ impl Slot {
     /// Notes who can go on from now on, and says whether that changes what is to be remembered. After a fresh claim
     /// nobody else can go on without a rekey: the claimant may have had its lease and died before it could say so. The
     /// claimant itself can if it could before.
-    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, term: u64, segment: u8) -> bool {
+    fn confirm(&mut self, from: NodeId, beat: &Heartbeat, term: u64, segment: u8, doubted: bool) -> bool {
         let fresh = beat.fresh.contains(segment);
+        let doubted = doubted && !fresh;
         if fresh && !self.is_unconfirmed_claim_of(from) {
             self.before = self.heirs;
         }
@@ -269,7 +282,7 @@ impl Slot {
             ready_of(std::iter::once(from).chain(heirs.map(|(node, _)| *node)))
         };
         let known = self.heirs;
-        self.heirs = Heirs { owner: Some(from), term, sequence: beat.sequence, ready };
+        self.heirs = Heirs { owner: Some(from), term, sequence: beat.sequence, ready, doubted };
         let mut is_news = false;
         if !fresh {
             self.before = self.heirs;
@@ -288,7 +301,7 @@ impl Heirs {
     }
 
     fn is_alone(&self) -> bool {
-        self.ready.iter().flatten().count() < 2
+        self.ready.iter().flatten().count() < 2 && !self.doubted
     }
 }
 
@@ -351,6 +364,59 @@ mod tests {
             }
             let term = if backed { 5 } else { 4 };
             assert_eq!(testimony(&mut voter, now + lease), (Some(id(1)), term));
+        }
+    }
+
+    /// I2: what an owner puts here while this voter is closed is not nobody's, even if the process is started again. Other
+    /// voters' claimants are not told of what is only hearsay.
+    #[test]
+    fn an_owner_is_overheard_before_anything_is_promised() {
+        const THIRD: u64 = 3;
+        let lease = Duration::from_millis(30);
+        let mut voter = Voter::new(Duration::ZERO, US, lease);
+        let now = Duration::from_millis(10);
+        assert!(voter.handle(now, id(3), &beat(THIRD, 1, 3, true)).unwrap().granted.is_empty());
+        assert!(!voter.has_overheard(7), "it is only a claim");
+        assert!(voter.handle(now, id(3), &beat(THIRD, 2, 3, false)).unwrap().granted.is_empty());
+        assert!(voter.has_overheard(7));
+        let mut again = Voter::new(Duration::ZERO, US, lease);
+        voter.changes().unwrap().iter().for_each(|share| again.recall(share, true));
+        for voter in [&mut voter, &mut again] {
+            assert!(voter.has_overheard(7));
+            assert_eq!(voter.highest_term(Segments::one(7)), 3);
+        }
+        assert_eq!(testimony(&mut voter, now + lease), (None, 0));
+        assert!(again.handle(now + lease, id(3), &beat(THIRD, 3, 3, false)).unwrap().granted.contains(7));
+        assert!(!again.has_overheard(7), "it is promised now");
+    }
+
+    /// I2: an owner that remembers a higher term than the one after it has, and does not grant that, is no longer the last.
+    #[test]
+    fn an_owner_that_is_refused_is_overheard() {
+        let mut voter = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
+        let (owner, segments) = (id(1), Segments::one(7));
+        voter.recall(&Remembered { segments, owner, term: 5, intact: true, alone: true }, true);
+        assert!(voter.is_ready(7, owner));
+        let now = Duration::from_millis(100);
+        assert!(voter.handle(now, id(2), &beat(OTHER, 1, 5, false)).unwrap().granted.is_empty());
+        assert!(!voter.is_ready(7, owner));
+        let mut again = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
+        voter.changes().unwrap().iter().for_each(|share| again.recall(share, true));
+        assert!(!again.is_ready(7, owner));
+    }
+
+    /// Without a witness: who has not heard that it is no heir may have gone on.
+    #[test]
+    fn an_owner_is_not_alone_while_somebody_else_may_take_itself_for_an_heir() {
+        for doubted in [false, true] {
+            let mut voter = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
+            let now = Duration::from_millis(100);
+            voter.doubt(if doubted { Segments::one(7) } else { Segments::NONE });
+            for (sequence, fresh) in [(1, true), (2, false)] {
+                voter.handle(now, id(1), &beat(US, sequence, 4, fresh)).unwrap();
+            }
+            assert_eq!(voter.was_alone(7), !doubted);
+            assert_eq!(voter.changes().unwrap()[0].alone, !doubted);
         }
     }
 }
