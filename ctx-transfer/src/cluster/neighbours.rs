@@ -38,7 +38,9 @@ impl Cluster {
         let mut leaving = self.moves.leaving();
         // What somebody owns by now has arrived, wherever that is.
         let taken = self.peers.values().fold(Segments::NONE, |all, peer| all | peer.owns());
-        leaving.iter_mut().for_each(|(_, segments)| *segments -= taken);
+        for (_, segments) in &mut leaving {
+            *segments -= taken;
+        }
         let left = leaving.iter().fold(Segments::NONE, |all, (_, segments)| all | *segments);
         let node = |member: super::configuration::Member| {
             let (id, priority) = (member.id, member.priority);
