@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use baton_dataplane::steering::{HashMode, segment_of};
+use baton_dataplane::worker::monotonic_ns;
 use baton_ike_proto::Host;
 use baton_ike_proto::host::Volume;
 use baton_sad::{Direction, IvBlock, Table};
-use rustix::time::{ClockId, clock_gettime};
 use tracing::error;
 
 use crate::sockets::Routes;
@@ -81,17 +81,12 @@ impl Node {
 
 /// Whether the lease of a segment has not lapsed (I4).
 pub(crate) fn owns(table: &Table, segment: u8) -> bool {
-    table.lease(segment) > boottime_ns()
-}
-
-fn boottime_ns() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    table.lease(segment) > monotonic_ns()
 }
 
 /// Whether packets of a segment wait here that is about to become this node's.
 pub(crate) fn holds(table: &Table, segment: u8) -> bool {
-    table.hold(segment) > boottime_ns()
+    table.hold(segment) > monotonic_ns()
 }
 
 impl Host for Node {
