@@ -35,7 +35,7 @@ impl Cluster {
         }
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn heartbeat(&mut self) -> Heartbeat {
         let claims = self.ownership.claimed();
         Heartbeat {
             incarnation: self.incarnation,
@@ -47,6 +47,7 @@ impl Cluster {
             claims,
             // What is not ready is remembered as nobody's: who dies before it is has moved no counters out of reach (I2).
             fresh: claims - (self.claims.held - self.unprepared()),
+            rekeying: self.claims.rekeying(self.now),
             heirs: self.heirs(),
             handed: self.moves.handed(),
         }

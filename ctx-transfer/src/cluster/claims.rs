@@ -29,6 +29,8 @@ struct Testimony {
     /// Voters that remember an owner, by their places in the configuration. One that has lost its memory knows nothing of
     /// what it promised before.
     remembering: u8,
+    /// Voters that have said anything.
+    heard: u8,
 }
 
 /// The claims of this node.
@@ -57,6 +59,8 @@ pub(crate) struct Claims {
     /// Fresh claims, and since when.
     fresh_since: Vec<Option<Duration>>,
     known: Vec<Testimony>,
+    /// The first heartbeat of each fresh claim: what voters said of earlier ones they may have forgotten since.
+    asked: Vec<u64>,
     refused_at: u64,
     wake: Option<Duration>,
     pub(crate) last_took: Option<(Duration, Segments, Cause)>,
@@ -77,6 +81,7 @@ impl Claims {
             vacant_since: vec![None; SEGMENTS],
             fresh_since: vec![None; SEGMENTS],
             known: vec![Testimony::default(); SEGMENTS],
+            asked: vec![0; SEGMENTS],
             refused_at: 0,
             wake: None,
             last_took: None,
@@ -123,10 +128,15 @@ impl Claims {
         self.refused_at = self.refused_at.max(vote.highest);
         for mark in &vote.marks {
             for segment in (mark.segments & vote.granted).iter() {
+                let place_of = usize::from(segment);
+                if self.fresh_since[place_of].is_none() || vote.sequence < self.asked[place_of] {
+                    continue;
+                }
                 let ready = mark.ready.contains(segment);
                 let Mark { owner, term, sequence, .. } = *mark;
                 let testimony = &mut self.known[usize::from(segment)];
                 testimony.best = testimony.best.max(Known { term, sequence, owner, ready });
+                testimony.heard |= 1 << place;
                 if term > 0 {
                     testimony.remembering |= 1 << place;
                 }
@@ -262,6 +272,8 @@ impl Cluster {
         self.claims.term = self.claims.term.max(next_term(known));
         for segment in segments.iter().map(usize::from) {
             self.claims.fresh_since[segment] = Some(self.now);
+            self.claims.known[segment] = Testimony::default();
+            self.claims.asked[segment] = self.sequence + 1;
         }
         self.ownership.claim(segments);
         self.beat();
@@ -302,6 +314,9 @@ impl Cluster {
             let lease = self.claims.leases[usize::from(segment)];
             let until = self.ownership.deadline(segment, held);
             let Some(until) = until.filter(|until| *until > self.now.max(lease)) else { continue };
+            if !held && !self.is_told(segment) {
+                continue;
+            }
             self.claims.leases[usize::from(segment)] = until;
             if self.moves.frozen().contains(segment) && self.guards.freeze_first {
                 continue;
@@ -328,6 +343,12 @@ impl Cluster {
         let known = self.claims.known[usize::from(segment)].best;
         let term = self.peers.get(&by).map_or(0, |peer| peer.beat.term);
         self.handed_to_us(by).contains(segment) && known.owner == Some(by) && known.term < term
+    }
+
+    /// Whether the votes that could make a segment ours said who had it before. A promise of an earlier claim may come late.
+    fn is_told(&self, segment: u8) -> bool {
+        let heard = self.claims.known[usize::from(segment)].heard.count_ones() as usize;
+        heard >= if self.ownership.is_exclusive() { self.config.members.len() / 2 + 1 } else { 1 }
     }
 
     /// Whether enough voters remember that this node could go on with a segment. Without a witness one's own memory has to

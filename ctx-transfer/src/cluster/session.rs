@@ -377,17 +377,18 @@ impl Session {
     /// Moves segments towards ready as far as their tunnels allow; gives those that are ready now, and those that are
     /// complete for the first time.
     pub(crate) fn advance(&mut self, complete_first: bool) -> (Segments, Segments) {
-        let mut ready = Segments::NONE;
+        let (mut ready, mut behind) = (Segments::NONE, Segments::NONE);
         for segment in (self.segments - self.ready).iter() {
             let place = usize::from(segment);
             if self.unacked[place] > 0 && complete_first {
-                self.joining.remove(segment);
+                behind.insert(segment);
             } else if self.joining.contains(segment) && self.uncovered[place] == 0 {
                 ready.insert(segment);
             } else {
                 self.joining.insert(segment);
             }
         }
+        self.stop_requiring(behind & self.joining);
         self.ready |= ready;
         self.joining -= ready;
         let complete = ready - self.completed;
@@ -399,7 +400,7 @@ impl Session {
     /// reservations still wait for it.
     pub(crate) fn unready(&mut self, segments: Segments, sequence: u64) {
         let leaving = segments & self.ready;
-        self.joining -= segments;
+        self.stop_requiring(segments);
         self.ready -= segments;
         self.filled &= leaving.is_empty();
         if !leaving.is_empty() {
@@ -409,6 +410,23 @@ impl Session {
                 !segments.is_empty()
             });
             self.believing.push((sequence, leaving));
+        }
+    }
+
+    /// Nobody waits for it any more with changes of these: it is not in good order again before it has those that are on
+    /// their way (I6).
+    fn stop_requiring(&mut self, segments: Segments) {
+        self.joining -= segments;
+        let flights = self.flights.iter().map(|flight| &flight.tunnel);
+        for tunnel in flights.chain(&self.reading).chain(&self.live) {
+            let Some(copy) = self.copies.get_mut(tunnel).filter(|copy| segments.contains(copy.segment))
+            else {
+                continue;
+            };
+            copy.late = true;
+            if !std::mem::replace(&mut copy.counted.0, true) {
+                self.unacked[usize::from(copy.segment)] += 1;
+            }
         }
     }
 

@@ -100,7 +100,9 @@ impl Voter {
             slot.term = share.term;
             let ready = ready_of(owner.into_iter());
             let (owner, term) = (Some(share.owner), share.term);
-            slot.heirs = Heirs { owner, term, sequence: 0, ready, doubted: false };
+            // Of which heartbeat it is was not remembered. An earlier one of another voter must not prevail: heirs that it
+            // names may have ceased to be heirs since (I2).
+            slot.heirs = Heirs { owner, term, sequence: u64::MAX, ready, doubted: false };
         }
     }
 
@@ -166,6 +168,7 @@ impl Voter {
     fn decide(&mut self, now: Duration, from: NodeId, beat: &Heartbeat, segment: u8, vote: &mut Vote) {
         let slot = &mut self.slots[usize::from(segment)];
         let holds = slot.holder == Some((from, beat.incarnation)) && slot.handed.is_none();
+        let holds = holds || slot.was_promised(from, beat, segment);
         let renews = holds && beat.term >= slot.term;
         let open = slot.until <= now || slot.handed == Some(from);
         let open = open || !self.promises;
@@ -257,6 +260,15 @@ impl Slot {
         self.fresh && self.heirs.owner == Some(node)
     }
 
+    /// Whether this voter has promised the segment, before it was started again, to a node that has owned it ever since: the
+    /// same life of it, for another one would have needed a higher term.
+    fn was_promised(&self, from: NodeId, beat: &Heartbeat, segment: u8) -> bool {
+        let recalled =
+            self.holder.is_none() && self.heirs.owner == Some(from) && self.heirs.term == self.term;
+        let still_owns = !beat.fresh.contains(segment) && beat.term == self.term;
+        recalled && still_owns && self.overheard.is_none_or(|(owner, _)| owner == from)
+    }
+
     /// Somebody owns the segment, who is promised nothing here: this voter has just started, or remembers a higher term.
     /// What its owner puts here meanwhile, and what it uses, would else be taken for nobody's, or for what it was when this
     /// node owned it (I2, I3). Others are not told: one that has lost its memory must not seem to have one. Says whether
@@ -275,7 +287,7 @@ impl Slot {
         if fresh && !self.is_unconfirmed_claim_of(from) {
             self.before = self.heirs;
         }
-        let ready = if fresh {
+        let ready = if fresh || beat.rekeying.contains(segment) {
             Ready::default()
         } else {
             let heirs = beat.heirs.iter().filter(|(_, share)| share.contains(segment));
@@ -403,6 +415,21 @@ mod tests {
         let mut again = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
         voter.changes().unwrap().iter().for_each(|share| again.recall(share, true));
         assert!(!again.is_ready(7, owner));
+    }
+
+    /// Else an owner would miss the vote of each member that was started again for as long as it owns the segment.
+    #[test]
+    fn a_promise_is_renewed_after_a_start() {
+        let lease = Duration::from_millis(30);
+        for (node, term, fresh, granted) in [(2, 5, false, true), (2, 5, true, false), (3, 5, false, false)] {
+            let mut voter = Voter::new(Duration::ZERO, US, lease);
+            let (owner, segments) = (id(2), Segments::one(7));
+            voter.recall(&Remembered { segments, owner, term: 5, intact: true, alone: false }, false);
+            let early = voter.handle(Duration::ZERO, id(node), &beat(OTHER, 1, term, fresh)).unwrap();
+            assert!(early.granted.is_empty(), "another may be promised it by a former life");
+            let vote = voter.handle(lease, id(node), &beat(OTHER, 2, term, fresh)).unwrap();
+            assert_eq!(vote.granted.contains(7), granted, "{node} {fresh}");
+        }
     }
 
     /// Without a witness: who has not heard that it is no heir may have gone on.

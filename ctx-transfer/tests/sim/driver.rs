@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cause, Cluster, Lane, Octets, Output, Segments};
+use baton_ctx_transfer::cluster::{Alarm, Cause, Cluster, Lane, Octets, Output, Segments};
 use baton_sad::NodeId;
 
 use crate::threads::Thread;
@@ -31,6 +31,17 @@ impl World {
                 let in_good_order = matches!(cause, Cause::Takeover | Cause::Planned);
                 self.took(id, segments, in_good_order);
                 self.hand_over(id, Thread::Ownership, Output::Took { segments, cause });
+            }
+            Output::Prepare { segments, advance } => {
+                self.part(|world, segment| {
+                    segments.contains(segment) && world.is_owned_by_another(id, segment)
+                });
+                self.hand_over(id, Thread::Hands, Output::Prepare { segments, advance });
+            }
+            Output::Alarm { alarm: Alarm::Silent(other), raised: true } => {
+                // Who lives and does not hear goes by what it heard last, and this one goes on.
+                let lives = self.nodes.get(&other).is_some_and(|node| node.cluster.is_some());
+                self.part(|world, segment| lives && world.nodes[&id].owns(segment, world.now));
             }
             Output::Remember(remembered) => self.node(id).remembered = remembered,
             Output::Reserve(_) | Output::RaiseFloors { .. } => self.hand_over(id, Thread::Counters, output),
@@ -88,15 +99,11 @@ impl World {
     fn set_lease(&mut self, id: NodeId, segments: Segments, until: Duration) {
         for segment in segments.iter() {
             self.node(id).table.leases[usize::from(segment)] = until;
-            let owns = |node: &&crate::node::Node| node.owns(segment, self.now);
-            if !self.nodes.get(&id).is_some_and(|node| owns(&node))
-                || self.nodes.values().filter(owns).nth(1).is_none()
-            {
+            if !self.nodes[&id].owns(segment, self.now) || !self.is_owned_by_another(id, segment) {
                 continue;
             }
-            let owners: Vec<NodeId> = self.nodes.values().filter(owns).map(|node| node.id).collect();
             if self.setting.is_exclusive() {
-                self.violate(Err(format!("I4: {owners:?} own segment {segment}")));
+                self.violate(Err(format!("I4: {id} and another one own segment {segment}")));
             } else {
                 self.count("pairs parted");
                 self.split(segment);
@@ -104,7 +111,24 @@ impl World {
         }
     }
 
-    /// A pair without a witness promises nothing of a segment that both own, until its tunnels are rekeyed.
+    fn is_owned_by_another(&self, id: NodeId, segment: u8) -> bool {
+        self.nodes.values().any(|node| node.id != id && node.owns(segment, self.now))
+    }
+
+    /// The nodes of a pair without a witness may go on with segments without each other.
+    fn part(&mut self, is_meant: impl Fn(&Self, u8) -> bool) {
+        if self.setting.is_exclusive() {
+            return;
+        }
+        for segment in 0..=u8::MAX {
+            if is_meant(self, segment) {
+                self.split(segment);
+            }
+        }
+    }
+
+    /// A pair without a witness promises nothing of a segment with which one node goes on without the other, until its
+    /// tunnels are rekeyed.
     fn split(&mut self, segment: u8) {
         for node in self.nodes.values() {
             for (name, tunnel) in node.table.tunnels.iter().filter(|(_, t)| t.segment == segment) {

@@ -275,7 +275,10 @@ impl World {
             Replication::Late => "late",
             Replication::Alone => "alone",
         });
+        let known = self.nodes[&id].table.tunnels.get(&tunnel).map(|tunnel| tunnel.generation);
         if let Some(peer) = self.peers.get_mut(&tunnel) {
+            // A former owner's keys that never reached the peer: another one has gone on without them.
+            peer.coming.take_if(|(owner, _, made)| *owner == id && known != Some(*made));
             // What did not wait long enough was announced as late: nobody promises anything of it.
             peer.sure = (peer.sure && peer.established) || outcome != Replication::Late;
             peer.established = true;

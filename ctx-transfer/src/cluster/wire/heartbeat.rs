@@ -33,6 +33,9 @@ pub struct Heartbeat {
     pub claims: Segments,
     /// Those of them whose lease it does not have yet.
     pub fresh: Segments,
+    /// Those of them whose tunnels it is giving new keys, since it may know too little of them: until then nobody could go
+    /// on with them in good order, not even itself in another life.
+    pub rekeying: Segments,
     /// Who could take over which of its segments without a loss, at most [`MAX_MEMBERS`].
     pub heirs: Vec<(NodeId, Segments)>,
     /// What it has signed off, and to whom, at most [`MAX_MEMBERS`].
@@ -75,7 +78,7 @@ pub struct Vote {
 impl Heartbeat {
     /// As octets.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut writer = Writer::new(HEARTBEAT, 128 + 33 * (self.heirs.len() + self.handed.len()));
+        let mut writer = Writer::new(HEARTBEAT, 160 + 33 * (self.heirs.len() + self.handed.len()));
         writer.u64(self.incarnation);
         writer.u64(self.sequence);
         writer.u64(self.term);
@@ -83,6 +86,7 @@ impl Heartbeat {
         writer.u8(flags.iter().map(|(holds, flag)| u8::from(*holds) * flag).sum());
         writer.segments(self.claims);
         writer.segments(self.fresh);
+        writer.segments(self.rekeying);
         writer.list(&self.heirs, write_share);
         writer.list(&self.handed, write_share);
         writer.into_octets()
@@ -103,6 +107,7 @@ impl Heartbeat {
             settled: flags & SETTLED != 0,
             claims: reader.segments()?,
             fresh: reader.segments()?,
+            rekeying: reader.segments()?,
             heirs: reader.list("heirs", MAX_MEMBERS, read_share)?,
             handed: reader.list("heirs of signed-off segments", MAX_MEMBERS, read_share)?,
         };

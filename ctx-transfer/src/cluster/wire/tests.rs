@@ -41,8 +41,9 @@ fn result() -> impl Strategy<Value = Result<(), Refusal>> {
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-    (any::<[u64; 3]>(), any::<[bool; 3]>(), segments(), segments(), shares(), shares()).prop_map(
-        |(numbers, flags, claims, fresh, heirs, handed)| Heartbeat {
+    let any_segments = [segments(), segments(), segments()];
+    (any::<[u64; 3]>(), any::<[bool; 3]>(), any_segments, shares(), shares()).prop_map(
+        |(numbers, flags, [claims, fresh, rekeying], heirs, handed)| Heartbeat {
             incarnation: numbers[0],
             sequence: numbers[1],
             term: numbers[2] % TERMS,
@@ -51,6 +52,7 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
             settled: flags[2],
             claims,
             fresh,
+            rekeying,
             heirs,
             handed,
         },
