@@ -9,7 +9,7 @@ mod watch;
 
 use baton_lab::Gateway;
 use baton_lab::negotiation::CHILD;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stage::{Setting, Stage, can_run};
 use support::eventually;
 use watch::Watch;
@@ -19,15 +19,17 @@ const ANSWERS: u64 = 50;
 /// Node ids of the gateways.
 const IDS: [&str; 2] = ["2", "3"];
 
-/// Moves a segment to the other node while something happens, and waits until it is there.
-fn move_during(stage: &Stage, segment: u64, happening: impl FnOnce(&Gateway)) {
+/// Moves a tunnel to the other node while something happens, and waits until its segment is there.
+fn move_during(stage: &Stage, tunnel: &str, segment: u64, happening: impl FnOnce(&Gateway)) {
     let (gateways, owner) = (stage.gateways(), stage.owner());
-    let (segment_text, to) = (segment.to_string(), IDS[1 - owner]);
-    let order = || gateways[owner].dpctl(&["move", "segment", &segment_text, "--to", to]).expect("begun");
-    std::thread::scope(|scope| {
-        scope.spawn(order);
+    let to = IDS[1 - owner];
+    let order = || gateways[owner].dpctl_json(&["move", "tunnel", tunnel, "--to", to]).expect("begun");
+    let answer = std::thread::scope(|scope| {
+        let ordered = scope.spawn(order);
         happening(gateways[owner]);
+        ordered.join().expect("ordered")
     });
+    assert_eq!(answer, json!({ "tunnel": tunnel, "segment": segment, "beside": 0 }));
     eventually("the segment is moved", || stage.owned(1 - owner).contains(&segment));
 }
 
@@ -60,7 +62,7 @@ fn keys_are_replaced_while_their_segment_moves() {
     let watch = Watch::start(&stage);
     for round in 0..ROUNDS {
         let name = the_tunnel(&stage);
-        move_during(&stage, segment, |owner| match round % 3 {
+        move_during(&stage, &name, segment, |owner| match round % 3 {
             0 => drop(charon.rekey_child(CHILD).expect("begun")),
             1 => drop(charon.rekey_ike(&connection).expect("begun")),
             // It may be too late at this node.

@@ -532,6 +532,7 @@ fn help_teaches_every_command() {
         &["segment", "balance"],
         &["move"],
         &["move", "segment"],
+        &["move", "tunnel"],
         &["cluster"],
         &["cluster", "init"],
         &["cluster", "invite"],

@@ -73,6 +73,13 @@ impl Gateway {
         daemon.wait(STOP).map(drop)
     }
 
+    /// Lets the IKE daemon stand still (SIGSTOP), or go on (SIGCONT).
+    pub fn pause_ike(&mut self, pause: bool) {
+        if let Some(daemon) = &mut self.ike {
+            daemon.signal(if pause { Signal::STOP } else { Signal::CONT });
+        }
+    }
+
     /// Whether the IKE daemon runs.
     pub fn runs_ike(&self) -> bool {
         self.ike.is_some()

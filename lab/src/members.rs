@@ -180,6 +180,13 @@ impl Members {
         gateway.kill_ike();
     }
 
+    /// Lets a node's daemon stand still (SIGSTOP), or go on (SIGCONT).
+    pub fn pause(&mut self, index: usize, pause: bool) {
+        if let Some(daemon) = &mut self.nodes[index] {
+            daemon.signal(if pause { Signal::STOP } else { Signal::CONT });
+        }
+    }
+
     /// Kills the witness.
     pub fn kill_witness(&mut self) {
         self.witness = None;

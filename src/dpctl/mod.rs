@@ -103,6 +103,9 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), DpctlError> {
         Command::Move(MoveCommand::Segment { segments, to }) => {
             cluster::move_segments(&config, segments, *to, output)
         }
+        Command::Move(MoveCommand::Tunnel { tunnel, to }) => {
+            cluster::move_tunnel(&config, &open(&config)?, tunnel, *to, output)
+        }
         Command::Capture(options) => capture::run(&config, options),
         Command::Completions { .. } | Command::ImportSwanctl(_) | Command::Cluster(_) => Ok(()),
     }

@@ -203,6 +203,11 @@ impl Stage {
         }
     }
 
+    /// Lets a node's IKE daemon stand still, or go on.
+    pub fn pause_ike(&mut self, index: usize, pause: bool) {
+        self.with_gateway(index, |gateway, _| gateway.pause_ike(pause));
+    }
+
     /// At the other end of the wire: the node itself loses its carrier.
     fn set_link(&self, failure: Failure, index: usize, state: &str) {
         let port = ["b", "b2"][index];

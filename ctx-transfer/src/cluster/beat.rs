@@ -35,7 +35,7 @@ impl Cluster {
         }
     }
 
-    fn heartbeat(&mut self) -> Heartbeat {
+    fn heartbeat(&self) -> Heartbeat {
         let claims = self.ownership.claimed();
         Heartbeat {
             incarnation: self.incarnation,

@@ -31,6 +31,8 @@ struct Testimony {
     remembering: u8,
     /// Voters that have said anything.
     heard: u8,
+    /// The latest owners that they remember are several of one term: which was the last nobody knows.
+    disputed: bool,
 }
 
 /// The claims of this node.
@@ -50,9 +52,9 @@ pub(crate) struct Claims {
     pub(crate) preparing: Preparing,
     /// What this node, in this life, has had all contexts of: whatever voters say, it is an heir of nothing else.
     pub(crate) sound: Segments,
-    /// What was taken over with counters that were not known to be high enough, and until when its SAs may wait for new
-    /// keys: whoever it were moved to would not know of that (I2).
-    rekeying: (Segments, Duration),
+    /// Until when the SAs of what was taken over with counters that were not known to be high enough may wait for new keys:
+    /// whoever it were moved to would not know of that (I2).
+    rekeying: Vec<Duration>,
     /// Nothing is claimed before.
     listens_until: Duration,
     vacant_since: Vec<Option<Duration>>,
@@ -75,7 +77,7 @@ impl Claims {
             held: Segments::NONE,
             preparing: Preparing::default(),
             sound,
-            rekeying: (Segments::NONE, Duration::ZERO),
+            rekeying: vec![Duration::ZERO; SEGMENTS],
             leases: vec![Duration::ZERO; SEGMENTS],
             listens_until,
             vacant_since: vec![None; SEGMENTS],
@@ -93,12 +95,9 @@ impl Claims {
         self.vacant_since.fill(None);
     }
 
-    /// What must not be moved as planned now.
-    pub(crate) fn rekeying(&mut self, now: Duration) -> Segments {
-        if self.rekeying.1 <= now {
-            self.rekeying.0 = Segments::NONE;
-        }
-        self.rekeying.0
+    /// What must not be moved as planned now, and what nobody is an heir of.
+    pub(crate) fn rekeying(&self, now: Duration) -> Segments {
+        self.held.iter().filter(|segment| self.rekeying[usize::from(*segment)] > now).collect()
     }
 
     /// The end of the lease that ends first.
@@ -135,7 +134,10 @@ impl Claims {
                 let ready = mark.ready.contains(segment);
                 let Mark { owner, term, sequence, .. } = *mark;
                 let testimony = &mut self.known[usize::from(segment)];
-                testimony.best = testimony.best.max(Known { term, sequence, owner, ready });
+                let (known, best) = (Known { term, sequence, owner, ready }, testimony.best);
+                let rivals = known.term == best.term && known.owner != best.owner;
+                testimony.disputed = rivals || testimony.disputed && known.term <= best.term;
+                testimony.best = best.max(known);
                 testimony.heard |= 1 << place;
                 if term > 0 {
                     testimony.remembering |= 1 << place;
@@ -153,9 +155,9 @@ impl Claims {
 
     fn forget(&mut self, segments: Segments) {
         self.held -= segments;
-        self.rekeying.0 -= segments;
         for segment in segments.iter().map(usize::from) {
             self.leases[segment] = Duration::ZERO;
+            self.rekeying[segment] = Duration::ZERO;
             self.fresh_since[segment] = None;
             self.known[segment] = Testimony::default();
             self.vacant_since[segment] = None;
@@ -291,7 +293,8 @@ impl Cluster {
             self.lose(hopeless);
             let place = self.config.nodes().iter().position(|node| node.id == self.config.me);
             self.claims.listen_until(self.now + self.config.dead_time() * (1 + place.unwrap_or(0) as u32));
-        } else if !fresh.is_empty() && self.claims.refused_at >= self.claims.term {
+        } else if !self.ownership.claimed().is_empty() && self.claims.refused_at >= self.claims.term {
+            // What is held, too: a voter that remembers a higher term would else refuse it for ever.
             self.claims.term = next_term(self.claims.refused_at);
         }
     }
@@ -362,7 +365,7 @@ impl Cluster {
             let own = known.best.owner == Some(self.config.me);
             remembering == 2 || !own || self.voter.was_alone(segment)
         };
-        known.best.ready && enough && !self.voter.has_overheard(segment)
+        known.best.ready && !known.disputed && enough && !self.voter.has_overheard(segment)
     }
 
     fn gain(&mut self, segments: Segments) {
@@ -385,8 +388,8 @@ impl Cluster {
         self.remember();
         if !stale.is_empty() {
             self.totals.rekeyed += stale.len() as u64;
-            self.claims.rekeying.0 |= stale;
-            self.claims.rekeying.1 = self.now + self.config.settle * 10;
+            let until = self.now + self.config.settle * 10;
+            stale.iter().for_each(|segment| self.claims.rekeying[usize::from(segment)] = until);
         }
         self.outputs.extend(commits);
         self.prepare(planned);
@@ -457,6 +460,45 @@ impl Cluster {
     pub(crate) fn remember(&mut self) {
         if let Some(remembered) = self.voter.changes() {
             self.outputs.push_back(Output::Remember(remembered));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vote(sequence: u64, owner: u8, term: u64, of: u64) -> Vote {
+        let (granted, owner) = (Segments::one(7), NodeId::new(owner));
+        let mark = Mark { owner, term, sequence: of, segments: granted, ready: granted };
+        Vote { sequence, granted, marks: vec![mark], ..Vote::default() }
+    }
+
+    fn claimed(sequence: u64) -> Claims {
+        let mut claims = Claims::new(Duration::ZERO, Segments::NONE);
+        (claims.fresh_since[7], claims.asked[7]) = (Some(Duration::ZERO), sequence);
+        claims
+    }
+
+    /// I6: a voter may have lost its memory since.
+    #[test]
+    fn votes_of_an_earlier_claim_are_no_testimony() {
+        let mut claims = claimed(5);
+        claims.note_vote(0, &vote(4, 2, 3, 9));
+        assert_eq!((claims.known[7].heard, claims.known[7].remembering), (0, 0));
+        claims.note_vote(1, &vote(5, 2, 3, 9));
+        assert_eq!((claims.known[7].heard, claims.known[7].remembering), (2, 2));
+    }
+
+    /// I2: voters that have heard different owners of one term do not say which was the last.
+    #[test]
+    fn owners_of_one_term_dispute_the_testimony_until_a_later_one_is_known() {
+        let mut claims = claimed(5);
+        for (voter, owner, term, is_disputed) in
+            [(0, 2, 3, false), (1, 4, 3, true), (0, 4, 2, true), (2, 4, 6, false)]
+        {
+            claims.note_vote(voter, &vote(5, owner, term, 9));
+            assert_eq!(claims.known[7].disputed, is_disputed, "{owner} of {term}");
         }
     }
 }

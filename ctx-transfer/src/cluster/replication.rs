@@ -164,6 +164,10 @@ impl Cluster {
             self.reservations.remove(*key);
         }
         own.sas = sas;
+        // Versions are counted where the tunnel is: those of a former owner of it may be higher.
+        if !self.replicas.changed.contains(&content.tunnel) {
+            own.version = own.version.min(content.version);
+        }
         self.reservations.note(content);
         for to in wanting {
             self.put(to, content.clone());

@@ -388,7 +388,9 @@ impl Session {
                 self.joining.insert(segment);
             }
         }
-        self.stop_requiring(behind & self.joining);
+        let required = self.required();
+        self.joining -= behind;
+        self.note_unrequired(required);
         self.ready |= ready;
         self.joining -= ready;
         let complete = ready - self.completed;
@@ -399,8 +401,8 @@ impl Session {
     /// The standby can no longer take segments over without a loss. Until the voters know, since heartbeat `sequence`,
     /// reservations still wait for it.
     pub(crate) fn unready(&mut self, segments: Segments, sequence: u64) {
-        let leaving = segments & self.ready;
-        self.stop_requiring(segments);
+        let (leaving, required) = (segments & self.ready, self.required());
+        self.joining -= segments;
         self.ready -= segments;
         self.filled &= leaving.is_empty();
         if !leaving.is_empty() {
@@ -411,18 +413,20 @@ impl Session {
             });
             self.believing.push((sequence, leaving));
         }
+        self.note_unrequired(required);
     }
 
-    /// Nobody waits for it any more with changes of these: it is not in good order again before it has those that are on
-    /// their way (I6).
-    fn stop_requiring(&mut self, segments: Segments) {
-        self.joining -= segments;
+    /// Of what was required `before`, nobody waits for some any more: the standby is not in good order again before it has
+    /// what is on its way to it (I6).
+    fn note_unrequired(&mut self, before: Segments) {
+        let unrequired = before - self.required();
+        if unrequired.is_empty() {
+            return;
+        }
         let flights = self.flights.iter().map(|flight| &flight.tunnel);
-        for tunnel in flights.chain(&self.reading).chain(&self.live) {
-            let Some(copy) = self.copies.get_mut(tunnel).filter(|copy| segments.contains(copy.segment))
-            else {
-                continue;
-            };
+        for tunnel in flights.chain(&self.reading).chain(&self.live).chain(&self.fill) {
+            let copy = self.copies.get_mut(tunnel).filter(|copy| unrequired.contains(copy.segment));
+            let Some(copy) = copy else { continue };
             copy.late = true;
             if !std::mem::replace(&mut copy.counted.0, true) {
                 self.unacked[usize::from(copy.segment)] += 1;
@@ -447,13 +451,16 @@ impl Session {
 
     /// Forgets what the voters know by now.
     pub(crate) fn let_leave(&mut self, is_known: impl Fn(u8, u64) -> bool) -> bool {
-        let mut any = false;
+        let (mut any, required) = (false, self.required());
         for (sequence, segments) in &mut self.leaving {
             let known: Segments = segments.iter().filter(|segment| is_known(*segment, *sequence)).collect();
             any |= !known.is_empty();
             *segments -= known;
         }
         self.leaving.retain(|(_, segments)| !segments.is_empty());
+        if any {
+            self.note_unrequired(required);
+        }
         any
     }
 
@@ -509,6 +516,58 @@ impl Session {
                 // Whether the standby knows of the deletion is not known.
                 None => self.deletions.extend(deleted.map(|segment| (tunnel, segment))),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: usize = 1 << 20;
+
+    /// Sends what is due, and gives the number of the one message.
+    fn send(session: &mut Session, version: u64) -> u64 {
+        let tunnel = session.next_read(WINDOW).expect("something to send");
+        assert!(session.has_read(&tunnel));
+        let content = Content { tunnel, segment: 7, version, octets: vec![0].into(), reserved: Vec::new() };
+        session.put(&content, Duration::ZERO)
+    }
+
+    fn advance(session: &mut Session) -> Segments {
+        (0..3).for_each(|_| drop(session.advance(true)));
+        session.ready
+    }
+
+    /// I6: a change leaves for the peer as soon as voters know that the standby is no heir. It is not one again without it,
+    /// whether the change began before that was decided or after.
+    #[test]
+    fn what_nobody_waits_for_any_more_keeps_a_standby_from_being_an_heir() {
+        for is_early in [true, false] {
+            let (tunnel, segments, none) = (Name::new("site-a").unwrap(), Segments::one(7), BTreeMap::new());
+            let mut session = Session::new(1);
+            (session.segments, session.budget) = (segments, 1);
+            session.enqueue(tunnel, 7, false);
+            let number = send(&mut session, 1);
+            session.acknowledge(number, Ok(()));
+            session.judge(&tunnel, &none);
+            assert_eq!(advance(&mut session), segments);
+            if is_early {
+                session.enqueue(tunnel, 7, true);
+            }
+            session.disconnect(4);
+            if !is_early {
+                session.enqueue(tunnel, 7, true);
+            }
+            assert_eq!(session.required(), segments, "voters may take it for an heir");
+            assert!(session.let_leave(|_, _| true));
+            assert_eq!(advance(&mut session), Segments::NONE);
+            let number = send(&mut session, 2);
+            assert_eq!(advance(&mut session), Segments::NONE);
+            session.acknowledge(number, Ok(()));
+            session.set_late(&tunnel, false);
+            session.judge(&tunnel, &none);
+            assert_eq!(advance(&mut session), segments);
         }
     }
 }

@@ -32,6 +32,7 @@ impl Cluster {
         self.enforce();
         self.pump();
         let protected = self.replicas.sessions.values().fold(Segments::NONE, |all, s| all | s.ready);
+        let protected = protected - self.claims.rekeying(self.now);
         let alone = self.config.nodes().len() == 1 || self.claims.held.is_empty();
         self.alarm(Alarm::Unprotected, !alone && !(self.claims.held - protected).is_empty());
     }

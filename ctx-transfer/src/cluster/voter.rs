@@ -249,7 +249,8 @@ impl Slot {
         let known = if self.is_unconfirmed_claim_of(from) { self.before } else { self.heirs };
         let Some(mark) = mark_of(&mut vote.marks, &known) else { return false };
         mark.segments.insert(segment);
-        if known.ready.contains(&Some(from)) {
+        // After somebody else has owned it without this voter, nobody is an heir for all it knows.
+        if known.ready.contains(&Some(from)) && self.overheard.is_none() {
             mark.ready.insert(segment);
         }
         true
@@ -283,7 +284,8 @@ impl Slot {
     /// claimant itself can if it could before.
     fn confirm(&mut self, from: NodeId, beat: &Heartbeat, term: u64, segment: u8, doubted: bool) -> bool {
         let fresh = beat.fresh.contains(segment);
-        let doubted = doubted && !fresh;
+        // What nobody can go on with leaves nothing to doubt.
+        let doubted = doubted && !fresh && !beat.rekeying.contains(segment);
         if fresh && !self.is_unconfirmed_claim_of(from) {
             self.before = self.heirs;
         }
@@ -429,6 +431,23 @@ mod tests {
             assert!(early.granted.is_empty(), "another may be promised it by a former life");
             let vote = voter.handle(lease, id(node), &beat(OTHER, 2, term, fresh)).unwrap();
             assert_eq!(vote.granted.contains(7), granted, "{node} {fresh}");
+        }
+    }
+
+    /// I6: what a stale takeover knows too little of it knows too little of in another life, too.
+    #[test]
+    fn nobody_is_an_heir_of_what_is_being_rekeyed() {
+        let mut voter = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
+        let now = Duration::from_millis(100);
+        voter.handle(now, id(1), &beat(US, 1, 4, true)).unwrap();
+        voter.doubt(Segments::one(7));
+        for (sequence, rekeying) in [(2, true), (3, false)] {
+            let rekeying = if rekeying { Segments::one(7) } else { Segments::NONE };
+            voter.handle(now, id(1), &Heartbeat { rekeying, ..beat(US, sequence, 4, false) }).unwrap();
+            assert_eq!(voter.is_ready(7, id(1)), rekeying.is_empty());
+            let remembered = voter.changes().unwrap()[0].clone();
+            assert_eq!((remembered.owner, remembered.intact), (id(1), rekeying.is_empty()));
+            assert!(!rekeying.is_empty() == remembered.alone, "there is nothing to doubt");
         }
     }
 

@@ -37,8 +37,14 @@ impl Memory {
         Self(directory.join(FILE))
     }
 
-    /// What was remembered; what cannot be read counts as nothing, and the voter is careful for one lease.
+    /// What was remembered; what cannot be read counts as nothing, and the voter is careful for one lease. So does what could
+    /// not be replaced now: it may be older than what was to take its place.
     pub(super) fn recall(&self) -> Vec<Remembered> {
+        let remembered = self.read();
+        if remembered.is_empty() || self.store(&remembered).is_ok() { remembered } else { Vec::new() }
+    }
+
+    fn read(&self) -> Vec<Remembered> {
         let mut text = String::new();
         let read = fs::File::open(&self.0).and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text));
         let entries: Vec<Entry> =
@@ -52,8 +58,16 @@ impl Memory {
         entries.into_iter().filter_map(remembered).collect()
     }
 
-    /// It appears whole or not at all; on tmpfs there is nothing to be written further.
+    /// It appears whole or not at all; on tmpfs there is nothing to be written further. Where it cannot appear, on a full
+    /// disk, nothing is remembered: to go by an older memory could be to use numbers again (I2).
     pub(super) fn store(&self, remembered: &[Remembered]) -> io::Result<()> {
+        self.replace(remembered).inspect_err(|_| {
+            // If even that fails, reading it finds that it cannot be replaced.
+            let _ = fs::remove_file(&self.0);
+        })
+    }
+
+    fn replace(&self, remembered: &[Remembered]) -> io::Result<()> {
         let entry = |it: &Remembered| {
             let Remembered { segments, owner, term, intact, alone } = *it;
             Entry { segments: segments.words(), owner: owner.get(), term, intact, alone }
@@ -71,14 +85,33 @@ impl Memory {
 mod tests {
     use super::*;
 
+    fn vote(term: u64) -> [Remembered; 1] {
+        let owner = NodeId::new(7).expect("not 0");
+        [Remembered { segments: Segments::one(200), owner, term, intact: true, alone: false }]
+    }
+
+    /// Such as on a full disk.
+    #[test]
+    fn what_could_not_be_replaced_is_forgotten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let memory = Memory::new(directory.path());
+        memory.store(&vote(1)).expect("stored");
+        let aside = directory.path().join("votes.new");
+        fs::create_dir(&aside).expect("in the way");
+        assert!(memory.store(&vote(2)).is_err());
+        assert!(!memory.0.exists(), "it would be the older one");
+        fs::remove_dir(&aside).expect("removed");
+        memory.store(&vote(1)).expect("stored");
+        fs::create_dir(&aside).expect("in the way");
+        assert!(memory.recall().is_empty(), "what is there may not be the latest");
+    }
+
     #[test]
     fn votes_are_remembered_and_damage_is_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let memory = Memory::new(directory.path());
         assert!(memory.recall().is_empty());
-        let owner = NodeId::new(7).expect("not 0");
-        let votes =
-            [Remembered { segments: Segments::one(200), owner, term: TERMS - 1, intact: true, alone: false }];
+        let votes = vote(TERMS - 1);
         memory.store(&votes).expect("stored");
         assert_eq!(memory.recall(), votes);
         fs::write(&memory.0, b"[{\"segments\":[1").expect("written");

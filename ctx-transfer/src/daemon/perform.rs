@@ -57,7 +57,7 @@ impl Driver {
             // On tmpfs that takes microseconds, and it is rare: an owner has changed. What follows depends on it.
             Output::Remember(remembered) => {
                 if let Err(error) = self.parts.memory.store(&remembered) {
-                    warn!(%error, "votes are not remembered over a restart");
+                    warn!(%error, "votes are not remembered over a restart of this daemon; is the disk full?");
                 }
             }
             Output::Synced(synced) => self.parts.synced.store(synced, Ordering::Release),

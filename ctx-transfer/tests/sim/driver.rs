@@ -38,17 +38,14 @@ impl World {
                 });
                 self.hand_over(id, Thread::Hands, Output::Prepare { segments, advance });
             }
-            Output::Alarm { alarm: Alarm::Silent(other), raised: true } => {
-                // Who lives and does not hear goes by what it heard last, and this one goes on.
-                let lives = self.nodes.get(&other).is_some_and(|node| node.cluster.is_some());
-                self.part(|world, segment| lives && world.nodes[&id].owns(segment, world.now));
-            }
+            // They follow each other again.
+            Output::Synced(synced) => self.alone.retain(|_, _| !synced),
+            Output::Alarm { alarm: Alarm::Silent(other), raised } => self.note_silence(id, other, raised),
             Output::Remember(remembered) => self.node(id).remembered = remembered,
             Output::Reserve(_) | Output::RaiseFloors { .. } => self.hand_over(id, Thread::Counters, output),
             Output::Lost { .. }
             | Output::Alarm { .. }
             | Output::Notice(_)
-            | Output::Synced(_)
             // Packets that nobody may handle are lost here: links lose some anyway.
             | Output::EndHold { .. } => {}
             Output::Silence { .. }
@@ -99,7 +96,13 @@ impl World {
     fn set_lease(&mut self, id: NodeId, segments: Segments, until: Duration) {
         for segment in segments.iter() {
             self.node(id).table.leases[usize::from(segment)] = until;
-            if !self.nodes[&id].owns(segment, self.now) || !self.is_owned_by_another(id, segment) {
+            if !self.nodes[&id].owns(segment, self.now) {
+                continue;
+            }
+            if !self.setting.is_exclusive() && self.went_on_without(id, segment) {
+                self.split(segment);
+            }
+            if !self.is_owned_by_another(id, segment) {
                 continue;
             }
             if self.setting.is_exclusive() {
@@ -113,6 +116,23 @@ impl World {
 
     fn is_owned_by_another(&self, id: NodeId, segment: u8) -> bool {
         self.nodes.values().any(|node| node.id != id && node.owns(segment, self.now))
+    }
+
+    /// Who lives and does not hear goes by what it heard last, while the other one goes on.
+    fn note_silence(&mut self, id: NodeId, other: NodeId, raised: bool) {
+        let lives = self.nodes.get(&other).is_some_and(|node| node.cluster.is_some());
+        if raised && lives {
+            let owned = (0..=u8::MAX).filter(|segment| self.nodes[&id].owns(*segment, self.now));
+            let owned: Segments = owned.collect();
+            *self.alone.entry(id).or_default() |= owned;
+        } else if !raised {
+            self.alone.remove(&id);
+        }
+    }
+
+    /// Whether the other one of a pair has owned a segment since the two have not heard each other.
+    fn went_on_without(&self, id: NodeId, segment: u8) -> bool {
+        self.alone.iter().any(|(owner, segments)| *owner != id && segments.contains(segment))
     }
 
     /// The nodes of a pair without a witness may go on with segments without each other.

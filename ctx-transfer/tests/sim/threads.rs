@@ -278,7 +278,8 @@ impl World {
         let known = self.nodes[&id].table.tunnels.get(&tunnel).map(|tunnel| tunnel.generation);
         if let Some(peer) = self.peers.get_mut(&tunnel) {
             // A former owner's keys that never reached the peer: another one has gone on without them.
-            peer.coming.take_if(|(owner, _, made)| *owner == id && known != Some(*made));
+            peer.coming
+                .take_if(|(owner, change, made)| *owner == id && *change < version && known != Some(*made));
             // What did not wait long enough was announced as late: nobody promises anything of it.
             peer.sure = (peer.sure && peer.established) || outcome != Replication::Late;
             peer.established = true;

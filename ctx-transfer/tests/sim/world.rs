@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets};
+use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets, Segments};
 use baton_sad::{Name, NodeId};
 
 use crate::judge::Judge;
@@ -121,6 +121,8 @@ pub struct World {
     /// Hosts whose attention is drained.
     pub drains: BTreeSet<NodeId>,
     coming: BTreeMap<(Duration, u64), Coming>,
+    /// What nodes owned when another one that lives fell silent, until it is heard again.
+    pub alone: BTreeMap<NodeId, Segments>,
     serial: u64,
 }
 
@@ -145,6 +147,7 @@ impl World {
             joined: BTreeMap::new(),
             drains: BTreeSet::new(),
             coming: BTreeMap::new(),
+            alone: BTreeMap::new(),
             serial: 0,
             setting,
         };

@@ -151,4 +151,24 @@ WHAT CAN GO WRONG
         #[arg(long, value_name = "NODE", value_parser = clap::value_parser!(u8).range(1..=255))]
         to: u8,
     },
+    /// A tunnel of this node, and with it the segment that it is in.
+    ///
+    /// Nodes of a cluster own whole segments, so the segment's other tunnels go along, losing nothing either; the answer
+    /// says how many. To move a tunnel alone, to a gateway outside of this cluster too: `dpctl snapshot --move`.
+    #[command(visible_aliases = ["spi", "ike"])]
+    #[command(after_help = "EXAMPLES
+  dpctl move tunnel site-a-2a000001 --to 2
+  dpctl move spi 0x2a000001 --to 2
+
+WHAT CAN GO WRONG
+  Exit code 3: no SA has this name or SPI, or there is no such node. 4: no baton-cluster runs here. Where the other
+  node does not hold all contexts, or does not answer in time, the tunnel stays: `dpctl cluster monitor` tells.")]
+    Tunnel {
+        /// The tunnel's name, or an SPI of one of its SAs.
+        #[arg(value_name = "TUNNEL|SPI")]
+        tunnel: String,
+        /// The node that is to own it.
+        #[arg(long, value_name = "NODE", value_parser = clap::value_parser!(u8).range(1..=255))]
+        to: u8,
+    },
 }

@@ -3,6 +3,7 @@
 mod certificates;
 mod status;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use baton_ctx_transfer::config::{self, Config};
 use baton_ctx_transfer::control::{Done, Metrics, MonitorRequest, Occurred, Reloaded, Request};
 use baton_dataplane::config as gateway;
 use baton_dataplane::control::{Client, ClientError, Daemon, Notice};
+use baton_sad::{Name, Table};
 use serde_json::{Value, json};
 
 use super::cli::ClusterCommand;
 use super::error::DpctlError;
 use super::output::Output;
+use super::sa;
 use super::segments::{SegmentSet, text_of};
 
 /// How long the daemon may take for an answer.
@@ -99,6 +102,33 @@ pub(super) fn move_segments(
     let text = format!("segments {} go to node {to}", text_of(&segments.0));
     let request = Request::SegmentMove { segments: segments.0.clone(), to };
     done(&mut connect_to_gateway(config)?, &request, output, &text)
+}
+
+/// The segment of a tunnel, with all that is in it.
+pub(super) fn move_tunnel(
+    config: &gateway::Config,
+    table: &Table,
+    tunnel: &str,
+    to: u8,
+    output: Output,
+) -> Result<(), DpctlError> {
+    let sa = sa::find(table, tunnel)?.swap_remove(0).sa;
+    let beside: BTreeSet<Name> = table
+        .iter()
+        .filter(|other| other.sa.segment == sa.segment && other.sa.name != sa.name)
+        .map(|other| other.sa.name)
+        .collect();
+    let request = Request::SegmentMove { segments: vec![sa.segment], to };
+    let _: Done = connect_to_gateway(config)?.request(&request)?;
+    let answer = json!({ "tunnel": sa.name.as_str(), "segment": sa.segment, "beside": beside.len() });
+    output.answer(&answer, |out| {
+        let (name, segment, others) = (sa.name, sa.segment, beside.len());
+        write!(out, "{name} goes to node {to} with its segment {segment}")?;
+        if others > 0 {
+            write!(out, " and that one's {others} other tunnels")?;
+        }
+        writeln!(out, "; `dpctl cluster status` shows how far it is")
+    })
 }
 
 fn maintenance(config: &Config, on: bool, output: Output) -> Result<(), DpctlError> {
