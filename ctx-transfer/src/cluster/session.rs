@@ -535,7 +535,9 @@ mod tests {
     }
 
     fn advance(session: &mut Session) -> Segments {
-        (0..3).for_each(|_| drop(session.advance(true)));
+        for _ in 0..3 {
+            let _ = session.advance(true);
+        }
         session.ready
     }
 

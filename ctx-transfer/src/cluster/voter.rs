@@ -445,9 +445,9 @@ mod tests {
             let rekeying = if rekeying { Segments::one(7) } else { Segments::NONE };
             voter.handle(now, id(1), &Heartbeat { rekeying, ..beat(US, sequence, 4, false) }).unwrap();
             assert_eq!(voter.is_ready(7, id(1)), rekeying.is_empty());
-            let remembered = voter.changes().unwrap()[0].clone();
+            let remembered = voter.changes().unwrap()[0];
             assert_eq!((remembered.owner, remembered.intact), (id(1), rekeying.is_empty()));
-            assert!(!rekeying.is_empty() == remembered.alone, "there is nothing to doubt");
+            assert_ne!(rekeying.is_empty(), remembered.alone, "there is nothing to doubt");
         }
     }
 
