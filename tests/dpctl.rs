@@ -498,7 +498,7 @@ fn a_member_of_a_cluster_owns_nothing_by_command() {
 /// What a newcomer reads first. A changed text is looked at before it is accepted (`cargo insta review`).
 #[test]
 fn help_teaches_every_command() {
-    let commands: [&[&str]; 48] = [
+    let commands: [&[&str]; 49] = [
         &[],
         &["status"],
         &["counters"],

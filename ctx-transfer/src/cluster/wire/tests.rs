@@ -232,8 +232,14 @@ fn messages_have_the_octets_that_they_had() {
         ..Heartbeat::default()
     };
     let (none, zeros) = ("00".repeat(32), "00".repeat(30));
-    let expected =
-        format!("0101{:016x}{:016x}{:016x}020001{zeros}{none}000109{}80{}", 1, 2, 3, "00".repeat(31), "0000");
+    let expected = format!(
+        "0101{:016x}{:016x}{:016x}020001{zeros}{none}{none}000109{}80{}",
+        1,
+        2,
+        3,
+        "00".repeat(31),
+        "0000"
+    );
     assert_eq!(hex(&beat.encode()), expected);
 }
 
