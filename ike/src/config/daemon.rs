@@ -33,16 +33,15 @@ pub(super) struct Read {
     pub(super) puzzles: PuzzleEffort,
 }
 
-/// A peer repeats its request after half a second at the earliest. baton-cluster answers before, also where a standby is
-/// late. If it hangs or is dead its leases, 30 ms long, end within this time: then nothing leaves that a standby, which takes
-/// over, may not have.
-const REPLICATION_WAIT: Duration = Duration::from_millis(50);
+/// What baton-cluster takes to say what it has waited for in vain.
+const ANSWER: Duration = Duration::from_millis(20);
 
 pub(super) fn read(
     section: &Section<'_, '_>,
     gateway: Option<&gateway::Config>,
-    is_clustered: bool,
+    cluster: &Section<'_, '_>,
 ) -> Option<Read> {
+    let is_clustered = cluster.is_present();
     let listen = read_listen(section, gateway);
     let user = section.get("user").map_or(Some(None), |item| user(&item.text()?).map(Some));
     let directory = read_directory(section);
@@ -50,18 +49,13 @@ pub(super) fn read(
     let limits = read_limits(section);
     let retransmission = read_retransmission(section);
     let slicing = read_slicing(section, gateway, is_clustered);
-    let wait = section.get("replication_wait");
-    let wait = wait.map_or(Some(REPLICATION_WAIT.as_secs_f64()), |item| item.number(0.001..=0.2));
+    let wait = replication_wait(cluster);
     let crash_detection = moving::crash_detection(section, gateway);
     let puzzles = read_puzzles(section);
     let maintenance = moving::maintenance(section, listen.as_deref().unwrap_or_default());
     section.finish();
     Some(Read {
-        daemon: Daemon {
-            listen: listen?,
-            user: user?,
-            replication_wait: is_clustered.then_some(Duration::from_secs_f64(wait?)),
-        },
+        daemon: Daemon { listen: listen?, user: user?, replication_wait: is_clustered.then_some(wait?) },
         limits: limits?,
         retransmission: retransmission?,
         slicing: slicing?,
@@ -111,6 +105,19 @@ fn read_directory(section: &Section<'_, '_>) -> Option<PathBuf> {
         return None;
     }
     Some(beside.join(text))
+}
+
+/// baton-cluster answers as soon as standbys have a change, or are late. If it hangs or is dead its leases end within this
+/// time: then nothing leaves that a standby, which takes over, may not have (I6).
+fn replication_wait(cluster: &Section<'_, '_>) -> Option<Duration> {
+    let milliseconds =
+        |key, allowed, default| integer(cluster, key, allowed, default).map(Duration::from_millis);
+    let interval = milliseconds("interval_milliseconds", 1..=10_000, 10)?;
+    let missed = u32::try_from(integer(cluster, "missed", 1..=100, 3)?).ok()?;
+    let fitting = u64::try_from((interval * missed.max(2)).as_millis()).ok()?;
+    let lease = milliseconds("lease_milliseconds", 2..=1_000_000, fitting)?;
+    let wait = milliseconds("replication_wait_milliseconds", 0..=1000, 20)?;
+    Some(lease.max(wait) + ANSWER)
 }
 
 /// Gateways that each own a part of the segments give addresses of their own part; one that owns all needs no parts.

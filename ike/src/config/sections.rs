@@ -22,9 +22,8 @@ pub(super) struct Read {
 
 /// Reads every section before it gives up, so that all problems are told at once.
 pub(super) fn read(root: &Section<'_, '_>, gateway: Option<&gateway::Config>, private: bool) -> Option<Read> {
-    // What stands in it is baton-cluster's.
-    let is_clustered = root.section("cluster").is_present();
-    let daemon = daemon::read(&root.section("ike"), gateway, is_clustered);
+    // What else stands in it is baton-cluster's.
+    let daemon = daemon::read(&root.section("ike"), gateway, &root.section("cluster"));
     let connections = each(&root.section("connections"), connection::read);
     let pools = each(&root.section("pools"), pool::read);
     let secrets = each(&root.section("secrets"), |name, section| trust::secret(name, section, private));

@@ -333,16 +333,15 @@ const KEYS: [(&str, &str); 14] = [
 
 #[test]
 fn in_a_cluster_peers_wait_for_a_standby() {
-    let wait = |text: &str| parse(text).unwrap().daemon.replication_wait;
+    let wait = |text: &str| parse(text).unwrap().daemon.replication_wait.map(|wait| wait.as_millis());
     assert_eq!(wait(""), None);
-    assert_eq!(wait("[ike]\nreplication_wait = 0.05\n"), None);
-    assert_eq!(wait("[cluster]\nwhatever = 1\n"), Some(std::time::Duration::from_millis(50)));
-    let longer = "[cluster]\n[ike]\nreplication_wait = 0.1\n";
-    assert_eq!(wait(longer), Some(std::time::Duration::from_millis(100)));
-    for bad in ["0", "1", "\"soon\""] {
-        assert!(
-            complaint(&format!("[ike]\nreplication_wait = {bad}\n")).contains("replication_wait"),
-            "{bad}"
-        );
+    for (cluster, milliseconds) in [
+        ("whatever = 1", 50),
+        ("interval_milliseconds = 40\nmissed = 9", 380),
+        ("lease_milliseconds = 25", 45),
+        ("replication_wait_milliseconds = 200", 220),
+    ] {
+        assert_eq!(wait(&format!("[cluster]\n{cluster}\n")), Some(milliseconds), "{cluster}");
     }
+    assert!(complaint("[cluster]\nmissed = 0\n").contains("missed"));
 }
