@@ -209,9 +209,7 @@ impl World {
         let mut refusal = self.put_in_ike(id, context)?;
         if supersedes && matches!(refusal, Some(StandbyError::Outdated { .. })) {
             self.judge.count("contexts superseded");
-            self.act(id, |ike, now, host| {
-                ike.remove_standby(now, tunnel.as_str(), host);
-            });
+            self.remove_from_ike(id, tunnel)?;
             refusal = self.put_in_ike(id, context)?;
         }
         let Some(problem) = refusal else { return Ok(()) };
@@ -239,16 +237,28 @@ impl World {
         if has_any && node.plane.owns(segment(&full), local) {
             return Err(Refusal::Policy);
         }
+        self.remove_from_ike(id, tunnel)?;
+        let node = self.node(id);
         node.host.table.inbound.retain(|_, sa| sa.tunnel != full);
         node.host.table.outbound.retain(|_, sa| sa.tunnel != full);
         node.plane.follow(&node.host.table);
-        if node.process.ike.is_none() || node.process.paused_until > now {
+        Ok(())
+    }
+
+    /// It refuses what it has not given up itself.
+    fn remove_from_ike(&mut self, id: NodeId, tunnel: Name) -> Result<(), Refusal> {
+        let process = &self.nodes[&id].process;
+        if process.ike.is_none() || process.paused_until > self.now {
             return Err(Refusal::Unavailable);
         }
-        self.act(id, |ike, now, host| {
-            ike.remove_standby(now, tunnel.as_str(), host);
-        });
-        Ok(())
+        let mut problem = None;
+        self.act(id, |ike, now, host| problem = ike.remove_standby(now, tunnel.as_str(), host).err());
+        if let Some(problem) = &problem {
+            self.judge.count("removals refused");
+            self.say(|| format!("{id} ike refuses: {problem}"));
+        }
+        let is_there = self.nodes[&id].process.ike.is_some();
+        if is_there && problem.is_none() { Ok(()) } else { Err(Refusal::Unavailable) }
     }
 
     /// Everything that changes by packet, once no worker takes another number.

@@ -56,7 +56,7 @@ impl Loop {
             Request::Release { name } => self.done(Command::Release(name)),
             Request::Restore { context, advanced } => self.restore(&context, advanced),
             Request::StandbyPut { contexts } => Ok(self.put_standby(&contexts)),
-            Request::StandbyRemove { names } => Ok(self.remove_standby(&names)),
+            Request::StandbyRemove { names } => self.remove_standby(&names),
             Request::ContextList(request) => Ok(self.list_contexts(&request)),
             Request::Own { segments } => self.own(&segments),
             Request::FreezeSegments { segments } => self.freeze_segments(&segments),

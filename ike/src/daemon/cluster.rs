@@ -117,11 +117,19 @@ impl Loop {
         }
     }
 
-    pub(super) fn remove_standby(&mut self, names: &[String]) -> Answer {
-        let (ike, node) = (&mut self.ike, &mut self.node);
-        let removed = names.iter().filter(|name| ike.remove_standby(clock::now(), name, node)).count();
+    /// Forgets other nodes' tunnels. One that stays stops no other, and none is said to be gone that is not.
+    pub(super) fn remove_standby(&mut self, names: &[String]) -> Result<Answer, Refusal> {
+        let (mut removed, mut stays) = (0, None);
+        for name in names {
+            match self.ike.remove_standby(clock::now(), name, &mut self.node) {
+                Ok(was_here) => removed += u64::from(was_here),
+                Err(error) => stays = stays.or(Some(error)),
+            }
+        }
         self.carry_out();
-        Answer::Done(Done { concerned: removed as u64 })
+        let Some(error) = stays else { return Ok(Answer::Done(Done { concerned: removed })) };
+        let remedy = "try again when this node has heard that its segment is another node's";
+        Err(Refusal::new(Code::Refused, error.to_string(), remedy))
     }
 
     pub(super) fn advance(&mut self, segments: &[u8], packets: u64) -> Answer {

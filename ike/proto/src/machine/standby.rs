@@ -87,10 +87,26 @@ impl Ike {
     }
 
     /// Forgets a tunnel that another node owned, and that is over there; whether it was here.
-    pub fn remove_standby(&mut self, now: Now, name: &str, host: &mut dyn Host) -> bool {
-        let Some(id) = self.id_of_tunnel(name) else { return false };
+    ///
+    /// # Errors
+    /// [`StandbyError::Owned`]: this node has not heard yet that it acts for it no longer. Whoever took that for done
+    /// would find the tunnel alive again in the next takeover, and its peer what it knows to be over.
+    pub fn remove_standby(
+        &mut self,
+        now: Now,
+        name: &str,
+        host: &mut dyn Host,
+    ) -> Result<bool, StandbyError> {
+        let Some(id) = self.id_of_tunnel(name) else { return Ok(false) };
+        if let Tunnel::Up(up) = &self.tunnels[&id].tunnel {
+            if self.core.ownership.has(up.head.segment()) {
+                return Err(StandbyError::Owned(up.head.name()));
+            }
+            // It has not fallen silent yet.
+            self.doze(now, host, id);
+        }
         if !matches!(self.tunnels[&id].tunnel, Tunnel::Dormant(_)) {
-            return false;
+            return Ok(false);
         }
         self.handle(now, host, id, |tunnel, cx| {
             if let Tunnel::Dormant(dormant) = &tunnel {
@@ -100,7 +116,7 @@ impl Ike {
             None
         });
         self.core.release_addresses(id, now.monotonic);
-        true
+        Ok(true)
     }
 
     fn take_standby(

@@ -116,7 +116,10 @@ impl Standby {
                 let taken = self.ike.put_standby(now, context, host);
                 taken.map_err(|problem| format!("the standby refuses {tunnel}: {problem}"))?;
             }
-            None => drop(self.ike.remove_standby(now, tunnel.as_str(), host)),
+            None => {
+                let removed = self.ike.remove_standby(now, tunnel.as_str(), host);
+                removed.map_err(|problem| format!("the standby keeps {tunnel}: {problem}"))?;
+            }
         }
         // What is left of when it was the node itself.
         while self.ike.next_timeout().is_some_and(|due| due <= now.monotonic) {

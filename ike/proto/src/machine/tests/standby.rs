@@ -151,11 +151,26 @@ fn a_newer_context_takes_the_place_of_an_older_one_and_never_the_other_way_round
         assert!(matches!(put(&pair, &mut standby, damaged), Err(StandbyError::Unusable(_))));
     }
     let now = pair.now();
-    assert!(!standby.ike.remove_standby(now, "net-00000000", &mut standby.host));
-    assert!(standby.ike.remove_standby(now, &name(&pair), &mut standby.host));
+    assert_eq!(standby.ike.remove_standby(now, "net-00000000", &mut standby.host), Ok(false));
+    assert_eq!(standby.ike.remove_standby(now, &name(&pair), &mut standby.host), Ok(true));
     standby.drain();
     assert!(standby.tunnels(now).is_empty() && standby.contexts.is_empty() && standby.policies.is_empty());
     assert_eq!(put(&pair, &mut standby, &older), Ok(first), "it is forgotten");
+}
+
+/// What its new owner has ended is not alive here when it comes back.
+#[test]
+fn a_tunnel_is_removed_where_it_has_not_fallen_silent_yet_and_never_said_to_be_where_it_stays() {
+    let mut pair = Pair::up();
+    let (name, now) = (name(&pair), pair.now());
+    let refused = pair.right.ike.remove_standby(now, &name, &mut pair.right.host);
+    assert!(matches!(refused, Err(StandbyError::Owned(owned)) if owned.as_str() == name));
+    assert_eq!(pair.right.tunnels(now)[0].state, TunnelState::Established);
+    assert_eq!(pair.right.ike.own(&[]), 1);
+    // No timer has run.
+    assert_eq!(pair.right.ike.remove_standby(now, &name, &mut pair.right.host), Ok(true));
+    pair.right.drain();
+    assert!(pair.right.tunnels(now).is_empty() && pair.right.contexts.is_empty());
 }
 
 #[test]
