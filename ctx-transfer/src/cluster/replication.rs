@@ -9,7 +9,7 @@ use super::Cluster;
 use super::event::{Content, Refusal, SaKey};
 use super::output::{Lane, Output, Replication};
 use super::segments::Segments;
-use super::session::Session;
+use super::session::{Flight, Session};
 use super::status::{Alarm, Notice};
 use super::tunnels::{Held, Tunnel};
 use super::wire::ContextMessage;
@@ -214,18 +214,19 @@ impl Cluster {
         if let Err(refusal) = result {
             self.totals.refusals += 1;
             self.alarm(Alarm::Refused(from, refusal), true);
-            self.refused_there(from, &flight.tunnel);
+            self.refused_there(from, &flight);
         }
         self.followed(from, &flight.tunnel, flight.deleted.is_some() && result.is_ok());
         self.finish_waiting(&flight.tunnel);
         self.pump();
     }
 
-    /// A standby without one of the tunnels of a segment cannot go on with it as if it had all.
-    fn refused_there(&mut self, standby: NodeId, tunnel: &Name) {
-        let segment = self.tunnels.own.get(tunnel).map(|own| own.segment);
-        let refused = self.replicas.sessions.get(&standby).is_some_and(|s| s.has_refused(tunnel));
-        if let Some(segment) = segment.filter(|_| refused) {
+    /// A standby without one of the tunnels of a segment cannot go on with it as if it had all, nor one that keeps a tunnel
+    /// that is over: it would find it alive.
+    fn refused_there(&mut self, standby: NodeId, flight: &Flight) {
+        let own = self.tunnels.own.get(&flight.tunnel).map(|own| own.segment);
+        let refused = self.replicas.sessions.get(&standby).is_some_and(|s| s.has_refused(&flight.tunnel));
+        if let Some(segment) = flight.deleted.or(own.filter(|_| refused)) {
             self.declare_stale(standby, Segments::one(segment));
         }
     }

@@ -140,9 +140,12 @@ impl Session {
 
     /// Tunnels of these segments that are gone, and are not known to be gone there.
     pub(crate) fn deletions(&self, segments: Segments) -> impl Iterator<Item = Name> {
+        self.undeleted().filter(move |(_, segment)| segments.contains(*segment)).map(|(tunnel, _)| tunnel)
+    }
+
+    fn undeleted(&self) -> impl Iterator<Item = (Name, u8)> {
         let sent = self.flights.iter().filter_map(|flight| Some((flight.tunnel, flight.deleted?)));
-        let others = self.deletions.iter().chain(&self.refused_deletions).copied();
-        sent.chain(others).filter(move |(_, segment)| segments.contains(*segment)).map(|(tunnel, _)| tunnel)
+        sent.chain(self.deletions.iter().chain(&self.refused_deletions).copied())
     }
 
     /// Refused tunnels.
@@ -247,7 +250,7 @@ impl Session {
     pub(crate) fn is_deleting(&self, tunnel: &Name) -> bool {
         let required = self.required();
         let is_sent = self.flights.iter().any(|flight| flight.deleted.is_some() && flight.tunnel == *tunnel);
-        let mut waiting = self.deletions.iter();
+        let mut waiting = self.deletions.iter().chain(&self.refused_deletions);
         is_sent || waiting.any(|(name, segment)| name == tunnel && required.contains(*segment))
     }
 
@@ -375,12 +378,14 @@ impl Session {
     }
 
     /// Moves segments towards ready as far as their tunnels allow; gives those that are ready now, and those that are
-    /// complete for the first time.
+    /// complete for the first time. Whoever would go on with a tunnel that its peer knows to be over is not in good order
+    /// either.
     pub(crate) fn advance(&mut self, complete_first: bool) -> (Segments, Segments) {
         let (mut ready, mut behind) = (Segments::NONE, Segments::NONE);
+        let undeleted: Segments = self.undeleted().map(|(_, segment)| segment).collect();
         for segment in (self.segments - self.ready).iter() {
             let place = usize::from(segment);
-            if self.unacked[place] > 0 && complete_first {
+            if (self.unacked[place] > 0 || undeleted.contains(segment)) && complete_first {
                 behind.insert(segment);
             } else if self.joining.contains(segment) && self.uncovered[place] == 0 {
                 ready.insert(segment);

@@ -31,7 +31,7 @@ struct Net {
     stopped: Vec<NodeId>,
     cut: Vec<(NodeId, NodeId)>,
     leases: BTreeMap<(NodeId, u8), Duration>,
-    /// What standbys answer to a context; nothing yet if there is nothing.
+    /// What standbys answer to a context, or to the end of a tunnel; nothing yet if there is nothing.
     verdict: Option<Result<(), Refusal>>,
     unanswered: Vec<(NodeId, NodeId, u64)>,
     /// Contexts that were read, if reading takes its time.
@@ -125,7 +125,9 @@ impl Net {
                     None => self.tell(id, Event::Content(content)),
                 }
             }
-            Output::Apply { from, number, .. } => self.unanswered.push((id, *from, *number)),
+            Output::Apply { from, number, .. } | Output::Remove { from, number, .. } => {
+                self.unanswered.push((id, *from, *number));
+            }
             _ => {}
         }
         let is_busy = self.busy.contains(&id) && !matches!(output, Output::Hold { .. });

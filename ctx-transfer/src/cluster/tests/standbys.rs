@@ -38,6 +38,23 @@ fn a_standby_that_has_taken_what_it_refused_takes_over_in_good_order() {
     assert!(!net.rekeyed());
 }
 
+/// I6: it would go on with what the peer knows to be over.
+#[test]
+fn a_standby_that_keeps_a_tunnel_that_is_over_is_not_in_good_order() {
+    let mut net = Net::new(2, true);
+    net.run(500);
+    net.change(1);
+    net.run(300);
+    net.verdict = Some(Err(Refusal::Unavailable));
+    net.tell(id(1), Event::TunnelDeleted { tunnel: Name::new("site-a").unwrap() });
+    net.run(1_500);
+    assert!(!net.is_ready());
+    net.verdict = Some(Ok(()));
+    net.run(1_500);
+    assert!(net.is_ready());
+    assert_eq!(net.members[&id(1)].status().alarms, []);
+}
+
 #[test]
 fn a_refusal_that_overtakes_an_older_answer_stands() {
     let mut net = Net::new(2, true);
