@@ -130,6 +130,7 @@ impl World {
     /// I6: who takes over in good order knows all that peers have surely been told.
     fn took(&mut self, id: NodeId, segments: Segments, cause: Cause) {
         self.judge.takeovers += 1;
+        segments.iter().for_each(|segment| self.taken[usize::from(segment)] += 1);
         self.judge.count(match cause {
             Cause::First => "first",
             Cause::Takeover => "takeovers",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use baton_ctx_transfer::cluster::Event;
 use baton_ike_proto::host::Owned;
 use baton_ike_proto::machine::{Ike, Restoring, heading};
-use baton_ike_proto::{Command, Now, Path};
+use baton_ike_proto::{Command, Now, Output, Path};
 use baton_sad::NodeId;
 
 use crate::effects::Left;
@@ -34,6 +34,9 @@ impl World {
             node.process.fuse = node.process.fuse.map(|left| left - 1);
             if self.trace {
                 println!("{now:>10.3?} {id} ike {}", told(&output));
+            }
+            if let Output::Transmit { datagram, .. } = &output {
+                self.exchanges.is_answered(id, node.process.life, datagram, &self.taken);
             }
             match node.perform(now, output, &mut self.judge, &mut left) {
                 Ok(None) => {}
@@ -274,7 +277,6 @@ impl World {
 
 /// An output, for people.
 fn told(output: &baton_ike_proto::Output) -> String {
-    use baton_ike_proto::Output;
     match output {
         Output::Transmit { path, datagram, tunnel } => {
             format!("sends {} to {} about {tunnel:x?}", crate::node::label(datagram), path.remote)

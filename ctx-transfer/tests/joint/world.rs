@@ -106,6 +106,8 @@ pub struct World {
     /// Between gateways and peers.
     pub outer: Network,
     pub exchanges: Exchanges,
+    /// How often each segment has come to somebody.
+    pub taken: Vec<u64>,
     pub judge: Invariants,
     pub guards: Guards,
     pub trace: bool,
@@ -142,6 +144,7 @@ impl World {
             now: Duration::from_millis(1),
             outer: Network::new(random.fork(), scene.outer),
             exchanges: Exchanges::default(),
+            taken: vec![0; 256],
             random,
             parts,
             nodes: BTreeMap::new(),

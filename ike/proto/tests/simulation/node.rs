@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_ike_proto::crypto::WrapKey;
-use baton_ike_proto::host::TunnelName;
+use baton_ike_proto::host::{DownReason, TunnelName};
 use baton_ike_proto::machine::{Ike, Restoring, TunnelView};
 use baton_ike_proto::wire::{self, Header};
-use baton_ike_proto::{Command, Now, Output};
+use baton_ike_proto::{Command, Event, Now, Output};
 
 use crate::history::History;
 use crate::host::SimulatedHost;
@@ -60,6 +60,8 @@ pub struct Node {
     /// The data plane refuses some of what it is to install.
     pub refuses: bool,
     pub trace: bool,
+    /// Tunnels that ended because of their peers' silence.
+    silences: u64,
     pub judge: Judge,
     /// What the present process had counted when it began to be this node.
     counted_before: BTreeMap<&'static str, u64>,
@@ -116,6 +118,7 @@ impl Node {
             synchronizes: setting.synchronizes,
             refuses: false,
             trace: false,
+            silences: 0,
             counted_before: BTreeMap::new(),
             counters: BTreeMap::new(),
         }
@@ -285,7 +288,11 @@ impl Node {
             }
             Output::Ask(question) => self.judge.ask(now, &question),
             Output::Account(account) => history.account(&account)?,
-            Output::Event(event) => self.note(now, &format!("{event:?}")),
+            Output::Event(event) => {
+                let is_silence = matches!(event, Event::IkeDown { reason: DownReason::Unreachable, .. });
+                self.silences += u64::from(is_silence);
+                self.note(now, &format!("{event:?}"));
+            }
             Output::SkipSequence { reqids, numbers } => {
                 self.host.table.skip(&reqids, numbers);
                 self.note(now, &format!("skips {numbers} of {reqids:08x?}"));
@@ -470,6 +477,12 @@ impl Node {
     /// All counters, of this process and those before.
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.ike.as_ref().map_or_else(|| self.counters.clone(), |ike| self.counted(ike))
+    }
+
+    /// Tunnels that it was ending already when it gave their peers up.
+    #[allow(dead_code, reason = "the simulation of whole clusters asks for it")]
+    pub fn given_up_while_ending(&self) -> u64 {
+        self.counters().get("unreachable").map_or(0, |all| all.saturating_sub(self.silences))
     }
 
     fn counted(&self, ike: &Ike) -> BTreeMap<&'static str, u64> {
