@@ -237,12 +237,10 @@ impl World {
         if has_any && node.plane.owns(segment(&full), local) {
             return Err(Refusal::Policy);
         }
-        self.remove_from_ike(id, tunnel)?;
-        let node = self.node(id);
         node.host.table.inbound.retain(|_, sa| sa.tunnel != full);
         node.host.table.outbound.retain(|_, sa| sa.tunnel != full);
         node.plane.follow(&node.host.table);
-        Ok(())
+        self.remove_from_ike(id, tunnel)
     }
 
     /// It refuses what it has not given up itself.

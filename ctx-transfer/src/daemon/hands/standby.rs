@@ -95,8 +95,8 @@ impl Bench {
         Ok(answer.results.into_iter().find(|result| result.problem.is_some()))
     }
 
-    /// Removes what another node has ended. As with a copy, the IKE daemon is asked before the table is touched: it
-    /// refuses while it has not heard that the segment is not this node's any more, and is asked again.
+    /// Removes what another node has ended, its SAs first: whatever becomes of the rest, nobody uses them here again (I2).
+    /// The IKE daemon refuses while it has not heard that the segment is not this node's any more, and is asked again.
     pub(super) fn remove(&mut self, tunnel: Name) -> Result<(), Refusal> {
         let table = self.table().map_err(|_| Refusal::Unavailable)?;
         let installed = table.read_by_name(tunnel.as_str()).map_err(|_| Refusal::Unavailable)?;
@@ -104,12 +104,12 @@ impl Bench {
         if installed.iter().any(|found| table.lease(found.sa.segment) > now) {
             return Err(Refusal::Policy);
         }
+        let keys: Vec<_> = installed.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
+        table.remove(&keys).map_err(|_| Refusal::Unavailable)?;
         if self.is_negotiated(tunnel) {
             let request = json!({ "request": "standby-remove", "names": [tunnel.as_str()] });
             self.ask::<Value>(&request).map_err(|_| Refusal::Unavailable)?;
         }
-        let keys: Vec<_> = installed.iter().map(|found| (found.sa.direction, found.sa.index_key())).collect();
-        table.remove(&keys).map_err(|_| Refusal::Unavailable)?;
         Ok(())
     }
 }
