@@ -6,7 +6,7 @@ use super::Cluster;
 use super::event::{Content, Refusal, SaKey};
 use super::output::{Lane, Output};
 use super::segments::Segments;
-use super::tunnels::{Change, Held};
+use super::tunnels::{Change, Held, Swept};
 use super::wire::{ContextMessage, CounterMessage, MessageError};
 
 impl Cluster {
@@ -71,17 +71,33 @@ impl Cluster {
 
     fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) {
         self.claims.sound |= segments;
-        for (tunnel, segment) in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
-            self.stop_waiting_of(&tunnel);
-            self.tunnels.begin_sweep(from, segment);
-            self.outputs.push_back(Output::Remove { from, number: 0, tunnel });
+        for swept in self.tunnels.sweep(from, session, segments - self.ownership.claimed()) {
+            self.stop_waiting_of(&swept.tunnel);
+            self.remove_swept(swept);
+        }
+    }
+
+    /// By our own wish: its owner may know nothing of it.
+    fn remove_swept(&mut self, swept: Swept) {
+        let number = self.tunnels.begin_sweep(swept);
+        let (from, tunnel) = (self.config.me, swept.tunnel);
+        self.outputs.push_back(Output::Remove { from, number, tunnel });
+    }
+
+    /// Tries again to remove what could not be removed: the IKE daemon may have been away, and would go on with it after a
+    /// takeover.
+    pub(crate) fn sweep_again(&mut self) {
+        let claimed = self.ownership.claimed();
+        let unswept = self.tunnels.take_unswept().into_iter();
+        for swept in unswept.filter(|swept| !claimed.contains(swept.segment)) {
+            self.remove_swept(swept);
         }
     }
 
     /// The driver has done what another owner wanted, or could not: then what was here before still is.
     pub(crate) fn applied(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>) {
-        if number == 0 {
-            return self.tunnels.end_sweep(from);
+        if from == self.config.me {
+            return self.tunnels.end_sweep(number, result.is_ok());
         }
         if let Some(Change { tunnel, held }) = self.tunnels.end_change(from, number, result.is_ok()) {
             match held {

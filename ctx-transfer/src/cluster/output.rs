@@ -173,7 +173,7 @@ pub enum Output {
     },
     /// Remove the context of a tunnel of another owner; the answer is `Event::Applied`.
     Remove {
-        /// The owner.
+        /// The owner, or this node itself.
         from: NodeId,
         /// Its number of this.
         number: u64,

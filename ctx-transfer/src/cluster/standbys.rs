@@ -22,6 +22,7 @@ impl Cluster {
         if self.now >= self.replicas.retry_at {
             self.replicas.retry_at = self.now + self.config.settle;
             self.retry_refused();
+            self.sweep_again();
             self.begin_anew();
         }
         let standbys: Vec<NodeId> = self.replicas.sessions.keys().copied().collect();

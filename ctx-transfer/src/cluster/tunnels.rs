@@ -33,6 +33,13 @@ pub(crate) struct Change {
     pub(crate) held: Option<Held>,
 }
 
+/// A tunnel that a complete session of its segment's owner did not mention.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Swept {
+    pub(crate) tunnel: Name,
+    pub(crate) segment: u8,
+}
+
 /// A tunnel of which changes are under way.
 #[derive(Debug, Default)]
 struct Changing {
@@ -57,8 +64,9 @@ pub(crate) struct Tunnels {
     changes: BTreeMap<(NodeId, u64), (u64, Change)>,
     /// The tunnels that they are about.
     changing: BTreeMap<Name, Changing>,
-    /// What is removed because a session did not mention it: how much of whose, and in which segments.
-    sweeping: BTreeMap<NodeId, (u32, Segments)>,
+    /// What is being removed because a session did not mention it, by our number of that, and what could not be.
+    sweeping: BTreeMap<u64, Swept>,
+    unswept: Vec<Swept>,
     serial: u64,
 }
 
@@ -72,6 +80,7 @@ impl Tunnels {
             changes: BTreeMap::new(),
             changing: BTreeMap::new(),
             sweeping: BTreeMap::new(),
+            unswept: Vec::new(),
             serial: 0,
         }
     }
@@ -90,7 +99,7 @@ impl Tunnels {
     /// Segments in which the driver is changing something.
     pub(crate) fn changing_segments(&self) -> Segments {
         let changing = self.changing.values().map(|changing| changing.segments);
-        let sweeping = self.sweeping.values().map(|(_, segments)| *segments);
+        let sweeping = self.sweeping.values().map(|swept| Segments::one(swept.segment));
         changing.chain(sweeping).fold(Segments::NONE, |all, segments| all | segments)
     }
 
@@ -130,20 +139,32 @@ impl Tunnels {
         counts.then_some(change)
     }
 
-    /// The driver is told to remove a tunnel that nobody has mentioned.
-    pub(crate) fn begin_sweep(&mut self, from: NodeId, segment: u8) {
-        let (count, segments) = self.sweeping.entry(from).or_default();
-        *count += 1;
-        segments.insert(segment);
+    /// The driver is told to remove a tunnel that nobody has mentioned; gives our number of that.
+    pub(crate) fn begin_sweep(&mut self, swept: Swept) -> u64 {
+        self.serial += 1;
+        self.sweeping.insert(self.serial, swept);
+        self.serial
     }
 
-    /// The driver has removed one of them, or could not.
-    pub(crate) fn end_sweep(&mut self, from: NodeId) {
-        let Some((count, _)) = self.sweeping.get_mut(&from) else { return };
-        *count -= 1;
-        if *count == 0 {
-            self.sweeping.remove(&from);
+    /// The driver has removed it, or could not.
+    pub(crate) fn end_sweep(&mut self, number: u64, done: bool) {
+        let Some(swept) = self.sweeping.remove(&number) else { return };
+        if !done {
+            self.unswept.push(swept);
+        } else if self.held.get(&swept.tunnel).is_some_and(|held| held.source.is_none()) {
+            // The IKE daemon has told of it meanwhile.
+            self.held.remove(&swept.tunnel);
         }
+    }
+
+    /// What could not be removed, and that nobody has put again.
+    pub(crate) fn take_unswept(&mut self) -> Vec<Swept> {
+        let mut unswept = std::mem::take(&mut self.unswept);
+        unswept.retain(|swept| {
+            let (tunnel, own) = (&swept.tunnel, &self.own);
+            !own.contains_key(tunnel) && self.put_by(tunnel).is_none()
+        });
+        unswept
     }
 
     fn count_down(&mut self, tunnel: &Name) {
@@ -174,10 +195,10 @@ impl Tunnels {
     }
 
     /// What a complete session did not mention is gone.
-    pub(crate) fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) -> Vec<(Name, u8)> {
+    pub(crate) fn sweep(&mut self, from: NodeId, session: u64, segments: Segments) -> Vec<Swept> {
         let gone = |_: &Name, held: &mut Held| {
             segments.contains(held.segment) && held.source != Some((from, session))
         };
-        self.held.extract_if(.., gone).map(|(name, held)| (name, held.segment)).collect()
+        self.held.extract_if(.., gone).map(|(tunnel, held)| Swept { tunnel, segment: held.segment }).collect()
     }
 }

@@ -178,6 +178,41 @@ fn a_vote_is_remembered_before_it_is_given() {
     assert!(told < sent, "{outputs:?}");
 }
 
+/// I6: the IKE daemon that was away would go on with it after a takeover.
+#[test]
+fn what_a_session_did_not_mention_is_removed_as_soon_as_it_can_be() {
+    let mut node =
+        Cluster::new(Configuration::new(id(2), members(2, false)), Duration::ZERO, 2, &[]).unwrap();
+    let (mut now, claims, tunnel) = (Duration::ZERO, Segments::one(SEGMENT), Name::new("site-a").unwrap());
+    let mut removals = |node: &mut Cluster, intervals: u64| {
+        let mut removals = Vec::new();
+        for _ in 0..intervals {
+            now += Duration::from_millis(10);
+            let sequence = now.as_millis() as u64;
+            let beat = wire::Heartbeat { incarnation: 1, sequence, term: 4, claims, ..Default::default() };
+            node.handle_message(now, id(1), Lane::Heartbeat, &beat.encode());
+            node.handle_timeout(now);
+            removals.extend(std::iter::from_fn(|| node.poll()).filter_map(|output| match output {
+                Output::Remove { from, number, tunnel: removed } if removed == tunnel => Some((from, number)),
+                _ => None,
+            }));
+        }
+        (now, removals)
+    };
+    node.handle(Duration::ZERO, Event::Dataplane { ready: true });
+    node.handle(Duration::ZERO, Event::TunnelChanged { tunnel, segment: SEGMENT, version: 1 });
+    let (now, none) = removals(&mut node, 2);
+    assert_eq!(none, []);
+    let complete = wire::ContextMessage::Complete { session: 1, segments: claims };
+    node.handle_message(now, id(1), Lane::Contexts, &complete.encode());
+    for result in [Err(Refusal::Unavailable), Ok(())] {
+        let (now, asked) = removals(&mut node, 200);
+        let [(from, number)] = asked[..] else { panic!("{asked:?}") };
+        node.handle(now, Event::Applied { from, number, result });
+    }
+    assert_eq!(removals(&mut node, 200).1, [], "it is gone");
+}
+
 /// I6: where there are three, the one that has lost a segment may still have something under way.
 #[test]
 fn what_a_former_owner_had_under_way_comes_too_late() {
