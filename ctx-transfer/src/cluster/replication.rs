@@ -181,7 +181,7 @@ impl Cluster {
     fn put(&mut self, to: NodeId, content: Content) {
         let Some(session) = self.replicas.sessions.get_mut(&to) else { return };
         let number = session.put(&content, self.now);
-        let message = ContextMessage::Put { number, session: session.number, content };
+        let message = ContextMessage::Put { number, session: session.number_of(content.segment), content };
         self.totals.contexts += 1;
         self.send(to, Lane::Contexts, message.encode().into());
     }

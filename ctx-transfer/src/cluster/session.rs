@@ -52,6 +52,8 @@ pub(crate) struct Flight {
 pub(crate) struct Session {
     /// Ours with this life of the standby.
     pub(crate) number: u64,
+    /// How often it has stopped standing by for each segment.
+    ended: Vec<u32>,
     /// Segments that it stands by for.
     pub(crate) segments: Segments,
     /// It has all contexts of these; reservations wait for it.
@@ -94,6 +96,7 @@ impl Session {
     pub(crate) fn new(number: u64) -> Self {
         Self {
             number,
+            ended: vec![0; SEGMENTS],
             segments: Segments::NONE,
             joining: Segments::NONE,
             ready: Segments::NONE,
@@ -121,6 +124,12 @@ impl Session {
             filled: false,
             anew: false,
         }
+    }
+
+    /// As the standby is told with what is of a segment: it is another one whenever it stands by for it anew. It still has
+    /// what it had when it stopped, and has not heard of what has ended since: that it sweeps (I6).
+    pub(crate) fn number_of(&self, segment: u8) -> u64 {
+        self.number.wrapping_add(u64::from(self.ended[usize::from(segment)]) << 32)
     }
 
     /// Segments whose reservations wait for this standby.
@@ -477,6 +486,7 @@ impl Session {
         for segment in segments.iter().map(usize::from) {
             self.unacked[segment] = 0;
             self.uncovered[segment] = 0;
+            self.ended[segment] = self.ended[segment].wrapping_add(1);
         }
         let copies = &self.copies;
         self.refused.retain(|tunnel, _| copies.contains_key(tunnel));
@@ -544,6 +554,18 @@ mod tests {
             let _ = session.advance(true);
         }
         session.ready
+    }
+
+    /// I6: what ended while a node did not stand by for it is no part of the session that it has then.
+    #[test]
+    fn a_segment_that_a_standby_is_given_again_is_of_another_session() {
+        let (mut session, mut numbers) = (Session::new(u64::MAX), BTreeSet::new());
+        for _ in 0..3 {
+            session.segments |= Segments::one(7);
+            assert!(numbers.insert(session.number_of(7)));
+            assert_eq!(session.number_of(8), session.number);
+            session.forget(Segments::one(7));
+        }
     }
 
     /// I6: a change leaves for the peer as soon as voters know that the standby is no heir. It is not one again without it,

@@ -129,8 +129,11 @@ impl Cluster {
             return;
         }
         let Some(session) = self.replicas.sessions.get_mut(&standby) else { return };
-        let number = session.number;
         let (_, complete) = session.advance(self.guards.complete_first);
+        let mut sessions = std::collections::BTreeMap::<u64, Segments>::new();
+        for segment in complete.iter() {
+            sessions.entry(session.number_of(segment)).or_default().insert(segment);
+        }
         let synced = session.ready == session.segments && !session.segments.is_empty();
         let filled = synced && !session.filled;
         session.filled |= synced;
@@ -138,8 +141,8 @@ impl Cluster {
             session.stale_since = None;
             self.alarm(Alarm::Stale(standby), false);
         }
-        if !complete.is_empty() {
-            let message = ContextMessage::Complete { session: number, segments: complete };
+        for (session, segments) in sessions {
+            let message = ContextMessage::Complete { session, segments };
             self.send(standby, Lane::Contexts, message.encode().into());
         }
         if filled {
