@@ -201,8 +201,8 @@ fn what_a_session_did_not_mention_is_removed_as_soon_as_it_can_be() {
     };
     node.handle(Duration::ZERO, Event::Dataplane { ready: true });
     node.handle(Duration::ZERO, Event::TunnelChanged { tunnel, segment: SEGMENT, version: 1 });
-    let (now, none) = removals(&mut node, 2);
-    assert_eq!(none, []);
+    let (now, early) = removals(&mut node, 2);
+    assert_eq!(early, []);
     let complete = wire::ContextMessage::Complete { session: 1, segments: claims };
     node.handle_message(now, id(1), Lane::Contexts, &complete.encode());
     for result in [Err(Refusal::Unavailable), Ok(())] {

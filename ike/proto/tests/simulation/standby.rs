@@ -111,15 +111,12 @@ impl Standby {
     fn take(&mut self, now: Now, from: &Table, tunnel: &TunnelName) -> Result<(), String> {
         self.host.table.copy_tunnel(from, tunnel);
         let host = &mut self.host;
-        match from.contexts.get(tunnel) {
-            Some(context) => {
-                let taken = self.ike.put_standby(now, context, host);
-                taken.map_err(|problem| format!("the standby refuses {tunnel}: {problem}"))?;
-            }
-            None => {
-                let removed = self.ike.remove_standby(now, tunnel.as_str(), host);
-                removed.map_err(|problem| format!("the standby keeps {tunnel}: {problem}"))?;
-            }
+        if let Some(context) = from.contexts.get(tunnel) {
+            let taken = self.ike.put_standby(now, context, host);
+            taken.map_err(|problem| format!("the standby refuses {tunnel}: {problem}"))?;
+        } else {
+            let removed = self.ike.remove_standby(now, tunnel.as_str(), host);
+            removed.map_err(|problem| format!("the standby keeps {tunnel}: {problem}"))?;
         }
         // What is left of when it was the node itself.
         while self.ike.next_timeout().is_some_and(|due| due <= now.monotonic) {
