@@ -25,12 +25,20 @@ impl World {
         let Some(mut ike) = node.process.ike.take() else { return };
         node.host.foreign = node.plane.foreign(clock.monotonic);
         what(&mut ike, clock, &mut node.host);
-        let (mut result, mut dies) = (Ok(()), false);
+        let (mut result, mut dies, mut has_forgotten) = (Ok(()), false, false);
         while let Some(output) = ike.poll() {
             dies = node.process.fuse == Some(0);
             if dies {
+                // It has forgotten a tunnel and dies with the answer to who has ended it.
+                let undone = std::iter::once(output).chain(std::iter::from_fn(|| ike.poll()));
+                for output in undone.filter(|_| has_forgotten) {
+                    if let Output::Transmit { datagram, .. } = output {
+                        self.exchanges.is_answered(id, node.process.life, &datagram, &self.taken);
+                    }
+                }
                 break;
             }
+            has_forgotten |= matches!(output, Output::Forget { .. });
             node.process.fuse = node.process.fuse.map(|left| left - 1);
             if self.trace {
                 println!("{now:>10.3?} {id} ike {}", told(&output));
