@@ -58,11 +58,14 @@ fn a_standby_that_takes_nothing_delays_ike_and_never_stops_it() {
     stage.pause_ike(1 - owner, false);
     eventually("the standby follows again", || !is_stale(&stage));
     stage.settle();
+    // Voters hear of it by the next heartbeat.
+    watch.flows(ANSWERS, "beside a standby that follows", &stage);
     stage.fail(Failure::Node, owner);
     eventually("the other takes all", || stage.owned(1 - owner).len() == 256);
-    assert_eq!(members::status(stage.gateways()[1 - owner])["last_took"]["cause"], "takeover");
+    let status = members::status(stage.gateways()[1 - owner]);
+    assert_eq!(status["last_took"]["cause"], "takeover", "{status}");
     watch.flows(ANSWERS, "after its takeover", &stage);
-    watch.judge_packets(2 * ANSWERS as usize, 2);
+    watch.judge_packets(3 * ANSWERS as usize, 2);
 }
 
 /// I4: it wakes up to leases that have ended, and takes nothing back by itself.
