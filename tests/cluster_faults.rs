@@ -28,10 +28,10 @@ fn late(stage: &Stage, index: usize) -> u64 {
 /// The client asks for new keys, and has them.
 fn rekey(stage: &Stage) -> Duration {
     let (charon, asked) = (&stage.site.charon, Instant::now());
-    let inbound = || charon.sas().expect("SAs")[0].children.iter().map(|child| child.inbound_spi).max();
-    let before = charon.sas().expect("SAs")[0].children[0].inbound_spi;
+    let inbound = || charon.sas().expect("SAs")[0].children.iter().map(|child| child.inbound_spi).collect();
+    let before: Vec<u32> = inbound();
     charon.rekey_child(CHILD).unwrap_or_else(|error| panic!("{error}\n{}", stage.logs()));
-    eventually("new keys", || inbound().is_some_and(|spi| spi != before));
+    eventually("new keys", || inbound().iter().any(|spi| !before.contains(spi)));
     asked.elapsed()
 }
 
@@ -65,7 +65,7 @@ fn a_standby_that_takes_nothing_delays_ike_and_never_stops_it() {
     let status = members::status(stage.gateways()[1 - owner]);
     assert_eq!(status["last_took"]["cause"], "takeover", "{status}");
     watch.flows(ANSWERS, "after its takeover", &stage);
-    watch.judge_packets(3 * ANSWERS as usize, 2);
+    watch.judge_packets(2 * ANSWERS as usize, 2);
 }
 
 /// I4: it wakes up to leases that have ended, and takes nothing back by itself.
