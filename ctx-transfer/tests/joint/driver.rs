@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cause, Cluster, Event, Lane, Octets, Output, Replication, Segments};
+use baton_ctx_transfer::cluster::{
+    Alarm, Cause, Cluster, Event, Lane, Octets, Output, Replication, Segments,
+};
 use baton_ike_proto::host::TunnelName;
 use baton_sad::NodeId;
 
@@ -45,9 +47,12 @@ impl World {
                 self.own_later(id);
             }
             Output::Synced(synced) => {
+                // They follow each other again.
+                self.alone.retain(|_, _| !synced);
                 self.node(id).daemon.synced = synced;
                 self.say_caught_up(id);
             }
+            Output::Alarm { alarm: Alarm::Silent(other), raised } => self.note_silence(id, other, raised),
             Output::Notice(_) | Output::Alarm { .. } => {}
             Output::Reserve(_) | Output::RaiseFloors { .. } => self.work_later(id, 1, output),
             Output::ReadContext { .. }
@@ -103,6 +108,10 @@ impl World {
     fn set_lease(&mut self, id: NodeId, segments: Segments, until: Duration) {
         for segment in segments.iter() {
             self.node(id).plane.set_lease(segment, until);
+            let went_on = self.alone.iter().any(|(owner, all)| *owner != id && all.contains(segment));
+            if went_on && !self.scene.is_exclusive() && self.nodes[&id].owns(segment, self.now) {
+                self.let_down(Segments::one(segment), "pairs parted");
+            }
             let owners: Vec<NodeId> =
                 self.nodes.values().filter(|node| node.owns(segment, self.now)).map(|node| node.id).collect();
             if owners.len() < 2 || !owners.contains(&id) {
@@ -112,6 +121,18 @@ impl World {
                 self.violate(Err(format!("I4: {owners:?} own segment {segment}")));
             }
             self.let_down(Segments::one(segment), "pairs parted");
+        }
+    }
+
+    /// One of a pair without a witness that lives and does not hear goes by what it heard last, while the other one goes on.
+    fn note_silence(&mut self, id: NodeId, other: NodeId, raised: bool) {
+        let lives = self.nodes.get(&other).is_some_and(|node| node.daemon.core.is_some());
+        if raised && lives {
+            let owned = (0..=u8::MAX).filter(|segment| self.nodes[&id].owns(*segment, self.now));
+            let owned: Segments = owned.collect();
+            *self.alone.entry(id).or_default() |= owned;
+        } else if !raised {
+            self.alone.remove(&id);
         }
     }
 

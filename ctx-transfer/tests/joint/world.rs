@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets, Output, Role};
+use baton_ctx_transfer::cluster::{Cluster, Event, Guards, Lane, Octets, Output, Role, Segments};
 use baton_ike_proto::Path;
 use baton_sad::{Name, NodeId};
 
@@ -123,6 +123,8 @@ pub struct World {
     /// Tunnels that each peer may have set up, and rekeyings that there may be.
     pub setups: Vec<u64>,
     pub rekeys: u64,
+    /// What nodes owned when another one that lives fell silent, until it is heard again.
+    pub alone: BTreeMap<NodeId, Segments>,
     machines: u8,
     violation: Option<String>,
     coming: BTreeMap<(Duration, u64), Coming>,
@@ -159,6 +161,7 @@ impl World {
             crossed: HashMap::new(),
             setups: vec![0; peers.len()],
             rekeys: 0,
+            alone: BTreeMap::new(),
             machines: 0,
             violation: None,
             coming: BTreeMap::new(),
