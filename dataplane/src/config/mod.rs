@@ -126,7 +126,7 @@ impl Config {
 
     /// The tunnel of that name.
     pub fn tunnel(&self, name: &str) -> Option<&Tunnel> {
-        self.tunnels.iter().find(|t| t.name == name)
+        self.tunnels.get(*self.positions.get(name)?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a configuration says, section by section.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Config {
     pub exceptions: Vec<Exception>,
     /// Tunnels, in the order of the file.
     pub tunnels: Vec<Tunnel>,
+    /// Where each name stands among `tunnels`: there may be 100,000.
+    pub(super) positions: HashMap<String, usize>,
 }
 
 /// `[node]`: who this gateway is and where it keeps its state.

@@ -51,7 +51,9 @@ pub(super) struct Read {
 
 impl Read {
     pub(super) fn into_config(self, path: &Path) -> Config {
+        let names = self.tunnels.iter().map(|tunnel| tunnel.name.clone());
         Config {
+            positions: names.zip(0..).collect(),
             path: path.to_owned(),
             node: self.node,
             table: self.table,

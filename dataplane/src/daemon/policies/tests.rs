@@ -33,11 +33,14 @@ struct World {
     config: Config,
 }
 
+fn read(text: &str) -> Config {
+    Config::parse_as(text, Path::new("test.toml"), true).expect("a good configuration")
+}
+
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
-        let config = Config::parse_as(CONFIG, Path::new("test.toml"), true).expect("a good configuration");
-        Self { directory, config }
+        Self { directory, config: read(CONFIG) }
     }
 
     fn path(&self) -> PathBuf {
@@ -180,7 +183,7 @@ fn a_configuration_that_took_the_name_meanwhile_is_told() {
     let mut dynamic = world.load();
     add(&mut dynamic, protect("b", "10.5.0.0/16", 1));
     drop(dynamic);
-    world.config.tunnels[0].name = "b".to_owned();
+    world.config = read(&CONFIG.replace("site-a", "b"));
     let error = DynamicPolicies::load(&world.path(), &world.config).expect_err("refused").to_string();
     assert!(error.contains("the name b is the configuration's"), "{error}");
 }
