@@ -54,7 +54,9 @@ impl Cluster {
         }
         let coming = self.moves.incoming.get(&from).filter(|arrival| !arrival.staged);
         let Some(segments) = coming.map(|arrival| arrival.segments) else { return };
-        let refuses = self.maintenance || !self.is_able();
+        // What is over and still here would go on with the segment.
+        let is_unswept = !(self.tunnels.sweeping() & segments).is_empty();
+        let refuses = self.maintenance || !self.is_able() || is_unswept;
         let is_theirs = self.may_move(from, segments);
         let Some(arrival) = self.moves.incoming.get_mut(&from) else { return };
         if refuses || !is_theirs || arrival.take(data).is_err() {

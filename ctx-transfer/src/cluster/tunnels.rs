@@ -99,8 +99,12 @@ impl Tunnels {
     /// Segments in which the driver is changing something.
     pub(crate) fn changing_segments(&self) -> Segments {
         let changing = self.changing.values().map(|changing| changing.segments);
-        let sweeping = self.sweeping.values().map(|swept| Segments::one(swept.segment));
-        changing.chain(sweeping).fold(Segments::NONE, |all, segments| all | segments)
+        changing.fold(self.sweeping(), |all, segments| all | segments)
+    }
+
+    /// Segments in which tunnels that are over may still be.
+    pub(crate) fn sweeping(&self) -> Segments {
+        self.sweeping.values().map(|swept| swept.segment).collect()
     }
 
     /// Where a tunnel of which changes are under way is, and is being put.

@@ -157,7 +157,8 @@ impl World {
         let life = node.daemon.life;
         self.carry_out(id);
         if !self.nodes[&id].witness {
-            self.later(Duration::from_millis(500), Coming::OwnAgain { node: id, life });
+            // The IKE daemon hears at once that this life of the other daemon owns nothing yet.
+            self.own_again(id, life);
             self.later(Duration::from_millis(1), Coming::Link(id));
         }
         let others: Vec<NodeId> = self.nodes.keys().copied().filter(|other| *other != id).collect();
