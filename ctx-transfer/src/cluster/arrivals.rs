@@ -55,7 +55,7 @@ impl Cluster {
         let coming = self.moves.incoming.get(&from).filter(|arrival| !arrival.staged);
         let Some(segments) = coming.map(|arrival| arrival.segments) else { return };
         // What is over and still here would go on with the segment.
-        let is_unswept = !(self.tunnels.sweeping() & segments).is_empty();
+        let is_unswept = !(self.tunnels.not_swept() & segments).is_empty();
         let refuses = self.maintenance || !self.is_able() || is_unswept;
         let is_theirs = self.may_move(from, segments);
         let Some(arrival) = self.moves.incoming.get_mut(&from) else { return };

@@ -232,7 +232,7 @@ impl Cluster {
 
     /// 0 for a node that can go on with a segment without a loss; then whoever has contexts of it at all.
     fn place(&self, segment: u8, known: Segments, shares: &[(Segments, Vec<NodeId>)]) -> u32 {
-        if self.voter.is_ready(segment, self.config.me) && self.claims.sound.contains(segment) {
+        if self.voter.is_ready(segment, self.config.me) && self.sound().contains(segment) {
             return 0;
         }
         if known.contains(segment) {
@@ -348,6 +348,12 @@ impl Cluster {
         self.handed_to_us(by).contains(segment) && known.owner == Some(by) && known.term < term
     }
 
+    /// What this node could go on with, for all it knows itself: a tunnel that is over and could not be removed would go on,
+    /// too.
+    fn sound(&self) -> Segments {
+        self.claims.sound - self.tunnels.unswept()
+    }
+
     /// Whether the votes that could make a segment ours said who had it before. A promise of an earlier claim may come late.
     fn is_told(&self, segment: u8) -> bool {
         let heard = self.claims.known[usize::from(segment)].heard.count_ones() as usize;
@@ -374,7 +380,7 @@ impl Cluster {
         let is_first = |segment: &u8| known(segment).best.term == 0 && !overheard(segment);
         let first: Segments = segments.iter().filter(is_first).collect();
         let ready: Segments = segments.iter().filter(|segment| self.is_vouched(*segment)).collect();
-        let unready = segments - (ready & self.claims.sound);
+        let unready = segments - (ready & self.sound());
         let (planned, commits) = self.commit(segments);
         let stale = unready - first - planned;
         self.tunnels.gained |= segments;

@@ -59,9 +59,12 @@ impl Cluster {
         term(owner).is_some_and(|owner| owner > term(from).unwrap_or(0))
     }
 
+    /// Also what is not held: of a context that could not be installed a part may be here.
     fn remove_held(&mut self, from: NodeId, number: u64, tunnel: Name) {
         let theirs = |held: &Held| held.source.is_none_or(|(owner, _)| owner == from);
-        if self.tunnels.held.get(&tunnel).is_some_and(theirs) || !self.tunnels.changing(&tunnel).is_empty() {
+        let is_theirs = self.tunnels.held.get(&tunnel).is_none_or(theirs);
+        let is_changing = !self.tunnels.changing(&tunnel).is_empty();
+        if is_changing || is_theirs && !self.tunnels.own.contains_key(&tunnel) {
             self.tunnels.begin_change(from, number, Change { tunnel, held: None });
             self.outputs.push_back(Output::Remove { from, number, tunnel });
         } else {
@@ -87,9 +90,7 @@ impl Cluster {
     /// Tries again to remove what could not be removed: the IKE daemon may have been away, and would go on with it after a
     /// takeover.
     pub(crate) fn sweep_again(&mut self) {
-        let claimed = self.ownership.claimed();
-        let unswept = self.tunnels.take_unswept().into_iter();
-        for swept in unswept.filter(|swept| !claimed.contains(swept.segment)) {
+        for swept in self.tunnels.take_unswept(self.ownership.claimed()) {
             self.remove_swept(swept);
         }
     }

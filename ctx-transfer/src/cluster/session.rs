@@ -28,6 +28,8 @@ pub(crate) struct Copy {
     queued: bool,
     /// It was waited for in vain.
     pub(crate) late: bool,
+    /// Messages up to this one were of an earlier copy.
+    since: u64,
     /// The message that it has taken last.
     applied: u64,
     /// Why it keeps its segment from being ready, as counted.
@@ -186,7 +188,8 @@ impl Session {
     /// A tunnel of one of its segments has changed, or is to be filled in.
     pub(crate) fn enqueue(&mut self, tunnel: Name, segment: u8, live: bool) {
         let known = self.copies.contains_key(&tunnel);
-        let copy = self.copies.entry(tunnel).or_insert_with(|| Copy { segment, ..Copy::default() });
+        let since = self.next_number;
+        let copy = self.copies.entry(tunnel).or_insert_with(|| Copy { segment, since, ..Copy::default() });
         if !std::mem::replace(&mut copy.queued, true) {
             if live { self.live.push_back(tunnel) } else { self.fill.push_back(tunnel) }
         }
@@ -305,7 +308,8 @@ impl Session {
 
     /// The standby has a copy. What it refused after that it does not have.
     fn taken(&mut self, flight: &Flight) {
-        let Some(copy) = self.copies.get_mut(&flight.tunnel) else { return };
+        let copy = self.copies.get_mut(&flight.tunnel).filter(|copy| copy.since < flight.number);
+        let Some(copy) = copy else { return };
         copy.acked = copy.acked.max(Some(flight.version));
         copy.applied = copy.applied.max(flight.number);
         copy.covered.retain(|key, _| flight.reserved.iter().any(|reserved| reserved.key == *key));
@@ -320,7 +324,8 @@ impl Session {
 
     /// The standby does not have a copy, whatever it had before. Refusals may overtake what takes its time.
     fn refuse(&mut self, flight: &Flight, refusal: Refusal) {
-        let Some(copy) = self.copies.get_mut(&flight.tunnel).filter(|copy| copy.applied < flight.number)
+        let Some(copy) =
+            self.copies.get_mut(&flight.tunnel).filter(|copy| copy.since.max(copy.applied) < flight.number)
         else {
             return;
         };
@@ -595,6 +600,28 @@ mod tests {
             assert_eq!(advance(&mut session), Segments::NONE);
             session.acknowledge(number, Ok(()));
             session.set_late(&tunnel, false);
+            session.judge(&tunnel, &none);
+            assert_eq!(advance(&mut session), segments);
+        }
+    }
+
+    /// I6: a standby that is given a segment again has nothing of it, whatever it answers to what it was sent before.
+    #[test]
+    fn late_answers_are_of_the_copy_before() {
+        for answer in [Ok(()), Err(Refusal::Full)] {
+            let (tunnel, segments, none) = (Name::new("site-a").unwrap(), Segments::one(7), BTreeMap::new());
+            let mut session = Session::new(1);
+            (session.segments, session.budget) = (segments, 1_000);
+            session.enqueue(tunnel, 7, false);
+            let early = send(&mut session, 1);
+            session.forget(segments);
+            session.segments = segments;
+            session.enqueue(tunnel, 7, false);
+            let number = send(&mut session, 1);
+            session.acknowledge(early, answer);
+            session.judge(&tunnel, &none);
+            assert_eq!(advance(&mut session), Segments::NONE);
+            session.acknowledge(number, Ok(()));
             session.judge(&tunnel, &none);
             assert_eq!(advance(&mut session), segments);
         }

@@ -1,5 +1,5 @@
 //! What of a configuration can change while a member runs: patience and rates of its own. What members have to agree on,
-//! and what standbys believe of reservations, needs a restart.
+//! what standbys believe of reservations, and how long the IKE daemon waits for them, needs a restart.
 
 use super::Cluster;
 use super::configuration::{Configuration, Replicating};
@@ -23,7 +23,6 @@ impl Configuration {
             ("move_wait_milliseconds", self.move_wait != other.move_wait),
             ("window", ours.window != theirs.window),
             ("fill_rate", ours.fill_rate != theirs.fill_rate),
-            ("replication_wait_milliseconds", ours.wait != theirs.wait),
         ];
         Some(differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect())
     }
@@ -31,13 +30,13 @@ impl Configuration {
     /// With all that can change as in another one.
     #[must_use]
     pub fn with_tuning_of(&self, other: &Self) -> Self {
-        let Replicating { window, fill_rate, wait, .. } = other.replicating;
+        let Replicating { window, fill_rate, .. } = other.replicating;
         Self {
             balance: other.balance,
             settle: other.settle,
             move_batch: other.move_batch,
             move_wait: other.move_wait,
-            replicating: Replicating { window, fill_rate, wait, ..self.replicating },
+            replicating: Replicating { window, fill_rate, ..self.replicating },
             ..self.clone()
         }
     }
@@ -74,6 +73,9 @@ mod tests {
         assert_eq!(old.tuned(&Configuration { missed: 9, ..new.clone() }), None);
         let more = crate::cluster::Reserving { packets: 20_000, ..old.reserving };
         assert_eq!(old.tuned(&Configuration { reserving: more, ..old.clone() }), None);
+        let patient = Replicating { wait: Duration::from_secs(1), ..old.replicating };
+        let patient = Configuration { replicating: patient, ..old.clone() };
+        assert_eq!(old.tuned(&patient), None, "the IKE daemon would not wait for so long");
         let one_tunnel = Replicating { tunnels: 1, ..old.replicating };
         assert_eq!(old.tuned(&Configuration { replicating: one_tunnel, ..old.clone() }), None);
     }

@@ -99,12 +99,18 @@ impl Tunnels {
     /// Segments in which the driver is changing something.
     pub(crate) fn changing_segments(&self) -> Segments {
         let changing = self.changing.values().map(|changing| changing.segments);
-        changing.fold(self.sweeping(), |all, segments| all | segments)
+        let sweeping = self.sweeping.values().map(|swept| swept.segment).collect();
+        changing.fold(sweeping, |all, segments| all | segments)
     }
 
     /// Segments in which tunnels that are over may still be.
-    pub(crate) fn sweeping(&self) -> Segments {
-        self.sweeping.values().map(|swept| swept.segment).collect()
+    pub(crate) fn not_swept(&self) -> Segments {
+        self.sweeping.values().chain(&self.unswept).map(|swept| swept.segment).collect()
+    }
+
+    /// Segments in which tunnels that are over could not be removed.
+    pub(crate) fn unswept(&self) -> Segments {
+        self.unswept.iter().map(|swept| swept.segment).collect()
     }
 
     /// Where a tunnel of which changes are under way is, and is being put.
@@ -161,14 +167,17 @@ impl Tunnels {
         }
     }
 
-    /// What could not be removed, and that nobody has put again.
-    pub(crate) fn take_unswept(&mut self) -> Vec<Swept> {
+    /// What could not be removed, and that nobody has put again, but what is `claimed`: that stays, and is no good order.
+    pub(crate) fn take_unswept(&mut self, claimed: Segments) -> Vec<Swept> {
         let mut unswept = std::mem::take(&mut self.unswept);
         unswept.retain(|swept| {
             let (tunnel, own) = (&swept.tunnel, &self.own);
             !own.contains_key(tunnel) && self.put_by(tunnel).is_none()
         });
-        unswept
+        let is_claimed = |swept: &Swept| claimed.contains(swept.segment);
+        let (kept, again) = unswept.into_iter().partition(is_claimed);
+        self.unswept = kept;
+        again
     }
 
     fn count_down(&mut self, tunnel: &Name) {
