@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use baton_lab::members;
+
 use crate::stage::{Failure, Stage};
 use crate::watch::Watch;
 
@@ -20,6 +22,8 @@ enum Victim {
 /// A sequence of kills.
 pub struct Kills {
     state: u64,
+    /// Rounds in which a node took over what it knew too little of: the next failure came before it had everything.
+    pub stale: usize,
 }
 
 impl Kills {
@@ -29,7 +33,7 @@ impl Kills {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let state = given.unwrap_or_else(now);
         println!("BATON_SEED={state}");
-        Self { state }
+        Self { state, stale: 0 }
     }
 
     /// Kills a process, starts it again after a while, and waits until the tunnel carries traffic.
@@ -47,7 +51,14 @@ impl Kills {
             Victim::Witness => stage.members.start_witness(&stage.site.lab).expect("a witness"),
         }
         watch.flows(ENOUGH, &format!("kill {round} ({victim:?})"), stage);
+        let early = self.has_stale(stage);
         std::thread::sleep(back);
+        self.stale += usize::from(early || self.has_stale(stage));
+    }
+
+    /// Whether a node says that what it took last it knew too little of.
+    fn has_stale(&self, stage: &Stage) -> bool {
+        stage.gateways().iter().any(|gateway| members::status(gateway)["last_took"]["cause"] == "stale")
     }
 
     fn victim(&mut self) -> Victim {

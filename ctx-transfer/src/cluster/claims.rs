@@ -11,6 +11,7 @@ use super::output::{Cause, Output};
 use super::preparation::Preparing;
 use super::segments::{SEGMENTS, Segments};
 use super::status::{Alarm, Notice};
+use super::voter::SOME;
 use super::wire::{Mark, TERMS, Vote};
 
 /// What the voters say of a fresh claim, from whoever knows the segment's last owner best.
@@ -137,7 +138,10 @@ impl Claims {
                 let (known, best) = (Known { term, sequence, owner, ready }, testimony.best);
                 let rivals = known.term == best.term && known.owner != best.owner;
                 testimony.disputed = rivals || testimony.disputed && known.term <= best.term;
+                // Of which heartbeat a voter speaks that was started again nobody knows: both have to agree.
+                let unordered = best.term == term && (best.sequence == SOME || sequence == SOME);
                 testimony.best = best.max(known);
+                testimony.best.ready &= !unordered || best.ready && ready;
                 testimony.heard |= 1 << place;
                 if term > 0 {
                     testimony.remembering |= 1 << place;

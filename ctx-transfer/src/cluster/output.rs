@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use baton_sad::{Name, NodeId};
 
+use super::configuration::MAX_MEMBERS;
 use super::event::{Octets, Reserved, SaKey};
 use super::segments::Segments;
 use super::status::{Alarm, Notice};
@@ -56,6 +57,8 @@ pub struct Remembered {
     /// Whether nobody else could have taken them over without a loss. If neither this nor `intact` is true, the owner is
     /// only known by what it says itself: this voter has promised it nothing.
     pub alone: bool,
+    /// Who could have gone on with them, the owner too if they are intact, in no order.
+    pub ready: [Option<NodeId>; MAX_MEMBERS],
 }
 
 /// How a change came to the standbys.

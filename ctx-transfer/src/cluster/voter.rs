@@ -16,6 +16,9 @@ use super::output::Remembered;
 use super::segments::{SEGMENTS, Segments};
 use super::wire::{Heartbeat, Mark, Vote};
 
+/// A heartbeat of which nobody knows which one it was.
+pub(crate) const SOME: u64 = u64::MAX;
+
 /// Members that could go on with a segment, without an order.
 type Ready = [Option<NodeId>; MAX_MEMBERS];
 
@@ -98,11 +101,12 @@ impl Voter {
                 continue;
             }
             slot.term = share.term;
-            let ready = ready_of(owner.into_iter());
+            let is_whole = share.intact && !unseen;
+            let ready = if is_whole { share.ready } else { ready_of(owner.into_iter()) };
             let (owner, term) = (Some(share.owner), share.term);
-            // Of which heartbeat it is was not remembered. An earlier one of another voter must not prevail: heirs that it
-            // names may have ceased to be heirs since (I2).
-            slot.heirs = Heirs { owner, term, sequence: u64::MAX, ready, doubted: false };
+            // Of which heartbeat it is was not remembered. Other voters' memories of any must not prevail: heirs that they
+            // name may have ceased to be heirs since (I2).
+            slot.heirs = Heirs { owner, term, sequence: SOME, ready, doubted: false };
         }
     }
 
@@ -217,23 +221,25 @@ impl Voter {
     /// What is to be remembered, if it has changed since it was asked last.
     pub(crate) fn changes(&mut self) -> Option<Vec<Remembered>> {
         std::mem::take(&mut self.changed).then(|| {
-            let mut shares = BTreeMap::<(NodeId, u64, bool, bool), Segments>::new();
+            let mut shares = BTreeMap::<(NodeId, u64, bool, bool, Ready), Segments>::new();
+            let nobody = Ready::default();
             for (segment, slot) in self.slots.iter().enumerate() {
                 let (term, heirs) = (slot.heirs.term, &slot.heirs);
                 let share = match (heirs.owner, slot.overheard) {
-                    (Some(owner), None) => (owner, term, heirs.is_intact(), heirs.is_alone()),
-                    (Some(owner), Some(_)) => (owner, term, false, true),
-                    (None, Some((owner, term))) => (owner, term, false, false),
+                    (Some(owner), None) => (owner, term, heirs.is_intact(), heirs.is_alone(), heirs.ready),
+                    (Some(owner), Some(_)) => (owner, term, false, true, nobody),
+                    (None, Some((owner, term))) => (owner, term, false, false, nobody),
                     (None, None) => continue,
                 };
                 shares.entry(share).or_default().insert(segment as u8);
             }
-            let share = |((owner, term, intact, alone), segments)| Remembered {
+            let share = |((owner, term, intact, alone, ready), segments)| Remembered {
                 segments,
                 owner,
                 term,
                 intact,
                 alone,
+                ready,
             };
             shares.into_iter().map(share).collect()
         })
@@ -303,7 +309,7 @@ impl Slot {
             is_news = self.overheard.take().is_some();
         }
         self.fresh = fresh;
-        let told = |heirs: Heirs| (heirs.owner, heirs.term, heirs.is_intact(), heirs.is_alone());
+        let told = |heirs: Heirs| (heirs.owner, heirs.term, heirs.ready, heirs.is_alone());
         is_news || told(known) != told(self.heirs)
     }
 }
@@ -353,6 +359,22 @@ mod tests {
         let claims = Segments::one(7);
         let fresh = if fresh { claims } else { Segments::NONE };
         Heartbeat { incarnation, sequence, term, claims, fresh, ..Heartbeat::default() }
+    }
+
+    /// Segment 7 under term 5.
+    fn remembered(owner: NodeId, alone: bool) -> Remembered {
+        let ready = ready_of([Some(owner), (!alone).then(|| id(3))].into_iter().flatten());
+        Remembered { segments: Segments::one(7), owner, term: 5, intact: true, alone, ready }
+    }
+
+    /// With a witness, which may have been started again just before the owner died. A pair without one could not know.
+    #[test]
+    fn heirs_are_remembered_over_a_start_where_nobody_can_own_unseen() {
+        for unseen in [false, true] {
+            let mut voter = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
+            voter.recall(&remembered(id(2), false), unseen);
+            assert_eq!(voter.is_ready(7, id(3)), !unseen);
+        }
     }
 
     /// The last owner, and its term, as a claimant is told.
@@ -408,8 +430,8 @@ mod tests {
     #[test]
     fn an_owner_that_is_refused_is_overheard() {
         let mut voter = Voter::new(Duration::ZERO, US, Duration::from_millis(30));
-        let (owner, segments) = (id(1), Segments::one(7));
-        voter.recall(&Remembered { segments, owner, term: 5, intact: true, alone: true }, true);
+        let owner = id(1);
+        voter.recall(&remembered(owner, true), true);
         assert!(voter.is_ready(7, owner));
         let now = Duration::from_millis(100);
         assert!(voter.handle(now, id(2), &beat(OTHER, 1, 5, false)).unwrap().granted.is_empty());
@@ -425,8 +447,7 @@ mod tests {
         let lease = Duration::from_millis(30);
         for (node, term, fresh, granted) in [(2, 5, false, true), (2, 5, true, false), (3, 5, false, false)] {
             let mut voter = Voter::new(Duration::ZERO, US, lease);
-            let (owner, segments) = (id(2), Segments::one(7));
-            voter.recall(&Remembered { segments, owner, term: 5, intact: true, alone: false }, false);
+            voter.recall(&remembered(id(2), false), false);
             let early = voter.handle(Duration::ZERO, id(node), &beat(OTHER, 1, term, fresh)).unwrap();
             assert!(early.granted.is_empty(), "another may be promised it by a former life");
             let vote = voter.handle(lease, id(node), &beat(OTHER, 2, term, fresh)).unwrap();

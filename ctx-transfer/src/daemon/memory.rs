@@ -10,7 +10,7 @@ use baton_sad::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::wire::TERMS;
-use crate::cluster::{Remembered, Segments};
+use crate::cluster::{MAX_MEMBERS, Remembered, Segments};
 
 /// In a directory of its own, the only one that the daemon writes to.
 pub(super) const DIRECTORY: &str = "cluster";
@@ -26,6 +26,7 @@ struct Entry {
     term: u64,
     intact: bool,
     alone: bool,
+    ready: Vec<u8>,
 }
 
 /// The file.
@@ -50,10 +51,12 @@ impl Memory {
         let entries: Vec<Entry> =
             read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();
         let remembered = |entry: Entry| {
-            let Entry { segments, owner, term, intact, alone } = entry;
-            let segments = Segments::from_words(segments);
-            (term < TERMS).then_some(())?;
-            Some(Remembered { segments, owner: NodeId::new(owner)?, term, intact, alone })
+            let Entry { segments, owner, term, intact, alone, ready } = entry;
+            (term < TERMS && ready.len() <= MAX_MEMBERS).then_some(())?;
+            let (segments, owner) = (Segments::from_words(segments), NodeId::new(owner)?);
+            let mut nodes = ready.into_iter().map(NodeId::new);
+            let ready = std::array::from_fn(|_| nodes.next().flatten());
+            Some(Remembered { segments, owner, term, intact, alone, ready })
         };
         entries.into_iter().filter_map(remembered).collect()
     }
@@ -69,8 +72,9 @@ impl Memory {
 
     fn replace(&self, remembered: &[Remembered]) -> io::Result<()> {
         let entry = |it: &Remembered| {
-            let Remembered { segments, owner, term, intact, alone } = *it;
-            Entry { segments: segments.words(), owner: owner.get(), term, intact, alone }
+            let Remembered { segments, owner, term, intact, alone, ready } = *it;
+            let ready = ready.iter().flatten().map(|node| node.get()).collect();
+            Entry { segments: segments.words(), owner: owner.get(), term, intact, alone, ready }
         };
         let entries: Vec<Entry> = remembered.iter().map(entry).collect();
         let aside = self.0.with_extension("new");
@@ -87,7 +91,9 @@ mod tests {
 
     fn vote(term: u64) -> [Remembered; 1] {
         let owner = NodeId::new(7).expect("not 0");
-        [Remembered { segments: Segments::one(200), owner, term, intact: true, alone: false }]
+        let mut ready = [None; MAX_MEMBERS];
+        (ready[0], ready[1]) = (Some(owner), NodeId::new(9));
+        [Remembered { segments: Segments::one(200), owner, term, intact: true, alone: false, ready }]
     }
 
     /// Such as on a full disk.
