@@ -51,14 +51,9 @@ impl Kills {
             Victim::Witness => stage.members.start_witness(&stage.site.lab).expect("a witness"),
         }
         watch.flows(ENOUGH, &format!("kill {round} ({victim:?})"), stage);
-        let early = self.has_stale(stage);
+        let early = has_stale(stage);
         std::thread::sleep(back);
-        self.stale += usize::from(early || self.has_stale(stage));
-    }
-
-    /// Whether a node says that what it took last it knew too little of.
-    fn has_stale(&self, stage: &Stage) -> bool {
-        stage.gateways().iter().any(|gateway| members::status(gateway)["last_took"]["cause"] == "stale")
+        self.stale += usize::from(early || has_stale(stage));
     }
 
     fn victim(&mut self) -> Victim {
@@ -81,4 +76,9 @@ impl Kills {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
     }
+}
+
+/// Whether a node says that what it took last it knew too little of.
+fn has_stale(stage: &Stage) -> bool {
+    stage.gateways().iter().any(|gateway| members::status(gateway)["last_took"]["cause"] == "stale")
 }
